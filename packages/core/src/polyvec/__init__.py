@@ -1,0 +1,39 @@
+"""Universal multimodal embeddings: one dense vector and one multi-vector per text or image, from one forward pass."""
+
+from typing import TYPE_CHECKING, Any
+
+from polyvec.scoring import cosine, maxsim
+from polyvec.types import TASKS, Embeddings, Encoder, Grid, ImageInput, Input, PromptName, Task, UnreadableInputs
+
+if TYPE_CHECKING:
+    from polyvec.embedder import Embedder
+    from polyvec.model.checkpoint import CheckpointError
+
+__all__ = [
+    "TASKS",
+    "CheckpointError",
+    "Embedder",
+    "Embeddings",
+    "Encoder",
+    "Grid",
+    "ImageInput",
+    "Input",
+    "PromptName",
+    "Task",
+    "UnreadableInputs",
+    "cosine",
+    "maxsim",
+]
+
+
+def __getattr__(name: str) -> Any:  # whatever the name stands for
+    """Import torch when a model is asked for, not before."""
+    if name == "Embedder":
+        from polyvec.embedder import Embedder  # noqa: PLC0415
+
+        return Embedder
+    if name == "CheckpointError":
+        from polyvec.model.checkpoint import CheckpointError  # noqa: PLC0415
+
+        return CheckpointError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,55 @@
+"""Plan batches by token budget, prepare them ahead, halve them when memory runs out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def plan(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Indices in batches, longest first, each within the budget of padded tokens; one item may exceed it alone.
+
+    Items of like length share a batch, so little padding is computed; the longest come first, so memory runs out at
+    once or not at all.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= token_budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def prepared(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:
+    """Each item with its prepared form; the next one is prepared in a thread while the caller works on this one."""
+    if not items:
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="polyvec-prepare") as executor:
+        ahead: Future[_Result] = executor.submit(prepare, items[0])
+        for index, item in enumerate(items):
+            result = ahead.result()
+            if index + 1 < len(items):
+                ahead = executor.submit(prepare, items[index + 1])
+            yield item, result
+
+
+def halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_Item]) -> list[_Result]:
+    """`run(items)`; where that runs out of memory, the same in two halves. Any other error passes through."""
+    try:
+        return run(items)
+    except RuntimeError as error:
+        if len(items) == 1 or not _out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return halving(run, items[:middle]) + halving(run, items[middle:])
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

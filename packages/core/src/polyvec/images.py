@@ -1,0 +1,96 @@
+"""Open, check and bound an image. Nothing here fetches anything or touches torch."""
+
+import io
+import math
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from polyvec.types import ImageInput
+
+MAX_IMAGE_PIXELS = 200_000_000  # a decoded RGB page of this size takes 600 MB; larger files are most often bombs
+MAX_ASPECT_RATIO = 200  # the image tower's own limit
+
+
+def open_image(image: ImageInput) -> Image.Image:
+    """Decode an image completely, as upright RGB.
+
+    EXIF orientation is applied. Other modes are converted as Pillow does: an alpha channel is dropped, of several
+    frames the first counts.
+
+    Raises:
+        ValueError: the image is missing, empty, corrupt, truncated, larger than `MAX_IMAGE_PIXELS`, or more than
+            `MAX_ASPECT_RATIO` times longer than wide.
+    """
+    opened = _open(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks about metadata; what matters raises
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
+        raise ValueError(f"{describe(image)} cannot be decoded: {error}") from error
+
+
+def image_size(image: ImageInput) -> tuple[int, int]:
+    """Width and height of the upright image in pixels, from its header alone.
+
+    Raises:
+        ValueError: as `open_image`, except for damage that only decoding shows.
+    """
+    opened = _open(image)
+    turned = opened.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 exchange the sides
+    width, height = opened.size
+    return (height, width) if turned else (width, height)
+
+
+def smart_resize(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Width and height nearest to the image's own that are multiples of `factor` and have an area within the limits.
+
+    The rule of Qwen2-VL: round each side half to even; if the area is then out of bounds, scale both sides by the
+    square root of the excess, down to the next multiples (up, when the image is too small).
+    """
+    new_width, new_height = round(width / factor) * factor, round(height / factor) * factor
+    if new_width * new_height > max_pixels:
+        scale = math.sqrt(width * height / max_pixels)
+        new_width = max(factor, math.floor(width / scale / factor) * factor)
+        new_height = max(factor, math.floor(height / scale / factor) * factor)
+    elif new_width * new_height < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        new_width = math.ceil(width * scale / factor) * factor
+        new_height = math.ceil(height * scale / factor) * factor
+    return new_width, new_height
+
+
+def describe(image: ImageInput) -> str:
+    """How an error message names this image."""
+    if isinstance(image, Path):
+        return f"image file {str(image)!r}"
+    if isinstance(image, bytes):
+        return f"image of {len(image)} bytes"
+    return f"PIL image of mode {image.mode} and size {image.width}×{image.height}"
+
+
+def _open(image: ImageInput) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns at half its bomb limit; ours is checked below
+            opened = image if isinstance(image, Image.Image) else Image.open(_readable(image))
+    except FileNotFoundError as error:
+        raise ValueError(f"{describe(image)} does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{describe(image)} is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{describe(image)} cannot be read as an image: {error}") from error
+    width, height = opened.size
+    if width * height == 0:
+        raise ValueError(f"{describe(image)} has no pixels")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ValueError(f"{describe(image)} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ValueError(f"{describe(image)} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
+    return opened
+
+
+def _readable(image: Path | bytes) -> io.BytesIO:
+    return io.BytesIO(image if isinstance(image, bytes) else image.read_bytes())

@@ -1,0 +1,249 @@
+"""Read and write the on-disk layout of jinaai/jina-embeddings-v4: base shards and adapters, safetensors only.
+
+Every tensor of a checkpoint is used and every tensor of the model is filled, or reading fails and names the tensors.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from huggingface_hub import save_torch_state_dict, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from peft import PeftModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from polyvec.model.config import ModelConfig
+from polyvec.model.network import Network
+
+DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
+_FILES = ("*.json", "*.safetensors", "adapters/*", "merges.txt", "LICENSE*")  # nothing that could be executed
+_PEFT_PREFIX = "base_model.model."
+_HASHED_BYTES = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """A directory is no checkpoint of this kind, or its tensors are not the model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+
+
+def locate(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Path:
+    """The directory of a checkpoint: `"demo"`, a path, or a hub id, which is downloaded into the hub's cache.
+
+    Base weights and adapters come from the same revision.
+
+    Raises:
+        CheckpointError: there is no such directory, or the hub does not give it.
+    """
+    if str(model) == "demo":
+        return DEMO
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if isinstance(model, Path) or path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "~")):
+        raise CheckpointError(
+            f"`model` is {str(model)!r}: no such directory. Give 'demo', a directory, or a hub id like "
+            "'jinaai/jina-embeddings-v4'."
+        )
+    try:
+        folder = snapshot_download(
+            str(model),
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=list(_FILES),
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"`model` is {str(model)!r}: no such directory, and the hub did not give it ({error})."
+        ) from error
+    return Path(folder)
+
+
+class Checkpoint:
+    """A directory in the layout of jinaai/jina-embeddings-v4; tensors are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.config = ModelConfig.read(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
+        base = {_base_name(name): source for name, source in _sources(_shards(path)).items() if name != "lm_head.weight"}
+        adapters = _sources([path / "adapters" / "adapter_model.safetensors"])
+        self._sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> PeftModel:
+        """The model with its adapters. One tensor is read at a time, so weights are never held twice.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown or misshapen.
+        """
+        with torch.device("meta"):
+            adapted = build(self.config)
+        names = {name: network_name(name) for name in adapted.state_dict()}
+        wanted = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
+        check_tensors(wanted, {name: source.shape for name, source in self._sources.items()}, self.path)
+        for name, short in names.items():
+            owner, _, leaf = name.rpartition(".")
+            tensor = _read(self._sources[short]).to(device, dtype, copy=True)
+            setattr(adapted.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+        # Rotary frequencies are computed, not stored; on the meta device they were not.
+        backbone = adapted.get_base_model().model
+        for tower, rotary in ((backbone.language_model, "rotary_emb"), (backbone.visual, "rotary_pos_emb")):
+            setattr(tower, rotary, type(getattr(tower, rotary))(tower.config).to(device))
+        return adapted
+
+    def base_tensor(self, name: str, like: Tensor) -> Tensor:
+        """One base tensor under the network's own name, as it was loaded."""
+        return _read(self._sources[name]).to(like.device, like.dtype, copy=True)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that differ when the weights, the tokenizer or the image rules differ.
+
+        Hashes every JSON file, and of each safetensors file its header and 64 evenly spaced mebibytes: all of a small
+        file, enough of a large one.
+        """
+        digest = hashlib.sha256()
+        for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "adapters/adapter_config.json"):
+            digest.update((self.path / name).read_bytes())
+        for file in sorted({source.file for source in self._sources.values()}):
+            size = file.stat().st_size
+            step = max(_HASHED_BYTES, size // 64)
+            with file.open("rb") as stream:
+                for start in range(0, size, step):
+                    stream.seek(start)
+                    digest.update(stream.read(_HASHED_BYTES))
+            digest.update(str(size).encode())
+        return digest.hexdigest()[:16]
+
+
+def build(config: ModelConfig) -> PeftModel:
+    """A network with one stock PEFT adapter per task, on the current device, in evaluation mode."""
+    first, *others = config.tasks
+    # PEFT fills in a configuration it is given, so each adapter has its own.
+    adapted = PeftModel(Network(config), replace(config.lora), adapter_name=first, autocast_adapter_dtype=False)
+    for task in others:
+        adapted.add_adapter(task, replace(config.lora), autocast_adapter_dtype=False)
+    return adapted.eval()
+
+
+def network_name(peft_name: str) -> str:
+    """The network's own name of a tensor that PEFT has wrapped."""
+    return peft_name.removeprefix(_PEFT_PREFIX).replace(".base_layer.", ".")
+
+
+def check_tensors(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path | str
+) -> None:
+    """Compare the model's tensors with a checkpoint's.
+
+    Raises:
+        CheckpointError: naming what is missing, unknown or of the wrong shape.
+    """
+    complaints = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unknown": sorted(found.keys() - wanted.keys()),
+        "misshapen": [
+            f"{name} (is {list(found[name])}, should be {list(wanted[name])})"
+            for name in sorted(wanted.keys() & found.keys())
+            if wanted[name] != found[name]
+        ],
+    }
+    if any(complaints.values()):
+        listed = "; ".join(
+            f"{len(names)} {kind}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+            for kind, names in complaints.items()
+            if names
+        )
+        raise CheckpointError(f"{path} does not fit the model its config.json describes. {listed}.")
+
+
+def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Path, dtype: torch.dtype) -> None:
+    """Write a network with its adapters in the layout that `Checkpoint` reads; the tokenizer is copied."""
+    path.mkdir(parents=True, exist_ok=True)
+    config.write(path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (files_from / name).is_file() and files_from.resolve() != path.resolve():
+            shutil.copyfile(files_from / name, path / name)
+    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in adapted.state_dict().items()}
+    adapters = {name: tensor.contiguous() for name, tensor in state.items() if ".lora_" in name}
+    base = {
+        _hub_name(network_name(name)): tensor.contiguous()
+        for name, tensor in state.items()
+        if name not in adapters
+    }
+    save_torch_state_dict(base, path)
+    save_file(adapters, path / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _base_name(key: str) -> str:
+    """The network's name of a tensor that hub files call `key`, in either of the two namings in circulation."""
+    if key.startswith("multi_vector_projector."):
+        return key
+    rest = key.removeprefix("model.")
+    if rest.startswith(("language_model.", "visual.")):
+        return f"model.{rest}"
+    return f"model.language_model.{rest}" if key.startswith("model.") else key
+
+
+def _hub_name(name: str) -> str:
+    if name.startswith("model.language_model."):
+        return "model." + name.removeprefix("model.language_model.")
+    return name.removeprefix("model.") if name.startswith("model.visual.") else name
+
+
+def _shards(path: Path) -> list[Path]:
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            return [path / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{index} is no shard index: {error!r}") from error
+    shards = sorted(path.glob("model*.safetensors"))
+    if not shards:
+        raise CheckpointError(
+            f"{path} holds no model*.safetensors. Only safetensors are read; pickled weights are never opened."
+        )
+    return shards
+
+
+def _sources(files: Iterable[Path]) -> dict[str, _Source]:
+    sources: dict[str, _Source] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 — safe_open is no mapping
+                    if key in sources:
+                        raise CheckpointError(f"tensor {key} stands in both {sources[key].file} and {file}.")
+                    sources[key] = _Source(file, key, tuple(tensors.get_slice(key).get_shape()))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{file} is missing.") from error
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is no safetensors file, or it is cut short: {error}") from error
+    return sources
+
+
+def _read(source: _Source) -> Tensor:
+    with safe_open(source.file, framework="pt") as tensors:
+        tensor: Tensor = tensors.get_tensor(source.key)
+    return tensor

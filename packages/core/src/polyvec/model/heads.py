@@ -1,0 +1,25 @@
+"""From hidden states to vectors: pooling, truncation, normalisation (arXiv 2506.18902, section 3)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+
+def dense(
+    hidden: Float[Tensor, "batch tokens dim"], spans: Int[Tensor, "batch 2"], truncate_dim: int | None = None
+) -> Float[Tensor, "batch size"]:
+    """Mean of each row's hidden states over its half-open span, unit length; cut to `truncate_dim` and unit again.
+
+    The mean is taken in float32 whatever the dtype of `hidden`. Positions outside the span never take part.
+    """
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    inside = (places >= spans[:, :1]) & (places < spans[:, 1:])  # (batch, tokens)
+    weights = inside.float() / inside.sum(1, keepdim=True)
+    pooled = torch.einsum("btd,bt->bd", hidden.float(), weights)
+    return functional.normalize(pooled[:, :truncate_dim], dim=-1)
+
+
+def multivector(projected: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+    """Unit length per token, in float32."""
+    return functional.normalize(projected.float(), dim=-1)

@@ -1,0 +1,82 @@
+"""Backbone and heads: one forward pass gives the dense vector and the multi-vector of every item."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLModel
+
+from polyvec.model import heads
+from polyvec.model.config import ModelConfig
+from polyvec.model.vision import encode_images
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Items as tensors. Rows are padded on the right, which causal attention never sees.
+
+    Attributes:
+        input_ids: token ids; `<|image_pad|>` where an image's vectors go.
+        lengths: tokens per row.
+        spans: half-open range of positions over which the dense vector is the mean.
+        position_ids: temporal, row and column position of each token (M-RoPE).
+        patches: pixels of all images of the batch, in row order; None without images.
+        grids: rows and columns of merged tokens, per image.
+    """
+
+    input_ids: Int[Tensor, "batch tokens"]
+    lengths: tuple[int, ...]
+    spans: Int[Tensor, "batch 2"]
+    position_ids: Int[Tensor, "3 batch tokens"]
+    patches: Float[Tensor, "patches pixels"] | None
+    grids: tuple[tuple[int, int], ...]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        return type(self)(
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            lengths=self.lengths,
+            spans=self.spans.to(device, non_blocking=True),
+            position_ids=self.position_ids.to(device, non_blocking=True),
+            patches=None if self.patches is None else self.patches.to(device, non_blocking=True),
+            grids=self.grids,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """Both views of a batch. Rows of `multivector` beyond an item's length are padding, to be dropped by the reader."""
+
+    dense: Float[Tensor, "batch dim"]
+    multivector: Float[Tensor, "batch tokens size"] | None
+
+
+class Network(nn.Module):
+    """transformers' Qwen2.5-VL beside the multi-vector projector; its two attribute names are the checkpoint's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.model = Qwen2_5_VLModel._from_config(config.backbone)  # noqa: SLF001 — the constructor that sets sdpa
+        self.multi_vector_projector = nn.Linear(config.dim, config.multivector_dim)
+        self.image_token = config.backbone.image_token_id
+
+    def forward(self, batch: Batch, *, truncate_dim: int | None = None, multivector: bool = False) -> Outputs:
+        """Run the tower once.
+
+        No mask is passed: attention is causal and padding stands on the right, so no token ever sees it.
+        """
+        language = self.model.language_model
+        embedded: Float[Tensor, "batch tokens dim"] = language.embed_tokens(batch.input_ids)
+        if batch.patches is not None:
+            images = encode_images(self.model.visual, batch.patches, batch.grids)
+            holes = (batch.input_ids == self.image_token).unsqueeze(-1)
+            embedded = embedded.masked_scatter(holes, images.to(embedded.dtype))
+        hidden = language(
+            inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
+        ).last_hidden_state  # (batch, tokens, dim)
+        tokens: Float32[Tensor, "batch tokens size"] | None = None
+        if multivector:
+            tokens = heads.multivector(self.multi_vector_projector(hidden))
+        return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens)

@@ -1,0 +1,133 @@
+"""Texts and images to tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from PIL import Image
+from tokenizers import Tokenizer
+
+from polyvec.images import open_image, smart_resize
+from polyvec.model.config import ModelConfig
+from polyvec.model.network import Batch
+from polyvec.prompts import IMAGE_PROMPT
+from polyvec.types import Grid, ImageInput
+
+MAX_LENGTH = 32_768  # tokens of a text, prefix included: what the model was made for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One item, ready for a batch."""
+
+    input_ids: Int64[np.ndarray, "tokens"]  # noqa: F821 — a shape
+    span: tuple[int, int]
+    patches: Float32[np.ndarray, "patches pixels"] | None = None
+    grid: Grid | None = None
+
+
+class Processor:
+    """A checkpoint's tokenizer and image rules. Stateless between calls, so threads may share it."""
+
+    def __init__(self, path: Path, config: ModelConfig) -> None:
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; a checkpoint of this kind has it.")
+        self.config = config.image
+        self._markers = Tokenizer.from_file(str(file))
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer.encode_special_tokens = True  # a user's "<|image_pad|>" is eleven characters, not a marker
+        for tokenizer in (self._markers, self._tokenizer):
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+        template = self._markers.encode(IMAGE_PROMPT, add_special_tokens=False).ids
+        hole = template.index(config.backbone.image_token_id)
+        self._before, self._after = template[:hole], template[hole + 1 :]
+
+    def texts(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
+        """Token ids of each text behind `prefix`, untruncated."""
+        encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The piece of text that each token stands for."""
+        return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
+
+    def text(self, ids: Sequence[int]) -> Encoded:
+        """A text's mean runs over all of its tokens, prefix included."""
+        return Encoded(np.asarray(ids, np.int64), (0, len(ids)))
+
+    def grid(self, size: tuple[int, int], max_pixels: int | None = None) -> Grid:
+        """Rows and columns of tokens that an image of this width and height becomes."""
+        factor = self.config.patch_size * self.config.merge_size
+        limit = self.config.max_pixels if max_pixels is None else max_pixels
+        width, height = smart_resize(
+            *size, factor=factor, min_pixels=min(self.config.min_pixels, limit), max_pixels=limit
+        )
+        return Grid(height // factor, width // factor, len(self._before))
+
+    def image_length(self, grid: Grid) -> int:
+        """Tokens of an image item: its patches and the template around them."""
+        return len(self._before) + grid.rows * grid.columns + len(self._after)
+
+    def image(self, image: ImageInput, image_token: int, max_pixels: int | None = None) -> Encoded:
+        """An image's mean runs from `<|vision_start|>` to `<|vision_end|>`, both included.
+
+        Raises:
+            ValueError: the image cannot be read (see `polyvec.images.open_image`).
+        """
+        picture = open_image(image)
+        grid = self.grid(picture.size, max_pixels)
+        n_patches = grid.rows * grid.columns
+        ids = [*self._before, *[image_token] * n_patches, *self._after]
+        return Encoded(
+            np.asarray(ids, np.int64),
+            (grid.start - 1, grid.start + n_patches + 1),
+            self._patches(picture, grid),
+            grid,
+        )
+
+    def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:
+        size, merge = self.config.patch_size, self.config.merge_size
+        factor = size * merge
+        if picture.size != (grid.columns * factor, grid.rows * factor):
+            picture = picture.resize((grid.columns * factor, grid.rows * factor), Image.Resampling.BICUBIC)
+        scale = 1 / (255 * np.asarray(self.config.std, np.float32))
+        offset = np.asarray(self.config.mean, np.float32) / np.asarray(self.config.std, np.float32)
+        pixels = np.asarray(picture, np.float32) * scale - offset  # (height, width, channels)
+        blocks = pixels.reshape(grid.rows, merge, size, grid.columns, merge, size, 3)
+        return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)  # merged tokens in reading order
+
+
+def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:
+    """Pad on the right. The pad token's value does not matter: nothing attends to it."""
+    lengths = tuple(len(item.input_ids) for item in items)
+    input_ids = np.full((len(items), max(lengths)), pad_token, np.int64)
+    position_ids = np.zeros((3, *input_ids.shape), np.int64)
+    for row, item in enumerate(items):
+        input_ids[row, : lengths[row]] = item.input_ids
+        position_ids[:, row, : lengths[row]] = _positions(lengths[row], item.grid)
+    patches = [item.patches for item in items if item.patches is not None]
+    return Batch(
+        input_ids=torch.from_numpy(input_ids),
+        lengths=lengths,
+        spans=torch.tensor([item.span for item in items]),
+        position_ids=torch.from_numpy(position_ids),
+        patches=torch.from_numpy(np.concatenate(patches)) if patches else None,
+        grids=tuple((item.grid.rows, item.grid.columns) for item in items if item.grid is not None),
+    )
+
+
+def _positions(length: int, grid: Grid | None) -> Int64[np.ndarray, "3 tokens"]:
+    """Temporal, row and column positions: inside an image the grid's, afterwards from the largest so far plus one."""
+    if grid is None:
+        return np.broadcast_to(np.arange(length), (3, length))
+    n_patches = grid.rows * grid.columns
+    rows, columns = np.divmod(np.arange(n_patches), grid.columns)
+    inside = np.stack([np.zeros_like(rows), rows, columns]) + grid.start
+    after = np.arange(length - grid.start - n_patches) + grid.start + max(grid.rows, grid.columns)
+    before = np.broadcast_to(np.arange(grid.start), (3, grid.start))
+    return np.concatenate([before, inside, np.broadcast_to(after, (3, len(after)))], axis=1)

@@ -1,0 +1,1 @@
+"""Dense and multi-vector collections in Qdrant."""

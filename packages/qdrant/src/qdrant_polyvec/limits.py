@@ -1,0 +1,41 @@
+"""What Qdrant accepts and how work is cut to fit. The embedded engine checks none of this itself."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Shaped
+
+T = TypeVar("T")
+
+MAX_MULTIVECTOR_ELEMENTS = 2**20 - 1  # compiled into the server: rows × size, which is 8191 rows of 128
+MAX_REQUEST_BYTES = 16 * 2**20  # half of what a server accepts by default
+MAX_OPERATION_BYTES = 8 * 2**20  # one entry of the embedded engine's log; larger ones make reopening slow
+REST_BYTES_PER_FLOAT = 21  # a float32 as JSON
+ENGINE_BYTES_PER_FLOAT = 4
+
+
+def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int) -> Iterator[list[T]]:
+    """Consecutive groups of at most `max_bytes`. An item larger than that is a group of its own."""
+    batch: list[T] = []
+    filled = 0
+    for item in items:
+        size = n_bytes(item)
+        if batch and filled + size > max_bytes:
+            yield batch
+            batch, filled = [], 0
+        batch.append(item)
+        filled += size
+    if batch:
+        yield batch
+
+
+def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
+    """What makes a vector (1-D) or multi-vector (2-D) unfit to be stored or asked with; None if it is fit."""
+    if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_ELEMENTS:
+        rows, size = vector.shape
+        most = MAX_MULTIVECTOR_ELEMENTS // size
+        return f"has {rows} rows of {size}; Qdrant accepts at most {most}. Split the text or shrink the image"
+    if not np.isfinite(vector).all():
+        return "contains NaN or infinity"
+    return None
