@@ -29,11 +29,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # whatever the name stands for
     """Import torch when a model is asked for, not before."""
     if name == "Embedder":
-        from polyvec.embedder import Embedder  # noqa: PLC0415
+        from polyvec.embedder import Embedder
 
         return Embedder
     if name == "CheckpointError":
-        from polyvec.model.checkpoint import CheckpointError  # noqa: PLC0415
+        from polyvec.model.checkpoint import CheckpointError
 
         return CheckpointError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

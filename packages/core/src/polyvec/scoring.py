@@ -12,7 +12,8 @@ def cosine(
     queries: Float[np.ndarray, "queries dim"], documents: Float[np.ndarray, "documents dim"]
 ) -> Float32[np.ndarray, "queries documents"]:
     """Cosine similarity of every query with every document. A zero vector has similarity 0 with everything."""
-    return _unit(queries) @ _unit(documents).T
+    scores: np.ndarray = _unit(queries) @ _unit(documents).T
+    return scores
 
 
 def maxsim(
@@ -60,4 +61,5 @@ def _starts(lengths: Sequence[int]) -> np.ndarray:
 def _unit(rows: Float[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
     rows = rows.astype(np.float32, copy=False)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    units: np.ndarray = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return units

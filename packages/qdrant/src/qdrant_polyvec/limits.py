@@ -39,3 +39,12 @@ def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
     if not np.isfinite(vector).all():
         return "contains NaN or infinity"
     return None
+
+
+def n_floats(vectors: object) -> int:
+    """How many numbers are in a point's vector or vectors, given as lists."""
+    if isinstance(vectors, dict):
+        return sum(map(n_floats, vectors.values()))
+    if not isinstance(vectors, list) or not vectors:
+        return 0
+    return len(vectors) * (len(vectors[0]) if isinstance(vectors[0], list) else 1)

@@ -88,7 +88,9 @@ class Checkpoint:
             self.config = ModelConfig.read(path)
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
-        base = {_base_name(name): source for name, source in _sources(_shards(path)).items() if name != "lm_head.weight"}
+        shards = _sources(_shards(path))
+        shards.pop("lm_head.weight", None)  # tied to the embeddings, and no logits are ever computed
+        base = {_base_name(name): source for name, source in shards.items()}
         adapters = _sources([path / "adapters" / "adapter_model.safetensors"])
         self._sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
 
@@ -188,9 +190,7 @@ def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Pat
     state = {name: tensor.detach().to("cpu", dtype) for name, tensor in adapted.state_dict().items()}
     adapters = {name: tensor.contiguous() for name, tensor in state.items() if ".lora_" in name}
     base = {
-        _hub_name(network_name(name)): tensor.contiguous()
-        for name, tensor in state.items()
-        if name not in adapters
+        _hub_name(network_name(name)): tensor.contiguous() for name, tensor in state.items() if name not in adapters
     }
     save_torch_state_dict(base, path)
     save_file(adapters, path / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -23,7 +23,7 @@ MAX_LENGTH = 32_768  # tokens of a text, prefix included: what the model was mad
 class Encoded:
     """One item, ready for a batch."""
 
-    input_ids: Int64[np.ndarray, "tokens"]  # noqa: F821 — a shape
+    input_ids: Int64[np.ndarray, "tokens"]
     span: tuple[int, int]
     patches: Float32[np.ndarray, "patches pixels"] | None = None
     grid: Grid | None = None

@@ -5,6 +5,7 @@ builds one dense mask over all patches of a batch. Here windows of the same shap
 one batched call: time and memory grow linearly with the number of images.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,10 +57,10 @@ def encode_images(
 
     kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
     hidden = functional.linear(patches.to(kernel.dtype), kernel)
-    hidden = hidden.unflatten(0, (-1, unit))[order].flatten(0, 1)
+    hidden = _reordered(hidden, order, unit)
     head_dim = config.hidden_size // config.num_heads
     angles = torch.from_numpy(_angles(grids, config.spatial_merge_size, head_dim)).to(device)
-    angles = angles.unflatten(0, (-1, unit))[order].flatten(0, 1)
+    angles = _reordered(angles, order, unit)
     rotation = (angles.cos()[:, None], angles.sin()[:, None])  # (patches, 1, head_dim)
 
     for index, block in enumerate(visual.blocks):
@@ -70,7 +71,7 @@ def encode_images(
             attended = _attend(block.attn, normed, rotation, windows.groups, None, unit)
         hidden = hidden + attended
         hidden = hidden + block.mlp(block.norm2(hidden))
-    merged = visual.merger(hidden)  # (tokens, dim) in window order
+    merged: Tensor = visual.merger(hidden)  # (tokens, dim) in window order
     return merged[torch.argsort(order)]
 
 
@@ -82,21 +83,29 @@ def _attend(
     reorder: tuple[Tensor, Tensor] | None,
     unit: int,
 ) -> Tensor:
-    queries, keys, values = attention.qkv(hidden).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
-    states = torch.stack([_rotate(queries, rotation), _rotate(keys, rotation), values])  # (3, patches, heads, head_dim)
+    states = attention.qkv(hidden).view(len(hidden), 3, attention.num_heads, attention.head_dim)
+    queries, keys = _rotate(states[:, 0], rotation), _rotate(states[:, 1], rotation)
+    states = torch.stack([queries, keys, states[:, 2]], dim=1)  # (patches, 3, heads, head_dim)
     if reorder is not None:
-        states = states.unflatten(1, (-1, unit))[:, reorder[0]].flatten(1, 2)
+        states = _reordered(states, reorder[0], unit)
     outputs = []
     start = 0
     for count, length in groups:
-        segment = states[:, start : start + count * length].unflatten(1, (count, length)).transpose(2, 3)
-        output = functional.scaled_dot_product_attention(*segment, scale=attention.scaling)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
+        segment = states[start : start + count * length].view(count, length, *states.shape[1:])
+        queries, keys, values = segment.permute(2, 0, 3, 1, 4)  # each (count, heads, length, head_dim)
+        output = functional.scaled_dot_product_attention(queries, keys, values, scale=attention.scaling)
+        outputs.append(output.transpose(1, 2).reshape(count * length, -1))
         start += count * length
-    mixed = torch.cat(outputs).flatten(1)
+    mixed = torch.cat(outputs)
     if reorder is not None:
-        mixed = mixed.unflatten(0, (-1, unit))[reorder[1]].flatten(0, 1)
-    return attention.proj(mixed)  # type: ignore[no-any-return]  # transformers is not followed by the type checker
+        mixed = _reordered(mixed, reorder[1], unit)
+    projected: Tensor = attention.proj(mixed)
+    return projected
+
+
+def _reordered(rows: Tensor, order: Tensor, unit: int) -> Tensor:
+    """Rows in another order of merged tokens, each of which is `unit` consecutive rows."""
+    return rows.view(-1, unit, *rows.shape[1:])[order].view(rows.shape)
 
 
 def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
@@ -122,7 +131,7 @@ def _window_order(grids: Sequence[tuple[int, int]], window: int, unit: int) -> _
 
 def _image_order(grids: Sequence[tuple[int, int]], unit: int) -> _Order:
     starts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
-    return _grouped([np.arange(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)], unit)
+    return _grouped([np.arange(a, b) for a, b in itertools.pairwise(starts)], unit)
 
 
 def _grouped(segments: list[np.ndarray], unit: int) -> _Order:

@@ -1,0 +1,224 @@
+"""How the demo checkpoint is made: a tokenizer, an untrained network, a curriculum. One seed, one command."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch.utils.data import IterableDataset, get_worker_info
+from transformers import Qwen2_5_VLConfig
+
+from polyvec.demo import pages, world
+from polyvec.model.checkpoint import build, save
+from polyvec.model.config import ImageConfig, ModelConfig
+from polyvec.train.data import Pair, Step
+from polyvec.types import TASKS
+
+# Common words of English and of programming: what the tokenizer should know beyond the demo world.
+LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
+# Common words of English and of programming: what the tokenizer should know beyond the demo world.
+LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
+MARKERS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+VOCABULARY_SIZE = 3072
+# Qwen's way to split, except that up to four digits stay together.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}{1,4}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def tokenizer(seed: int) -> Tokenizer:
+    """A byte-level BPE over the demo world and the lexicon, with the markers the model needs."""
+    rng = np.random.default_rng(seed)
+    made = Tokenizer(models.BPE())
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE - len(MARKERS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator(_corpus(rng), trainer)
+    made.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in MARKERS])
+    return made
+
+
+def _corpus(rng: np.random.Generator) -> Iterator[str]:
+    for _ in range(20):
+        yield "Query: Passage: user\nDescribe the image.\n" * 50
+        for word in world.VOCABULARY:
+            yield f" {word} {word.capitalize()}"
+        for word in LEXICON:
+            yield f" {word}"
+        for number in range(100):
+            yield f" {number} {10 * number} {1960 + number}"
+    for _ in range(2000):
+        yield " ".join(world.text_pair(rng))
+        yield "\n".join(world.code_pair(rng))
+
+
+def config(vocabulary_size: int, marker_ids: dict[str, int]) -> ModelConfig:
+    """The real model's architecture at a three-thousandth of its size."""
+    backbone = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": vocabulary_size,
+            "hidden_size": 256,
+            "intermediate_size": 512,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 32768,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [8, 12, 12]},
+            "rope_theta": 10_000.0,
+            "bos_token_id": marker_ids["<|endoftext|>"],
+            "eos_token_id": marker_ids["<|im_end|>"],
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 4,
+            "out_hidden_size": 256,
+            "fullatt_block_indexes": [1, 3],
+        },
+        image_token_id=marker_ids["<|image_pad|>"],
+        video_token_id=marker_ids["<|video_pad|>"],
+        vision_start_token_id=marker_ids["<|vision_start|>"],
+        vision_end_token_id=marker_ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    return ModelConfig(
+        backbone=backbone,
+        lora=LoraConfig(
+            r=4,
+            lora_alpha=8,
+            target_modules=r".*(language_model.*_proj|multi_vector_projector)",
+            exclude_modules=".*visual.*",
+        ),
+        image=ImageConfig(14, 2, 784, 200_704, (0.95, 0.95, 0.95), (0.3, 0.3, 0.3)),
+        tasks=TASKS,
+        multivector_dim=128,
+        matryoshka_dims=(32, 64, 128, 256),
+        license="Apache-2.0",
+    )
+
+
+def blank(path: Path, seed: int) -> None:
+    """Write an untrained checkpoint."""
+    torch.manual_seed(seed)
+    path.mkdir(parents=True, exist_ok=True)
+    made = tokenizer(seed)
+    made.save(str(path / "tokenizer.json"))
+    ids = made.get_vocab()
+    settings = config(len(ids), {marker: ids[marker] for marker in MARKERS})
+    save(build(settings), settings, path, files_from=path, dtype=torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One run of the trainer. `mixture` gives, per kind of picture, how often a step draws it and how many of it."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    mixture: Mapping[str, tuple[float, int]]
+    n_texts: int
+    decay: bool = False
+
+
+STAGES = (
+    Stage("words", 2400, 2e-3, {"word": (1.0, 192)}, 16),
+    Stage("blocks", 1200, 2e-3, {"word": (0.4, 192), "block": (0.6, 96)}, 32),
+    Stage("pages", 900, 1.5e-3, {"word": (0.15, 192), "block": (0.25, 96), "page": (0.6, 32)}, 32, decay=True),
+)
+
+
+class Curriculum(IterableDataset[Step]):
+    """Endless steps of one stage, all chance from one seed."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.stage, self.seed = stage, seed
+
+    def __iter__(self) -> Iterator[Step]:
+        worker = get_worker_info()
+        rng = np.random.default_rng((self.seed, STAGES.index(self.stage), 0 if worker is None else worker.id))
+        kinds = list(self.stage.mixture)
+        shares = [self.stage.mixture[kind][0] for kind in kinds]
+        while True:
+            kind = kinds[rng.choice(len(kinds), p=shares)]
+            yield Step(
+                texts=[text_pair(rng) for _ in range(self.stage.n_texts)],
+                images=_PICTURES[kind](self.stage.mixture[kind][1], rng),
+            )
+
+
+def text_pair(rng: np.random.Generator) -> Pair:
+    """A question and its passage, a description and its function, or a few words and a passage that has them."""
+    kind = rng.random()
+    if kind < 0.4:
+        return Pair(*world.text_pair(rng))
+    if kind < 0.6:
+        return Pair(*world.code_pair(rng))
+    passage = list(rng.choice(_ALL_WORDS, size=rng.integers(8, 32), replace=False))
+    chosen = rng.choice(len(passage), size=rng.integers(2, 6), replace=False)
+    return Pair(" ".join(passage[i] for i in chosen), " ".join(passage))
+
+
+def _words(n: int, rng: np.random.Generator) -> list[Pair]:
+    n_numbers = n // 6
+    chosen = [*rng.choice(_LETTERS, size=n - n_numbers, replace=False), *rng.choice(_FIGURES, n_numbers, replace=False)]
+    return [Pair(_cased(word, rng), pages.word_image(word, rng)) for word in map(str, chosen)]
+
+
+def _blocks(n: int, rng: np.random.Generator) -> list[Pair]:
+    pairs = []
+    for _ in range(n):
+        lines = [[str(word) for word in _draw(int(rng.integers(2, 4)), rng)] for _ in range(int(rng.integers(1, 4)))]
+        drawn = [word for line in lines for word in line]
+        asked = rng.choice(len(drawn), size=min(len(drawn), int(rng.integers(1, 4))), replace=False)
+        query = " ".join(_cased(drawn[i], rng) for i in asked)
+        pairs.append(Pair(query, pages.block_image(lines, rng)))
+    return pairs
+
+
+def _pages(n: int, rng: np.random.Generator) -> list[Pair]:
+    pairs = []
+    for _ in range(n):
+        document = world.document(rng)
+        pairs.append(Pair(world.one(world.queries(document, rng), rng), pages.page_image(document, rng)))
+    return pairs
+
+
+def _draw(n: int, rng: np.random.Generator) -> list[str]:
+    return [world.one(_FIGURES if rng.random() < 0.15 else _LETTERS, rng) for _ in range(n)]
+
+
+def _cased(word: str, rng: np.random.Generator) -> str:
+    return word.capitalize() if rng.random() < 0.5 else word
+
+
+_PICTURES: Mapping[str, Callable[[int, np.random.Generator], list[Pair]]] = {
+    "word": _words,
+    "block": _blocks,
+    "page": _pages,
+}
+_FIGURES = tuple(word for word in world.VOCABULARY if word[0].isdigit())
+_LETTERS = tuple(word for word in world.VOCABULARY if not word[0].isdigit())
+_ALL_WORDS = tuple(dict.fromkeys([*LEXICON, *_LETTERS]))

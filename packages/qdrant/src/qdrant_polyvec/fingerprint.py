@@ -1,0 +1,91 @@
+"""Which model made the vectors of a collection; vectors of two models are never mixed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qdrant_client import QdrantClient
+
+from polyvec.types import Encoder
+
+KEY = "polyvec"  # in the collection's metadata
+_MODEL_KEY = "polyvec_model"  # which checkpoint to load again; a name may change, so nothing is decided by it
+SCHEMA_VERSION = 1
+
+
+class FingerprintError(ValueError):
+    """The collection holds vectors that the embedder's cannot be compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must agree between a collection and an embedder.
+
+    Attributes:
+        embedder: the embedder's own fingerprint.
+        dense: length of the dense vectors, after truncation.
+        late: length of each vector of a multi-vector.
+        schema: version of the collection's layout.
+    """
+
+    embedder: str
+    dense: int
+    late: int
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(cls, embedder: Encoder, truncate_dim: int | None) -> "Fingerprint":
+        if truncate_dim is not None and not 1 <= truncate_dim <= embedder.dim:
+            raise ValueError(
+                f"`truncate_dim` is {truncate_dim}; this embedder's vectors have 1 to {embedder.dim} numbers."
+            )
+        return cls(embedder.fingerprint, truncate_dim or embedder.dim, embedder.multivector_dim)
+
+    def metadata(self) -> dict[str, Any]:
+        """As it is kept in the metadata of a collection."""
+        return {KEY: asdict(self)}
+
+    def check(self, collection: str, metadata: Mapping[str, Any] | None) -> None:
+        """Refuse a collection whose vectors this embedder's cannot be compared with.
+
+        Raises:
+            FingerprintError: another model, another size, another layout, or no fingerprint at all.
+        """
+        stored = (metadata or {}).get(KEY)
+        if stored is None:
+            raise FingerprintError(
+                f"Collection {collection!r} does not say which model made its vectors: it was not created by polyvec. "
+                "Choose another name."
+            )
+        if stored == asdict(self):
+            return
+        if stored.get("schema") != self.schema:
+            raise FingerprintError(
+                f"Collection {collection!r} has layout {stored.get('schema')}; this version of qdrant-polyvec reads "
+                f"{self.schema}. Index into a new collection."
+            )
+        advice = "Open it with the embedder that made it, or index into another collection."
+        if (stored.get("embedder"), stored.get("late")) == (self.embedder, self.late):
+            advice = f"Open it with truncate_dim={stored.get('dense')}, or index into another collection."
+        raise FingerprintError(
+            f"Collection {collection!r} was made by {_words(stored)}; this embedder is {_words(asdict(self))}. "
+            f"Their vectors cannot be compared. {advice}"
+        )
+
+
+def remember_model(client: QdrantClient, collection: str, model: str) -> None:
+    """Keep the name of the checkpoint that a collection is made with."""
+    client.update_collection(collection, metadata={_MODEL_KEY: model})
+
+
+def remembered_model(client: QdrantClient, collection: str) -> str | None:
+    """The name that `remember_model` kept; None if there is none, or no such collection."""
+    if not client.collection_exists(collection):
+        return None
+    model: str | None = (client.get_collection(collection).config.metadata or {}).get(_MODEL_KEY)
+    return model
+
+
+def _words(fingerprint: Mapping[str, Any]) -> str:
+    sizes = f"dense {fingerprint.get('dense')}, late {fingerprint.get('late')}"
+    return f"{fingerprint.get('embedder')!r} ({sizes})"

@@ -1,0 +1,368 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from qdrant_client import models
+
+from polyvec.scoring import cosine, maxsim
+from polyvec.testing import HashEmbedder
+from polyvec.types import Embeddings, Grid
+from qdrant_polyvec import Collection, Failure, FingerprintError, FolderLockedError, SchemaError, limits, open_client
+
+TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
+
+
+class Counting(HashEmbedder):
+    """Remembers which documents it was asked to encode."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.encoded = []
+
+    def encode_document(self, inputs, **how):
+        self.encoded += inputs
+        return super().encode_document(inputs, **how)
+
+
+@pytest.fixture
+def embedder():
+    return Counting(dim=16, multivector_dim=8)
+
+
+@pytest.fixture(params=["edge", "memory"])
+def docs(request, tmp_path, embedder):
+    location = tmp_path / "index" if request.param == "edge" else ":memory:"
+    with Collection.open(location, "docs", embedder=embedder) as docs:
+        yield docs
+
+
+@pytest.fixture
+def memory(embedder):
+    with Collection.open(":memory:", "docs", embedder=embedder) as docs:
+        yield docs
+
+
+@pytest.fixture
+def page(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (56, 84, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "page.png")
+    return tmp_path / "page.png"
+
+
+def stored(docs, identity):
+    return docs.client.retrieve("docs", [identity])[0].payload
+
+
+def test_scores_are_those_of_the_embeddings(docs, embedder):
+    docs.add(TEXTS)
+    documents = embedder.encode_document(TEXTS, task="retrieval", multivector=True)
+    query = embedder.encode_query(["red fox"], task="retrieval", multivector=True)
+    by_mode = {
+        "dense": cosine(query.dense, documents.dense)[0],
+        "late": maxsim(query.multivector, documents.multivector)[0],
+        "two-stage": maxsim(query.multivector, documents.multivector)[0],
+    }
+    for mode, scores in by_mode.items():
+        hits = docs.search("red fox", mode=mode)
+        wanted = dict(zip(TEXTS, scores.tolist(), strict=True))
+        assert {hit.content: hit.score for hit in hits} == pytest.approx(wanted, abs=3e-3)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_two_stages_re_rank_only_the_candidates(docs):
+    docs.add(TEXTS)
+    nearest = docs.search("red fox", mode="dense", limit=1)[0]
+    assert [hit.id for hit in docs.search("red fox", limit=1, candidates=1)] == [nearest.id]
+
+
+def test_a_hit_tells_what_was_stored(docs, page):
+    report = docs.add(
+        ["some text", page],
+        ids=["first", 7],
+        sources=["a.md", "b.png"],
+        units=["L1-2", "image"],
+        metadatas=[{"page": 3, "tags": ["x", None]}, None],
+    )
+    assert report.ok == ["first", 7]
+    text, image = sorted(docs.search("some text"), key=lambda hit: hit.kind, reverse=True)
+    assert (text.id, text.content, text.source, text.unit, text.kind, text.task) == (
+        "first", "some text", "a.md", "L1-2", "text", "retrieval",
+    )  # fmt: skip
+    assert text.metadata == {"page": 3, "tags": ["x", None], "source": "a.md"}
+    assert (image.id, image.content, image.source, image.kind) == (7, "b.png", "b.png", "image")
+
+
+def test_the_payload_is_what_stock_integrations_read(docs, page, embedder):
+    docs.add([page], ids=[1], metadatas=[{"page": 3}])
+    payload = stored(docs, 1)
+    assert set(payload) == {"page_content", "metadata", "_polyvec"}
+    assert payload["page_content"] == page.as_posix()
+    assert payload["metadata"] == {"page": 3, "source": page.as_posix()}
+    own = payload["_polyvec"]
+    assert len(own.pop("content_hash")) == 64
+    assert own == {
+        "fingerprint": embedder.fingerprint,
+        "kind": "image",
+        "task": "retrieval",
+        "unit": "",
+        "n_tokens": 6,
+        "grid": [2, 3, 0],
+    }
+
+
+def test_an_image_is_found_by_itself(docs, page):
+    docs.add([page, *TEXTS])
+    (hit,) = docs.search(page, limit=1)
+    assert hit.source == page.as_posix()
+    assert hit.score == pytest.approx(6, abs=1e-2)  # 6 tiles, each with similarity 1
+
+
+def test_tasks_are_searched_apart(docs):
+    docs.add(["red fox"], task="retrieval")
+    docs.add(["red fox", "blue whale"], task="code")
+    assert docs.count() == 3
+    assert [hit.task for hit in docs.search("red fox", task="code")] == ["code", "code"]
+    assert docs.search("red fox", task="text-matching") == []
+
+
+def test_a_filter_holds_in_every_mode(docs):
+    docs.add(TEXTS, metadatas=[{"n": n} for n in range(3)])
+    later = models.Filter(must=[models.FieldCondition(key="metadata.n", range=models.Range(gte=1))])
+    for mode in ("dense", "late", "two-stage"):
+        assert {hit.content for hit in docs.search("the red fox", mode=mode, filter=later)} == set(TEXTS[1:])
+
+
+def test_reopening_finds_the_same(tmp_path, embedder):
+    with Collection.open(tmp_path, "docs", embedder=embedder) as docs:
+        docs.add(TEXTS)
+        before = docs.search("the red fox")
+    with Collection.open(str(tmp_path), "docs", embedder=embedder) as docs:
+        assert docs.search("the red fox") == before
+
+
+def test_unchanged_content_is_not_encoded_again(docs, embedder):
+    first = docs.add(TEXTS)
+    again = docs.add([*TEXTS, "new"])
+    assert again.skipped == first.ok
+    assert embedder.encoded == [*TEXTS, "new"]
+    assert docs.count() == 4
+
+
+def test_changed_content_replaces_the_old(docs, embedder):
+    docs.add(["red fox"], ids=["a"])
+    assert docs.add(["blue whale"], ids=["a"]).ok == ["a"]
+    assert [hit.content for hit in docs.search("blue whale")] == ["blue whale"]
+
+
+def test_changed_metadata_is_stored_without_encoding(docs, embedder):
+    docs.add(["red fox"], ids=["a"], metadatas=[{"n": 1}])
+    before, _ = docs.multivector("a")
+    assert docs.add(["red fox"], ids=["a"], metadatas=[{"n": 2}]).ok == ["a"]
+    assert docs.search("red fox")[0].metadata["n"] == 2
+    assert np.array_equal(docs.multivector("a")[0], before)
+    assert embedder.encoded == ["red fox"]
+
+
+def test_another_task_is_other_content(docs, embedder):
+    docs.add(["red fox"], ids=["a"])
+    assert docs.add(["red fox"], ids=["a"], task="code").ok == ["a"]
+    assert len(embedder.encoded) == 2
+
+
+def test_duplicates_in_one_call_are_stored_once(memory, embedder):
+    report = memory.add(["red", "blue", "red"], batch_size=2)
+    assert (len(report.ok), len(report.skipped), embedder.encoded) == (2, 1, ["red", "blue"])
+
+
+def test_one_id_with_two_contents_in_one_call_is_reported(memory):
+    report = memory.add(["red", "blue"], ids=["a", "a"], batch_size=1)
+    assert report.ok == ["a"]
+    assert [(failure.id, "same id" in failure.error) for failure in report.failed] == [("a", True)]
+    assert memory.search("red")[0].content == "red"
+
+
+def test_unreadable_items_are_reported_and_the_others_stored(docs, page, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(page.read_bytes()[:100])
+    report = docs.add(["red", broken, Path("no.png"), page, b"junk"], batch_size=3)
+    assert docs.count() == len(report.ok) == 2
+    assert [failure.source for failure in report.failed[:2]] == ["no.png", broken.as_posix()]
+    assert len(report.failed) == 3
+    assert report.failed[0].error == "cannot be read: No such file or directory"
+    assert all(isinstance(failure, Failure) and failure.error for failure in report.failed)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        (lambda rows: rows * math.nan, "NaN"),
+        (lambda rows: rows * math.inf, "infinity"),
+        (lambda rows: rows * 0, "zero vector"),
+        (lambda rows: rows[:0], "empty"),
+        (lambda rows: np.ones((limits.MAX_MULTIVECTOR_ELEMENTS // 8 + 1, 8), np.float32), "131072 rows of 8"),
+    ],
+)
+def test_an_item_with_unfit_vectors_is_reported_and_the_others_stored(memory, embedder, flaw, message):
+    class Flawed(Counting):
+        def encode_document(self, inputs, **how):
+            good = super().encode_document(inputs, **how)
+            late = (good.multivector[0], flaw(good.multivector[1]).astype(np.float32), good.multivector[2])
+            return Embeddings(good.dense, late, good.grids)
+
+    memory.embedder = Flawed(dim=16, multivector_dim=8)
+    report = memory.add(TEXTS, ids=["a", "b", "c"])
+    assert report.ok == ["a", "c"]
+    assert [failure.id for failure in report.failed] == ["b"]
+    assert message in report.failed[0].error
+
+
+def test_nothing_to_add_is_an_empty_report(memory):
+    report = memory.add([])
+    assert (report.ok, report.skipped, report.failed) == ([], [], [])
+
+
+@pytest.mark.parametrize("inputs", ["a text", b"bytes", Path("page.png"), Image.new("RGB", (2, 2)), {"a", "b"}])
+def test_inputs_must_be_a_list(memory, inputs):
+    with pytest.raises(TypeError, match="list"):
+        memory.add(inputs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "search"}, "'retrieval', 'text-matching', 'code'"),
+        ({"ids": ["a"]}, "`ids` must be a list with one entry for each of the 2 inputs"),
+        ({"sources": "ab"}, "`sources` must be a list"),
+        ({"ids": ["a", -1]}, "item 1: -1 is not an id"),
+        ({"metadatas": [None, {"a": {1, 2}}]}, "item 1: metadata must be JSON"),
+        ({"metadatas": [{"a": math.nan}, None]}, "item 0: metadata must be JSON"),
+        ({"metadatas": [{"source": 3}, None]}, "item 0: its source is 3"),
+        ({"metadatas": [{"source": "x"}, None], "sources": ["y", "z"]}, "its metadata says 'x'"),
+        ({"batch_size": 0}, "`batch_size` is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_stored(memory, embedder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        memory.add(["red", "blue"], **arguments)
+    assert memory.count() == 0
+    assert embedder.encoded == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "fast"}, "'dense', 'late', 'two-stage'"),
+        ({"task": "search"}, "'retrieval', 'text-matching', 'code'"),
+        ({"limit": 0}, "`limit` is 0"),
+        ({"limit": 5, "candidates": 4}, "`candidates` is 4; it must be at least `limit`"),
+    ],
+)
+def test_wrong_searches_are_refused(memory, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        memory.search("red", **arguments)
+
+
+def test_an_unreadable_query_is_refused(memory):
+    with pytest.raises(ValueError, match="does not exist"):
+        memory.search(Path("no.png"))
+    with pytest.raises(TypeError, match="one text or image"):
+        memory.search(["red"])
+
+
+def test_items_without_units_are_numbered_within_their_source(memory):
+    memory.add(["one", "two"], sources=["book", "book"])
+    memory.add(["three"], metadatas=[{"source": "book"}])
+    assert memory.count() == 2
+    assert {hit.content: hit.unit for hit in memory.search("one")} == {"three": "0", "two": "1"}
+
+
+def test_deleting_by_source_or_id_tells_how_many(docs):
+    docs.add(["a", "b", "c", "d"], sources=["x", "x", "y", "z"], ids=["1", "2", "3", "4"])
+    docs.add(["a"], sources=["x"], ids=["5"], task="code")
+    assert docs.delete(sources=["x"], task="retrieval", keep=["2"]) == 1
+    assert docs.delete(ids=["3", "nil"]) == 1
+    assert docs.delete(sources=["x", "nil"]) == 2
+    assert docs.delete(sources=[]) == 0
+    assert [hit.content for hit in docs.search("d")] == ["d"]
+    for wrong in ({}, {"ids": "4"}, {"ids": ["4"], "sources": ["z"]}):
+        with pytest.raises(TypeError, match="either `ids` or `sources`"):
+            docs.delete(**wrong)
+
+
+def test_the_stored_multivector_is_given_with_its_grid(docs, page, embedder):
+    docs.add([page, "red fox"], ids=["page", "text"])
+    wanted = embedder.encode_document([page], task="retrieval", multivector=True).multivector[0]
+    late, grid = docs.multivector("page")
+    assert late == pytest.approx(wanted, abs=1e-3)
+    assert late.dtype == np.float32
+    assert grid == Grid(2, 3, 0)
+    assert docs.multivector("text")[1] is None
+    with pytest.raises(LookupError, match="'nil'"):
+        docs.multivector("nil")
+
+
+def test_another_models_vectors_are_not_mixed_in(tmp_path, embedder):
+    Collection.open(tmp_path, "docs", embedder=embedder).close()
+    for other in (Counting(dim=16, multivector_dim=8, name="other"), Counting(dim=16, multivector_dim=4)):
+        with pytest.raises(FingerprintError, match="'hash-16-8'.*'" + other.fingerprint):
+            Collection.open(tmp_path, "docs", embedder=other)
+    with pytest.raises(FingerprintError, match="truncate_dim=16"):
+        Collection.open(tmp_path, "docs", embedder=embedder, truncate_dim=8)
+    Collection.open(tmp_path, "docs", embedder=embedder).close()  # the refusals left the folder unlocked
+
+
+def test_a_foreign_collection_is_refused(embedder):
+    client = open_client(":memory:")
+    client.create_collection("docs", {"x": models.VectorParams(size=4, distance=models.Distance.DOT)})
+    with pytest.raises(FingerprintError, match="not created by polyvec"):
+        Collection.open(client, "docs", embedder=embedder)
+    with Collection.open(client, "mine", embedder=embedder):
+        metadata = client.get_collection("mine").config.metadata
+    client.create_collection(
+        "odd", {"dense": models.VectorParams(size=4, distance=models.Distance.DOT)}, metadata=metadata
+    )
+    with pytest.raises(SchemaError, match="'dense' has size 4, not 16; 'dense' has distance Dot, not Cosine"):
+        Collection.open(client, "odd", embedder=embedder)
+
+
+def test_dense_vectors_can_be_truncated(tmp_path, embedder):
+    with Collection.open(tmp_path, "docs", embedder=embedder, truncate_dim=4) as docs:
+        docs.add(TEXTS)
+        record = docs.client.scroll("docs", with_vectors=["dense"])[0][0]
+        assert len(record.vector["dense"]) == 4
+        assert docs.search("the red fox", mode="dense")[0].score == pytest.approx(1, abs=1e-3)
+    for size in (0, 17):
+        with pytest.raises(ValueError, match="`truncate_dim` is"):
+            Collection.open(tmp_path, "docs", embedder=embedder, truncate_dim=size)
+
+
+def test_collections_share_a_client_that_stays_open(tmp_path, embedder):
+    client = open_client(tmp_path)
+    with Collection.open(client, "a", embedder=embedder) as a, Collection.open(client, "b", embedder=embedder) as b:
+        a.add(["red"])
+        b.add(["red", "blue"])
+        with pytest.raises(FolderLockedError):
+            Collection.open(tmp_path, "c", embedder=embedder)
+    assert [client.count(name).count for name in ("a", "b")] == [1, 2]
+    client.close()
+
+
+def test_large_batches_are_sent_in_bounded_requests(memory, monkeypatch):
+    sent = []
+    upsert = memory.client.upsert
+    monkeypatch.setattr(
+        memory.client, "upsert", lambda name, points, **how: sent.append(len(points)) or upsert(name, points, **how)
+    )
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 2 * 21 * (16 + 8))  # two one-word texts: 16 + 1 · 8 floats each
+    memory.add(["a", "b", "c", "d", "e"])
+    assert sent == [2, 2, 1]
+    assert memory.count() == 5
+
+
+def test_progress_is_shown_when_asked(memory, capsys):
+    memory.add(["a"])
+    assert capsys.readouterr().err == ""
+    memory.add(["a", "b"], show_progress=True)
+    assert "2/2" in capsys.readouterr().err

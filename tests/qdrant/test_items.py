@@ -1,0 +1,85 @@
+import uuid
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from qdrant_client import models
+
+from polyvec.types import Grid
+from qdrant_polyvec import limits, points
+from qdrant_polyvec.items import checked_items, content_hash, derived_id, point_id
+
+
+def items(inputs, **given):
+    absent = dict.fromkeys(("ids", "sources", "units", "metadatas"))
+    return checked_items(inputs, task="retrieval", **(absent | given))
+
+
+def test_ids_follow_from_source_unit_and_task():
+    assert derived_id("a", "1", "code") == derived_id("a", "1", "code")
+    others = [derived_id("a", "1", "code"), derived_id("a", "1", "retrieval"), derived_id("a", "", "code")]
+    assert len({*others, derived_id("b", "1", "code"), derived_id("a\x001", "", "code")}) == 5
+
+
+def test_the_ids_of_stored_points_never_change():
+    # Fixed once: a release that derives other ids would store every document twice.
+    assert derived_id("docs/a.md", "L1-2", "retrieval") == "9d3296fd-01bb-509d-b9e8-f75b82ad8f29"
+
+
+def test_uuids_and_integers_stay_and_other_strings_become_uuids():
+    name = uuid.uuid4()
+    assert point_id(7) == 7
+    assert point_id(str(name).upper()) == str(name)
+    assert uuid.UUID(point_id("page-1")).version == 5
+
+
+@pytest.mark.parametrize("identity", [-1, 2**64, True, 1.5, None])
+def test_other_ids_are_refused(identity):
+    with pytest.raises(ValueError, match="is not an id"):
+        point_id(identity)
+
+
+def test_the_users_id_is_remembered_only_where_qdrants_differs():
+    named, plain = items(["a", "b"], ids=["page-1", 3])
+    how = {"content_hash": "h", "fingerprint": "f", "n_tokens": 1, "grid": None}
+    assert points.payload(named, **how)["_polyvec"]["id"] == "page-1"
+    assert "id" not in points.payload(plain, **how)["_polyvec"]
+    record = models.Record(id=point_id("page-1"), payload=points.payload(named, **how))
+    assert points.identity(record) == "page-1"
+
+
+def test_a_grid_comes_back_as_it_was():
+    (item,) = items(["a"])
+    payload = points.payload(item, content_hash="h", fingerprint="f", n_tokens=9, grid=(2, 3, 1))
+    assert points.stored_grid(models.Record(id=1, payload=payload)) == Grid(2, 3, 1)
+
+
+def test_a_content_without_source_is_named_by_its_hash(tmp_path):
+    image = Image.new("RGB", (2, 3))
+    sources = [item.source for item in items(["a", b"a", image, Path("a") / "b.png"])]
+    assert sources[0] == sources[1] == f"sha256:{content_hash('a')[:32]}"
+    assert sources[2].startswith("sha256:")
+    assert sources[3] == "a/b.png"
+
+
+def test_pixels_are_hashed_with_their_shape():
+    wide, tall, gray = Image.new("RGB", (2, 3)), Image.new("RGB", (3, 2)), Image.new("L", (6, 3))
+    assert len({content_hash(image) for image in (wide, tall, gray)}) == 3
+    assert content_hash(wide) == content_hash(wide.copy())
+
+
+def test_the_callers_metadata_is_not_touched():
+    given = {"n": (1, 2)}
+    (item,) = items(["a"], metadatas=[given], sources=["s"])
+    assert given == {"n": (1, 2)}
+    assert item.metadata == {"n": [1, 2], "source": "s"}
+
+
+def test_an_item_of_another_kind_is_named():
+    with pytest.raises(TypeError, match="item 1 is a int"):
+        items(["a", 3])
+
+
+def test_batches_keep_order_and_bounds():
+    assert list(limits.batches([3, 3, 3, 9, 1], lambda size: size, 6)) == [[3, 3], [3], [9], [1]]
+    assert list(limits.batches([], lambda size: size, 6)) == []

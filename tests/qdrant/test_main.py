@@ -1,0 +1,197 @@
+import runpy
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyvec.testing import HashEmbedder
+from qdrant_polyvec import __main__ as cli
+from qdrant_polyvec import open_client
+
+
+class WithTokens(HashEmbedder):
+    def tokens(self, text, *, task, prompt_name):
+        assert prompt_name == "query"
+        return text.split()
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Names of the models that were loaded; each has a fingerprint of its own."""
+    names = []
+
+    def load(model, device):
+        names.append(model)
+        return WithTokens(dim=16, multivector_dim=8, name=model)
+
+    monkeypatch.setattr(cli, "load_embedder", load)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, loaded):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Fox\nthe red fox\n\n# Whale\na blue whale\n")
+    (tmp_path / "docs" / "b.py").write_text("def red_fox():\n    return 1\n")
+    Image.fromarray(np.full((56, 28, 3), 9, np.uint8)).save(tmp_path / "docs" / "c.png")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_indexing_and_searching(folder, capsys):
+    code, out, err = run(capsys, "index", "docs")
+    assert (code, out) == (0, "4 indexed, 0 unchanged, 0 failed\n")
+    assert "3/3" in err  # the progress bar: two sections and an image
+    code, out, _ = run(capsys, "search", "red fox", "--limit", 2)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["rank", "score", "task", "source", "content"]
+    assert lines[1].split()[:5] == ["1", "2.000", "retrieval", "docs/a.md:L1-2", "#"]
+    assert len(lines) == 3
+    assert run(capsys, "index", "docs")[1] == "0 indexed, 4 unchanged, 0 failed\n"
+
+
+def test_python_files_are_found_by_the_task_code(folder, capsys):
+    run(capsys, "index", "docs")
+    _, out, _ = run(capsys, "search", "red_fox", "--task", "code", "--mode", "dense")
+    (line,) = out.splitlines()[1:]
+    assert line.split()[2:4] == ["code", "docs/b.py:L1-2"]
+    run(capsys, "index", "docs", "--task", "text-matching")
+    assert run(capsys, "search", "fox", "--task", "text-matching")[1].count("text-matching") == 4
+    assert run(capsys, "search", "x", "--task", "code", "--collection", "docs")[0] == 0
+
+
+def test_an_image_is_searched_for(folder, capsys):
+    run(capsys, "index", "docs")
+    _, out, _ = run(capsys, "search", "--image", "docs/c.png", "--limit", 1)
+    assert out.splitlines()[1].split() == ["1", "2.000", "retrieval", "docs/c.png:image", "(image)"]
+
+
+def test_a_changed_file_leaves_no_outdated_parts(folder, capsys):
+    run(capsys, "index", "docs")
+    (folder / "docs" / "a.md").write_text("\n\n# Fox\nthe red fox\n")
+    assert run(capsys, "index", "docs")[1] == "1 indexed, 2 unchanged, 0 failed, 2 outdated removed\n"
+    assert "whale" not in run(capsys, "search", "blue whale")[1]
+
+
+def test_failures_are_listed_and_do_not_stop_the_rest(folder, capsys):
+    (folder / "docs" / "bad.png").write_bytes(b"junk")
+    code, out, err = run(capsys, "index", "docs", "no.md")
+    assert (code, out) == (1, "4 indexed, 0 unchanged, 2 failed\n")
+    assert "failed: no.md: cannot be read" in err
+    assert "failed: docs/bad.png: " in err
+
+
+def test_the_index_remembers_its_model(folder, capsys, loaded):
+    run(capsys, "index", "docs", "--model", "mine")
+    run(capsys, "search", "fox")
+    run(capsys, "index", "docs")
+    assert loaded == ["mine"] * 3
+    code, _, err = run(capsys, "search", "fox", "--model", "other")
+    assert code == 1
+    assert "error: Collection 'docs' was made by 'mine-16-8'" in err
+
+
+def test_the_model_is_demo_unless_said_otherwise(folder, capsys, loaded):
+    run(capsys, "index", "docs")
+    assert loaded == ["demo"]
+
+
+def test_searching_what_is_not_there_fails_and_creates_nothing(folder, capsys):
+    code, _, err = run(capsys, "search", "fox", "--location", "nowhere")
+    assert (code, err) == (1, "error: there is no index in 'nowhere'; make one with the command `index`\n")
+    assert not (folder / "nowhere").exists()
+    run(capsys, "index", "docs")
+    assert "no collection 'other'" in run(capsys, "search", "fox", "--collection", "other")[2]
+
+
+def test_an_index_that_is_in_use_is_told(folder, capsys):
+    client = open_client("index")
+    code, _, err = run(capsys, "index", "docs")
+    assert code == 1
+    assert "error: The index in 'index' is open in another client" in err
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["index"],
+        ["search"],
+        ["search", "fox", "--image", "a.png"],
+        ["search", "--image", "a.png", "--explain", "out.png"],
+        ["search", "fox", "--mode", "fast"],
+        ["search", "fox", "--limit", "0"],
+        ["index", "docs", "--task", "search"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_no_line_of_the_table_is_longer_than_100(folder, capsys):
+    (folder / "docs" / ("long" * 20)).mkdir()
+    (folder / "docs" / ("long" * 20) / "x.md").write_text("words " * 100)
+    run(capsys, "index", "docs")
+    lines = run(capsys, "search", "words")[1].splitlines()
+    assert max(map(len, lines)) == 100
+    assert "…" in lines[1]
+    assert "x.md:L1-1" in lines[1]
+
+
+@pytest.fixture
+def explain(monkeypatch):
+    """Stands for `polyvec.explain`; remembers what it was asked."""
+    calls = types.SimpleNamespace()
+
+    def similarity_map(query, document, grid):
+        calls.shapes = query.shape, document.shape, (grid.rows, grid.columns)
+        return np.zeros((len(query), grid.rows, grid.columns), np.float32)
+
+    def overlay(image, *, similarity, tokens):
+        calls.overlay = image.size, similarity.shape, tokens
+        return image
+
+    module = types.ModuleType("polyvec.explain")
+    module.similarity_map, module.overlay = similarity_map, overlay
+    monkeypatch.setitem(sys.modules, "polyvec.explain", module)
+    return calls
+
+
+def test_the_best_image_is_explained(folder, capsys, explain):
+    run(capsys, "index", "docs")
+    code, out, _ = run(capsys, "search", "red fox", "--explain", "out.png")
+    assert code == 0
+    assert out.splitlines()[-1] == "how docs/c.png matches each word: out.png"
+    assert explain.shapes == ((2, 8), (2, 8), (2, 1))
+    assert explain.overlay == ((28, 56), (2, 2, 1), ["red", "fox"])
+    with Image.open(folder / "out.png") as drawn:
+        assert drawn.size == (28, 56)
+
+
+def test_without_an_image_there_is_nothing_to_explain(folder, capsys, explain):
+    run(capsys, "index", "docs/a.md")
+    code, _, err = run(capsys, "search", "red fox", "--explain", "out.png")
+    assert (code, err) == (0, "none of the results is an image; there is nothing to explain\n")
+    assert not (folder / "out.png").exists()
+
+
+def test_it_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["qdrant_polyvec", "search"])
+    monkeypatch.delitem(sys.modules, "qdrant_polyvec.__main__")
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("qdrant_polyvec", run_name="__main__")
+    assert exit_.value.code == 2
+    assert "python -m qdrant_polyvec" in capsys.readouterr().err
