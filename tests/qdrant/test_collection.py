@@ -31,11 +31,19 @@ def embedder():
     return Counting(dim=16, multivector_dim=8)
 
 
-@pytest.fixture(params=["edge", "memory"])
-def docs(request, tmp_path, embedder):
-    location = tmp_path / "index" if request.param == "edge" else ":memory:"
-    with Collection.open(location, "docs", embedder=embedder) as docs:
+@pytest.fixture(scope="module", params=["edge", "memory"])
+def shared(request, tmp_path_factory):
+    location = tmp_path_factory.mktemp("index") if request.param == "edge" else ":memory:"
+    with Collection.open(location, "docs", embedder=Counting(dim=16, multivector_dim=8)) as docs:
         yield docs
+
+
+@pytest.fixture
+def docs(shared, embedder):
+    """An empty collection in a folder and one in memory, the same for all tests."""
+    shared.client.delete("docs", models.Filter())
+    shared.embedder = embedder
+    return shared
 
 
 @pytest.fixture
@@ -72,9 +80,13 @@ def test_scores_are_those_of_the_embeddings(docs, embedder):
 
 
 def test_two_stages_re_rank_only_the_candidates(docs):
-    docs.add(TEXTS)
-    nearest = docs.search("red fox", mode="dense", limit=1)[0]
-    assert [hit.id for hit in docs.search("red fox", limit=1, candidates=1)] == [nearest.id]
+    # Many words turn the dense vector away, but each word of the query is found among them.
+    long = "a red dog met one fox near that old mill by four tall trees"
+    docs.add(["fox", long])
+    assert docs.search("red fox", mode="dense", limit=1)[0].content == "fox"
+    assert docs.search("red fox", mode="two-stage", limit=1, candidates=1)[0].content == "fox"
+    assert docs.search("red fox", mode="two-stage", limit=1, candidates=2)[0].content == long
+    assert docs.search("red fox", mode="late", limit=1)[0].content == long
 
 
 def test_a_hit_tells_what_was_stored(docs, page):
@@ -306,11 +318,12 @@ def test_the_stored_multivector_is_given_with_its_grid(docs, page, embedder):
 def test_another_models_vectors_are_not_mixed_in(tmp_path, embedder):
     Collection.open(tmp_path, "docs", embedder=embedder).close()
     for other in (Counting(dim=16, multivector_dim=8, name="other"), Counting(dim=16, multivector_dim=4)):
-        with pytest.raises(FingerprintError, match="'hash-16-8'.*'" + other.fingerprint):
+        with pytest.raises(FingerprintError, match="'hash-16-8'.*'" + other.fingerprint) as refused:
             Collection.open(tmp_path, "docs", embedder=other)
     with pytest.raises(FingerprintError, match="truncate_dim=16"):
         Collection.open(tmp_path, "docs", embedder=embedder, truncate_dim=8)
-    Collection.open(tmp_path, "docs", embedder=embedder).close()  # the refusals left the folder unlocked
+    Collection.open(tmp_path, "docs", embedder=embedder).close()  # the folder is unlocked, though an error lives on
+    assert refused.value
 
 
 def test_a_foreign_collection_is_refused(embedder):

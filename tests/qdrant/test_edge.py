@@ -16,19 +16,26 @@ MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_S
 ONE_DENSE = {"dense": models.VectorParams(size=2, distance=models.Distance.COSINE)}
 
 
-@pytest.fixture
-def client(tmp_path):
-    client = open_client(tmp_path / "index")
-    schema.create(client, "docs", dense=2, late=2, metadata={"made": "now"})
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    client = open_client(tmp_path_factory.mktemp("index"))
+    schema.create(client, "docs", dense=2, late=2, metadata={})
     yield client
     client.close()
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """An empty collection for tests that must not change it."""
-    client = open_client(tmp_path_factory.mktemp("index"))
-    schema.create(client, "docs", dense=2, late=2, metadata={})
+@pytest.fixture
+def client(shared):
+    """An empty collection `docs`, the same one for all tests that leave its settings alone."""
+    shared.delete("docs", models.Filter())
+    return shared
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A folder of its own, for tests that change more than points."""
+    client = open_client(tmp_path / "fresh")
+    schema.create(client, "docs", dense=2, late=2, metadata={"made": "now"})
     yield client
     client.close()
 
@@ -60,30 +67,30 @@ def test_a_collection_is_found_again_with_its_settings_metadata_and_points(tmp_p
     again.close()
 
 
-def test_collections_are_listed_deleted_and_not_made_twice(client):
-    client.create_collection("other", ONE_DENSE)
-    assert [found.name for found in client.get_collections().collections] == ["docs", "other"]
+def test_collections_are_listed_deleted_and_not_made_twice(fresh):
+    fresh.create_collection("other", ONE_DENSE)
+    assert [found.name for found in fresh.get_collections().collections] == ["docs", "other"]
     with pytest.raises(ValueError, match="'other' already exists"):
-        client.create_collection("other", ONE_DENSE)
-    assert client.delete_collection("other")
-    assert not client.delete_collection("other")
-    assert not client.collection_exists("other")
+        fresh.create_collection("other", ONE_DENSE)
+    assert fresh.delete_collection("other")
+    assert not fresh.delete_collection("other")
+    assert not fresh.collection_exists("other")
     with pytest.raises(ValueError, match=r"'other' not found in .*; there is 'docs'"):
-        client.count("other")
-    client.create_collection("other", ONE_DENSE)
-    assert client.count("other").count == 0
+        fresh.count("other")
+    fresh.create_collection("other", ONE_DENSE)
+    assert fresh.count("other").count == 0
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "a:b", "x" * 201])
-def test_a_collection_name_cannot_leave_the_folder(untouched, name):
+def test_a_collection_name_cannot_leave_the_folder(client, name):
     with pytest.raises(ValueError, match="cannot name a collection"):
-        untouched.create_collection(name, ONE_DENSE)
+        client.create_collection(name, ONE_DENSE)
 
 
-def test_metadata_is_merged_and_none_removes_a_key(client):
-    client.update_collection("docs", metadata={"a": 1, "b": {"c": 2}})
-    client.update_collection("docs", metadata={"a": None, "b": 3})
-    assert client.get_collection("docs").config.metadata == {"made": "now", "b": 3}
+def test_metadata_is_merged_and_none_removes_a_key(fresh):
+    fresh.update_collection("docs", metadata={"a": 1, "b": {"c": 2}})
+    fresh.update_collection("docs", metadata={"a": None, "b": 3})
+    assert fresh.get_collection("docs").config.metadata == {"made": "now", "b": 3}
 
 
 def test_ids_come_back_as_integers_and_strings(client):
@@ -127,23 +134,23 @@ def test_payloads_are_set_overwritten_and_deleted_by_ids_or_filter(client):
     assert [(record.id, record.payload) for record in client.scroll("docs")[0]] == [(1, {})]
 
 
-def test_a_payload_index_is_made_and_removed(client):
-    client.create_payload_index("docs", "n", models.IntegerIndexParams(type="integer", lookup=True, range=True))
-    client.create_payload_index("docs", "t", "text")
-    kinds = {field: index.data_type.value for field, index in client.get_collection("docs").payload_schema.items()}
+def test_a_payload_index_is_made_and_removed(fresh):
+    fresh.create_payload_index("docs", "n", models.IntegerIndexParams(type="integer", lookup=True, range=True))
+    fresh.create_payload_index("docs", "t", "text")
+    kinds = {field: index.data_type.value for field, index in fresh.get_collection("docs").payload_schema.items()}
     assert kinds == {"_polyvec.task": "keyword", "metadata.source": "keyword", "n": "integer", "t": "text"}
-    client.delete_payload_index("docs", "n")
-    assert "n" not in client.get_collection("docs").payload_schema
+    fresh.delete_payload_index("docs", "n")
+    assert "n" not in fresh.get_collection("docs").payload_schema
     with pytest.raises(NotImplementedError, match="stemmer"):
-        client.create_payload_index(
+        fresh.create_payload_index(
             "docs", "t", models.TextIndexParams(type="text", stemmer=models.DisabledStemmerParams(type="none"))
         )
 
 
-def test_points_are_ordered_by_a_payload_field(client):
-    client.create_payload_index("docs", "n", models.PayloadSchemaType.INTEGER)
-    client.upsert("docs", [struct(i, payload={"n": -i}) for i in (1, 2, 3)])
-    records, _ = client.scroll("docs", order_by=models.OrderBy(key="n", direction=models.Direction.ASC, start_from=-2))
+def test_points_are_ordered_by_a_payload_field(fresh):
+    fresh.create_payload_index("docs", "n", models.PayloadSchemaType.INTEGER)
+    fresh.upsert("docs", [struct(i, payload={"n": -i}) for i in (1, 2, 3)])
+    records, _ = fresh.scroll("docs", order_by=models.OrderBy(key="n", direction=models.Direction.ASC, start_from=-2))
     assert [(record.id, record.order_value) for record in records] == [(2, -2), (1, -1)]
 
 
@@ -155,16 +162,16 @@ def test_updates_can_depend_on_what_is_stored(client):
     assert client.count("docs").count == 1
 
 
-def test_an_unnamed_vector_and_a_batch_are_points_too(client):
-    client.create_collection("plain", models.VectorParams(size=2, distance=models.Distance.DOT))
-    client.upsert("plain", models.Batch(ids=[1, 2], vectors=[[1.0, 2.0], [3.0, 4.0]], payloads=[{"n": 1}, {"n": 2}]))
-    found = client.query_points("plain", query=[1.0, 0.0], with_vectors=True).points
+def test_an_unnamed_vector_and_a_batch_are_points_too(fresh):
+    fresh.create_collection("plain", models.VectorParams(size=2, distance=models.Distance.DOT))
+    fresh.upsert("plain", models.Batch(ids=[1, 2], vectors=[[1.0, 2.0], [3.0, 4.0]], payloads=[{"n": 1}, {"n": 2}]))
+    found = fresh.query_points("plain", query=[1.0, 0.0], with_vectors=True).points
     assert [(point.id, point.score, point.vector, point.payload) for point in found] == [
         (2, 3.0, [3.0, 4.0], {"n": 2}),
         (1, 1.0, [1.0, 2.0], {"n": 1}),
     ]
-    client.upsert("docs", models.Batch(ids=[5], vectors={"dense": [[1.0, 0.0]], "late": [[[1.0, 0.0]]]}))
-    assert client.retrieve("docs", [5], with_vectors=True)[0].vector == {"dense": [1.0, 0.0], "late": [[1.0, 0.0]]}
+    fresh.upsert("docs", models.Batch(ids=[5], vectors={"dense": [[1.0, 0.0]], "late": [[[1.0, 0.0]]]}))
+    assert fresh.retrieve("docs", [5], with_vectors=True)[0].vector == {"dense": [1.0, 0.0], "late": [[1.0, 0.0]]}
 
 
 NAN, INF = float("nan"), float("inf")
@@ -184,10 +191,10 @@ NAN, INF = float("nan"), float("inf")
         ({"late": np.zeros((2**19, 2)).tolist()}, "has 524288 rows of 2; Qdrant accepts at most 524287"),
     ],
 )
-def test_a_vector_that_does_not_fit_is_refused_and_nothing_is_stored(untouched, vectors, message):
+def test_a_vector_that_does_not_fit_is_refused_and_nothing_is_stored(client, vectors, message):
     with pytest.raises(ValueError, match=message):
-        untouched.upsert("docs", [struct(2), models.PointStruct.model_construct(id=1, vector=vectors, payload={})])
-    assert untouched.count("docs").count == 0
+        client.upsert("docs", [struct(2), models.PointStruct.model_construct(id=1, vector=vectors, payload={})])
+    assert client.count("docs").count == 0
 
 
 def test_8191_rows_of_128_are_the_most_that_is_accepted(tmp_path):
@@ -203,9 +210,9 @@ def test_8191_rows_of_128_are_the_most_that_is_accepted(tmp_path):
 
 
 @pytest.mark.parametrize("identity", [-1, 2**64, True, "page-1", 1.5])
-def test_a_bad_id_is_refused(untouched, identity):
+def test_a_bad_id_is_refused(client, identity):
     with pytest.raises(ValueError, match="not a point id"):
-        untouched.upsert("docs", [models.PointStruct.model_construct(id=identity, vector={}, payload={})])
+        client.upsert("docs", [models.PointStruct.model_construct(id=identity, vector={}, payload={})])
 
 
 @pytest.mark.parametrize(
@@ -220,9 +227,9 @@ def test_a_bad_id_is_refused(untouched, identity):
         ({"prefetch": models.Prefetch(query=[1.0, 0.0], using="nil"), "query": [1.0, 0.0], "using": "dense"}, "'nil'"),
     ],
 )
-def test_a_query_that_does_not_fit_is_refused(untouched, query, message):
+def test_a_query_that_does_not_fit_is_refused(client, query, message):
     with pytest.raises(ValueError, match=message):
-        untouched.query_points("docs", **query)
+        client.query_points("docs", **query)
 
 
 @pytest.mark.parametrize(
@@ -284,9 +291,9 @@ def test_a_query_that_does_not_fit_is_refused(untouched, query, message):
         ),
     ],
 )
-def test_what_only_a_server_can_do_is_refused_by_name(untouched, call, name):
+def test_what_only_a_server_can_do_is_refused_by_name(client, call, name):
     with pytest.raises(NotImplementedError, match=f"(?s){name}.*needs a Qdrant server"):
-        call(untouched)
+        call(client)
 
 
 def test_every_call_of_the_interface_is_implemented_or_refused_by_name():
@@ -321,11 +328,11 @@ def test_it_flushes_after_so_many_bytes(client, monkeypatch):
     assert unflushed == [16, 32, 48, 0, 16, 32]
 
 
-def test_a_closed_index_says_so(client):
-    client.close()
-    client.close()
+def test_a_closed_index_says_so(fresh):
+    fresh.close()
+    fresh.close()
     with pytest.raises(RuntimeError, match="is closed; open it again"):
-        client.count("docs")
+        fresh.count("docs")
 
 
 def test_a_forgotten_client_releases_its_folder(tmp_path):

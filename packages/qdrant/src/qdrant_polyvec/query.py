@@ -20,7 +20,7 @@ _EXACT_SCORES = models.SearchParams(quantization=models.QuantizationSearchParams
 def plan(
     mode: Mode,
     dense: Float32[np.ndarray, " dim"],
-    multivector: Float32[np.ndarray, "tokens dim"] | None,
+    multivector: Float32[np.ndarray, "tokens late_dim"] | None,
     *,
     task: Task,
     limit: int,

@@ -1,22 +1,26 @@
-"""`python -m polyvec.demo train DIRECTORY` makes the demo checkpoint again."""
+"""Make the demo checkpoint again, measure one, or draw pages: `python -m polyvec.demo train|evaluate|pages`."""
 
 import argparse
 import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import TrainingArguments
 
+from polyvec.demo import pages, world
+from polyvec.demo.evaluate import markdown, scores
 from polyvec.demo.optimizer import muon_with_adamw
-from polyvec.demo.recipe import STAGES, Curriculum, Stage, blank
+from polyvec.demo.recipe import SEED, STAGES, Curriculum, Stage, blank
+from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint, save
 from polyvec.model.processing import Processor
 from polyvec.train.data import StepCollator
-from polyvec.train.trainer import PairTrainer, trainable
+from polyvec.train.trainer import PairTrainer, spread_adapter, trainable
 
-_SEED = 20_26
+_PAGES_SEED = 7_000_002
 
 
 def main() -> None:
@@ -26,22 +30,29 @@ def main() -> None:
     train = commands.add_parser("train", help="train the demo checkpoint from nothing")
     train.add_argument("directory", type=Path, help="where the stages are kept; the last one is the checkpoint")
     train.add_argument("--stage", action="append", choices=[stage.name for stage in STAGES], help="only these stages")
-    arguments = parser.parse_args()
+    evaluate = commands.add_parser("evaluate", help="print what a checkpoint scores on the unseen demo world")
+    evaluate.add_argument("model", nargs="?", default="demo", help="'demo' or a directory (default: %(default)s)")
+    draw = commands.add_parser("pages", help="draw unseen pages and list a query for each")
+    draw.add_argument("directory", type=Path, help="where page-01.png … and queries.txt are written")
+    draw.add_argument("--count", type=int, default=24)
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    source = arguments.directory / "blank"
-    if not source.exists():
-        blank(source, _SEED)
-    for stage in STAGES:
-        target = arguments.directory / stage.name
-        if arguments.stage is None or stage.name in arguments.stage:
-            run(stage, source, target)
-        source = target
+    if options.command == "train":
+        _train(options.directory, options.stage)
+    elif options.command == "evaluate":
+        print(markdown(scores(Embedder.from_pretrained(options.model), show_progress=True)))
+    else:
+        _draw(options.directory, options.count)
 
 
 def run(stage: Stage, source: Path, target: Path) -> None:
     """Train one stage from the checkpoint at `source` and write the result to `target`."""
     checkpoint = Checkpoint(source)
-    network = trainable(checkpoint, "retrieval", train_backbone=True)
+    task = stage.task or "retrieval"
+    if stage.task is None:
+        network = trainable(checkpoint, task, train_backbone=True)
+    else:
+        network = trainable(checkpoint, task, train_projector=False)  # the tasks share the projector
     cpu = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(target),
@@ -49,7 +60,7 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         per_device_train_batch_size=1,
         learning_rate=stage.learning_rate,
         lr_scheduler_type="linear" if stage.decay else "constant_with_warmup",
-        warmup_steps=40,
+        warmup_steps=30,
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=cpu,
@@ -59,23 +70,48 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         report_to="none",
         remove_unused_columns=False,
         dataloader_num_workers=1,
-        seed=_SEED,
+        seed=SEED,
     )
     trainer = PairTrainer(
         network,
         checkpoint,
         arguments,
         temperature=0.05,
-        train_dataset=Curriculum(stage, _SEED),
+        train_dataset=Curriculum(stage, SEED),
         data_collator=StepCollator(
-            Processor(checkpoint.path, checkpoint.config), checkpoint.config.backbone.image_token_id, task="retrieval"
+            Processor(checkpoint.path, checkpoint.config), checkpoint.config.backbone.image_token_id, task=task
         ),
-        optimizers=(muon_with_adamw(network, stage.learning_rate), None),
+        optimizers=(muon_with_adamw(network, stage.learning_rate) if stage.task is None else None, None),
     )
     # On the CPU, attention by plain matrix products trains these short sequences a quarter faster.
     with sdpa_kernel(SDPBackend.MATH) if cpu else nullcontext():
         trainer.train()
-    save(network, checkpoint.config, target, files_from=source, dtype=torch.float32)
+    if stage.spread:
+        spread_adapter(network, task)
+    dtype = torch.bfloat16 if stage is STAGES[-1] else torch.float32
+    save(network, checkpoint.config, target, files_from=source, dtype=dtype)
+
+
+def _train(directory: Path, only: list[str] | None) -> None:
+    source = directory / "blank"
+    if not source.exists():
+        blank(source, SEED)
+    for stage in STAGES:
+        target = directory / stage.name
+        if only is None or stage.name in only:
+            run(stage, source, target)
+        source = target
+
+
+def _draw(directory: Path, n: int) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(_PAGES_SEED)
+    asked = []
+    for number in range(1, n + 1):
+        document = world.document(rng)
+        pages.page_image(document, rng).quantize(64).save(directory / f"page-{number:02}.png", optimize=True)
+        asked.append(world.queries(document, rng)[0])
+    (directory / "queries.txt").write_text("\n".join(asked) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

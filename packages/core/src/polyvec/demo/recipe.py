@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from polyvec.demo import pages, world
 from polyvec.model.checkpoint import build, save
 from polyvec.model.config import ImageConfig, ModelConfig
 from polyvec.train.data import Pair, Step
-from polyvec.types import TASKS
+from polyvec.types import TASKS, Task
 
 # Common words of English and of programming: what the tokenizer should know beyond the demo world.
 LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
@@ -31,6 +32,8 @@ MARKERS = (
     "<|video_pad|>",
 )
 VOCABULARY_SIZE = 3072
+SEED = 20_26
+_MANY = 2**40
 # Qwen's way to split, except that up to four digits stay together.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}{1,4}"
@@ -133,20 +136,36 @@ def blank(path: Path, seed: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One run of the trainer. `mixture` gives, per kind of picture, how often a step draws it and how many of it."""
+    """One run of the trainer.
+
+    Attributes:
+        task: whose LoRA is trained; None trains the whole network and no LoRA.
+        texts: which text pairs a step draws, and how many.
+        pictures: per kind of picture, how often a step draws it, and how many.
+        doubling: steps after which the number of styles (font, size, colours, place) of the pictures doubles, from one;
+            None has no such limit. Reading one style first shortens the time until anything is learned to a third.
+        decay: whether the learning rate falls to zero at the end; otherwise it stays.
+        spread: whether the trained LoRA is then copied to the other tasks, which is how the paper's phase 2 starts.
+    """
 
     name: str
     steps: int
     learning_rate: float
-    mixture: Mapping[str, tuple[float, int]]
-    n_texts: int
+    texts: tuple[str, int]
+    pictures: Mapping[str, tuple[float, int]]
+    task: Task | None = None
+    doubling: int | None = None
     decay: bool = False
+    spread: bool = False
 
 
 STAGES = (
-    Stage("words", 2400, 2e-3, {"word": (1.0, 192)}, 16),
-    Stage("blocks", 1200, 2e-3, {"word": (0.4, 192), "block": (0.6, 96)}, 32),
-    Stage("pages", 900, 1.5e-3, {"word": (0.15, 192), "block": (0.25, 96), "page": (0.6, 32)}, 32, decay=True),
+    Stage("words", 800, 2e-3, ("mixed", 0), {"word": (1.0, 192)}, doubling=35),
+    Stage("blocks", 1000, 2e-3, ("mixed", 8), {"word": (0.4, 192), "block": (0.6, 48)}),
+    Stage("pages", 900, 1.5e-3, ("mixed", 32), {"block": (0.3, 48), "page": (0.7, 24)}, decay=True),
+    Stage("retrieval", 100, 1e-3, ("mixed", 32), {"page": (1.0, 24)}, task="retrieval", decay=True, spread=True),
+    Stage("text-matching", 150, 1e-3, ("paraphrase", 64), {}, task="text-matching", decay=True),
+    Stage("code", 150, 1e-3, ("code", 64), {}, task="code", decay=True),
 )
 
 
@@ -159,17 +178,19 @@ class Curriculum(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         rng = np.random.default_rng((self.seed, STAGES.index(self.stage), 0 if worker is None else worker.id))
-        kinds = list(self.stage.mixture)
-        shares = [self.stage.mixture[kind][0] for kind in kinds]
-        while True:
-            kind = kinds[rng.choice(len(kinds), p=shares)]
-            yield Step(
-                texts=[text_pair(rng) for _ in range(self.stage.n_texts)],
-                images=_PICTURES[kind](self.stage.mixture[kind][1], rng),
-            )
+        draw, n_texts = self.stage.texts
+        kinds = list(self.stage.pictures)
+        shares = [self.stage.pictures[kind][0] for kind in kinds]
+        for step in count():
+            n_styles = _MANY if self.stage.doubling is None else round(2 ** min(step / self.stage.doubling, 30))
+            images: list[Pair] = []
+            if kinds:
+                kind = kinds[rng.choice(len(kinds), p=shares)]
+                images = _PICTURES[kind](self.stage.pictures[kind][1], rng, n_styles)
+            yield Step(texts=[_TEXTS[draw](rng) for _ in range(n_texts)], images=images)
 
 
-def text_pair(rng: np.random.Generator) -> Pair:
+def _mixed(rng: np.random.Generator) -> Pair:
     """A question and its passage, a description and its function, or a few words and a passage that has them."""
     kind = rng.random()
     if kind < 0.4:
@@ -181,43 +202,50 @@ def text_pair(rng: np.random.Generator) -> Pair:
     return Pair(" ".join(passage[i] for i in chosen), " ".join(passage))
 
 
-def _words(n: int, rng: np.random.Generator) -> list[Pair]:
+def _words(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
     n_numbers = n // 6
     chosen = [*rng.choice(_LETTERS, size=n - n_numbers, replace=False), *rng.choice(_FIGURES, n_numbers, replace=False)]
-    return [Pair(_cased(word, rng), pages.word_image(word, rng)) for word in map(str, chosen)]
+    return [Pair(_cased(word, rng), pages.word_image(word, _style(rng, n_styles))) for word in map(str, chosen)]
 
 
-def _blocks(n: int, rng: np.random.Generator) -> list[Pair]:
+def _blocks(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
+    """Paragraphs of four to nine words, no word twice among them; every word is a query of its own."""
+    words = iter(rng.permutation(np.concatenate([_LETTERS, rng.choice(_FIGURES, 60, replace=False)])))
     pairs = []
     for _ in range(n):
-        lines = [[str(word) for word in _draw(int(rng.integers(2, 4)), rng)] for _ in range(int(rng.integers(1, 4)))]
-        drawn = [word for line in lines for word in line]
-        asked = rng.choice(len(drawn), size=min(len(drawn), int(rng.integers(1, 4))), replace=False)
-        query = " ".join(_cased(drawn[i], rng) for i in asked)
-        pairs.append(Pair(query, pages.block_image(lines, rng)))
+        lines = [[str(next(words)) for _ in range(rng.integers(2, 4))] for _ in range(rng.integers(2, 4))]
+        picture = pages.block_image(lines, _style(rng, n_styles))
+        pairs += [Pair(_cased(word, rng), picture) for line in lines for word in line]
     return pairs
 
 
-def _pages(n: int, rng: np.random.Generator) -> list[Pair]:
+def _pages(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
+    """Pages with up to three of their queries each."""
     pairs = []
     for _ in range(n):
         document = world.document(rng)
-        pairs.append(Pair(world.one(world.queries(document, rng), rng), pages.page_image(document, rng)))
+        picture = pages.page_image(document, _style(rng, n_styles))
+        pairs += [Pair(query, picture) for query in rng.permutation(world.queries(document, rng))[:3]]
     return pairs
 
 
-def _draw(n: int, rng: np.random.Generator) -> list[str]:
-    return [world.one(_FIGURES if rng.random() < 0.15 else _LETTERS, rng) for _ in range(n)]
+def _style(rng: np.random.Generator, n_styles: int) -> np.random.Generator:
+    return np.random.default_rng(rng.integers(n_styles))
 
 
 def _cased(word: str, rng: np.random.Generator) -> str:
     return word.capitalize() if rng.random() < 0.5 else word
 
 
-_PICTURES: Mapping[str, Callable[[int, np.random.Generator], list[Pair]]] = {
+_PICTURES: Mapping[str, Callable[[int, np.random.Generator, int], list[Pair]]] = {
     "word": _words,
     "block": _blocks,
     "page": _pages,
+}
+_TEXTS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+    "mixed": _mixed,
+    "paraphrase": lambda rng: Pair(*world.paraphrase_pair(rng)),
+    "code": lambda rng: Pair(*world.code_pair(rng)),
 }
 _FIGURES = tuple(word for word in world.VOCABULARY if word[0].isdigit())
 _LETTERS = tuple(word for word in world.VOCABULARY if not word[0].isdigit())

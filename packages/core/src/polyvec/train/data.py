@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from polyvec.model.network import Batch
@@ -34,14 +36,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairBatch:
-    """Pairs of one kind as tensors: row i of `queries` belongs to row i of `documents`."""
+    """Pairs of one kind as tensors: query i is answered by document `targets[i]`.
+
+    A document that several queries share stands there once, so it is never its own negative.
+    """
 
     queries: Batch
     documents: Batch
+    targets: Int64[Tensor, "queries"]
 
     def to(self, device: torch.device | str) -> Self:
         """The same pairs on another device."""
-        return type(self)(self.queries.to(device), self.documents.to(device))
+        return type(self)(self.queries.to(device), self.documents.to(device), self.targets.to(device))
 
 
 class PairSteps(IterableDataset[Step]):
@@ -75,24 +81,34 @@ class StepCollator:
 
     def __call__(self, steps: Sequence[Step]) -> dict[str, Any]:
         (step,) = steps  # a step is a batch already
-        passages = self._texts([str(pair.document) for pair in step.texts], "passage")
-        images = [self._image(pair.document) for pair in step.images]
-        batches = {
-            kind: PairBatch(collate(self._texts([pair.query for pair in pairs], "query")), collate(documents))
-            for kind, pairs, documents in (("text", step.texts, passages), ("image", step.images, images))
-            if pairs
-        }
+        batches = {kind: self._pairs(pairs) for kind, pairs in (("text", step.texts), ("image", step.images)) if pairs}
         # accelerate measures a batch by its first tensor
         return {"n_pairs": torch.tensor([len(step.texts) + len(step.images)]), **batches}
 
-    def _texts(self, texts: Sequence[str], prompt_name: PromptName) -> list[Encoded]:
-        rows = self.processor.texts(texts, prefix(self.task, prompt_name))
-        return [self.processor.text(ids[: self.max_length]) for ids in rows]
+    def _pairs(self, pairs: Sequence[Pair]) -> PairBatch:
+        columns: dict[object, int] = {}
+        documents: list[Encoded] = []
+        targets = []
+        for pair in pairs:
+            key = pair.document if isinstance(pair.document, str | Path | bytes) else id(pair.document)
+            if key not in columns:
+                columns[key] = len(documents)
+                documents.append(self._document(pair.document))
+            targets.append(columns[key])
+        return PairBatch(
+            queries=collate([self._text(pair.query, "query") for pair in pairs]),
+            documents=collate(documents),
+            targets=torch.tensor(targets),
+        )
 
-    def _image(self, document: Input) -> Encoded:
+    def _document(self, document: Input) -> Encoded:
         if isinstance(document, str):
-            raise TypeError(f"the document {document!r} of an image pair is a text; give an image.")
+            return self._text(document, "passage")
         return self.processor.image(document, self.image_token)
+
+    def _text(self, text: str, prompt_name: PromptName) -> Encoded:
+        (ids,) = self.processor.texts([text], prefix(self.task, prompt_name))
+        return self.processor.text(ids[: self.max_length])
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:

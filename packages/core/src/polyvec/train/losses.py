@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,13 +41,17 @@ def late_scores(
     return counted / query_mask.sum(-1)[:, None]
 
 
-def info_nce(scores: Float[Tensor, "pairs documents"], temperature: float) -> Float[Tensor, ""]:
-    """Mean over queries of −ln softmax(scores / τ) at the query's own document, which is column i of row i (eq. 4)."""
-    return functional.cross_entropy(scores / temperature, torch.arange(len(scores), device=scores.device))
+def info_nce(
+    scores: Float[Tensor, "queries documents"],
+    targets: Int64[Tensor, "queries"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Mean over queries of −ln softmax(scores / τ) at the query's own document, column `targets[i]` (eq. 4)."""
+    return functional.cross_entropy(scores / temperature, targets)
 
 
 def divergence(
-    dense: Float[Tensor, "pairs documents"], late: Float[Tensor, "pairs documents"], temperature: float
+    dense: Float[Tensor, "queries documents"], late: Float[Tensor, "queries documents"], temperature: float
 ) -> Float[Tensor, ""]:
     """KL(dense ‖ late) of the two softmaxes over documents, mean over queries (eq. 5)."""
     return functional.kl_div(
@@ -59,9 +63,10 @@ def divergence(
 
 
 def joint(
-    queries: Float[Tensor, "pairs dim"],
-    documents: Float[Tensor, "pairs dim"],
-    late: Float[Tensor, "pairs pairs"],
+    queries: Float[Tensor, "queries dim"],
+    documents: Float[Tensor, "documents dim"],
+    late: Float[Tensor, "queries documents"],
+    targets: Int64[Tensor, "queries"],
     *,
     temperature: float,
     matryoshka_dims: Sequence[int],
@@ -74,7 +79,7 @@ def joint(
     """
     by_size = [cosine_scores(queries[:, :size], documents[:, :size]) for size in sorted(matryoshka_dims)]
     return {
-        "dense": weights.dense * torch.stack([info_nce(scores, temperature) for scores in by_size]).mean(),
-        "late": weights.late * info_nce(late, temperature),
+        "dense": weights.dense * torch.stack([info_nce(scores, targets, temperature) for scores in by_size]).mean(),
+        "late": weights.late * info_nce(late, targets, temperature),
         "kl": weights.kl * divergence(by_size[-1], late, temperature),
     }

@@ -70,6 +70,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
             queries.dense,
             documents.dense,
             late,
+            pairs.targets,
             temperature=self.temperature,
             matryoshka_dims=self.checkpoint.config.matryoshka_dims,
             weights=weights,
@@ -118,13 +119,11 @@ def trainable(
 
 
 def spread_adapter(network: PeftModel, task: Task) -> None:
-    """Copy one task's adapter to all tasks, which is how the paper's phase 2 starts."""
+    """Copy one task's LoRA to all other tasks, which is how the paper's phase 2 starts."""
     state = network.state_dict()
-    with torch.no_grad():
-        for name, tensor in state.items():
-            for other in network.peft_config:
-                if f".{task}." in name:
-                    state[name.replace(f".{task}.", f".{other}.")].copy_(tensor)
+    for name in [name for name in state if f".{task}." in name]:
+        for other in network.peft_config:
+            state[name.replace(f".{task}.", f".{other}.")].copy_(state[name])
 
 
 def _mask(batch: Batch) -> Tensor:

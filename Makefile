@@ -1,0 +1,47 @@
+# Every target sets up what it needs, from a bare clone: Python 3.11 to 3.13, git, make and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+INDEX := demo-index
+SEARCH = $(BIN)/python -m qdrant_polyvec search --location $(INDEX)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    index this repository's files and a folder of page images, then search them"
+	@echo "make test    run the tests"
+	@echo "make check   lint, types, import directions"
+	@echo "make bench   measure speed and memory against a plain loop (about five minutes)"
+	@echo "make clean   remove what the other targets made"
+
+$(INSTALLED): pyproject.toml constraints.txt packages/core/pyproject.toml packages/qdrant/pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e "packages/core[train]" -e packages/qdrant
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m qdrant_polyvec index README.md CONTRIBUTING.md docs packages examples/pages --location $(INDEX)
+	$(BIN)/python -m qdrant_polyvec index README.md docs --task text-matching --location $(INDEX)
+	$(SEARCH) "how is a multi-vector scored" --task retrieval
+	$(SEARCH) "open an image and check that it is not too large" --task code
+	$(SEARCH) "Weights may be used for research only." --task text-matching
+	$(SEARCH) "$$(sed -n 1p examples/queries.txt)" --task retrieval --explain demo-match.png
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/encode.py
+
+clean:
+	rm -rf .venv $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,61 @@
+"""`python -m polyvec.train`: pair training of a checkpoint on your own pairs."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from polyvec.model.checkpoint import Checkpoint, locate
+from polyvec.model.processing import Processor
+from polyvec.train.data import PairSteps, StepCollator, read_pairs
+from polyvec.train.trainer import PairTrainer, trainable
+from polyvec.types import TASKS
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m polyvec.train", description=__doc__)
+    parser.add_argument("--model", required=True, help="'demo', a directory or a hub id")
+    parser.add_argument("--pairs", required=True, type=Path, help="JSON Lines: query and document, or query and image")
+    parser.add_argument("--output", required=True, type=Path, help="directory of the trained checkpoint")
+    parser.add_argument("--task", choices=TASKS, default="retrieval", help="whose adapter is trained")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=32, help="pairs of each kind per step")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--temperature", type=float, default=0.02)
+    parser.add_argument("--train-backbone", action="store_true", help="train everything instead of the adapter")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+
+    checkpoint = Checkpoint(locate(options.model))
+    texts, images = read_pairs(options.pairs)
+    trainer = PairTrainer(
+        trainable(checkpoint, options.task, train_backbone=options.train_backbone),
+        checkpoint,
+        TrainingArguments(
+            output_dir=str(options.output),
+            max_steps=options.steps,
+            per_device_train_batch_size=1,
+            learning_rate=options.learning_rate,
+            warmup_steps=options.steps // 20,
+            save_strategy="no",
+            report_to="none",
+            remove_unused_columns=False,
+            seed=options.seed,
+        ),
+        temperature=options.temperature,
+        train_dataset=PairSteps(texts, images, batch_size=options.batch_size, seed=options.seed),
+        data_collator=StepCollator(
+            Processor(checkpoint.path, checkpoint.config),
+            checkpoint.config.backbone.image_token_id,
+            task=options.task,
+        ),
+    )
+    trainer.train()
+    trainer.save_model()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+import inspect
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+import jaxtyping
+from beartype import beartype
+from jaxtyping import AbstractArray
+
+# `Embeddings` calls the lengths of dense vectors and of multi-vectors both `dim`, so no real one fits its annotations.
+UNCHECKED = {"polyvec.types"}
+
+
+def check_shapes(function: Callable) -> Callable:
+    """Check what a function takes and gives where its annotations speak of arrays.
+
+    Elsewhere nothing is checked: the sources themselves refuse a wrong task or item, and tests look at how; beartype
+    cannot decorate a method that returns `Self`.
+    """
+    if function.__module__ in UNCHECKED:
+        return function
+    hints = inspect.get_annotations(function, eval_str=True).values()
+    return beartype(function) if any(_is_array(part) for hint in hints for part in _parts(hint)) else function
+
+
+def _parts(hint: object) -> Iterator[object]:
+    yield hint
+    for argument in get_args(hint):
+        yield from _parts(argument)
+
+
+def _is_array(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, AbstractArray)
+
+
+# Before anything imports the packages; the hook finds the checker under this module's own name.
+jaxtyping.install_import_hook(["polyvec", "qdrant_polyvec"], f"{__name__}.check_shapes")

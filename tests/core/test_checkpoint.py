@@ -1,0 +1,474 @@
+import json
+import pickle
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import load_file, save_file
+
+from polyvec.embedder import Embedder
+from polyvec.model import checkpoint as module
+from polyvec.model.checkpoint import Checkpoint, CheckpointError, build, check_tensors, locate, network_name, save
+from polyvec.model.config import ModelConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def state(checkpoint):
+    return checkpoint.load(torch.float32, CPU).state_dict()
+
+
+@pytest.fixture(scope="module")
+def layout(layout_file):
+    return json.loads(layout_file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def full_size(layout, tmp_path_factory):
+    """The JSON files of jinaai/jina-embeddings-v4, without its weights."""
+    path = tmp_path_factory.mktemp("full-size")
+    (path / "adapters").mkdir()
+    for file, name in (
+        ("config.json", "config"),
+        ("preprocessor_config.json", "preprocessor_config"),
+        ("adapters/adapter_config.json", "adapter_config"),
+    ):
+        (path / file).write_text(json.dumps(layout[name]), encoding="utf-8")
+    return path
+
+
+def base_tensors(path):
+    return {key: tensor for shard in sorted(path.glob("model*.safetensors")) for key, tensor in load_file(shard).items()}
+
+
+def replace_base(path, *shards):
+    """Put these in place of the base shards, without an index."""
+    for old in path.glob("model*"):
+        old.unlink()
+    for number, tensors in enumerate(shards):
+        save_file(tensors, path / f"model-{number}.safetensors")
+
+
+def edit_json(file, **changes):
+    content = json.loads(file.read_text(encoding="utf-8")) | changes
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def load(path, dtype=torch.float32):
+    return Checkpoint(path).load(dtype, CPU).state_dict()
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def plant(file, marker):
+    """A module that leaves a mark when it is run."""
+    file.write_text(f"open({str(marker)!r}, 'w').close()\n", encoding="utf-8")
+
+
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def test_the_released_layout_is_the_network_tensor_for_tensor(full_size, layout):
+    with torch.device("meta"):
+        network = build(ModelConfig.read(full_size))
+    wanted = {network_name(name): list(tensor.shape) for name, tensor in network.state_dict().items()}
+    claims = Counter(module._base_name(key) for key in layout["base_tensors"])
+    claims.update(key.removeprefix("base_model.model.") for key in layout["adapter_tensors"])
+    found = {module._base_name(key): shape for key, shape in layout["base_tensors"].items()}
+    found |= {key.removeprefix("base_model.model."): shape for key, shape in layout["adapter_tensors"].items()}
+    assert set(claims.values()) == {1}
+    assert found == wanted
+    assert (len(layout["base_tensors"]), len(layout["adapter_tensors"])) == (826, 1518)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 3_934_695_552
+
+
+def test_the_released_config_is_read(full_size):
+    config = ModelConfig.read(full_size)
+    assert config.tasks == ("retrieval", "text-matching", "code")
+    assert (config.dim, config.multivector_dim) == (2048, 128)
+    assert config.matryoshka_dims == (128, 256, 512, 1024, 2048)
+    assert (config.lora.r, config.lora.lora_alpha, config.image.max_pixels) == (32, 32, 602_112)
+    assert config.backbone.text_config.rope_parameters["mrope_section"] == [16, 24, 24]
+    assert config.backbone.text_config.rope_parameters["rope_theta"] == 1e6
+    assert config.backbone.image_token_id == 151_655
+
+
+def test_text_fields_may_stand_at_the_top_of_the_config(copy, checkpoint, state):
+    raw = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(raw.pop("text_config") | raw), encoding="utf-8")
+    flat = Checkpoint(copy)
+    assert flat.config == checkpoint.config
+    assert flat.config.backbone.to_dict() == checkpoint.config.backbone.to_dict()
+    assert equal(flat.load(torch.float32, CPU).state_dict(), state)
+
+
+def test_unknown_fields_of_the_config_are_ignored(copy, checkpoint, state):
+    raw = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    raw["text_config"]["colour"] = raw["vision_config"]["colour"] = "red"
+    edit_json(copy / "config.json", **raw, colour={"is": "red"})
+    edit_json(copy / "preprocessor_config.json", colour="red")
+    edit_json(copy / "adapters" / "adapter_config.json", colour="red")
+    assert Checkpoint(copy).config.backbone.to_dict() == checkpoint.config.backbone.to_dict()
+    assert equal(load(copy), state)
+
+
+@pytest.mark.parametrize(("old", "new"), [("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")])
+def test_pixel_limits_may_be_spelled_as_edges(copy, old, new):
+    file = copy / "preprocessor_config.json"
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    del raw[old]
+    raw["size"][new] = 7840
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    assert getattr(ModelConfig.read(copy).image, old) == 7840
+
+
+@pytest.mark.parametrize("field", ["use_dora", "use_rslora", "modules_to_save"])
+def test_adapters_of_another_kind_are_refused(copy, field):
+    edit_json(copy / "adapters" / "adapter_config.json", **{field: ["x"]})
+    with pytest.raises(CheckpointError, match=field):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("config.json", None, "config.json is missing"),
+        ("config.json", "{", "config.json is not valid JSON"),
+        ("config.json", "[]", "config.json holds list"),
+        ("config.json", '{"hidden_size": 4}', "needs `vision_config`"),
+        ("preprocessor_config.json", None, "preprocessor_config.json is missing"),
+        ("adapters/adapter_config.json", None, "adapter_config.json is missing"),
+        ("model.safetensors.index.json", "{}", "is no shard index"),
+        ("model.safetensors.index.json", "][", "is no shard index"),
+    ],
+)
+def test_a_broken_file_of_json_is_named(copy, name, content, complaint):
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=complaint):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize("changes", [{"vision_config": "none"}, {"text_config": [1]}, {"text_config": {"hidden_size": "x"}}])
+def test_a_config_of_wrong_types_is_refused(copy, changes):
+    edit_json(copy / "config.json", **changes)
+    with pytest.raises(CheckpointError):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json"])
+def test_a_missing_tokenizer_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        Embedder.from_pretrained(copy, device="cpu")
+
+
+def test_shards_are_found_without_an_index(copy, state):
+    (copy / "model.safetensors.index.json").unlink()
+    assert equal(load(copy), state)
+
+
+def test_all_base_tensors_may_stand_in_one_file(copy, state):
+    replace_base(copy, base_tensors(copy))
+    assert equal(load(copy), state)
+
+
+def test_the_newer_names_of_transformers_are_read(copy, state):
+    renamed = {}
+    for key, tensor in base_tensors(copy).items():
+        if key.startswith("visual."):
+            renamed["model." + key] = tensor
+        else:
+            renamed[key.replace("model.", "model.language_model.", 1) if key.startswith("model.") else key] = tensor
+    assert "model.language_model.embed_tokens.weight" in renamed
+    assert "model.visual.patch_embed.proj.weight" in renamed
+    replace_base(copy, renamed)
+    assert equal(load(copy), state)
+
+
+def test_weights_may_be_stored_in_bfloat16(copy, state):
+    replace_base(copy, {key: tensor.bfloat16() for key, tensor in base_tensors(copy).items()})
+    adapters = copy / "adapters" / "adapter_model.safetensors"
+    save_file({key: tensor.bfloat16() for key, tensor in load_file(adapters).items()}, adapters)
+    assert equal(load(copy), {name: tensor.bfloat16().float() for name, tensor in state.items()})
+    assert equal(load(copy, torch.bfloat16), {name: tensor.bfloat16() for name, tensor in state.items()})
+
+
+def test_a_stored_lm_head_is_ignored(copy, state):
+    replace_base(copy, base_tensors(copy) | {"lm_head.weight": torch.zeros(2, 3)})
+    assert equal(load(copy), state)
+
+
+def test_missing_unknown_and_misshapen_tensors_are_each_named(copy):
+    tensors = base_tensors(copy)
+    del tensors["model.norm.weight"]
+    tensors["model.layers.9.surplus.weight"] = torch.zeros(1)
+    tensors["multi_vector_projector.bias"] = torch.zeros(7)
+    replace_base(copy, tensors)
+    with pytest.raises(CheckpointError) as caught:
+        load(copy)
+    message = str(caught.value)
+    assert "1 missing: model.language_model.norm.weight" in message
+    assert "1 unknown: model.language_model.layers.9.surplus.weight" in message
+    assert "1 misshapen: multi_vector_projector.bias (is [7], should be [16])" in message
+
+
+def test_of_many_missing_tensors_five_are_named():
+    with pytest.raises(CheckpointError, match=r"7 missing: a0, a1, a2, a3, a4, …\.$"):
+        check_tensors({f"a{i}": (1,) for i in range(7)}, {}, "here")
+    check_tensors({"a": (1, 2)}, {"a": (1, 2)}, "here")
+
+
+def test_a_task_without_adapter_tensors_is_refused(copy):
+    file = copy / "adapters" / "adapter_model.safetensors"
+    save_file({key: tensor for key, tensor in load_file(file).items() if ".code." not in key}, file)
+    with pytest.raises(CheckpointError, match=r"44 missing: .*lora_A\.code\.weight"):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["adapters/adapter_model.safetensors", "model-00002-of-00002.safetensors"])
+def test_a_missing_file_of_tensors_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{Path(name).name} is missing"):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize("name", ["adapters/adapter_model.safetensors", "model-00001-of-00002.safetensors"])
+@pytest.mark.parametrize("length", [0, 5, 4000, -100])
+def test_a_file_of_tensors_that_is_cut_short_is_named(copy, name, length):
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[:length])
+    with pytest.raises(CheckpointError, match=f"{Path(name).name} is no safetensors file, or it is cut short"):
+        Checkpoint(copy)
+
+
+def test_a_tensor_in_two_shards_is_refused(copy):
+    tensors = base_tensors(copy)
+    replace_base(copy, tensors, {"model.norm.weight": tensors["model.norm.weight"] + 1})
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight stands in both"):
+        Checkpoint(copy)
+
+
+def test_a_tensor_under_two_names_is_refused(copy):
+    tensors = base_tensors(copy)
+    replace_base(copy, tensors | {"model.language_model.norm.weight": tensors["model.norm.weight"] + 1})
+    with pytest.raises(CheckpointError, match=r"norm\.weight"):
+        load(copy)
+
+
+def test_pickled_weights_are_refused_and_never_opened(copy, tmp_path):
+    marker = tmp_path / "opened"
+    replace_base(copy)
+    for name in ("pytorch_model.bin", "model.pt", "adapters/adapter_model.bin"):
+        (copy / name).write_bytes(pickle.dumps(Bomb(marker)))
+    with pytest.raises(CheckpointError, match="pickled weights are never opened"):
+        Embedder.from_pretrained(copy, device="cpu")
+    assert not marker.exists()
+    pickle.loads((copy / "pytorch_model.bin").read_bytes()).close()
+    assert marker.exists()  # the bomb works
+
+
+def test_no_module_of_a_checkpoint_is_run(copy, tmp_path):
+    marker = tmp_path / "run"
+    names = ("configuration_jina_embeddings_v4", "modeling_jina_embeddings_v4", "__init__", "custom_st", "conftest")
+    for name in names:
+        plant(copy / f"{name}.py", marker)
+        plant(copy / "adapters" / f"{name}.py", marker)
+    assert "auto_map" in (copy / "config.json").read_text(encoding="utf-8")
+    Embedder.from_pretrained(copy, device="cpu").encode_query(["a"], task="code")
+    assert not marker.exists()
+    assert not {name for name in sys.modules if "jina_embeddings_v4" in name}
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "nowhere", "/no/where/at/all", "a/b/c", "~/x", Path("owner/name")])
+def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(monkeypatch, model):
+    monkeypatch.setattr(module, "snapshot_download", None)  # asking the hub would fail otherwise
+    with pytest.raises(CheckpointError, match="no such directory"):
+        locate(model)
+
+
+def test_a_file_is_no_checkpoint(copy):
+    with pytest.raises(CheckpointError, match="no such directory"):
+        locate(str(copy / "config.json"))
+
+
+def test_a_hub_id_of_forbidden_characters_is_refused():
+    with pytest.raises(CheckpointError):
+        locate("a b/c!", local_files_only=True)
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, tiny):
+    """A stand-in for the hub's download that notes what it is asked and gives the tiny checkpoint."""
+    asked = []
+
+    def snapshot_download(repo_id, **options):
+        asked.append((repo_id, options))
+        return str(tiny / "checkpoint")
+
+    monkeypatch.setattr(module, "snapshot_download", snapshot_download)
+    return asked
+
+
+def test_a_hub_id_is_downloaded_as_asked(fake_hub, tiny, tmp_path):
+    embedder = Embedder.from_pretrained(
+        "owner/name", revision="abc", cache_dir=tmp_path, local_files_only=True, token="secret", device="cpu"
+    )
+    ((repo_id, options),) = fake_hub  # one download gives base weights and adapters
+    assert repo_id == "owner/name"
+    del options["allow_patterns"]
+    assert options == {"revision": "abc", "cache_dir": tmp_path, "local_files_only": True, "token": "secret"}
+    assert embedder.dim == 64
+
+
+def requested(fake_hub, files):
+    locate("owner/name")
+    ((_, options),) = fake_hub
+    return list(filter_repo_objects(files, allow_patterns=options["allow_patterns"]))
+
+
+def test_everything_that_is_read_is_requested_from_the_hub(fake_hub, tiny):
+    needed = [
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "adapters/adapter_config.json",
+        "adapters/adapter_model.safetensors",
+    ]
+    assert requested(fake_hub, needed) == needed
+
+
+def test_neither_code_nor_pickles_are_requested_from_the_hub(fake_hub):
+    unwanted = ["modeling.py", "pytorch_model.bin", "x/y.py", "adapters/evil.py", "adapters/adapter_model.bin"]
+    assert requested(fake_hub, unwanted) == []
+
+
+def test_a_hub_that_does_not_answer_is_reported(monkeypatch):
+    def fails(*_, **__):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(module, "snapshot_download", fails)
+    with pytest.raises(CheckpointError, match=r"'owner/name': no such directory, and the hub did not give it"):
+        locate("owner/name")
+
+
+@pytest.fixture
+def saved(checkpoint, network, tmp_path):
+    def save_as(dtype, path=tmp_path / "saved"):
+        save(network, checkpoint.config, path, files_from=checkpoint.path, dtype=dtype)
+        return path
+
+    return save_as
+
+
+def test_what_is_saved_is_what_is_loaded(saved, state, checkpoint, embedder, tiny):
+    path = saved(torch.float32)
+    assert equal(load(path), state)
+    config = Checkpoint(path).config
+    assert config == checkpoint.config
+    assert config.backbone.to_dict() == checkpoint.config.backbone.to_dict()
+    items = ["some text", tiny / "images" / "icon.png"]
+    before = embedder.encode_document(items, task="code", multivector=True)
+    after = Embedder.from_pretrained(path, device="cpu").encode_document(items, task="code", multivector=True)
+    np.testing.assert_array_equal(after.dense, before.dense)
+    np.testing.assert_array_equal(after.multivector[0], before.multivector[0])
+
+
+def test_a_saved_checkpoint_has_the_released_names(saved, tiny):
+    path = saved(torch.bfloat16)
+    original = base_tensors(tiny / "checkpoint")
+    assert {key: tensor.shape for key, tensor in base_tensors(path).items()} == {
+        key: tensor.shape for key, tensor in original.items()
+    }
+    name = "adapters/adapter_model.safetensors"
+    assert load_file(path / name).keys() == load_file(tiny / "checkpoint" / name).keys()
+    assert {tensor.dtype for tensor in base_tensors(path).values()} == {torch.bfloat16}
+    assert "auto_map" not in (path / "config.json").read_text(encoding="utf-8")
+
+
+def test_saving_over_an_older_checkpoint_replaces_it(copy, saved, network):
+    with torch.no_grad():
+        network.get_base_model().multi_vector_projector.get_base_layer().weight.fill_(0.5)
+    saved(torch.float32, copy)
+    assert equal(load(copy), network.state_dict())
+
+
+def test_ranks_and_scales_per_layer_survive_saving(copy, tmp_path):
+    edit_json(copy / "adapters" / "adapter_config.json", alpha_pattern={"multi_vector_projector": 80})
+    checkpoint = Checkpoint(copy)
+    network = checkpoint.load(torch.float32, CPU)
+    assert network.get_base_model().multi_vector_projector.scaling["code"] == 10
+    save(network, checkpoint.config, tmp_path / "saved", files_from=copy, dtype=torch.float32)
+    again = Checkpoint(tmp_path / "saved").load(torch.float32, CPU)
+    assert again.get_base_model().multi_vector_projector.scaling["code"] == 10
+
+
+def test_a_fingerprint_does_not_depend_on_where_the_files_are(checkpoint, copy):
+    assert Checkpoint(copy).fingerprint() == checkpoint.fingerprint()
+    assert len(checkpoint.fingerprint()) == 16
+
+
+def change_base(path):
+    file = path / "model-00002-of-00002.safetensors"
+    tensors = load_file(file)
+    name = max(tensors, key=lambda name: tensors[name].numel())
+    tensors[name].view(-1)[-1] += 1e-3
+    save_file(tensors, file)
+
+
+def change_adapter(path):
+    file = path / "adapters" / "adapter_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def change_tokenizer(path):
+    file = path / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"hello"', '"hallo"') + " ", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_base,
+        change_adapter,
+        change_tokenizer,
+        lambda path: edit_json(path / "preprocessor_config.json", max_pixels=3136),
+        lambda path: edit_json(path / "adapters" / "adapter_config.json", lora_alpha=16),
+    ],
+)
+def test_a_fingerprint_changes_with_what_changes_vectors(checkpoint, copy, change):
+    change(copy)
+    assert Checkpoint(copy).fingerprint() != checkpoint.fingerprint()
+
+
+def test_a_fingerprint_tells_pixel_limits_apart(embedder, tiny):
+    small = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=3136)
+    same = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=200_704)
+    assert small.fingerprint != embedder.fingerprint == same.fingerprint
+
+
+def test_the_bundled_checkpoint_is_called_demo(monkeypatch, tmp_path):
+    shutil.rmtree(tmp_path)
+    monkeypatch.setattr(module, "DEMO", tmp_path)
+    assert locate("demo") == tmp_path
