@@ -271,7 +271,8 @@ def test_wrong_arguments_are_refused_before_anything_is_stored(memory, embedder,
         ({"limit": 5, "candidates": 4}, "`candidates` is 4; it must be at least `limit`"),
     ],
 )
-def test_wrong_searches_are_refused(memory, arguments, message):
+def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments, message):
+    memory.embedder = None
     with pytest.raises(ValueError, match=message):
         memory.search("red", **arguments)
 

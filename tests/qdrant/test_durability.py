@@ -10,6 +10,8 @@ from qdrant_client import models
 
 from qdrant_polyvec import FolderLockedError, open_client, schema
 
+PATIENCE = 300  # seconds for another process to start and end; on a busy disk that takes long
+
 
 def struct(identity):
     return models.PointStruct(id=identity, vector={"dense": [1.0, 0.0], "late": [[1.0, 0.0]] * 4})
@@ -41,7 +43,7 @@ def test_a_second_opener_is_refused_and_harms_nothing(tmp_path):
     with pytest.raises(FolderLockedError, match=r"open in another client\. Close that one first, or share it"):
         open_client(tmp_path)
     other = python(OPEN, tmp_path)
-    assert repr(str(tmp_path)) in other.communicate(timeout=60)[0]
+    assert repr(str(tmp_path)) in other.communicate(timeout=PATIENCE)[0]
     client.upsert("docs", [struct(i) for i in range(50, 100)])
     shard.flush()
     client.close()
@@ -62,7 +64,7 @@ def test_the_clients_own_local_mode_cannot_open_the_folder_meanwhile(tmp_path):
         except RuntimeError as error:
             print(error)
     """
-    assert "already accessed" in python(code, client.init_options["path"]).communicate(timeout=60)[0]
+    assert "already accessed" in python(code, client.init_options["path"]).communicate(timeout=PATIENCE)[0]
     client.close()
 
 
@@ -114,7 +116,7 @@ EXIT = """
 
 
 def test_the_end_of_the_process_flushes_and_closes(tmp_path):
-    assert python(EXIT, tmp_path).communicate(timeout=60)[0].split() == ["flushed", "closed"]
+    assert python(EXIT, tmp_path).communicate(timeout=PATIENCE)[0].split() == ["flushed", "closed"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")

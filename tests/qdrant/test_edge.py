@@ -319,12 +319,12 @@ def test_large_uploads_are_cut_into_operations_of_bounded_size(client, monkeypat
     assert client.count("docs").count == 20
 
 
-def test_it_flushes_after_so_many_bytes(client, monkeypatch):
+def test_it_flushes_after_so_many_bytes(fresh, monkeypatch):
     monkeypatch.setattr(edge, "FLUSH_EVERY_BYTES", 64)
     unflushed = []
     for identity in range(6):
-        client.upsert("docs", [struct(identity)])
-        unflushed.append(client._client._opened["docs"].unflushed)
+        fresh.upsert("docs", [struct(identity)])
+        unflushed.append(fresh._client._opened["docs"].unflushed)
     assert unflushed == [16, 32, 48, 0, 16, 32]
 
 

@@ -69,6 +69,12 @@ def test_no_unit_is_too_long_and_no_line_is_lost(folder, suffix):
         assert "\n".join(lines[first - 1 : last]) == text
 
 
+def test_paragraphs_stay_whole(folder):
+    line = "z" * 300
+    write("a.txt", f"{line}\n{line}\n\n{line}\n{line}\n")
+    assert list(cut("a.txt")) == ["L1-2", "L4-5"]
+
+
 def test_a_paragraph_that_is_too_long_is_cut_between_lines(folder):
     write("a.txt", "\n".join(str(n) * 400 for n in range(1, 8)))
     assert list(cut("a.txt")) == ["L1-2", "L3-4", "L5-6", "L7-7"]

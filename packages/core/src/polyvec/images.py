@@ -3,6 +3,8 @@
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -23,13 +25,13 @@ def open_image(image: ImageInput) -> Image.Image:
         ValueError: the image is missing, empty, corrupt, truncated, larger than `MAX_IMAGE_PIXELS`, or more than
             `MAX_ASPECT_RATIO` times longer than wide.
     """
-    opened = _open(image)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks about metadata; what matters raises
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
-        raise ValueError(f"{describe(image)} cannot be decoded: {error}") from error
+    with _opened(image) as opened:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's remarks about metadata; what matters raises
+                return ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
+            raise ValueError(f"{describe(image)} cannot be decoded: {error}") from error
 
 
 def image_size(image: ImageInput) -> tuple[int, int]:
@@ -38,9 +40,9 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     Raises:
         ValueError: as `open_image`, except for damage that only decoding shows.
     """
-    opened = _open(image)
-    turned = opened.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 exchange the sides
-    width, height = opened.size
+    with _opened(image) as opened:
+        turned = opened.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 exchange the sides
+        width, height = opened.size
     return (height, width) if turned else (width, height)
 
 
@@ -71,17 +73,28 @@ def describe(image: ImageInput) -> str:
     return f"PIL image of mode {image.mode} and size {image.width}×{image.height}"
 
 
-def _open(image: ImageInput) -> Image.Image:
+@contextmanager
+def _opened(image: ImageInput) -> Iterator[Image.Image]:
+    if isinstance(image, Image.Image):
+        _check_size(image, image)
+        yield image  # the caller's own, which stays open
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns at half its bomb limit; ours is checked below
-            opened = image if isinstance(image, Image.Image) else Image.open(_readable(image))
+            opened = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
     except FileNotFoundError as error:
         raise ValueError(f"{describe(image)} does not exist") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{describe(image)} is too large: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{describe(image)} cannot be read as an image: {error}") from error
+    with opened:
+        _check_size(opened, image)
+        yield opened
+
+
+def _check_size(opened: Image.Image, image: ImageInput) -> None:
     width, height = opened.size
     if width * height == 0:
         raise ValueError(f"{describe(image)} has no pixels")
@@ -89,8 +102,3 @@ def _open(image: ImageInput) -> Image.Image:
         raise ValueError(f"{describe(image)} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ValueError(f"{describe(image)} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
-    return opened
-
-
-def _readable(image: Path | bytes) -> io.BytesIO:
-    return io.BytesIO(image if isinstance(image, bytes) else image.read_bytes())

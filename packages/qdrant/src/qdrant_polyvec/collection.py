@@ -1,7 +1,7 @@
 """Collection: texts and images that can be searched, kept in Qdrant."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from qdrant_polyvec import limits, points, schema
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, checked_items, content_hash, point_id
 from qdrant_polyvec.location import Location, is_simulated, open_client
-from qdrant_polyvec.query import Mode, plan
+from qdrant_polyvec.query import Mode, check_search, plan
 from qdrant_polyvec.schema import LATE, OWN
 
 
@@ -184,6 +184,7 @@ class Collection:
             ValueError: an unknown mode or task, a bad limit, or a query that cannot be read.
         """
         check_task(task)
+        check_search(mode, limit=limit, candidates=candidates)
         if isinstance(query, list | tuple):
             raise TypeError("`query` is one text or image; search for several one by one.")
         asked = self.embedder.encode_query(
@@ -267,27 +268,25 @@ class Collection:
             return
         embeddings, kept, unreadable = self._encode([item.input for item, _ in changed], task)
         report.failed.extend(changed[index][0].failure(reason) for index, reason in unreadable.items())
-        if embeddings.multivector is None:
-            raise TypeError(f"{type(self.embedder).__name__} returned no multi-vectors though it was asked for them.")
-        structs = []
-        for row, index in enumerate(kept):
-            item, digest = changed[index]
-            try:
-                structs.append(
-                    points.point(
-                        item,
-                        embeddings.dense[row],
-                        embeddings.multivector[row],
-                        embeddings.grids[row],
-                        content_hash=digest,
-                        fingerprint=self.embedder.fingerprint,
-                    )
-                )
-            except ValueError as error:
-                report.failed.append(item.failure(str(error)))
+        structs = self._points([changed[index] for index in kept], embeddings, report)
         for batch in limits.batches(structs, _rest_bytes, limits.MAX_REQUEST_BYTES):
             self.client.upsert(self.name, batch, wait=True)
             report.ok.extend(map(points.identity, batch))
+
+    def _points(
+        self, items: Sequence[tuple[Item, str]], embeddings: Embeddings, report: Report
+    ) -> Iterator[models.PointStruct]:
+        """One by one: as lists of Python numbers, vectors take eight times the memory that they have as arrays."""
+        if embeddings.multivector is None:
+            raise TypeError(f"{type(self.embedder).__name__} returned no multi-vectors though it was asked for them.")
+        encoded = zip(items, embeddings.dense, embeddings.multivector, embeddings.grids, strict=True)
+        for (item, digest), dense, multivector, grid in encoded:
+            try:
+                yield points.point(
+                    item, dense, multivector, grid, content_hash=digest, fingerprint=self.embedder.fingerprint
+                )
+            except ValueError as error:
+                report.failed.append(item.failure(str(error)))
 
     def _changed(self, items: Sequence[tuple[Item, str]], report: Report) -> list[tuple[Item, str]]:
         """Those to encode. Where only the metadata differ, they are replaced here."""

@@ -17,6 +17,20 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 _EXACT_SCORES = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
 
 
+def check_search(mode: str, *, limit: int, candidates: int | None) -> None:
+    """Refuse what cannot be planned, before a query is encoded.
+
+    Raises:
+        ValueError: an unknown mode, a limit below 1, or fewer candidates than `limit`.
+    """
+    if mode not in MODES:
+        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
+    if limit < 1:
+        raise ValueError(f"`limit` is {limit}; it must be at least 1.")
+    if candidates is not None and candidates < limit:
+        raise ValueError(f"`candidates` is {candidates}; it must be at least `limit`, which is {limit}.")
+
+
 def plan(
     mode: Mode,
     dense: Float32[np.ndarray, " dim"],
@@ -34,14 +48,8 @@ def plan(
     given) and orders them by MaxSim.
 
     Raises:
-        ValueError: an unknown mode, a limit below 1, fewer candidates than `limit`, or vectors that are not finite.
+        ValueError: the vectors are not finite, or a multi-vector is needed and missing.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
-    if limit < 1:
-        raise ValueError(f"`limit` is {limit}; it must be at least 1.")
-    if candidates is not None and candidates < limit:
-        raise ValueError(f"`candidates` is {candidates}; it must be at least `limit`, which is {limit}.")
     for name, vector in ((DENSE, dense), (LATE, multivector)):
         if vector is not None and (flaw := limits.flaw(vector)):
             raise ValueError(f"the query's {name} vector {flaw}.")

@@ -33,7 +33,7 @@ def main() -> None:
     evaluate = commands.add_parser("evaluate", help="print what a checkpoint scores on the unseen demo world")
     evaluate.add_argument("model", nargs="?", default="demo", help="'demo' or a directory (default: %(default)s)")
     draw = commands.add_parser("pages", help="draw unseen pages and list a query for each")
-    draw.add_argument("directory", type=Path, help="where page-01.png … and queries.txt are written")
+    draw.add_argument("directory", type=Path, help="where pages/page-01.png … and queries.txt are written")
     draw.add_argument("--count", type=int, default=24)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
@@ -79,7 +79,10 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         temperature=0.05,
         train_dataset=Curriculum(stage, SEED),
         data_collator=StepCollator(
-            Processor(checkpoint.path, checkpoint.config), checkpoint.config.backbone.image_token_id, task=task
+            Processor(checkpoint.path, checkpoint.config),
+            checkpoint.config.backbone.image_token_id,
+            task=task,
+            patches_only=stage.patches_only,
         ),
         optimizers=(muon_with_adamw(network, stage.learning_rate) if stage.task is None else None, None),
     )
@@ -104,12 +107,12 @@ def _train(directory: Path, only: list[str] | None) -> None:
 
 
 def _draw(directory: Path, n: int) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "pages").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(_PAGES_SEED)
     asked = []
     for number in range(1, n + 1):
         document = world.document(rng)
-        pages.page_image(document, rng).quantize(64).save(directory / f"page-{number:02}.png", optimize=True)
+        pages.page_image(document, rng).quantize(64).save(directory / "pages" / f"page-{number:02}.png", optimize=True)
         asked.append(world.queries(document, rng)[0])
     (directory / "queries.txt").write_text("\n".join(asked) + "\n", encoding="utf-8")
 

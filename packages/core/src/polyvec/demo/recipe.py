@@ -144,6 +144,7 @@ class Stage:
         pictures: per kind of picture, how often a step draws it, and how many.
         doubling: steps after which the number of styles (font, size, colours, place) of the pictures doubles, from one;
             None has no such limit. Reading one style first shortens the time until anything is learned to a third.
+        patches_only: whether late interaction is trained on an image's patches alone.
         decay: whether the learning rate falls to zero at the end; otherwise it stays.
         spread: whether the trained LoRA is then copied to the other tasks, which is how the paper's phase 2 starts.
     """
@@ -155,13 +156,16 @@ class Stage:
     pictures: Mapping[str, tuple[float, int]]
     task: Task | None = None
     doubling: int | None = None
+    patches_only: bool = False
     decay: bool = False
     spread: bool = False
 
 
 STAGES = (
     Stage("words", 800, 2e-3, ("mixed", 0), {"word": (1.0, 192)}, doubling=35),
-    Stage("blocks", 1000, 2e-3, ("mixed", 8), {"word": (0.4, 192), "block": (0.6, 48)}),
+    Stage("lines", 400, 2e-3, ("mixed", 0), {"word": (0.2, 192), "line": (0.8, 72)}),
+    Stage("places", 400, 2e-3, ("mixed", 0), {"word": (0.2, 192), "line": (0.8, 72)}, patches_only=True),
+    Stage("blocks", 400, 2e-3, ("mixed", 8), {"line": (0.4, 72), "block": (0.6, 40)}, patches_only=True),
     Stage("pages", 900, 1.5e-3, ("mixed", 32), {"block": (0.3, 48), "page": (0.7, 24)}, decay=True),
     Stage("retrieval", 100, 1e-3, ("mixed", 32), {"page": (1.0, 24)}, task="retrieval", decay=True, spread=True),
     Stage("text-matching", 150, 1e-3, ("paraphrase", 64), {}, task="text-matching", decay=True),
@@ -208,13 +212,25 @@ def _words(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
     return [Pair(_cased(word, rng), pages.word_image(word, _style(rng, n_styles))) for word in map(str, chosen)]
 
 
+def _lines(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
+    """Lines of one to four words."""
+    return _asked_by_word([[int(rng.integers(1, 5))] for _ in range(n)], rng, n_styles)
+
+
 def _blocks(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
-    """Paragraphs of four to nine words, no word twice among them; every word is a query of its own."""
+    """Paragraphs of one to three lines, one to three words each."""
+    shapes = [[int(rng.integers(1, 4)) for _ in range(rng.integers(1, 4))] for _ in range(n)]
+    return _asked_by_word(shapes, rng, n_styles)
+
+
+def _asked_by_word(shapes: list[list[int]], rng: np.random.Generator, n_styles: int) -> list[Pair]:
+    """Pictures of so many words per line, no word twice among them; every word is a query of its own."""
     words = iter(rng.permutation(np.concatenate([_LETTERS, rng.choice(_FIGURES, 60, replace=False)])))
     pairs = []
-    for _ in range(n):
-        lines = [[str(next(words)) for _ in range(rng.integers(2, 4))] for _ in range(rng.integers(2, 4))]
-        picture = pages.block_image(lines, _style(rng, n_styles))
+    for shape in shapes:
+        lines = [[str(next(words)) for _ in range(length)] for length in shape]
+        style = _style(rng, n_styles)
+        picture = pages.block_image(lines, style) if len(lines) > 1 else pages.line_image(lines[0], style)
         pairs += [Pair(_cased(word, rng), picture) for line in lines for word in line]
     return pairs
 
@@ -239,6 +255,7 @@ def _cased(word: str, rng: np.random.Generator) -> str:
 
 _PICTURES: Mapping[str, Callable[[int, np.random.Generator, int], list[Pair]]] = {
     "word": _words,
+    "line": _lines,
     "block": _blocks,
     "page": _pages,
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLModel
 
@@ -32,6 +32,11 @@ class Batch:
     position_ids: Int[Tensor, "3 batch tokens"]
     patches: Float[Tensor, "patches pixels"] | None
     grids: tuple[tuple[int, int], ...]
+
+    def mask(self) -> Bool[Tensor, "batch tokens"]:
+        """Which positions are tokens and not padding."""
+        lengths = torch.tensor(self.lengths, device=self.input_ids.device)
+        return torch.arange(self.input_ids.shape[1], device=lengths.device) < lengths[:, None]
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -38,16 +38,20 @@ class Step:
 class PairBatch:
     """Pairs of one kind as tensors: query i is answered by document `targets[i]`.
 
-    A document that several queries share stands there once, so it is never its own negative.
+    A document that several queries share stands there once, so it is never its own negative. Late interaction scores
+    the tokens in `document_mask`.
     """
 
     queries: Batch
     documents: Batch
     targets: Int64[Tensor, "queries"]
+    document_mask: Bool[Tensor, "documents tokens"]
 
     def to(self, device: torch.device | str) -> Self:
         """The same pairs on another device."""
-        return type(self)(self.queries.to(device), self.documents.to(device), self.targets.to(device))
+        return type(self)(
+            self.queries.to(device), self.documents.to(device), self.targets.to(device), self.document_mask.to(device)
+        )
 
 
 class PairSteps(IterableDataset[Step]):
@@ -73,11 +77,22 @@ class PairSteps(IterableDataset[Step]):
 
 
 class StepCollator:
-    """Turns the one step that a data loader hands over into tensors, with the prompts of inference."""
+    """Turns the one step that a data loader hands over into tensors, with the prompts of inference.
 
-    def __init__(self, processor: Processor, image_token: int, *, task: Task, max_length: int = 512) -> None:
+    Args:
+        processor: the checkpoint's.
+        image_token: id of `<|image_pad|>`.
+        task: whose prompts are used.
+        max_length: tokens per text.
+        patches_only: late interaction scores an image's patches and not the template around them, whose tokens see the
+            whole image: a network from nothing otherwise learns to look only there.
+    """
+
+    def __init__(
+        self, processor: Processor, image_token: int, *, task: Task, max_length: int = 512, patches_only: bool = False
+    ) -> None:
         self.processor, self.image_token = processor, image_token
-        self.task, self.max_length = task, max_length
+        self.task, self.max_length, self.patches_only = task, max_length, patches_only
 
     def __call__(self, steps: Sequence[Step]) -> dict[str, Any]:
         (step,) = steps  # a step is a batch already
@@ -95,10 +110,15 @@ class StepCollator:
                 columns[key] = len(documents)
                 documents.append(self._document(pair.document))
             targets.append(columns[key])
+        batch = collate(documents)
+        mask = batch.mask()
+        if self.patches_only and batch.patches is not None:
+            mask &= batch.input_ids == self.image_token
         return PairBatch(
             queries=collate([self._text(pair.query, "query") for pair in pairs]),
-            documents=collate(documents),
+            documents=batch,
             targets=torch.tensor(targets),
+            document_mask=mask,
         )
 
     def _document(self, document: Input) -> Encoded:

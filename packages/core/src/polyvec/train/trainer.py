@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from polyvec.model.checkpoint import Checkpoint, save
-from polyvec.model.network import Batch
 from polyvec.train.data import PairBatch
 from polyvec.train.losses import Weights, joint, late_scores
 from polyvec.types import Task
@@ -65,7 +64,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
 
     def _terms_of(self, model: PeftModel, pairs: PairBatch, weights: Weights) -> dict[str, Tensor]:
         queries, documents = model(pairs.queries, multivector=True), model(pairs.documents, multivector=True)
-        late = late_scores(queries.multivector, _mask(pairs.queries), documents.multivector, _mask(pairs.documents))
+        late = late_scores(queries.multivector, pairs.queries.mask(), documents.multivector, pairs.document_mask)
         return joint(
             queries.dense,
             documents.dense,
@@ -124,8 +123,3 @@ def spread_adapter(network: PeftModel, task: Task) -> None:
     for name in [name for name in state if f".{task}." in name]:
         for other in network.peft_config:
             state[name.replace(f".{task}.", f".{other}.")].copy_(state[name])
-
-
-def _mask(batch: Batch) -> Tensor:
-    lengths = torch.tensor(batch.lengths, device=batch.input_ids.device)
-    return torch.arange(batch.input_ids.shape[1], device=lengths.device) < lengths[:, None]

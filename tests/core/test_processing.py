@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from polyvec.model.processing import Processor, collate
+from polyvec.types import Grid
+
+PICTURES = ["gray", "icon", "noise", "page", "palette", "tall", "wide"]
+MARKERS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|im_end|>", "<|endoftext|>"]
+IMAGE_TOKEN = 1512  # of the tiny checkpoint; vision_start is 1509, vision_end 1510
+
+
+@pytest.fixture(scope="module")
+def processor(checkpoint):
+    return Processor(checkpoint.path, checkpoint.config)
+
+
+@pytest.fixture(scope="module")
+def stock(tiny):
+    return Qwen2VLImageProcessorPil.from_pretrained(tiny / "checkpoint")
+
+
+@pytest.mark.parametrize("limit", [None, 31_360])
+@pytest.mark.parametrize("name", PICTURES)
+def test_patches_are_those_of_transformers(processor, stock, tiny, name, limit):
+    path = tiny / "images" / f"{name}.png"
+    ours = processor.image(path, IMAGE_TOKEN, limit)
+    size = {"size": {"shortest_edge": 3136, "longest_edge": limit}} if limit else {}
+    with Image.open(path) as image:
+        theirs = stock(images=[image.convert("RGB")], return_tensors="np", **size)
+    frames = theirs["pixel_values"].reshape(-1, 3, 2, 14 * 14)
+    np.testing.assert_array_equal(frames[:, :, 0], frames[:, :, 1])  # two equal frames, of which we keep one
+    np.testing.assert_allclose(ours.patches, frames[:, :, 0].reshape(-1, 3 * 14 * 14), rtol=0, atol=1e-5)
+    assert (1, 2 * ours.grid.rows, 2 * ours.grid.columns) == tuple(theirs["image_grid_thw"][0])
+
+
+def test_patches_stand_window_of_two_by_two_first_and_channels_outside(processor):
+    pixels = np.zeros((56, 84, 3), np.uint8)
+    pixels[14 * 3, 14 * 4, 2] = 255  # patch row 3, patch column 4: merged token row 1, column 2, its lower left patch
+    encoded = processor.image(Image.fromarray(pixels), IMAGE_TOKEN)
+    assert encoded.grid == Grid(2, 3, encoded.grid.start)
+    dark = encoded.patches[0]
+    (patch,) = np.flatnonzero((encoded.patches != dark).any(axis=1))
+    assert patch == 4 * (1 * 3 + 2) + 2
+    (value,) = np.flatnonzero(encoded.patches[patch] != dark)
+    assert value == 2 * 14 * 14  # blue, first row, first column
+    assert encoded.patches[patch][value] == pytest.approx((1 - 0.40821073) / 0.27577711, abs=1e-5)
+
+
+def test_an_image_is_its_template_around_as_many_tokens_as_the_grid_has(processor, tiny):
+    encoded = processor.image(tiny / "images" / "page.png", IMAGE_TOKEN)
+    places = np.flatnonzero(encoded.input_ids == IMAGE_TOKEN)
+    rows, columns, start = encoded.grid.rows, encoded.grid.columns, encoded.grid.start
+    assert (rows, columns) == (18, 13)  # 420×560 within 200,704 pixels: 364×504
+    assert places.tolist() == list(range(start, start + rows * columns))
+    assert encoded.input_ids[start - 1] == 1509
+    assert encoded.input_ids[places[-1] + 1] == 1510
+    assert encoded.span == (start - 1, places[-1] + 2)
+    assert len(encoded.input_ids) == processor.image_length(encoded.grid)
+    assert len(encoded.patches) == 4 * rows * columns
+
+
+def test_the_template_around_an_image_is_the_specified_text(processor, tiny):
+    ids = processor.image(tiny / "images" / "icon.png", IMAGE_TOKEN).input_ids
+    words = "".join(processor.tokens([i for i in ids if i != IMAGE_TOKEN]))
+    assert words == "<|im_start|>user\n<|vision_start|><|vision_end|>Describe the image.<|im_end|>\n"
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_marker_in_a_text_is_plain_characters(processor, marker):
+    (ids,) = processor.texts([f"a {marker} b"], "Query: ")
+    assert max(ids) < 1500  # the tiny tokenizer's markers begin there
+    assert "".join(processor.tokens(ids)) == f"Query: a {marker} b"
+
+
+def test_a_text_is_its_prefix_and_itself_without_anything_else(processor):
+    empty, word = processor.texts(["", "hello"], "Passage: ")
+    assert "".join(processor.tokens(empty)) == "Passage: "
+    assert "".join(processor.tokens(word)) == "Passage: hello"
+    assert processor.text(word).span == (0, len(word))
+    assert processor.texts([], "Query: ") == []
+
+
+def test_long_texts_are_not_cut_by_the_tokenizer(processor):
+    (ids,) = processor.texts(["word " * 3000], "Query: ")
+    assert len(ids) > 3000
+
+
+def test_collate_pads_on_the_right(processor):
+    short, long = (processor.text(ids) for ids in ([3, 4], [5, 6, 7]))
+    batch = collate([short, long], pad_token=9)
+    assert batch.input_ids.tolist() == [[3, 4, 9], [5, 6, 7]]
+    assert batch.lengths == (2, 3)
+    assert batch.spans.tolist() == [[0, 2], [0, 3]]
+    assert batch.position_ids[:, 1].tolist() == [[0, 1, 2]] * 3
+    assert batch.patches is None
+    assert batch.grids == ()
+
+
+def test_positions_inside_an_image_are_its_grid(processor):
+    encoded = processor.image(Image.new("RGB", (84, 56)), IMAGE_TOKEN)  # two rows of three tokens
+    batch = collate([encoded])
+    start = encoded.grid.start
+    temporal, row, column = batch.position_ids[:, 0].numpy() - start
+    assert batch.grids == ((2, 3),)
+    np.testing.assert_array_equal(temporal[start : start + 6], [0] * 6)
+    np.testing.assert_array_equal(row[start : start + 6], [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(column[start : start + 6], [0, 1, 2, 0, 1, 2])
+    for axis in (temporal, row, column):
+        np.testing.assert_array_equal(axis[:start], np.arange(start) - start)
+        np.testing.assert_array_equal(axis[start + 6 :], 3 + np.arange(len(axis) - start - 6))  # from the largest on
+
+
+def test_patches_of_a_batch_stand_in_row_order(processor):
+    pictures = [processor.image(Image.new("RGB", (56, 56), colour), IMAGE_TOKEN) for colour in ("black", "white")]
+    batch = collate([pictures[1], processor.text([1]), pictures[0]])
+    assert batch.grids == ((2, 2), (2, 2))
+    np.testing.assert_array_equal(batch.patches[:16], pictures[1].patches)
+    np.testing.assert_array_equal(batch.patches[16:], pictures[0].patches)
+
+
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 18 * 13), (31_360, 40), (3136, 2 * 1), (784, 1)])
+def test_a_pixel_limit_bounds_the_tokens(processor, limit, tokens):
+    grid = processor.grid((420, 560), limit)
+    assert grid.rows * grid.columns <= tokens
