@@ -1,4 +1,5 @@
 import threading
+from itertools import pairwise
 
 import pytest
 import torch
@@ -27,8 +28,9 @@ def test_a_plan_takes_every_item_once_within_the_budget(lengths, budget):
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), budget=st.integers(1, 200))
 def test_no_item_would_have_fitted_into_the_batch_before(lengths, budget):
     batches = plan(lengths, budget)
-    for before, batch in zip(batches, batches[1:], strict=False):
-        assert (len(before) + 1) * lengths[before[0]] > budget or not batch
+    for before, batch in pairwise(batches):
+        assert (len(before) + 1) * lengths[before[0]] > budget
+        assert batch
 
 
 def test_prepared_keeps_the_order_and_works_in_one_other_thread():

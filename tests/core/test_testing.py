@@ -81,5 +81,5 @@ def test_unreadable_images_are_named_and_the_rest_is_kept(fake):
     [("a single text", {}), (["a"], {"task": "retrieval.query"}), (["a"], {"truncate_dim": 0}), ([3], {})],
 )
 def test_it_refuses_what_the_real_one_refuses(fake, inputs, options):
-    with pytest.raises((TypeError, ValueError), match="`inputs`|`task`|`truncate_dim`|item 0"):
+    with pytest.raises((TypeError, ValueError), match=r"`inputs`|`task`|`truncate_dim`|item 0"):
         fake.encode_query(inputs, **({"task": "code"} | options))

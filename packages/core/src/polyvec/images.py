@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from polyvec.types import ImageInput
 
@@ -87,6 +87,8 @@ def _opened(image: ImageInput) -> Iterator[Image.Image]:
         raise ValueError(f"{describe(image)} does not exist") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{describe(image)} is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{describe(image)} cannot be read as an image: no format that is known") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{describe(image)} cannot be read as an image: {error}") from error
     with opened:

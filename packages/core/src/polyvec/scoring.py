@@ -17,8 +17,8 @@ def cosine(
 
 
 def maxsim(
-    queries: Sequence[Float[np.ndarray, "query_tokens dim"]],
-    documents: Sequence[Float[np.ndarray, "document_tokens dim"]],
+    queries: Sequence[Float[np.ndarray, "_ dim"]],
+    documents: Sequence[Float[np.ndarray, "_ dim"]],
 ) -> Float32[np.ndarray, "queries documents"]:
     """Late-interaction score: for each query token its best document token, summed over the query's tokens.
 

@@ -37,7 +37,7 @@ class Embeddings:
     """
 
     dense: Float32[np.ndarray, "items dim"]
-    multivector: tuple[Float32[np.ndarray, "tokens dim"], ...] | None
+    multivector: tuple[Float32[np.ndarray, "_ late_dim"], ...] | None
     grids: tuple[Grid | None, ...]
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from polyvec.demo.lettering import WHITE, extent, tint, typeface
-from polyvec.demo.sheet import Shape, Sheet
+from polyvec.demo.sheet import TILE, Shape, Sheet
 from polyvec.demo.world import Document, Kind
 
 
@@ -25,13 +25,12 @@ def _draw_sections(sheet: Sheet, document: Document) -> None:
 def _draw_notice(sheet: Sheet, document: Document) -> None:
     style = sheet.style
     (section,) = document.sections
-    event = typeface(style.heading, 26)
-    top = sheet.y
-    height = 44
-    sheet.rectangle((sheet.left, top, sheet.right, top + height), fill=style.accent)
+    event = typeface(style.heading, 22)
+    top = sheet.row()
+    sheet.rectangle((sheet.left, top, sheet.right, top + TILE), fill=style.accent)
     x = (sheet.width - extent(section.heading, event)) // 2
-    sheet.place(section.heading, x, top + 31, event, WHITE)
-    sheet.y = top + height + 8
+    sheet.place(section.heading, x, sheet.baseline(top, event), event, WHITE)
+    sheet.y = top + TILE
     for name, value in document.fields:
         sheet.paragraph(f"{name}: {value}", font=typeface(style.body, style.body_size + 1))
 
@@ -39,17 +38,16 @@ def _draw_notice(sheet: Sheet, document: Document) -> None:
 def _draw_table(sheet: Sheet, document: Document) -> None:
     style = sheet.style
     rows = (document.header, *document.rows)
-    pitch = min(40, (sheet.bottom - sheet.y - 4) // len(rows))
     bold = typeface("DejaVuSans-Bold", 15)
     columns = [
         max(extent(row[i], bold if row is document.header else sheet.body) for row in rows) + 12
         for i in range(len(document.header))
     ]
-    if pitch < round(style.body_size * 1.35) or sum(columns) > sheet.right - sheet.left:
+    if sum(columns) > sheet.right - sheet.left:
         sheet.y = sheet.height
         return
     spare = (sheet.right - sheet.left - sum(columns)) // len(columns)
-    top = sheet.y
+    top, pitch = sheet.row(), TILE
     for n, row in enumerate(rows):
         y = top + n * pitch
         if n == 0:
@@ -57,7 +55,7 @@ def _draw_table(sheet: Sheet, document: Document) -> None:
         elif n % 2 == 0 and not style.ruled:
             sheet.rectangle((sheet.left, y, sheet.right, y + pitch), fill=tint(style.accent, style.paper))
         font, ink = (bold, WHITE) if n == 0 else (sheet.body, style.ink)
-        baseline = y + (pitch + round(font.size * 0.72)) // 2
+        baseline = sheet.baseline(y, font)
         x = sheet.left
         for i, cell in enumerate(row):
             x += columns[i] + spare
@@ -78,29 +76,27 @@ def _draw_table(sheet: Sheet, document: Document) -> None:
 def _draw_form(sheet: Sheet, document: Document) -> None:
     style = sheet.style
     fields = document.fields
-    pitch = min(54, (sheet.bottom - sheet.y) // len(fields))
+    sheet.y = sheet.row()
+    pitch = TILE * (2 if sheet.y + 2 * TILE * len(fields) <= sheet.bottom else 1)
     labels = typeface(style.heading, 15)
     inset = max(extent(name, labels) for name, _ in fields) + 12
-    if pitch < style.body_size + 14 or any(
-        inset + extent(value, sheet.body) + 12 > sheet.right - sheet.left for _, value in fields
-    ):
+    if any(inset + extent(value, sheet.body) + 12 > sheet.right - sheet.left for _, value in fields):
         sheet.y = sheet.height
         return
     for name, value in fields:
-        baseline = sheet.y + (pitch + round(style.body_size * 0.72)) // 2
-        sheet.place(name, sheet.left, baseline, labels, style.accent)
+        row = sheet.y + pitch - TILE
+        sheet.place(name, sheet.left, sheet.baseline(row, labels), labels, style.accent)
         left = sheet.left + inset
         if style.ruled:
-            sheet.line(left, sheet.y + pitch - 4, sheet.right, sheet.y + pitch - 4, ink=style.ink)
+            sheet.line(left, row + TILE, sheet.right, row + TILE, ink=style.ink)
         else:
-            sheet.rectangle((left, sheet.y + 3, sheet.right, sheet.y + pitch - 3), fill=WHITE, outline=style.accent)
-        sheet.place(value, left + 8, baseline, sheet.body, style.ink)
+            sheet.rectangle((left, row, sheet.right, row + TILE), fill=WHITE, outline=style.accent)
+        sheet.place(value, left + 8, sheet.baseline(row, sheet.body), sheet.body, style.ink)
         sheet.y += pitch
 
 
 def _caption(sheet: Sheet, document: Document) -> None:
     sheet.paragraph(f"{document.kind.capitalize()} by {document.grouping}", font=typeface(sheet.style.body, 15))
-    sheet.y += 4
 
 
 def _draw_bars(sheet: Sheet, document: Document) -> None:
@@ -111,18 +107,19 @@ def _draw_bars(sheet: Sheet, document: Document) -> None:
         _draw_upright(sheet, document)
         return
     _caption(sheet, document)
-    pitch = min(54, (sheet.bottom - sheet.y - 6) // len(labels))
+    pitch = TILE * (2 if sheet.y + 2 * TILE * len(labels) <= sheet.bottom else 1)
     inset = max(extent(label, font) for label in labels) + 8
     reach = sheet.right - sheet.left - inset - 42
-    if pitch < 20 or reach < 60:
+    if reach < 60:
         sheet.y = sheet.height
         return
     top, axis = sheet.y, sheet.left + inset
     for label, value in zip(labels, values, strict=True):
-        baseline = sheet.y + (pitch + 11) // 2
+        row = sheet.y + pitch - TILE
+        baseline = sheet.baseline(row, font)
         sheet.place(label, axis - 6 - extent(label, font), baseline, font, style.ink)
         end = axis + max(2, reach * value // max(values))
-        sheet.rectangle((axis, sheet.y + 3, end, sheet.y + pitch - 4), fill=style.accent)
+        sheet.rectangle((axis, row + 3, end, row + TILE - 3), fill=style.accent)
         sheet.place(str(value), end + 5, baseline, font, style.ink)
         sheet.y += pitch
     sheet.line(axis, top, axis, sheet.y, ink=style.ink, width=2)
@@ -135,8 +132,8 @@ def _draw_upright(sheet: Sheet, document: Document) -> None:
     font = typeface(style.body, 15)
     labels, values = document.labels, document.values
     step = (sheet.right - sheet.left) // len(labels)
-    top, base = sheet.y + 24, sheet.bottom - 26
-    floor = base if document.kind == "bar chart" else base - 28  # below a point of the curve is room for its value
+    top, base = sheet.y + TILE, sheet.bottom - TILE
+    floor = base if document.kind == "bar chart" else base - TILE  # below a point of the curve is room for its value
     if floor - top < 60 or step < max(extent(label, font) for label in labels) + 6:
         sheet.y = sheet.height
         return
@@ -148,15 +145,15 @@ def _draw_upright(sheet: Sheet, document: Document) -> None:
     if document.kind == "line chart":
         sheet.line(*(side for point in zip(xs, ys, strict=True) for side in point), ink=style.accent, width=3)
     for n, (x, y, label, value) in enumerate(zip(xs, ys, labels, values, strict=True)):
-        baseline = y - 9
+        row = y // TILE * TILE - TILE  # the row above the one that the value reaches
         if document.kind == "bar chart":
             sheet.rectangle((x - step // 3, y, x + step // 3, base), fill=style.accent)
         else:
             sheet.shapes.append(Shape("ellipse", (x - 4, y - 4, x + 4, y + 4), style.accent))
             beside = values[max(n - 1, 0)] + values[min(n + 1, len(values) - 1)]
-            baseline = y + 21 if beside > 2 * value else y - 9
-        sheet.place(str(value), x - extent(str(value), font) // 2, baseline, font, style.ink)
-        sheet.place(label, x - extent(label, font) // 2, base + 19, font, style.ink)
+            row = min(y // TILE * TILE + TILE, base - TILE) if beside > 2 * value else row
+        sheet.place(str(value), x - extent(str(value), font) // 2, sheet.baseline(row, font), font, style.ink)
+        sheet.place(label, x - extent(label, font) // 2, sheet.baseline(base, font), font, style.ink)
     sheet.line(sheet.left, base, sheet.right, base, ink=style.ink, width=2)
     sheet.y = sheet.bottom
 

@@ -8,10 +8,8 @@ import numpy as np
 
 from polyvec.demo.figures import draw
 from polyvec.demo.lettering import WHITE, extent, typeface, wrapped
-from polyvec.demo.sheet import Page, Shape, Sheet, Style, random_style
+from polyvec.demo.sheet import TILE, Page, Shape, Sheet, Style, random_style
 from polyvec.demo.world import Document
-
-TILE = 28
 
 
 def layout(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Page:
@@ -33,8 +31,8 @@ def _attempts(document: Document, style: Style) -> Iterator[tuple[Document, Styl
     for n_notes in range(len(document.notes), -1, -1):
         yield replace(document, notes=document.notes[:n_notes]), style
     bare = replace(document, notes=())
-    small = replace(style, body_size=15, heading_size=20, leading=1.25, margin=14)
-    yield bare, replace(style, body_size=15, leading=1.25)
+    small = replace(style, body_size=15, heading_size=19, margin=14)
+    yield bare, replace(style, body_size=15, margin=14)
     yield bare, small
     yield bare, replace(small, body="STIXGeneral", heading="STIXGeneralBol", header="plain")
 
@@ -43,17 +41,17 @@ def _compose(document: Document, style: Style, size: tuple[int, int]) -> Page | 
     sheet = Sheet(size, style)
     footer = typeface(style.body, 15)
     notes = " ".join(document.notes)
-    below = 10 + round(sheet.body.size * style.leading) * len(wrapped(notes, sheet.body, sheet.right - sheet.left))
+    below = TILE * len(wrapped(notes, sheet.body, sheet.right - sheet.left))
     _header(sheet, document)
-    sheet.bottom -= below + 30
+    sheet.bottom -= below
     draw(sheet, document)
     sheet.bottom += below
     if notes:
         sheet.y += 0 if document.kind == "report" else 6
         sheet.paragraph(notes)
     if style.ruled:
-        sheet.line(sheet.left, sheet.bottom + 5, sheet.right, sheet.bottom + 5, ink=style.accent)
-    sheet.place(f"Prepared by {document.person}", sheet.left, sheet.bottom + 24, footer, style.ink)
+        sheet.line(sheet.left, sheet.bottom, sheet.right, sheet.bottom, ink=style.accent)
+    sheet.place(f"Prepared by {document.person}", sheet.left, sheet.baseline(sheet.bottom, footer), footer, style.ink)
     return sheet.page()
 
 
@@ -64,19 +62,18 @@ def _header(sheet: Sheet, document: Document) -> None:
     where = f"{document.place}, {document.year}"
     if style.header == "banner":
         lines = wrapped(document.title, heading, sheet.right - sheet.left)
-        band = 20 + round(heading.size * style.leading) * len(lines)
+        band = TILE * len(lines)
         sheet.rectangle((0, 0, sheet.width, band), fill=style.accent)
-        sheet.y = 9
+        sheet.y = 0
         sheet.paragraph(document.title, font=heading, ink=WHITE)
-        sheet.y = band + 8
+        sheet.y = band
         sheet.paragraph(document.organisation, font=name, ink=style.accent)
         sheet.paragraph(where)
     elif style.header == "letterhead":
         _emblem(sheet, extent(document.organisation, name))
         sheet.paragraph(document.organisation, font=name, ink=style.accent)
         sheet.paragraph(where)
-        sheet.line(sheet.left, sheet.y + 3, sheet.right, sheet.y + 3, ink=style.accent, width=2)
-        sheet.y += 10
+        sheet.line(sheet.left, sheet.y, sheet.right, sheet.y, ink=style.accent, width=2)
         sheet.paragraph(document.title, font=heading)
     else:
         align: Literal["left", "center"] = "center" if style.header == "centered" else "left"

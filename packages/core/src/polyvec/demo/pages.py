@@ -38,17 +38,16 @@ def word_image(word: str, rng: np.random.Generator, *, height: Literal[28, 56] =
 
 
 def line_image(words: Sequence[str], rng: np.random.Generator) -> Image.Image:
-    """Draws one line of words, 28 or 56 pixels high.
+    """Draws one line of words, 28 pixels high.
 
     Letters are as small as it takes to stay within 392 pixels; only where 15 pixels are still too large is it wider.
     """
-    height = one((28, 56), rng)
-    return _crop([words], rng, height=height, max_font=22 if height == TILE else 30)
+    return _crop([words], rng)
 
 
 def block_image(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Image.Image:
-    """Draws a few lines of words as a piece of a paragraph, as wide as in `line_image`."""
-    return _crop(lines, rng, height=TILE * (len(lines) + 1), max_font=20)
+    """Draws a few lines of words as a piece of a paragraph, one row of tiles each, as wide as in `line_image`."""
+    return _crop(lines, rng)
 
 
 def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Image.Image:
@@ -77,25 +76,24 @@ def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int,
     return image
 
 
-def _crop(lines: Sequence[Sequence[str]], rng: np.random.Generator, *, height: int, max_font: int) -> Image.Image:
+def _crop(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Image.Image:
     ink, paper = _ink_and_paper(rng)
-    name, size = one(FONTS, rng), int(rng.integers(15, max_font + 1))
+    name, size = one(FONTS, rng), int(rng.integers(15, 23))
     x = int(rng.integers(TILE))
     texts = [" ".join(_any_case(word, rng) for word in line) for line in lines]
     while True:
         font = typeface(name, size)
         boxes = [font.getbbox(text, anchor="ls") for text in texts]
         width = math.ceil(x + max(right - left for left, _, right, _ in boxes))
-        if width <= _LINE_WIDTH or size == 15:
+        top, bottom = math.floor(min(box[1] for box in boxes)), math.ceil(max(box[3] for box in boxes))
+        if size == 15 or (width <= _LINE_WIDTH and bottom - top <= TILE):
             break
         size -= 1
-    top, bottom = math.floor(min(box[1] for box in boxes)), math.ceil(max(box[3] for box in boxes))
-    pitch = round(font.size * 1.3)
-    y = int(rng.integers(height - pitch * (len(texts) - 1) - (bottom - top) + 1)) - top
-    image = Image.new("RGB", (_tiles(width), height), paper)
+    y = int(rng.integers(TILE - (bottom - top) + 1)) - top
+    image = Image.new("RGB", (_tiles(width), TILE * len(texts)), paper)
     draw = ImageDraw.Draw(image)
     for n, (text, box) in enumerate(zip(texts, boxes, strict=True)):
-        draw.text((x - box[0], y + n * pitch), text, fill=ink, font=font, anchor="ls")
+        draw.text((x - box[0], y + n * TILE), text, fill=ink, font=font, anchor="ls")
     return image
 
 

@@ -163,9 +163,8 @@ class Stage:
 
 STAGES = (
     Stage("words", 800, 2e-3, ("mixed", 0), {"word": (1.0, 192)}, doubling=35),
-    Stage("lines", 400, 2e-3, ("mixed", 0), {"word": (0.2, 192), "line": (0.8, 72)}),
-    Stage("places", 400, 2e-3, ("mixed", 0), {"word": (0.2, 192), "line": (0.8, 72)}, patches_only=True),
-    Stage("blocks", 400, 2e-3, ("mixed", 8), {"line": (0.4, 72), "block": (0.6, 40)}, patches_only=True),
+    Stage("lines", 500, 2e-3, ("mixed", 0), {"line": (1.0, 72)}, doubling=25, patches_only=True),
+    Stage("blocks", 900, 3e-3, ("mixed", 0), {"line": (0.5, 72), "block": (0.5, 48)}, patches_only=True),
     Stage("pages", 900, 1.5e-3, ("mixed", 32), {"block": (0.3, 48), "page": (0.7, 24)}, decay=True),
     Stage("retrieval", 100, 1e-3, ("mixed", 32), {"page": (1.0, 24)}, task="retrieval", decay=True, spread=True),
     Stage("text-matching", 150, 1e-3, ("paraphrase", 64), {}, task="text-matching", decay=True),

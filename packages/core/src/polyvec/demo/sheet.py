@@ -21,6 +21,8 @@ from polyvec.demo.lettering import (
 )
 from polyvec.demo.world import one
 
+TILE = 28  # pixels: one visual token
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -57,7 +59,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a page looks: sizes in pixels, `leading` in sizes of the letters, `upright` for bars that stand."""
+    """How a page looks. Sizes are pixels, `phase` says how low in their rows lines stand, `upright` is for columns."""
 
     body: str
     heading: str
@@ -69,7 +71,7 @@ class Style:
     ink: Color
     accent: Color
     margin: int
-    leading: float
+    phase: float
     upright: bool
 
 
@@ -80,31 +82,44 @@ def random_style(rng: np.random.Generator) -> Style:
         body=body,
         heading=one(HEADING_FONTS, rng),
         body_size=int(rng.integers(15, 17 if body == "DejaVuSansMono" else 20)),
-        heading_size=int(rng.integers(20, 31)),
+        heading_size=int(rng.integers(19, 24)),
         header=one(("plain", "centered", "banner", "letterhead"), rng),
         ruled=bool(rng.random() < 0.5),
         paper=one(PAPERS, rng),
         ink=one(INKS[:4], rng),
         accent=one(INKS[3:], rng),
         margin=int(rng.integers(14, 30)),
-        leading=float(rng.uniform(1.25, 1.5)),
+        phase=float(rng.uniform(0.35, 0.75)),
         upright=bool(rng.random() < 0.7),
     )
 
 
 class Sheet:
-    """A page in the making: what has been placed so far and how far down that reaches."""
+    """A page in the making: what has been placed so far and how far down that reaches.
+
+    Every line of text stands in one row of tiles, so that no letter is cut in two by the model's patches; how high in
+    its row, `phase` says.
+    """
 
     def __init__(self, size: tuple[int, int], style: Style) -> None:
         self.width, self.height = size
         self.style = style
         self.left = style.margin
         self.right = self.width - style.margin
-        self.bottom = self.height - 12
+        self.bottom = self.height - TILE
         self.y = style.margin
         self.body = typeface(style.body, style.body_size)
         self.words: list[Word] = []
         self.shapes: list[Shape] = []
+
+    def row(self) -> int:
+        """Where the next free row of tiles starts; less than a third of a row of space is not a row."""
+        return -(-(self.y - 8) // TILE) * TILE
+
+    def baseline(self, row: int, font: ImageFont.FreeTypeFont) -> int:
+        """The baseline of a line in the row that starts at `row`."""
+        above, below = -ink_box("Adfhl", font)[1], ink_box("gjpy", font)[3]
+        return row + above + round(self.style.phase * max(0, TILE - above - below))
 
     def place(self, text: str, x: int, baseline: int, font: ImageFont.FreeTypeFont, ink: Color) -> int:
         """Puts words on a baseline from `x` on; returns where the last one ends."""
@@ -125,12 +140,12 @@ class Sheet:
     ) -> None:
         """Wraps text between the margins and moves down below it."""
         font = font or self.body
-        pitch = round(font.size * self.style.leading)
+        self.y = self.row()
         for line in wrapped(text, font, self.right - self.left):
             slack = self.right - self.left - extent(line, font)
             x = self.left + (slack // 2 if align == "center" else 0)
-            self.place(line, x, self.y + round(font.size), font, ink or self.style.ink)
-            self.y += pitch
+            self.place(line, x, self.baseline(self.y, font), font, ink or self.style.ink)
+            self.y += TILE
 
     def rectangle(self, box: Box, *, fill: Color | None = None, outline: Color | None = None, width: int = 1) -> None:
         self.shapes.append(Shape("rectangle", box, fill, outline, width))
@@ -144,6 +159,6 @@ class Sheet:
             box[0] >= 0 and box[1] >= 0 and box[2] <= self.width and box[3] <= self.height
             for box in (word.box for word in self.words)
         )
-        if not inside or self.y > self.bottom:
+        if not inside or self.y > self.bottom + 8:
             return None
         return Page((self.width, self.height), self.style.paper, tuple(self.shapes), tuple(self.words))
