@@ -6,10 +6,6 @@ import jaxtyping
 from beartype import beartype
 from jaxtyping import AbstractArray
 
-# Two annotations that no real value fits: `Embeddings` calls the lengths of dense vectors and of multi-vectors both
-# `dim`, and `maxsim` gives one name to the token counts of all items.
-UNCHECKED = {"polyvec.types", "polyvec.scoring"}
-
 
 def check_shapes(function: Callable) -> Callable:
     """Check what a function takes and gives where its annotations speak of arrays.
@@ -17,8 +13,6 @@ def check_shapes(function: Callable) -> Callable:
     Elsewhere nothing is checked: the sources themselves refuse a wrong task or item, and tests look at how; beartype
     cannot decorate a method that returns `Self`.
     """
-    if function.__module__ in UNCHECKED:
-        return function
     hints = inspect.get_annotations(function, eval_str=True).values()
     return beartype(function) if any(_is_array(part) for hint in hints for part in _parts(hint)) else function
 

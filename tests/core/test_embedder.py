@@ -123,7 +123,7 @@ def test_a_marker_in_a_text_is_embedded_as_text(embedder, tiny, marker):
 
 @pytest.mark.parametrize("bare", ["a text", b"bytes", Image.new("RGB", (2, 2)), module.Path("a.png")])
 def test_a_single_item_is_refused(embedder, bare):
-    with pytest.raises(TypeError, match=f"`inputs` is a single {type(bare).__name__}; give a list"):
+    with pytest.raises(TypeError, match="`inputs` is a single item .*; give a list"):
         embedder.encode_query(bare, task="code")
 
 
@@ -134,7 +134,6 @@ def test_an_item_of_another_type_is_refused_before_anything_is_encoded(embedder,
     assert forwards == []
 
 
-@pytest.mark.xfail(raises=TypeError, reason="the tokenizer refuses the whole call and names no item")
 def test_a_text_that_is_no_unicode_is_named_and_the_rest_is_kept(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         embedder.encode_query(["a", "half a pair: \ud83d"], task="code")
@@ -346,7 +345,6 @@ def test_unreadable_images_are_named_and_everything_else_is_encoded(
     assert_same(error.embeddings, expected)
 
 
-@pytest.mark.xfail(raises=OSError, reason="image_size lets Pillow decode a PNG and its errors pass")
 def test_a_png_with_damaged_pixels_is_one_unreadable_input(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         embedder.encode_document(["a", cut_short("PNG")], task="code")

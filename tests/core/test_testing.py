@@ -75,7 +75,6 @@ def test_unreadable_images_are_named_and_the_rest_is_kept(fake):
     np.testing.assert_array_equal(error.embeddings.dense, fake.encode_document(["a", "b"], task="code").dense)
 
 
-@pytest.mark.xfail(reason="the fake takes what the real one refuses, so a user's test passes where the program fails")
 @pytest.mark.parametrize(
     ("inputs", "options"),
     [("a single text", {}), (["a"], {"task": "retrieval.query"}), (["a"], {"truncate_dim": 0}), ([3], {})],

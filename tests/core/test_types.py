@@ -40,9 +40,6 @@ def test_embeddings_can_be_sent_to_another_process():
     np.testing.assert_array_equal(again.dense, embeddings().dense)
 
 
-@pytest.mark.xfail(
-    raises=TypeError, reason="an exception is rebuilt from its message, and this one wants three arguments"
-)
 @pytest.mark.parametrize("send", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
 def test_unreadable_inputs_can_be_sent_to_another_process(send):
     again = send(UnreadableInputs({1: "is empty"}, [0, 2], embeddings()))

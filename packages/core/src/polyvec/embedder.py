@@ -5,15 +5,15 @@ import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from polyvec.batching import halving, plan, prepared
 from polyvec.images import image_size
+from polyvec.inputs import check_text, checked_items
 from polyvec.model.adapters import TaskAdapters
 from polyvec.model.checkpoint import Checkpoint, locate
 from polyvec.model.processing import MAX_LENGTH, Encoded, Processor, collate
@@ -48,7 +48,8 @@ class Embedder:
         self.config = checkpoint.config
         self.device, self.dtype = device, dtype
         self.max_pixels = self._checked_pixels(max_pixels) or self.config.image.max_pixels
-        self.token_budget = token_budget or (4096 if device.type == "cpu" else 16_384)
+        # On a CPU small batches keep activations in the cache: 512 encodes faster than 4096, in half the memory.
+        self.token_budget = token_budget or (512 if device.type == "cpu" else 16_384)
         self.fingerprint = f"{checkpoint.fingerprint()}-{self.max_pixels}-{_NUMERICS}"
         self._processor = Processor(checkpoint.path, self.config)
         self._network = checkpoint.load(dtype, device)
@@ -152,7 +153,8 @@ class Embedder:
         Raises:
             TypeError: `inputs` is a single item, or an item is neither text nor image.
             ValueError: an unknown task or size.
-            UnreadableInputs: images that cannot be read; the error carries the embeddings of all other items.
+            UnreadableInputs: images that cannot be read, or texts that are no Unicode; it carries the embeddings
+                of all other items.
         """
         return self._encode("passage", inputs, task, truncate_dim, multivector, max_length, max_pixels, show_progress)
 
@@ -176,7 +178,7 @@ class Embedder:
         check_task(task, self.config.tasks)
         self._check_dim(truncate_dim)
         pixels = self._checked_pixels(max_pixels) or self.max_pixels
-        items = _checked_items(inputs)
+        items = checked_items(inputs)
         encoded, lengths, failed = self._measure(items, prefix(task, prompt_name), _checked_length(max_length), pixels)
         readable = [index for index in range(len(items)) if index not in failed]
         batches = [[readable[i] for i in batch] for batch in plan([lengths[i] for i in readable], self.token_budget)]
@@ -226,19 +228,22 @@ class Embedder:
         lengths: dict[int, int] = {}
         failed: dict[int, str] = {}
         cut = []
-        texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}
+        texts = {}
+        for index, item in enumerate(items):
+            try:
+                if isinstance(item, str):
+                    check_text(item)
+                    texts[index] = item
+                else:
+                    grid = self._processor.grid(image_size(item), max_pixels)
+                    lengths[index] = self._processor.image_length(grid)
+            except ValueError as error:
+                failed[index] = str(error)
         for index, ids in zip(texts, self._processor.texts(list(texts.values()), prompt), strict=True):
             if len(ids) > max_length:
                 cut.append((index, len(ids)))
             encoded[index] = self._processor.text(ids[:max_length])
             lengths[index] = min(len(ids), max_length)
-        for index, item in enumerate(items):
-            if not isinstance(item, str):
-                try:
-                    grid = self._processor.grid(image_size(item), max_pixels)
-                    lengths[index] = self._processor.image_length(grid)
-                except ValueError as error:
-                    failed[index] = str(error)
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(texts)} texts are longer than {max_length} tokens and were cut on the right; "
@@ -253,7 +258,7 @@ class Embedder:
 
     def _check_dim(self, truncate_dim: int | None) -> None:
         sizes = self.config.matryoshka_dims
-        if truncate_dim is not None and truncate_dim not in sizes:
+        if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim not in sizes):
             raise ValueError(
                 f"`truncate_dim` is {truncate_dim!r}; this checkpoint was trained for {', '.join(map(str, sizes))}."
             )
@@ -263,20 +268,6 @@ class Embedder:
         if max_pixels is not None and max_pixels < smallest:
             raise ValueError(f"`max_pixels` is {max_pixels}; an image needs at least {smallest}, one token.")
         return max_pixels
-
-
-def _checked_items(inputs: Iterable[Any]) -> list[Input]:
-    if isinstance(inputs, str | bytes | Path | Image.Image):
-        kind = type(inputs).__name__
-        raise TypeError(f"`inputs` is a single {kind}; give a list of items, such as [{kind.lower()}].")
-    items = list(inputs)
-    for index, item in enumerate(items):
-        if not isinstance(item, str | bytes | Path | Image.Image):
-            raise TypeError(
-                f"item {index} is a {type(item).__name__}; an item is a text (str) or an image "
-                "(PIL.Image.Image, pathlib.Path or bytes)."
-            )
-    return items
 
 
 def _checked_length(max_length: int | None) -> int:

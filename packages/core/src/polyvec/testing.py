@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from polyvec.images import open_image
+from polyvec.inputs import check_text, checked_items
+from polyvec.prompts import check_task
 from polyvec.types import Embeddings, Grid, Input, Task, UnreadableInputs
 
 
@@ -33,13 +35,17 @@ class HashEmbedder:
         multivector: bool = False,
         show_progress: bool = False,  # noqa: ARG002 — the Encoder protocol has it
     ) -> Embeddings:
-        return self._encode(inputs, task, truncate_dim or self.dim, multivector)
+        return self._encode(inputs, task, self.dim if truncate_dim is None else truncate_dim, multivector)
 
     encode_document = encode_query
 
     def _encode(self, inputs: Sequence[Input], task: Task, dim: int, multivector: bool) -> Embeddings:  # noqa: FBT001
+        check_task(task)
+        if not 1 <= dim <= self.dim:
+            raise ValueError(f"`truncate_dim` is {dim}; it may be 1 to {self.dim}.")
+        items = checked_items(inputs)
         dense, tokens, grids, failed = [], [], [], {}
-        for index, item in enumerate(inputs):
+        for index, item in enumerate(items):
             try:
                 words, grid = self._words(item)
             except ValueError as error:
@@ -55,12 +61,13 @@ class HashEmbedder:
             grids=tuple(grids),
         )
         if failed:
-            kept = [index for index in range(len(inputs)) if index not in failed]
+            kept = [index for index in range(len(items)) if index not in failed]
             raise UnreadableInputs(failed, kept, embeddings)
         return embeddings
 
     def _words(self, item: Input) -> tuple[list[str], Grid | None]:
         if isinstance(item, str):
+            check_text(item)
             return re.findall(r"\w+", item.lower()) or ["<empty>"], None
         pixels = np.asarray(open_image(item))
         rows, columns = -(-pixels.shape[0] // 28), -(-pixels.shape[1] // 28)

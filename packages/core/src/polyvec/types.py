@@ -62,6 +62,9 @@ class UnreadableInputs(ValueError):  # noqa: N818 — it names the inputs, and c
             "The others were encoded: see `.embeddings` and `.kept` of this error."
         )
 
+    def __reduce__(self) -> tuple[type["UnreadableInputs"], tuple[object, ...]]:
+        return type(self), (self.failed, self.kept, self.embeddings)
+
 
 class Encoder(Protocol):
     """What a store needs of an embedder. `polyvec.Embedder` is one; `polyvec.testing.HashEmbedder` is another."""

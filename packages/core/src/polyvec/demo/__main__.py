@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import TrainingArguments
+from torch.optim import AdamW
+from transformers import TrainingArguments, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from polyvec.demo import pages, world
 from polyvec.demo.evaluate import markdown, scores
@@ -53,14 +54,20 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         network = trainable(checkpoint, task, train_backbone=True)
     else:
         network = trainable(checkpoint, task, train_projector=False)  # the tasks share the projector
+    if stage.task is None:
+        optimizer = muon_with_adamw(network, stage.learning_rate)
+    else:
+        optimizer = AdamW([p for p in network.parameters() if p.requires_grad], lr=stage.learning_rate)
+    warmup = min(30, stage.steps // 6)
+    if stage.zero_after is None:
+        schedule = get_constant_schedule_with_warmup(optimizer, warmup)
+    else:
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, stage.zero_after)
     cpu = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(target),
         max_steps=stage.steps,
         per_device_train_batch_size=1,
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type="linear" if stage.decay else "constant_with_warmup",
-        warmup_steps=30,
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=cpu,
@@ -84,7 +91,7 @@ def run(stage: Stage, source: Path, target: Path) -> None:
             task=task,
             patches_only=stage.patches_only,
         ),
-        optimizers=(muon_with_adamw(network, stage.learning_rate) if stage.task is None else None, None),
+        optimizers=(optimizer, schedule),
     )
     # On the CPU, attention by plain matrix products trains these short sequences a quarter faster.
     with sdpa_kernel(SDPBackend.MATH) if cpu else nullcontext():

@@ -18,12 +18,7 @@ def scores(embedder: Embedder, *, n: int = 500, show_progress: bool = False) -> 
     """nDCG@5 of `n` queries over their `n` documents, per kind of document: late interaction and each dense size."""
     return {
         name: _ndcg_by_output(embedder, _distinct(draw, n), task, show_progress=show_progress)
-        for name, task, draw in (
-            ("page images", "retrieval", _page),
-            ("text passages", "retrieval", world.text_pair),
-            ("paraphrases", "text-matching", world.paraphrase_pair),
-            ("functions", "code", world.code_pair),
-        )
+        for name, task, draw in _KINDS
     }
 
 
@@ -74,3 +69,11 @@ def _distinct(draw: Draw, n: int) -> list[tuple[str, Input]]:
 def _page(rng: np.random.Generator) -> tuple[str, Input]:
     document = world.document(rng)
     return world.one(world.queries(document, rng), rng), pages.page_image(document, rng)
+
+
+_KINDS: tuple[tuple[str, Task, Draw], ...] = (
+    ("page images", "retrieval", _page),
+    ("text passages", "retrieval", world.text_pair),
+    ("paraphrases", "text-matching", world.paraphrase_pair),
+    ("functions", "code", world.code_pair),
+)

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from polyvec.demo.layout import TILE, layout
+from polyvec.demo.layout import layout
 from polyvec.demo.lettering import FONTS, INKS, PAPERS, WHITE, Color, ink_box, typeface
-from polyvec.demo.sheet import Page, Word
+from polyvec.demo.sheet import TILE, Page, Word
 from polyvec.demo.world import Document, one
 
 __all__ = ["Page", "Word", "block_image", "layout", "line_image", "page_image", "word_image"]

@@ -145,7 +145,7 @@ class Stage:
         doubling: steps after which the number of styles (font, size, colours, place) of the pictures doubles, from one;
             None has no such limit. Reading one style first shortens the time until anything is learned to a third.
         patches_only: whether late interaction is trained on an image's patches alone.
-        decay: whether the learning rate falls to zero at the end; otherwise it stays.
+        zero_after: steps after which a falling learning rate would be zero; None keeps it.
         spread: whether the trained LoRA is then copied to the other tasks, which is how the paper's phase 2 starts.
     """
 
@@ -157,7 +157,7 @@ class Stage:
     task: Task | None = None
     doubling: int | None = None
     patches_only: bool = False
-    decay: bool = False
+    zero_after: int | None = None
     spread: bool = False
 
 
@@ -165,10 +165,11 @@ STAGES = (
     Stage("words", 800, 2e-3, ("mixed", 0), {"word": (1.0, 192)}, doubling=35),
     Stage("lines", 500, 2e-3, ("mixed", 0), {"line": (1.0, 72)}, doubling=25, patches_only=True),
     Stage("blocks", 900, 3e-3, ("mixed", 0), {"line": (0.5, 72), "block": (0.5, 48)}, patches_only=True),
-    Stage("pages", 900, 1.5e-3, ("mixed", 32), {"block": (0.3, 48), "page": (0.7, 24)}, decay=True),
-    Stage("retrieval", 100, 1e-3, ("mixed", 32), {"page": (1.0, 24)}, task="retrieval", decay=True, spread=True),
-    Stage("text-matching", 150, 1e-3, ("paraphrase", 64), {}, task="text-matching", decay=True),
-    Stage("code", 150, 1e-3, ("code", 64), {}, task="code", decay=True),
+    Stage("pages", 200, 2e-3, ("mixed", 24), {"block": (0.15, 48), "page": (0.85, 16)}, zero_after=380),
+    Stage("finish", 60, 1.2e-3, ("mixed", 24), {"block": (0.15, 48), "page": (0.85, 16)}, zero_after=60),
+    Stage("retrieval", 30, 1e-3, ("mixed", 24), {"page": (1.0, 16)}, task="retrieval", zero_after=30, spread=True),
+    Stage("text-matching", 80, 1e-3, ("paraphrase", 64), {}, task="text-matching", zero_after=80),
+    Stage("code", 80, 1e-3, ("code", 64), {}, task="code", zero_after=80),
 )
 
 

@@ -27,8 +27,12 @@ class TaskAdapters:
             self._unfold()
         self._adapted.base_model.set_adapter(task, inference_mode=True)
         if n_tokens >= FOLD_TOKENS:
-            for layer in self._layers.values():
-                layer.merge(adapter_names=[task])
+            try:
+                for layer in self._layers.values():
+                    layer.merge(adapter_names=[task])
+            except BaseException:
+                self._unfold()
+                raise
             self.folded = task
 
     def _unfold(self) -> None:

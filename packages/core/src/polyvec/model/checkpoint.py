@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,7 +22,7 @@ from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
 
 DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
-_FILES = ("*.json", "*.safetensors", "adapters/*", "merges.txt", "LICENSE*")  # nothing that could be executed
+_FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
 _PEFT_PREFIX = "base_model.model."
 _HASHED_BYTES = 1 << 20
 
@@ -72,7 +72,7 @@ def locate(
             token=token,
             allow_patterns=list(_FILES),
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise CheckpointError(
             f"`model` is {str(model)!r}: no such directory, and the hub did not give it ({error})."
         ) from error
@@ -84,13 +84,19 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.is_dir() and not (path / "tokenizer.json").is_file():
+            raise CheckpointError(f"{path / 'tokenizer.json'} is missing; a checkpoint of this kind has it.")
         try:
             self.config = ModelConfig.read(path)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
         shards = _sources(_shards(path))
         shards.pop("lm_head.weight", None)  # tied to the embeddings, and no logits are ever computed
-        base = {_base_name(name): source for name, source in shards.items()}
+        base: dict[str, _Source] = {}
+        for key, source in shards.items():
+            if (name := _base_name(key)) in base:
+                raise CheckpointError(f"tensors {base[name].key} and {key} of {path} are the same one, {name}.")
+            base[name] = source
         adapters = _sources([path / "adapters" / "adapter_model.safetensors"])
         self._sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
 

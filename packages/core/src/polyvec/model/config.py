@@ -113,6 +113,8 @@ class ModelConfig:
             "r": self.lora.r,
             "lora_alpha": self.lora.lora_alpha,
             "lora_dropout": self.lora.lora_dropout,
+            "rank_pattern": self.lora.rank_pattern,
+            "alpha_pattern": self.lora.alpha_pattern,
             "bias": "none",
             "target_modules": self.lora.target_modules,
             "exclude_modules": self.lora.exclude_modules,

@@ -142,13 +142,13 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
     """
     texts: list[Pair] = []
     images: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            query = row["query"]
-            document: ImageInput | str = path.parent / row["image"] if "image" in row else row["document"]
+            query, other = _text(row["query"]), _text(row["image" if "image" in row else "document"])
+            document: ImageInput | str = path.parent / other if "image" in row else other
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{path}:{number} is no pair: {error!r}. A line is {{"query": …, "document": …}} or '
@@ -162,3 +162,9 @@ def _endless(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iter
     while True:
         order = rng.permutation(len(pairs))
         yield from ([pairs[i] for i in order[a : a + size]] for a in range(0, max(len(pairs) - size, 0) + 1, size))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

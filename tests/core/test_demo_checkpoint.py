@@ -1,0 +1,48 @@
+"""The bundled checkpoint: it is small, loads without a network, and can do what its card says."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+
+from polyvec import Embedder
+from polyvec.demo.evaluate import scores
+from polyvec.model.checkpoint import DEMO
+
+MEGABYTE = 10**6
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Embedder.from_pretrained("demo")
+
+
+def test_it_takes_at_most_twelve_megabytes():
+    assert sum(file.stat().st_size for file in DEMO.rglob("*") if file.is_file()) <= 12 * MEGABYTE
+
+
+def test_it_loads_without_asking_the_hub_and_without_a_licence_notice(monkeypatch, caplog):
+    monkeypatch.setattr("polyvec.model.checkpoint.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with caplog.at_level(logging.WARNING):
+        Embedder.from_pretrained("demo")
+    assert not caplog.records
+
+
+def test_a_word_finds_the_text_that_has_it(demo):
+    texts = ["Batches are planned by token budget.", "The lock is taken before the folder is opened.", "Colours of fruit"]
+    for task in ("retrieval", "code"):
+        found = demo.encode_query(["which folder has a lock"], task=task).dense
+        assert (found @ demo.encode_document(texts, task=task).dense.T).argmax() == 1
+
+
+def test_the_card_says_what_it_scores(demo):
+    card = (DEMO / "README.md").read_text(encoding="utf-8")
+    stated = {
+        row[0]: [float(figure) for figure in row[1:]]
+        for row in re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", card, re.M)
+    }
+    measured = {name: list(row.values()) for name, row in scores(demo).items()}
+    assert stated.keys() == measured.keys()
+    for name, figures in stated.items():  # other processors round otherwise, which turns a few ranks
+        np.testing.assert_allclose(figures, measured[name], atol=0.01, err_msg=name)

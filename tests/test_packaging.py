@@ -1,0 +1,44 @@
+"""What only shows once the packages are put together."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = sorted((ROOT / "packages").iterdir())
+
+
+def project(package):
+    return tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_all_packages_have_one_version_and_one_licence():
+    assert len({project(package)["version"] for package in PACKAGES}) == 1
+    for package in PACKAGES:
+        assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_every_package_is_typed():
+    for package in PACKAGES:
+        assert list((package / "src").glob("*/py.typed"))
+
+
+def test_torchvision_is_not_needed():
+    for package in PACKAGES:
+        assert not any("torchvision" in dependency for dependency in project(package)["dependencies"])
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert blocks
+    exec("\n".join(blocks), {})
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
