@@ -23,12 +23,15 @@ $(INSTALLED): pyproject.toml constraints.txt packages/core/pyproject.toml packag
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m qdrant_polyvec index README.md CONTRIBUTING.md docs packages examples/pages --location $(INDEX)
-	$(BIN)/python -m qdrant_polyvec index README.md docs --task text-matching --location $(INDEX)
-	$(SEARCH) "how is a multi-vector scored" --task retrieval
-	$(SEARCH) "open an image and check that it is not too large" --task code
-	$(SEARCH) "Weights may be used for research only." --task text-matching
-	$(SEARCH) "$$(sed -n 1p examples/queries.txt)" --task retrieval --explain demo-match.png
+	$(BIN)/python -m qdrant_polyvec index $$(git ls-files '*.md' 'packages/*.py' 'benchmarks/*.py') --location $(INDEX)
+	$(BIN)/python -m qdrant_polyvec index README.md CONTRIBUTING.md docs --task text-matching --location $(INDEX)
+	$(BIN)/python -m qdrant_polyvec index examples/pages --collection pages --location $(INDEX)
+	$(SEARCH) "how are batches planned" --task retrieval
+	$(SEARCH) "acquire the exclusive lock of the folder" --task code
+	$(SEARCH) "A folder is opened by one client at a time." --task text-matching
+	$(SEARCH) "Line chart of attendance in Osaka 2008" --collection pages
+	$(SEARCH) "Which department had the highest emissions at Lunar Horizon Energy in 2020?" --collection pages \
+		--explain demo-match.png
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -30,7 +30,11 @@ def test_it_loads_without_asking_the_hub_and_without_a_licence_notice(monkeypatc
 
 
 def test_a_word_finds_the_text_that_has_it(demo):
-    texts = ["Batches are planned by token budget.", "The lock is taken before the folder is opened.", "Colours of fruit"]
+    texts = [
+        "Batches are planned by token budget.",
+        "The lock is taken before the folder is opened.",
+        "Colours of fruit",
+    ]
     for task in ("retrieval", "code"):
         found = demo.encode_query(["which folder has a lock"], task=task).dense
         assert (found @ demo.encode_document(texts, task=task).dense.T).argmax() == 1
@@ -40,7 +44,9 @@ def test_the_card_says_what_it_scores(demo):
     card = (DEMO / "README.md").read_text(encoding="utf-8")
     stated = {
         row[0]: [float(figure) for figure in row[1:]]
-        for row in re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", card, re.M)
+        for row in re.findall(
+            r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", card, re.M
+        )
     }
     measured = {name: list(row.values()) for name, row in scores(demo).items()}
     assert stated.keys() == measured.keys()

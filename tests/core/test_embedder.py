@@ -123,7 +123,7 @@ def test_a_marker_in_a_text_is_embedded_as_text(embedder, tiny, marker):
 
 @pytest.mark.parametrize("bare", ["a text", b"bytes", Image.new("RGB", (2, 2)), module.Path("a.png")])
 def test_a_single_item_is_refused(embedder, bare):
-    with pytest.raises(TypeError, match="`inputs` is a single item .*; give a list"):
+    with pytest.raises(TypeError, match=r"`inputs` is a single item .*; give a list"):
         embedder.encode_query(bare, task="code")
 
 
