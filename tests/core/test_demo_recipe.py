@@ -28,8 +28,9 @@ def test_an_untrained_checkpoint_loads_and_encodes_texts_and_pictures(untrained)
 def test_one_seed_makes_one_tokenizer_that_knows_the_words_of_the_world():
     made = tokenizer(1)
     assert made.to_str() == tokenizer(1).to_str()
-    whole = [word for word in VOCABULARY if len(made.encode(f" {word}", add_special_tokens=False)) == 1]
-    assert len(whole) > 0.9 * len(VOCABULARY)
+    pieces = [len(made.encode(f" {word.capitalize()}", add_special_tokens=False)) for word in VOCABULARY]
+    assert max(pieces) <= 4
+    assert np.mean([n == 1 for n in pieces]) > 0.7
     assert "embedding" in LEXICON
 
 

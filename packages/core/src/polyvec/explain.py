@@ -56,7 +56,7 @@ def overlay(
     page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
     tints = [_scaled(one) for one in similarity]
     captions = [
-        f"{token.strip() or token!r}   max {one.max():.2f}" for token, one in zip(tokens, similarity, strict=True)
+        f"{token.strip() or repr(token)}   max {one.max():.2f}" for token, one in zip(tokens, similarity, strict=True)
     ]
     panels = [(f"all {len(tokens)} tokens", _scaled(np.mean(tints, axis=0))), *zip(captions, tints, strict=True)]
     columns = min(_COLUMNS, len(panels))
