@@ -34,7 +34,7 @@ def network(checkpoint):
 
 @pytest.fixture(scope="session")
 def embedder(tiny):
-    return Embedder.from_pretrained(tiny / "checkpoint", device="cpu")
+    return Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
 
 
 @pytest.fixture

@@ -37,6 +37,12 @@ def assert_close(one, other, tolerance=1e-5):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
+def fold(switch, task):
+    """As after many calls for one task."""
+    switch.select([task], 10**9)
+    switch.select([task], 1)
+
+
 def base_weights(network):
     return {name: tensor.clone() for name, tensor in network.state_dict().items() if ".lora_" not in name}
 
@@ -44,11 +50,11 @@ def base_weights(network):
 @pytest.mark.parametrize("task", TASKS)
 def test_folded_and_unfolded_adapters_agree(network, checkpoint, batch, task):
     switch = TaskAdapters(network, checkpoint)
-    switch.select(task, 1)
+    switch.select([task], 1)
     assert switch.folded is None
     unfolded = run(network, batch)
     before = base_weights(network)
-    switch.select(task, adapters.FOLD_TOKENS)
+    fold(switch, task)
     assert switch.folded == task
     after = base_weights(network)
     assert any(not torch.equal(before[name], after[name]) for name in before)  # something was folded
@@ -59,20 +65,20 @@ def test_tasks_give_different_vectors(network, checkpoint, batch):
     switch = TaskAdapters(network, checkpoint)
     dense = []
     for task in TASKS:
-        switch.select(task, 1)
+        switch.select([task], 1)
         dense.append(run(network, batch)[0])
     assert all((dense[i] - dense[j]).abs().max() > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_switching_to_and_fro_leaves_the_base_weights_as_they_were(network, checkpoint, batch):
     switch = TaskAdapters(network, checkpoint)
-    switch.select("code", 0)
+    switch.select(["code"], 0)
     before, first = base_weights(network), run(network, batch)
     for task in (*TASKS, *TASKS[::-1], *TASKS):
-        switch.select(task, adapters.FOLD_TOKENS)
+        fold(switch, task)
         assert switch.folded == task
-    switch.select("retrieval", 0)
-    switch.select("code", 0)
+    switch.select(["retrieval"], 0)
+    switch.select(["code"], 0)
     assert switch.folded is None
     after = base_weights(network)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -82,9 +88,9 @@ def test_switching_to_and_fro_leaves_the_base_weights_as_they_were(network, chec
 
 def test_a_folded_task_stays_folded_for_small_calls(network, checkpoint):
     switch = TaskAdapters(network, checkpoint)
-    switch.select("code", adapters.FOLD_TOKENS)
+    fold(switch, "code")
     weights = base_weights(network)
-    switch.select("code", 1)
+    switch.select(["code"], 1)
     assert switch.folded == "code"
     assert all(torch.equal(weights[name], tensor) for name, tensor in base_weights(network).items())
 
@@ -93,8 +99,8 @@ def test_bfloat16_weights_come_back_as_they_were(checkpoint):
     network = checkpoint.load(torch.bfloat16, torch.device("cpu"))
     before = base_weights(network)
     switch = TaskAdapters(network, checkpoint)
-    switch.select("code", adapters.FOLD_TOKENS)
-    switch.select("retrieval", 0)
+    fold(switch, "code")
+    switch.select(["retrieval"], 0)
     after = base_weights(network)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(before[name].dtype == after[name].dtype for name in before)
@@ -102,7 +108,7 @@ def test_bfloat16_weights_come_back_as_they_were(checkpoint):
 
 @pytest.mark.parametrize("task", ["text-matching", "code"])
 def test_an_exported_adapter_serves_stock_peft(network, checkpoint, batch, tmp_path, task):
-    TaskAdapters(network, checkpoint).select(task, 1)
+    TaskAdapters(network, checkpoint).select([task], 1)
     expected = run(network, batch)
     source = checkpoint.path / "adapters"
     tensors = load_file(source / "adapter_model.safetensors")
@@ -122,10 +128,10 @@ def test_the_weights_of_another_task_change_nothing(copy, embedder, monkeypatch,
     file = copy / "adapters" / "adapter_model.safetensors"
     tensors = load_file(file)
     save_file({key: tensor * 3 if ".code." in key else tensor for key, tensor in tensors.items()}, file)
-    changed = Embedder.from_pretrained(copy, device="cpu")
+    changed = Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
     monkeypatch.setattr(adapters, "FOLD_TOKENS", fold_tokens)
     for task in ("code", "retrieval", "text-matching"):  # the changed one first, so that it could leave traces
-        embedder._adapters.select("code", 0)
+        embedder._engine.replica.adapters.release()
         before = embedder.encode_query(["a", "b c"], task=task, multivector=True)
         after = changed.encode_query(["a", "b c"], task=task, multivector=True)
         if task == "code":
@@ -151,17 +157,17 @@ def test_an_error_while_folding_leaves_the_base_weights_as_they_were(checkpoint,
     with monkeypatch.context() as patch:
         patch.setattr(Linear, "merge", runs_out)
         with pytest.raises(torch.OutOfMemoryError):
-            switch.select("code", adapters.FOLD_TOKENS)
-    switch.select("retrieval", 0)
+            fold(switch, "code")
+    switch.select(["retrieval"], 0)
     after = base_weights(network)
     assert {name for name in before if not torch.equal(before[name], after[name])} == set()
 
 
 def test_an_error_while_unfolding_can_be_overcome(network, checkpoint, batch, monkeypatch):
     switch = TaskAdapters(network, checkpoint)
-    switch.select("retrieval", 0)
+    switch.select(["retrieval"], 0)
     expected = run(network, batch)
-    switch.select("code", adapters.FOLD_TOKENS)
+    fold(switch, "code")
     folded = run(network, batch)
     read, calls = Checkpoint.base_tensor, []
 
@@ -174,8 +180,8 @@ def test_an_error_while_unfolding_can_be_overcome(network, checkpoint, batch, mo
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "base_tensor", fails)
         with pytest.raises(OSError, match="the disk is away"):
-            switch.select("retrieval", 0)
-    switch.select("code", 0)
+            switch.select(["retrieval"], 0)
+    switch.select(["code"], 0)
     assert_close(run(network, batch), folded)
-    switch.select("retrieval", 0)
+    switch.select(["retrieval"], 0)
     assert_close(run(network, batch), expected)

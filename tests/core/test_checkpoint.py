@@ -180,7 +180,7 @@ def test_a_config_of_wrong_types_is_refused(copy, changes):
 def test_a_missing_tokenizer_is_named(copy):
     (copy / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
-        Embedder.from_pretrained(copy, device="cpu")
+        Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
 
 
 def test_shards_are_found_without_an_index(copy, state):
@@ -282,7 +282,7 @@ def test_pickled_weights_are_refused_and_never_opened(copy, tmp_path):
     for name in ("pytorch_model.bin", "model.pt", "adapters/adapter_model.bin"):
         (copy / name).write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(CheckpointError, match="pickled weights are never opened"):
-        Embedder.from_pretrained(copy, device="cpu")
+        Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
     assert not marker.exists()
     pickle.loads((copy / "pytorch_model.bin").read_bytes()).close()
     assert marker.exists()  # the bomb works
@@ -295,7 +295,7 @@ def test_no_module_of_a_checkpoint_is_run(copy, tmp_path):
         plant(copy / f"{name}.py", marker)
         plant(copy / "adapters" / f"{name}.py", marker)
     assert "auto_map" in (copy / "config.json").read_text(encoding="utf-8")
-    Embedder.from_pretrained(copy, device="cpu").encode_query(["a"], task="code")
+    Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32).encode_query(["a"], task="code")
     assert not marker.exists()
     assert not {name for name in sys.modules if "jina_embeddings_v4" in name}
 
@@ -337,7 +337,7 @@ def test_a_hub_id_is_downloaded_as_asked(fake_hub, tiny, tmp_path):
     ((repo_id, options),) = fake_hub  # one download gives base weights and adapters
     assert repo_id == "owner/name"
     del options["allow_patterns"]
-    assert options == {"revision": "abc", "cache_dir": tmp_path, "local_files_only": True, "token": "secret"}
+    assert options == {"revision": "abc", "cache_dir": str(tmp_path), "local_files_only": True, "token": "secret"}
     assert embedder.dim == 64
 
 
@@ -391,7 +391,9 @@ def test_what_is_saved_is_what_is_loaded(saved, state, checkpoint, embedder, tin
     assert config.backbone.to_dict() == checkpoint.config.backbone.to_dict()
     items = ["some text", tiny / "images" / "icon.png"]
     before = embedder.encode_document(items, task="code", multivector=True)
-    after = Embedder.from_pretrained(path, device="cpu").encode_document(items, task="code", multivector=True)
+    after = Embedder.from_pretrained(path, device="cpu", dtype=torch.float32).encode_document(
+        items, task="code", multivector=True
+    )
     np.testing.assert_array_equal(after.dense, before.dense)
     np.testing.assert_array_equal(after.multivector[0], before.multivector[0])
 
@@ -466,8 +468,8 @@ def test_a_fingerprint_changes_with_what_changes_vectors(checkpoint, copy, chang
 
 
 def test_a_fingerprint_tells_pixel_limits_apart(embedder, tiny):
-    small = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=3136)
-    same = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=200_704)
+    small = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=3136, dtype=torch.float32)
+    same = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=200_704, dtype=torch.float32)
     assert small.fingerprint != embedder.fingerprint == same.fingerprint
 
 

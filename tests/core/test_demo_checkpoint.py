@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from polyvec import Embedder
 from polyvec.demo.evaluate import scores
@@ -15,7 +16,7 @@ MEGABYTE = 10**6
 
 @pytest.fixture(scope="module")
 def demo():
-    return Embedder.from_pretrained("demo")
+    return Embedder.from_pretrained("demo", dtype=torch.float32)
 
 
 def test_it_takes_at_most_twelve_megabytes():
@@ -25,7 +26,7 @@ def test_it_takes_at_most_twelve_megabytes():
 def test_it_loads_without_asking_the_hub_and_without_a_licence_notice(monkeypatch, caplog):
     monkeypatch.setattr("polyvec.model.checkpoint.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
     with caplog.at_level(logging.WARNING):
-        Embedder.from_pretrained("demo")
+        Embedder.from_pretrained("demo", dtype=torch.float32)
     assert not caplog.records
 
 

@@ -20,7 +20,7 @@ def untrained(tmp_path_factory):
 
 def test_an_untrained_checkpoint_loads_and_encodes_texts_and_pictures(untrained):
     (step,) = itertools.islice(Curriculum(STAGES[0], seed=1), 1)
-    embedder = Embedder.from_pretrained(untrained)
+    embedder = Embedder.from_pretrained(untrained, dtype=torch.float32)
     embeddings = embedder.encode_document(["a text", step.images[0].document], task="code", multivector=True)
     np.testing.assert_allclose(np.linalg.norm(embeddings.dense, axis=1), 1, atol=1e-6)
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from polyvec import embedder as module
+from polyvec import loading
 from polyvec.embedder import Embedder
 from polyvec.model import adapters
 from polyvec.types import Encoder, Grid, UnreadableInputs
@@ -39,7 +40,9 @@ def mixed(tiny):
 def forwards(embedder):
     """Batch sizes of the forward passes that are run."""
     sizes = []
-    handle = embedder._network.register_forward_hook(lambda _, arguments, __: sizes.append(len(arguments[0].lengths)))
+    handle = embedder._engine.replica.network.register_forward_hook(
+        lambda _, arguments, __: sizes.append(len(arguments[0].lengths))
+    )
     yield sizes
     handle.remove()
 
@@ -55,7 +58,7 @@ def assert_same(found, expected, atol=1e-6):
 @pytest.mark.parametrize("token_budget", [1, 120, 100_000])
 def test_an_item_has_the_same_vectors_alone_and_among_others(embedder, mixed, monkeypatch, token_budget):
     alone = [embedder.encode_document([item], task="retrieval", multivector=True) for item in mixed]
-    monkeypatch.setattr(embedder, "token_budget", token_budget)
+    monkeypatch.setattr(embedder._engine, "token_budget", token_budget)
     together = embedder.encode_document(mixed, task="retrieval", multivector=True)
     assert len(together) == len(mixed)
     for row, one in enumerate(alone):
@@ -176,7 +179,7 @@ def test_a_multivector_has_a_row_for_each_token(embedder, mixed):
 
 
 def test_multivectors_come_from_the_same_forward_pass(embedder, mixed, forwards, monkeypatch):
-    monkeypatch.setattr(embedder, "token_budget", 100_000)
+    monkeypatch.setattr(embedder._engine, "token_budget", 100_000)
     dense = embedder.encode_document(mixed, task="code")
     assert forwards == [len(mixed)]
     both = embedder.encode_document(mixed, task="code", multivector=True)
@@ -200,10 +203,17 @@ def test_a_truncated_vector_is_the_beginning_at_unit_length(embedder, mixed, dim
     assert {rows.shape[1] for rows in found.multivector} == {16}  # never truncated
 
 
-@pytest.mark.parametrize("dim", [0, -8, 7, 65, 128, "16"])
-def test_a_size_that_was_not_trained_is_refused(embedder, dim):
-    with pytest.raises(ValueError, match=f"`truncate_dim` is {dim!r}; this checkpoint was trained for 8, 16, 32, 64"):
+@pytest.mark.parametrize("dim", [0, -8, 65, 128, "16"])
+def test_an_impossible_size_is_refused(embedder, dim):
+    with pytest.raises(ValueError, match=f"`truncate_dim` is {dim!r}; it may be 1 to 64"):
         embedder.encode_query(["a"], task="code", truncate_dim=dim)
+
+
+def test_a_size_that_was_not_trained_is_given_with_a_warning(embedder):
+    whole = embedder.encode_query(["some words"], task="code").dense[0]
+    with pytest.warns(UserWarning, match="`truncate_dim` is 7; this checkpoint was trained for 8, 16, 32, 64"):
+        found = embedder.encode_query(["some words"], task="code", truncate_dim=7).dense[0]
+    np.testing.assert_allclose(found, whole[:7] / np.linalg.norm(whole[:7]), rtol=0, atol=1e-6)
 
 
 def test_it_is_what_a_store_asks_for(embedder):
@@ -247,7 +257,7 @@ def test_a_task_must_be_given(embedder):
 @pytest.mark.parametrize("fold_tokens", [0, 10**9])
 def test_threads_that_ask_for_different_tasks_get_their_own(embedder, tiny, monkeypatch, fold_tokens):
     monkeypatch.setattr(adapters, "FOLD_TOKENS", fold_tokens)
-    monkeypatch.setattr(embedder, "token_budget", 20)  # several batches per call, so calls can interleave
+    monkeypatch.setattr(embedder._engine, "token_budget", 20)  # several batches per call, so calls can interleave
     inputs = [*TEXTS[:3], tiny / "images" / "icon.png"]
     expected = {task: embedder.encode_document(inputs, task=task, multivector=True) for task in TASKS}
     tasks = TASKS * 3
@@ -304,17 +314,19 @@ def test_a_pixel_limit_counts_for_its_call_only(embedder, tiny):
 
 def test_a_pixel_limit_of_the_embedder_is_that_of_its_calls(embedder, tiny):
     noise = tiny / "images" / "noise.png"
-    limited = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=7840)
+    limited = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=7840, dtype=torch.float32)
     expected = embedder.encode_document([noise], task="code", multivector=True, max_pixels=7840)
     assert_same(limited.encode_document([noise], task="code", multivector=True), expected)
     with pytest.raises(ValueError, match="`max_pixels` is 0"):
-        Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=0)
+        Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=0, dtype=torch.float32)
 
 
 def test_batches_stay_within_the_token_budget(tiny, mixed):
-    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", token_budget=90)
+    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", token_budget=90, dtype=torch.float32)
     padded = []
-    embedder._network.register_forward_hook(lambda _, arguments, __: padded.append(arguments[0].input_ids.shape))
+    embedder._engine.replica.network.register_forward_hook(
+        lambda _, arguments, __: padded.append(arguments[0].input_ids.shape)
+    )
     embedder.encode_document(mixed, task="code")
     assert sum(rows for rows, _ in padded) == len(mixed)
     assert max(rows for rows, _ in padded) > 1
@@ -331,7 +343,7 @@ def cut_short(kind):
 def test_unreadable_images_are_named_and_everything_else_is_encoded(
     embedder, mixed, tmp_path, monkeypatch, token_budget
 ):
-    monkeypatch.setattr(embedder, "token_budget", token_budget)
+    monkeypatch.setattr(embedder._engine, "token_budget", token_budget)
     inputs = [*mixed[:2], b"", *mixed[2:5], tmp_path / "none.png", cut_short("JPEG"), *mixed[5:]]
     expected = embedder.encode_document(mixed, task="code", multivector=True)
     with pytest.raises(UnreadableInputs, match="3 of 10 inputs could not be read") as caught:
@@ -363,7 +375,7 @@ def test_nothing_but_unreadable_images_leaves_an_empty_result(embedder, forwards
 
 def test_a_batch_that_does_not_fit_is_halved(embedder, mixed, monkeypatch):
     expected = embedder.encode_document(mixed, task="code", multivector=True)
-    network, sizes = embedder._network, []
+    network, sizes = embedder._engine.replica.network, []
 
     def small_memory(batch, **options):
         sizes.append(len(batch.lengths))
@@ -371,8 +383,8 @@ def test_a_batch_that_does_not_fit_is_halved(embedder, mixed, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return network(batch, **options)
 
-    monkeypatch.setattr(embedder, "token_budget", 100_000)
-    monkeypatch.setattr(embedder, "_network", small_memory)
+    monkeypatch.setattr(embedder._engine, "token_budget", 100_000)
+    monkeypatch.setattr(embedder._engine.replica, "network", small_memory)
     assert_same(embedder.encode_document(mixed, task="code", multivector=True), expected)
     assert sizes[0] == len(mixed)
     assert sizes.count(1) == len(mixed)
@@ -386,7 +398,7 @@ def test_other_errors_of_the_network_pass_through_and_the_next_call_works(embedd
         raise RuntimeError("shapes do not match")
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedder, "_network", broken)
+        patch.setattr(embedder._engine.replica, "network", broken)
         with pytest.raises(RuntimeError, match="shapes do not match"):
             embedder.encode_query(["a", "b"], task="code")
     assert calls == [2]
@@ -410,34 +422,34 @@ def test_a_progress_bar_counts_unreadable_inputs_too(embedder, capsys):
 
 
 def test_the_licence_of_the_weights_is_logged_once(tiny, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_noticed", set())
+    monkeypatch.setattr(loading, "_noticed", set())
     with caplog.at_level(logging.WARNING, "polyvec"):
         for _ in range(2):
-            Embedder.from_pretrained(tiny / "checkpoint", device="cpu")
+            Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
     (record,) = caplog.records
     assert "Qwen Research License" in record.getMessage()
     assert str(tiny / "checkpoint") in record.getMessage()
 
 
 def test_a_checkpoint_with_a_licence_of_its_own_brings_no_notice(copy, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_noticed", set())
+    monkeypatch.setattr(loading, "_noticed", set())
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"license": "Apache-2.0"}), encoding="utf-8")
-    Embedder.from_pretrained(copy, device="cpu")
+    Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
     assert caplog.records == []
 
 
 def test_devices_and_dtypes_may_be_given_or_left_out(tiny, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
-    assert Embedder.from_pretrained(tiny / "checkpoint").device == torch.device("cpu")
+    assert Embedder.from_pretrained(tiny / "checkpoint", dtype=torch.float32).devices == ("cpu",)
     given = Embedder.from_pretrained(str(tiny / "checkpoint"), device=torch.device("cpu"), dtype=torch.bfloat16)
-    dtypes = {parameter.dtype for parameter in given._network.parameters()}
-    assert (given.dtype, dtypes) == (torch.bfloat16, {torch.bfloat16})
+    dtypes = {parameter.dtype for parameter in given._engine.replica.network.parameters()}
+    assert dtypes == {torch.bfloat16}
 
 
 def test_the_files_are_needed_only_to_load_and_to_unfold(tiny, tmp_path):
     path = shutil.copytree(tiny / "checkpoint", tmp_path / "gone")
-    embedder = Embedder.from_pretrained(path, device="cpu")
+    embedder = Embedder.from_pretrained(path, device="cpu", dtype=torch.float32)
     shutil.rmtree(path)
     assert len(embedder.encode_query(["a"], task="code")) == len(embedder.encode_query(["a"], task="retrieval")) == 1
 

@@ -1,6 +1,6 @@
 """Plan batches by token budget, prepare them ahead, halve them when memory runs out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,6 +23,20 @@ def plan(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
+
+
+def windows(items: Iterable[_Item], cost: Callable[[_Item], int], budget: int) -> Iterator[list[_Item]]:
+    """Consecutive items, as few as cost `budget` or more together; the last window may cost less."""
+    window: list[_Item] = []
+    filled = 0
+    for item in items:
+        window.append(item)
+        filled += cost(item)
+        if filled >= budget:
+            yield window
+            window, filled = [], 0
+    if window:
+        yield window
 
 
 def prepared(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:

@@ -1,60 +1,105 @@
 """The front door: texts and images in, dense vectors and multi-vectors out, both from one forward pass."""
 
-import logging
-import threading
+import asyncio
+import hashlib
+import itertools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from polyvec.batching import halving, plan, prepared
-from polyvec.images import image_size
-from polyvec.inputs import check_text, checked_items
-from polyvec.model.adapters import TaskAdapters
-from polyvec.model.checkpoint import Checkpoint, locate
-from polyvec.model.processing import MAX_LENGTH, Encoded, Processor, collate
+from polyvec.batching import windows
+from polyvec.cache import CachedRunner, VectorCache
+from polyvec.encoding import Engine, Options, Request, Runner, gather
+from polyvec.inputs import check_collection, checked_items
+from polyvec.loading import Setup, UserAdapter, best_device
+from polyvec.model.adapter_files import read_adapter
+from polyvec.model.processing import MAX_LENGTH
 from polyvec.prompts import check_task, prefix
-from polyvec.types import Embeddings, Grid, Input, PromptName, Task, UnreadableInputs
-
-logger = logging.getLogger(__name__)
+from polyvec.types import AnyTask, Embeddings, Input, PromptName, Task, UnreadableInputs
+from polyvec.workers import Workers
 
 _NUMERICS = 1  # raised when the same checkpoint and input would give other vectors
-_LICENSE_NOTICE = (
-    "The weights of %s come under the Qwen Research License: research and evaluation, no commercial use without a "
-    "separate licence from the Qwen team. polyvec's own code is Apache-2.0."
-)
-_noticed: set[str] = set()
+_WINDOW_BATCHES = 16  # what `encode_iter` reads ahead, in batches: enough to sort by length
+_ASYNC_THREADS = 8  # a long call occupies one
+
+Device = str | torch.device
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Optional arguments of `Embedder.encode_query` and `encode_document`."""
+
+    truncate_dim: int | None
+    multivector: bool
+    max_length: int | None
+    max_pixels: int | None
+    show_progress: bool
 
 
 class Embedder:
     """A loaded checkpoint that encodes texts and images, in any mix, into one space per task.
 
-    The same item gives the same vector whatever else is in the call. Threads may share an embedder.
+    The same item gives the same vector whatever else is in the call. Threads may share an embedder; embedders of the
+    same checkpoint, device and dtype share its weights. An embedder pickles as its configuration and loads again
+    where it is unpickled; an access token is not part of it.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        setup: Setup,
         *,
-        device: torch.device,
-        dtype: torch.dtype,
+        devices: Sequence[str],
         max_pixels: int | None = None,
-        token_budget: int | None = None,
+        vector_cache: str | None = None,
+        token: str | None = None,
     ) -> None:
+        self._setup, self._vector_cache = setup, vector_cache
+        self.devices = tuple(devices) or (str(best_device()),)
+        self._own_devices = bool(devices)
+        checkpoint = setup.checkpoint(token)
         self.config = checkpoint.config
-        self.device, self.dtype = device, dtype
+        self._patch_area = (self.config.image.patch_size * self.config.image.merge_size) ** 2
         self.max_pixels = self._checked_pixels(max_pixels) or self.config.image.max_pixels
-        # On a CPU small batches keep activations in the cache: 512 encodes faster than 4096, in half the memory.
-        self.token_budget = token_budget or (512 if device.type == "cpu" else 16_384)
-        self.fingerprint = f"{checkpoint.fingerprint()}-{self.max_pixels}-{_NUMERICS}"
-        self._processor = Processor(checkpoint.path, self.config)
-        self._network = checkpoint.load(dtype, device)
-        self._adapters = TaskAdapters(self._network, checkpoint)
-        self._lock = threading.Lock()
+        self._weights = checkpoint.fingerprint()
+        self._processor = setup.processor(checkpoint)
+        self._adapters = {adapter.task: adapter for adapter in setup.adapters}
+        first = torch.device(self.devices[0])
+        self._token_budget = setup.budget_on(first)
+        if len(self.devices) == 1:
+            runner: Runner = setup.engine_of(checkpoint, self._processor, first)
+        else:
+            runner = Workers(setup.engine, self.devices)
+        self._engine = runner if isinstance(runner, Engine) else None
+        self._workers = runner if isinstance(runner, Workers) else None
+        self._runner = runner
+        if vector_cache is not None:
+            determined = f"{self._weights} {setup.dtype_on(first)} {setup.image_backend} {_NUMERICS}"
+            self._runner = CachedRunner(runner, VectorCache(vector_cache), determined)
+        self._executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="polyvec-async")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "setup": replace(self._setup, adapters=tuple(self._adapters.values())),
+            "devices": self.devices if self._own_devices else (),
+            "max_pixels": self.max_pixels,
+            "vector_cache": self._vector_cache,
+            "fingerprint": self.fingerprint,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        expected = state.pop("fingerprint")
+        self.__init__(**state)  # type: ignore[misc]  # an unpickled object is a new one
+        if self.fingerprint != expected:
+            raise ValueError(
+                f"The checkpoint {self._setup.model!r} here is not the one the embedder was pickled with: its "
+                f"fingerprint is {self.fingerprint}, not {expected}. Name a `revision`, or bring the files over."
+            )
 
     @classmethod
     def from_pretrained(
@@ -62,10 +107,12 @@ class Embedder:
         model: str | Path = "jinaai/jina-embeddings-v4",
         *,
         revision: str | None = None,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        device: Device | Sequence[Device] | None = None,
+        dtype: torch.dtype | Literal["auto"] = "auto",
         max_pixels: int | None = None,
+        image_backend: Literal["pil", "torchvision"] = "pil",
         token_budget: int | None = None,
+        vector_cache: str | Path | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         token: str | None = None,
@@ -76,28 +123,39 @@ class Embedder:
             model: `"demo"` (bundled, for trying things out), a directory, or a hub id, whose files are downloaded
                 into the hub's cache.
             revision: branch, tag or commit on the hub, for base weights and adapters alike.
-            device: by default the first accelerator, else the CPU.
-            dtype: by default bfloat16 on an accelerator and float32 on the CPU.
+            device: by default the first accelerator, else the CPU. A list spreads each call over one process per
+                entry, `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; such a script needs `if __name__ == "__main__":`.
+            dtype: `"auto"` is bfloat16 where the device computes it natively, else float32.
             max_pixels: largest area an image is encoded at; by default the checkpoint's own limit.
+            image_backend: `"pil"`, or `"torchvision"` for the very pixels of the reference's processor, where that
+                package is installed. Do not mix the two in one index.
             token_budget: padded tokens per forward pass, text and image patches alike. The default suits most
                 machines; memory grows with it.
+            vector_cache: an SQLite file that keeps vectors between calls and processes. Made where it is missing.
             cache_dir: where the hub's files are kept.
             local_files_only: never ask the hub.
             token: access token for the hub.
 
         Raises:
-            polyvec.CheckpointError: there is no such checkpoint, or its tensors are not the model's.
+            polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
+            ValueError: no devices, an impossible `max_pixels`, or a `vector_cache` that cannot be written.
+            ImportError: torchvision is asked for and not installed.
         """
-        path = locate(model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
-        checkpoint = Checkpoint(path)
-        place = torch.device(device) if device is not None else _best_device()
-        _show_license(str(model), checkpoint)
-        return cls(
-            checkpoint,
-            device=place,
-            dtype=dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16),
-            max_pixels=max_pixels,
+        places = [device] if isinstance(device, str | torch.device) else list(device or [])
+        if device is not None and not places:
+            raise ValueError("`device` is an empty list; name at least one device.")
+        setup = Setup(
+            model=str(Path(model).absolute()) if str(model) != "demo" and Path(model).is_dir() else str(model),
+            revision=revision,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            local_files_only=local_files_only,
+            dtype=dtype,
+            image_backend=image_backend,
             token_budget=token_budget,
+        )
+        cache = None if vector_cache is None else str(Path(vector_cache).absolute())
+        return cls(
+            setup, devices=[str(place) for place in places], max_pixels=max_pixels, vector_cache=cache, token=token
         )
 
     @property
@@ -110,11 +168,27 @@ class Embedder:
         """Length of each vector of a multi-vector."""
         return self.config.multivector_dim
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The checkpoint's tasks, and those of adapters that were loaded."""
+        return (*self.config.tasks, *(adapter.task for adapter in self._adapters.values()))
+
+    @property
+    def fingerprint(self) -> str:
+        """What must agree before two vectors may be compared: weights, loaded adapters, image rules, numerics."""
+        parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
+        if self._setup.image_backend != "pil":
+            parts.append(self._setup.image_backend)
+        if self._adapters:
+            loaded = sorted(f"{one.task} {one.base_task} {one.digest}" for one in self._adapters.values())
+            parts.append(hashlib.sha256("\n".join(loaded).encode()).hexdigest()[:8])
+        return "-".join(parts)
+
     def encode_query(
         self,
         inputs: Iterable[Input],
         *,
-        task: Task,
+        task: AnyTask | Iterable[AnyTask],
         truncate_dim: int | None = None,
         multivector: bool = False,
         max_length: int | None = None,
@@ -122,13 +196,14 @@ class Embedder:
         show_progress: bool = False,
     ) -> Embeddings:
         """Encode the side that asks. Arguments and errors are those of `encode_document`."""
-        return self._encode("query", inputs, task, truncate_dim, multivector, max_length, max_pixels, show_progress)
+        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
+        return self._encode("query", inputs, task, options, show_progress=show_progress)
 
     def encode_document(
         self,
         inputs: Iterable[Input],
         *,
-        task: Task,
+        task: AnyTask | Iterable[AnyTask],
         truncate_dim: int | None = None,
         multivector: bool = False,
         max_length: int | None = None,
@@ -138,10 +213,11 @@ class Embedder:
         """Encode the side that is found.
 
         Args:
-            inputs: texts (`str`) and images (`PIL.Image.Image`, `pathlib.Path` or `bytes`) in any mix. A text may be
-                empty; what looks like a marker of the model in it, such as `<|image_pad|>`, is plain text.
-            task: `"retrieval"`, `"text-matching"` or `"code"`.
-            truncate_dim: a Matryoshka size; dense vectors are cut to it and have unit length again.
+            inputs: texts (`str`) and images (`polyvec.ImageInput`) in any mix. A text may be empty; what looks like a
+                marker of the model in it, such as `<|image_pad|>`, is plain text.
+            task: `"retrieval"`, `"text-matching"`, `"code"` or the name of a loaded adapter; or one such name per
+                input, in which case one forward pass serves rows of different adapters.
+            truncate_dim: dense vectors are cut to this many numbers and have unit length again.
             multivector: give the multi-vectors, too; they come from the same forward pass and are never truncated.
             max_length: tokens per text, prefix included; longer texts are cut on the right with a warning.
             max_pixels: largest area an image is encoded at, for this call.
@@ -152,150 +228,212 @@ class Embedder:
 
         Raises:
             TypeError: `inputs` is a single item, or an item is neither text nor image.
-            ValueError: an unknown task or size.
+            ValueError: an unknown task, an impossible size or limit, or not as many tasks as inputs.
             UnreadableInputs: images that cannot be read, or texts that are no Unicode; it carries the embeddings
                 of all other items.
         """
-        return self._encode("passage", inputs, task, truncate_dim, multivector, max_length, max_pixels, show_progress)
+        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
+        return self._encode("passage", inputs, task, options, show_progress=show_progress)
 
-    def tokens(self, text: str, *, task: Task, prompt_name: PromptName) -> list[str]:
+    async def aencode_query(
+        self, inputs: Iterable[Input], *, task: AnyTask | Iterable[AnyTask], **options: Unpack[EncodeOptions]
+    ) -> Embeddings:
+        """`encode_query` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
+        return await self._in_thread(partial(self.encode_query, inputs, task=task, **options))
+
+    async def aencode_document(
+        self, inputs: Iterable[Input], *, task: AnyTask | Iterable[AnyTask], **options: Unpack[EncodeOptions]
+    ) -> Embeddings:
+        """`encode_document` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
+        return await self._in_thread(partial(self.encode_document, inputs, task=task, **options))
+
+    def encode_iter(
+        self,
+        inputs: Iterable[Input],
+        *,
+        task: AnyTask | Iterable[AnyTask],
+        prompt_name: PromptName = "passage",
+        truncate_dim: int | None = None,
+        multivector: bool = False,
+        max_length: int | None = None,
+        max_pixels: int | None = None,
+        show_progress: bool = False,
+    ) -> Iterator[tuple[list[int], Embeddings]]:
+        """Encode a stream in constant memory: items are read, encoded and handed out some hundreds at a time.
+
+        Args as for `encode_document`, and `prompt_name`: the side, `"query"` or `"passage"`.
+
+        Yields:
+            The positions of some consecutive inputs in the stream, without those that could not be read, and their
+            embeddings in that order.
+
+        Raises:
+            UnreadableInputs: after the last item, naming all that could not be read.
+            TypeError, ValueError: as for `encode_document`; for an item or its task, when it is reached.
+        """
+        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
+        check_collection(inputs)
+        self._requests(prompt_name, [], task if _is_one(task) else [])
+        return self._stream(inputs, task, prompt_name, options, show_progress=show_progress)
+
+    def load_adapter(
+        self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
+    ) -> None:
+        """Load a LoRA that you trained; from then on `task=` takes its name.
+
+        Args:
+            path: a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4.
+            task: the name it is called by.
+            adapter: which one to take where the files hold several; by default the one called `task`.
+            base_task: the task whose prefixes its training texts carried.
+
+        Raises:
+            polyvec.CheckpointError: no adapter is there, it was made for another model, or is not finite.
+            ValueError: the name is taken.
+        """
+        check_task(base_task, self.config.tasks)
+        if not task or task in self.tasks:
+            raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
+        file = read_adapter(path, task=task, adapter=adapter)
+        added = UserAdapter(Path(path).absolute(), task, adapter, base_task, file.digest)
+        if self._engine is not None:
+            self._engine.replica.add_adapter(added.name, file)
+        self._adapters[task] = added
+        self._restart_workers()
+
+    def unload_adapter(self, task: str) -> None:
+        """Forget an adapter that `load_adapter` loaded. No other thread may be using it.
+
+        Raises:
+            ValueError: there is no such adapter.
+        """
+        if task not in self._adapters:
+            loaded = ", ".join(map(repr, self._adapters)) or "none"
+            raise ValueError(f"`task` is {task!r}; adapters that were loaded: {loaded}.")
+        gone = self._adapters.pop(task)
+        if self._engine is not None:
+            self._engine.replica.remove_adapter(gone.name)
+        self._restart_workers()
+
+    def tokens(self, text: str, *, task: AnyTask, prompt_name: PromptName) -> list[str]:
         """The piece of text behind each row of the text's multi-vector, prefix included."""
-        check_task(task, self.config.tasks)
-        (ids,) = self._processor.texts([text], prefix(task, prompt_name))
+        (request,) = self._requests(prompt_name, [text], task)
+        (ids,) = self._processor.texts([text], request.prefix)
         return self._processor.tokens(ids[:MAX_LENGTH])
+
+    def close(self) -> None:
+        """End worker processes, if there are any; the next call starts them again."""
+        if self._workers is not None:
+            self._workers.close()
+
+    def _restart_workers(self) -> None:
+        """Workers load the adapters that they know when they start."""
+        if self._workers is not None:
+            self._workers.restart(replace(self._setup, adapters=tuple(self._adapters.values())).engine)
 
     def _encode(
         self,
         prompt_name: PromptName,
         inputs: Iterable[Input],
-        task: Task,
-        truncate_dim: int | None,
-        multivector: bool,  # noqa: FBT001 — handed on by the two public methods
-        max_length: int | None,
-        max_pixels: int | None,
-        show_progress: bool,  # noqa: FBT001
+        task: AnyTask | Iterable[AnyTask],
+        options: Options,
+        *,
+        show_progress: bool,
     ) -> Embeddings:
-        check_task(task, self.config.tasks)
-        self._check_dim(truncate_dim)
-        pixels = self._checked_pixels(max_pixels) or self.max_pixels
         items = checked_items(inputs)
-        encoded, lengths, failed = self._measure(items, prefix(task, prompt_name), _checked_length(max_length), pixels)
-        readable = [index for index in range(len(items)) if index not in failed]
-        batches = [[readable[i] for i in batch] for batch in plan([lengths[i] for i in readable], self.token_budget)]
-
-        dense = np.zeros((len(items), truncate_dim or self.dim), np.float32)
-        tokens: list[np.ndarray] = [np.zeros((0, self.multivector_dim), np.float32)] * len(items)
-        grids: list[Grid | None] = [None] * len(items)
-
-        def prepare(batch: Sequence[int]) -> list[tuple[int, Encoded]]:
-            ready = []
-            for index in batch:
-                try:
-                    ready.append((index, encoded.get(index) or self._image(items[index], pixels)))
-                except ValueError as error:
-                    failed[index] = str(error)
-            return ready
-
-        def forward(batch: Sequence[tuple[int, Encoded]]) -> list[None]:
-            tensors = collate([item for _, item in batch]).to(self.device)
-            with torch.inference_mode():
-                outputs = self._network(tensors, truncate_dim=truncate_dim, multivector=multivector)
-            dense[[index for index, _ in batch]] = outputs.dense.cpu().numpy()
-            if outputs.multivector is not None:
-                rows = outputs.multivector.cpu().numpy()
-                for row, (index, item) in enumerate(batch):
-                    tokens[index] = rows[row, : len(item.input_ids)].copy()
-            for index, item in batch:
-                grids[index] = item.grid
-            return [None] * len(batch)
-
-        n_tokens = sum(lengths[index] for index in readable)
+        requests = self._requests(prompt_name, items, task)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as progress:
-            progress.update(len(failed))
-            for batch, ready in prepared(prepare, batches):
-                if ready:
-                    with self._lock:
-                        self._adapters.select(task, n_tokens)
-                        halving(forward, ready)
-                progress.update(len(batch))
-        return _gathered(dense, tokens if multivector else None, grids, failed)
+            kept, embeddings, failed = self._run(requests, options, progress)
+        if failed:
+            raise UnreadableInputs(failed, kept, embeddings)
+        return embeddings
 
-    def _measure(
-        self, items: Sequence[Input], prompt: str, max_length: int, max_pixels: int
-    ) -> tuple[dict[int, Encoded], dict[int, int], dict[int, str]]:
-        """Tokenise all texts and read all image headers: lengths are known before anything is decoded."""
-        encoded: dict[int, Encoded] = {}
-        lengths: dict[int, int] = {}
+    def _stream(
+        self,
+        inputs: Iterable[Input],
+        task: AnyTask | Iterable[AnyTask],
+        prompt_name: PromptName,
+        options: Options,
+        *,
+        show_progress: bool,
+    ) -> Iterator[tuple[list[int], Embeddings]]:
+        tasks: Iterable[Any] = itertools.repeat(task) if _is_one(task) else task  # anything, until it is checked
+        pairs = zip(inputs, tasks, strict=not _is_one(task))
         failed: dict[int, str] = {}
-        cut = []
-        texts = {}
-        for index, item in enumerate(items):
-            try:
-                if isinstance(item, str):
-                    check_text(item)
-                    texts[index] = item
-                else:
-                    grid = self._processor.grid(image_size(item), max_pixels)
-                    lengths[index] = self._processor.image_length(grid)
-            except ValueError as error:
-                failed[index] = str(error)
-        for index, ids in zip(texts, self._processor.texts(list(texts.values()), prompt), strict=True):
-            if len(ids) > max_length:
-                cut.append((index, len(ids)))
-            encoded[index] = self._processor.text(ids[:max_length])
-            lengths[index] = min(len(ids), max_length)
-        if cut:
+        start = 0
+        with tqdm(desc="Encoding", unit="item", disable=not show_progress) as progress:
+            for window in windows(pairs, self._cost, _WINDOW_BATCHES * self._token_budget):
+                items = checked_items([item for item, _ in window], start)
+                requests = self._requests(prompt_name, items, [one for _, one in window])
+                kept, embeddings, refused = self._run(requests, options, progress)
+                failed |= {start + index: reason for index, reason in refused.items()}
+                if kept:
+                    yield [start + index for index in kept], embeddings
+                start += len(window)
+            if failed:
+                raise UnreadableInputs(failed, [], self._run([], options, progress)[1], handed_out=start - len(failed))
+
+    def _run(
+        self, requests: Sequence[Request], options: Options, progress: "tqdm[NoReturn]"
+    ) -> tuple[list[int], Embeddings, dict[int, str]]:
+        """Indices of what was encoded, its embeddings, and what is wrong with the rest."""
+        gathered = gather(self._runner.run(requests, options), len(requests), options, self.dim, progress.update)
+        if gathered.cut:
+            first, n_tokens = min(gathered.cut.items())
             warnings.warn(
-                f"{len(cut)} of {len(texts)} texts are longer than {max_length} tokens and were cut on the right; "
-                f"the first is item {cut[0][0]} with {cut[0][1]} tokens. Split long texts before encoding them.",
+                f"{len(gathered.cut)} of {sum(isinstance(one.item, str) for one in requests)} texts are longer than "
+                f"{options.max_length} tokens and were cut on the right; the first is item {first} with {n_tokens} "
+                "tokens. Split long texts before encoding them.",
                 stacklevel=4,
             )
-        return encoded, lengths, failed
+        return gathered.kept, gathered.embeddings, gathered.failed
 
-    def _image(self, item: Input, max_pixels: int) -> Encoded:
-        assert not isinstance(item, str), "texts are encoded before batches are planned"
-        return self._processor.image(item, self.config.backbone.image_token_id, max_pixels)
+    def _requests(
+        self, prompt_name: PromptName, items: Sequence[Input], task: AnyTask | Iterable[AnyTask]
+    ) -> list[Request]:
+        tasks: list[Any] = [task] * len(items) if _is_one(task) else list(task)  # anything, until it is checked
+        if len(tasks) != len(items):
+            raise ValueError(f"`task` has {len(tasks)} entries for {len(items)} inputs; give one task, or one each.")
+        ways: dict[str, tuple[str, str]] = {}
+        names: Iterable[Any] = [task] if _is_one(task) else dict.fromkeys(tasks)
+        for name in names:
+            check_task(name, self.tasks)
+            loaded = self._adapters.get(name)
+            ways[name] = (prefix(loaded.base_task if loaded else name, prompt_name), loaded.name if loaded else name)
+        return [Request(item, *ways[one]) for item, one in zip(items, tasks, strict=True)]
 
-    def _check_dim(self, truncate_dim: int | None) -> None:
-        sizes = self.config.matryoshka_dims
-        if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim not in sizes):
-            raise ValueError(
-                f"`truncate_dim` is {truncate_dim!r}; this checkpoint was trained for {', '.join(map(str, sizes))}."
-            )
+    def _cost(self, pair: tuple[Input, AnyTask]) -> int:
+        """Tokens of an item, roughly, without looking into it."""
+        item, _ = pair
+        return len(item) // 4 + 8 if isinstance(item, str) else self.max_pixels // self._patch_area
+
+    def _options(
+        self, truncate_dim: int | None, max_length: int | None, max_pixels: int | None, *, multivector: bool
+    ) -> Options:
+        if max_length is not None and not 1 <= max_length <= MAX_LENGTH:
+            raise ValueError(f"`max_length` is {max_length}; it may be 1 to {MAX_LENGTH} tokens.")
+        if truncate_dim is not None:
+            if not isinstance(truncate_dim, int) or not 1 <= truncate_dim <= self.dim:
+                raise ValueError(f"`truncate_dim` is {truncate_dim!r}; it may be 1 to {self.dim}.")
+            if truncate_dim not in self.config.matryoshka_dims:
+                sizes = ", ".join(map(str, self.config.matryoshka_dims))
+                warnings.warn(
+                    f"`truncate_dim` is {truncate_dim}; this checkpoint was trained for {sizes}, and vectors of other "
+                    "sizes find less than their length suggests.",
+                    stacklevel=3,
+                )
+        pixels = self._checked_pixels(max_pixels) or self.max_pixels
+        return Options(max_length or MAX_LENGTH, pixels, multivector, truncate_dim)
 
     def _checked_pixels(self, max_pixels: int | None) -> int | None:
-        smallest = (self.config.image.patch_size * self.config.image.merge_size) ** 2
-        if max_pixels is not None and max_pixels < smallest:
-            raise ValueError(f"`max_pixels` is {max_pixels}; an image needs at least {smallest}, one token.")
+        if max_pixels is not None and max_pixels < self._patch_area:
+            raise ValueError(f"`max_pixels` is {max_pixels}; an image needs at least {self._patch_area}, one token.")
         return max_pixels
 
-
-def _checked_length(max_length: int | None) -> int:
-    if max_length is not None and not 1 <= max_length <= MAX_LENGTH:
-        raise ValueError(f"`max_length` is {max_length}; it may be 1 to {MAX_LENGTH} tokens.")
-    return max_length or MAX_LENGTH
+    async def _in_thread(self, call: Callable[[], Embeddings]) -> Embeddings:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
 
-def _gathered(
-    dense: np.ndarray, tokens: list[np.ndarray] | None, grids: list[Grid | None], failed: dict[int, str]
-) -> Embeddings:
-    if not failed:
-        return Embeddings(dense, None if tokens is None else tuple(tokens), tuple(grids))
-    kept = [index for index in range(len(dense)) if index not in failed]
-    rest = Embeddings(
-        dense[kept],
-        None if tokens is None else tuple(tokens[index] for index in kept),
-        tuple(grids[index] for index in kept),
-    )
-    raise UnreadableInputs(dict(sorted(failed.items())), kept, rest)
-
-
-def _best_device() -> torch.device:
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
-
-
-def _show_license(model: str, checkpoint: Checkpoint) -> None:
-    if checkpoint.config.license is None and model not in _noticed:
-        _noticed.add(model)
-        logger.warning(_LICENSE_NOTICE, model)
+def _is_one(task: object) -> bool:
+    """One task for all; what is no task either is refused where tasks are checked."""
+    return isinstance(task, str) or not isinstance(task, Iterable)

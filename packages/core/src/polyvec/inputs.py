@@ -9,16 +9,25 @@ from PIL import Image
 from polyvec.types import Input
 
 
-def checked_items(inputs: Iterable[Any]) -> list[Input]:
-    """The items of a call, as a list.
+def check_collection(inputs: object) -> None:
+    """Refuse a single item where many are expected.
+
+    Raises:
+        TypeError: `inputs` is a single item.
+    """
+    if isinstance(inputs, str | bytes | Path | Image.Image):
+        raise TypeError(f"`inputs` is a single item ({_kind(inputs)}); give a list of items.")
+
+
+def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
+    """The items of a call, as a list; the first is item `start` of a longer one.
 
     Raises:
         TypeError: `inputs` is a single item, or an item is neither text nor image.
     """
-    if isinstance(inputs, str | bytes | Path | Image.Image):
-        raise TypeError(f"`inputs` is a single item ({_kind(inputs)}); give a list of items.")
+    check_collection(inputs)
     items = list(inputs)
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, start):
         if not isinstance(item, str | bytes | Path | Image.Image):
             raise TypeError(
                 f"item {index} is a {type(item).__name__}; an item is a text (str) or an image "

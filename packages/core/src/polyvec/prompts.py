@@ -1,14 +1,20 @@
 """Which text surrounds an input, per task and side (the checkpoint's own convention; it knows no instructions)."""
 
-from polyvec.types import TASKS, PromptName, Task
+from polyvec.types import TASKS, PromptName
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 
 _PREFIXES: dict[PromptName, str] = {"query": "Query: ", "passage": "Passage: "}
 
 
-def prefix(task: Task, prompt_name: PromptName) -> str:
-    """The words before a text. text-matching is symmetric: both sides carry the query's."""
+def prefix(task: str, prompt_name: PromptName) -> str:
+    """The words before a text. text-matching is symmetric: both sides carry the query's.
+
+    Raises:
+        ValueError: there is no such side.
+    """
+    if prompt_name not in _PREFIXES:
+        raise ValueError(f"`prompt_name` is {prompt_name!r}; it is 'query' or 'passage'.")
     return _PREFIXES["query" if task == "text-matching" else prompt_name]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 Task = Literal["retrieval", "text-matching", "code"]
 PromptName = Literal["query", "passage"]
+AnyTask = Task | str  # one of the checkpoint's, or the name of an adapter that was loaded
 TASKS: tuple[Task, ...] = get_args(Task)
 
 ImageInput = Image.Image | Path | bytes
@@ -51,19 +52,23 @@ class UnreadableInputs(ValueError):  # noqa: N818 — it names the inputs, and c
         failed: index of each unreadable input → what is wrong with it.
         kept: indices of the inputs that were encoded, ascending.
         embeddings: their embeddings, row i belonging to input `kept[i]`.
+        handed_out: how many others a stream had handed out before; they are not in `kept`.
     """
 
-    def __init__(self, failed: Mapping[int, str], kept: Sequence[int], embeddings: Embeddings) -> None:
-        self.failed, self.kept, self.embeddings = dict(failed), list(kept), embeddings
+    def __init__(
+        self, failed: Mapping[int, str], kept: Sequence[int], embeddings: Embeddings, handed_out: int = 0
+    ) -> None:
+        self.failed, self.kept, self.embeddings, self.handed_out = dict(failed), list(kept), embeddings, handed_out
         shown = "; ".join(f"item {index}: {reason}" for index, reason in list(self.failed.items())[:5])
         more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
         super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + len(self.kept)} inputs could not be read. {shown}{more}. "
-            "The others were encoded: see `.embeddings` and `.kept` of this error."
+            f"{len(self.failed)} of {len(self.failed) + len(self.kept) + handed_out} inputs could not be read. "
+            f"{shown}{more}. The others were encoded"
+            + (" and handed out." if handed_out else ": see `.embeddings` and `.kept` of this error.")
         )
 
     def __reduce__(self) -> tuple[type["UnreadableInputs"], tuple[object, ...]]:
-        return type(self), (self.failed, self.kept, self.embeddings)
+        return type(self), (self.failed, self.kept, self.embeddings, self.handed_out)
 
 
 class Encoder(Protocol):

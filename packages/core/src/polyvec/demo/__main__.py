@@ -41,7 +41,7 @@ def main() -> None:
     if options.command == "train":
         _train(options.directory, options.stage)
     elif options.command == "evaluate":
-        print(markdown(scores(Embedder.from_pretrained(options.model), show_progress=True)))
+        print(markdown(scores(Embedder.from_pretrained(options.model, dtype=torch.float32), show_progress=True)))
     else:
         _draw(options.directory, options.count)
 

@@ -75,7 +75,7 @@ class ModelConfig:
                 tie_word_embeddings=True,
                 **{name: raw[name] for name in _TOKEN_IDS if name in raw},
             ),
-            lora=_lora(_read_json(path / "adapters" / "adapter_config.json")),
+            lora=read_lora(path / "adapters"),
             image=_image(_read_json(path / "preprocessor_config.json")),
             tasks=tuple(raw.get("task_names") or TASKS),
             multivector_dim=int(raw.get("multi_vector_projector_dim", 128)),
@@ -135,7 +135,15 @@ def _known(kind: type, raw: Mapping[str, Any], *extra: str) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name in names - ignored}
 
 
-def _lora(raw: Mapping[str, Any]) -> LoraConfig:
+def read_lora(path: Path) -> LoraConfig:
+    """Read `adapter_config.json` under `path`.
+
+    Raises:
+        ValueError: it is missing, is not JSON, or describes something else than a plain LoRA.
+    """
+    raw = _read_json(path / "adapter_config.json")
+    if raw.get("peft_type", "LORA") != "LORA":
+        raise ValueError(f"adapter_config.json has `peft_type` {raw['peft_type']!r}; only 'LORA' can be read.")
     for name in ("use_dora", "use_rslora", "modules_to_save", "layer_replication"):
         if raw.get(name):
             raise ValueError(f"adapter_config.json sets `{name}`; only plain LoRA adapters can be read.")

@@ -10,6 +10,7 @@ from transformers import Qwen2_5_VLModel
 
 from polyvec.model import heads
 from polyvec.model.config import ModelConfig
+from polyvec.model.decoder import decode
 from polyvec.model.vision import encode_images
 
 
@@ -78,9 +79,13 @@ class Network(nn.Module):
             images = encode_images(self.model.visual, batch.patches, batch.grids)
             holes = (batch.input_ids == self.image_token).unsqueeze(-1)
             embedded = embedded.masked_scatter(holes, images.to(embedded.dtype))
-        hidden = language(
-            inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
-        ).last_hidden_state  # (batch, tokens, dim)
+        hidden: Float[Tensor, "batch tokens dim"]
+        if torch.is_grad_enabled():  # transformers' own forward knows gradient checkpointing
+            hidden = language(
+                inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
+            ).last_hidden_state
+        else:
+            hidden = decode(language, embedded, batch.position_ids)
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
             tokens = heads.multivector(self.multi_vector_projector(hidden))

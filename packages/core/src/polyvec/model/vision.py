@@ -5,13 +5,12 @@ builds one dense mask over all patches of a batch. Here windows of the same shap
 one batched call: time and memory grow linearly with the number of images.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
@@ -19,15 +18,34 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLVisionAttention,
 )
 
+from polyvec.model.layers import gated, rms_norm, rotate
+
+try:
+    from flash_attn import flash_attn_varlen_func
+except ImportError:  # sdpa does it
+    flash_attn_varlen_func = None
+
 _ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """An order of the merged tokens in which each group of `count` segments of `length` patches is contiguous."""
+class _Segments:
+    """Which rows attend to each other, where rows stand so that segments of like length are side by side.
 
-    tokens: np.ndarray  # (tokens,): index in processor order
-    groups: tuple[tuple[int, int], ...]  # (count, length in patches)
+    Attributes:
+        groups: number of segments and their common length in patches, in the order of the rows.
+        bounds: the same as cumulative lengths, from 0, on the device.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    bounds: Int32[Tensor, "bounds"]
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, device: torch.device) -> "_Segments":
+        sizes, counts = np.unique(lengths, return_counts=True)
+        bounds = np.cumsum([0, *np.sort(lengths)], dtype=np.int32)
+        groups = tuple(zip(counts.tolist(), sizes.tolist(), strict=True))
+        return cls(groups, torch.from_numpy(bounds).to(device))
 
 
 def encode_images(
@@ -43,34 +61,35 @@ def encode_images(
             time; their weights are summed instead of repeating the pixels.
         grids: rows and columns of merged tokens per image.
     """
-    config = visual.config
+    config, device = visual.config, patches.device
     unit = config.spatial_merge_size**2
-    window = config.window_size // config.spatial_merge_size // config.patch_size
-    windows, images = _window_order(grids, window, unit), _image_order(grids, unit)
-    device = patches.device
-    order = torch.from_numpy(windows.tokens).to(device)
-    # Position j of `to_images` is where the j-th token of image order stands in window order.
-    place = np.empty_like(windows.tokens)
-    place[windows.tokens] = np.arange(len(place))
-    to_images = torch.from_numpy(place[images.tokens]).to(device)
-    from_images = torch.argsort(to_images)
+    cells = _windows(grids, config.window_size // config.spatial_merge_size // config.patch_size)
+    tokens = np.concatenate(cells)  # window order: index of each token in processor order
+    areas = np.array([rows * columns for rows, columns in grids])
+    owners = np.repeat(np.arange(len(grids)), areas)[tokens]  # image of each token in window order
+    windows = _Segments.of(np.array([len(cell) for cell in cells]) * unit, device)
+    images = _Segments.of(areas * unit, device)
+    # Within an image the order is free: attention does not see it, and rotation has been done.
+    reorder: tuple[Tensor, Tensor] | None = None
+    if len(grids) > 1:
+        to_images = torch.from_numpy(np.lexsort((owners, areas[owners]))).to(device)
+        reorder = to_images, torch.argsort(to_images)
 
     kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
-    hidden = functional.linear(patches.to(kernel.dtype), kernel)
-    hidden = _reordered(hidden, order, unit)
+    order = torch.from_numpy(tokens).to(device)
+    hidden = _reordered(functional.linear(patches.to(kernel.dtype), kernel), order, unit)
     head_dim = config.hidden_size // config.num_heads
     angles = torch.from_numpy(_angles(grids, config.spatial_merge_size, head_dim)).to(device)
-    angles = _reordered(angles, order, unit)
-    rotation = (angles.cos()[:, None], angles.sin()[:, None])  # (patches, 1, head_dim)
+    angles = _reordered(angles, order, unit)[:, None, None]
+    rotation = angles.cos(), angles.sin()  # (patches, 1, 1, head_dim)
 
     for index, block in enumerate(visual.blocks):
-        normed = block.norm1(hidden)
+        normed = rms_norm(block.norm1, hidden)
         if index in config.fullatt_block_indexes:
-            attended = _attend(block.attn, normed, rotation, images.groups, (to_images, from_images), unit)
+            hidden = hidden + _attend(block.attn, normed, rotation, images, reorder, unit)
         else:
-            attended = _attend(block.attn, normed, rotation, windows.groups, None, unit)
-        hidden = hidden + attended
-        hidden = hidden + block.mlp(block.norm2(hidden))
+            hidden = hidden + _attend(block.attn, normed, rotation, windows, None, unit)
+        hidden = hidden + gated(block.mlp, rms_norm(block.norm2, hidden))
     merged: Tensor = visual.merger(hidden)  # (tokens, dim) in window order
     return merged[torch.argsort(order)]
 
@@ -79,66 +98,71 @@ def _attend(
     attention: Qwen2_5_VLVisionAttention,
     hidden: Tensor,
     rotation: tuple[Tensor, Tensor],
-    groups: Sequence[tuple[int, int]],
+    segments: _Segments,
     reorder: tuple[Tensor, Tensor] | None,
     unit: int,
 ) -> Tensor:
     states = attention.qkv(hidden).view(len(hidden), 3, attention.num_heads, attention.head_dim)
-    queries, keys = _rotate(states[:, 0], rotation), _rotate(states[:, 1], rotation)
-    states = torch.stack([queries, keys, states[:, 2]], dim=1)  # (patches, 3, heads, head_dim)
+    turned, values = rotate(states[:, :2], *rotation), states[:, 2]
     if reorder is not None:
-        states = _reordered(states, reorder[0], unit)
-    outputs = []
-    start = 0
-    for count, length in groups:
-        segment = states[start : start + count * length].view(count, length, *states.shape[1:])
-        queries, keys, values = segment.permute(2, 0, 3, 1, 4)  # each (count, heads, length, head_dim)
-        output = functional.scaled_dot_product_attention(queries, keys, values, scale=attention.scaling)
-        outputs.append(output.transpose(1, 2).reshape(count * length, -1))
-        start += count * length
-    mixed = torch.cat(outputs)
+        turned, values = _reordered(turned, reorder[0], unit), _reordered(values, reorder[0], unit)
+    queries, keys = turned.unbind(1)
+    if flash_attn_varlen_func is not None and _flash_computes(values):
+        mixed = _flash(queries, keys, values, segments, attention.scaling)
+    else:
+        mixed = _sdpa(queries, keys, values, segments, attention.scaling)
     if reorder is not None:
         mixed = _reordered(mixed, reorder[1], unit)
-    projected: Tensor = attention.proj(mixed)
+    projected: Tensor = attention.proj(mixed.flatten(1))
     return projected
+
+
+def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, segments: _Segments, scale: float) -> Tensor:
+    outputs = []
+    start = 0
+    for count, length in segments.groups:
+        rows = slice(start, start + count * length)
+        # Each (count, heads, length, head_dim):
+        q, k, v = (states[rows].view(count, length, *states.shape[1:]) for states in (queries, keys, values))
+        output = functional.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scale
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+        start = rows.stop
+    return torch.cat(outputs)  # (patches, heads, head_dim)
+
+
+def _flash(queries: Tensor, keys: Tensor, values: Tensor, segments: _Segments, scale: float) -> Tensor:
+    """All segments in one call, whatever their lengths."""
+    bounds, longest = segments.bounds, segments.groups[-1][1]
+    mixed: Tensor = flash_attn_varlen_func(
+        queries, keys, values, bounds, bounds, longest, longest, softmax_scale=scale, causal=False
+    )
+    return mixed  # (patches, heads, head_dim)
+
+
+def _flash_computes(states: Tensor) -> bool:
+    return states.is_cuda and states.dtype in (torch.bfloat16, torch.float16)
 
 
 def _reordered(rows: Tensor, order: Tensor, unit: int) -> Tensor:
     """Rows in another order of merged tokens, each of which is `unit` consecutive rows."""
-    return rows.view(-1, unit, *rows.shape[1:])[order].view(rows.shape)
+    return rows.view(-1, unit, *rows.shape[1:])[order].flatten(0, 1)
 
 
-def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotation
-    values = states.float()
-    first, second = values.chunk(2, dim=-1)
-    return (values * cos + torch.cat([-second, first], dim=-1) * sin).to(states.dtype)
-
-
-def _window_order(grids: Sequence[tuple[int, int]], window: int, unit: int) -> _Order:
-    segments = []
+def _windows(grids: Sequence[tuple[int, int]], window: int) -> list[np.ndarray]:
+    """Tokens of each window of each image as indices in processor order; smaller windows first."""
+    cells = []
     start = 0
     for rows, columns in grids:
         tokens = np.arange(start, start + rows * columns).reshape(rows, columns)
-        segments += [
+        cells += [
             tokens[r : r + window, c : c + window].ravel()
             for r in range(0, rows, window)
             for c in range(0, columns, window)
         ]
         start += rows * columns
-    return _grouped(segments, unit)
-
-
-def _image_order(grids: Sequence[tuple[int, int]], unit: int) -> _Order:
-    starts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
-    return _grouped([np.arange(a, b) for a, b in itertools.pairwise(starts)], unit)
-
-
-def _grouped(segments: list[np.ndarray], unit: int) -> _Order:
-    segments = sorted(segments, key=len)
-    lengths, counts = np.unique([len(segment) for segment in segments], return_counts=True)
-    groups = tuple((int(count), int(length) * unit) for length, count in zip(lengths, counts, strict=True))
-    return _Order(np.concatenate(segments), groups)
+    return sorted(cells, key=len)
 
 
 def _angles(grids: Sequence[tuple[int, int]], merge: int, head_dim: int) -> np.ndarray:

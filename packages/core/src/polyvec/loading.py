@@ -1,0 +1,115 @@
+"""What it takes to load a checkpoint here, and to load the same again in another process."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from polyvec.encoding import Engine
+from polyvec.model.adapter_files import AdapterFile, read_adapter
+from polyvec.model.checkpoint import Checkpoint, locate
+from polyvec.model.processing import Processor
+from polyvec.model.replica import Replica
+from polyvec.types import Task
+
+logger = logging.getLogger(__name__)
+
+_LICENSE_NOTICE = (
+    "The weights of %s come under the Qwen Research License: research and evaluation, no commercial use without a "
+    "separate licence from the Qwen team. polyvec's own code is Apache-2.0."
+)
+_noticed: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class UserAdapter:
+    """An adapter that a user loaded: where it is, and whose prefixes its texts carry."""
+
+    path: Path
+    task: str
+    adapter: str | None
+    base_task: Task
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What PEFT knows it by: embedders that share a network may use one task name for two adapters."""
+        return f"user_{self.digest}"
+
+    def read(self) -> AdapterFile:
+        """The adapter from its files."""
+        return read_adapter(self.path, task=self.task, adapter=self.adapter)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A checkpoint and how it is to run, small enough to be sent anywhere. An access token is not part of it."""
+
+    model: str
+    revision: str | None
+    cache_dir: str | None
+    local_files_only: bool
+    dtype: torch.dtype | Literal["auto"]
+    image_backend: Literal["pil", "torchvision"]
+    token_budget: int | None
+    adapters: tuple[UserAdapter, ...] = ()
+
+    def checkpoint(self, token: str | None = None) -> Checkpoint:
+        """The files, downloaded where they are not here.
+
+        Raises:
+            polyvec.CheckpointError: there is no such checkpoint.
+        """
+        path = locate(
+            self.model,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            token=token,
+        )
+        checkpoint = Checkpoint(path)
+        if checkpoint.config.license is None and self.model not in _noticed:
+            _noticed.add(self.model)
+            logger.warning(_LICENSE_NOTICE, self.model)
+        return checkpoint
+
+    def processor(self, checkpoint: Checkpoint) -> Processor:
+        """The checkpoint's tokenizer and image rules."""
+        return Processor(checkpoint.path, checkpoint.config)
+
+    def engine(self, device: str) -> Engine:
+        """The checkpoint on a device, adapters included; weights that are loaded there already are shared."""
+        checkpoint = self.checkpoint()
+        return self.engine_of(checkpoint, self.processor(checkpoint), torch.device(device))
+
+    def engine_of(self, checkpoint: Checkpoint, processor: Processor, device: torch.device) -> Engine:
+        """As `engine`, from files that are open already."""
+        replica = Replica.shared(checkpoint, device, self.dtype_on(device))
+        for adapter in self.adapters:
+            replica.add_adapter(adapter.name, adapter.read())
+        return Engine(replica, processor, self.budget_on(device))
+
+    def budget_on(self, device: torch.device) -> int:
+        """On a CPU small batches keep activations in the cache: 512 encodes faster than 4096, in half the memory."""
+        return self.token_budget or (512 if device.type == "cpu" else 16_384)
+
+    def dtype_on(self, device: torch.device) -> torch.dtype:
+        """`"auto"` is bfloat16 where the device computes it natively, else float32."""
+        if self.dtype != "auto":
+            return self.dtype
+        native = device.type != "cpu" or _cpu_computes_bfloat16()
+        return torch.bfloat16 if native else torch.float32
+
+
+def best_device() -> torch.device:
+    """The first accelerator, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator if accelerator is not None else torch.device("cpu")
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """False also where torch is too old to tell."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(has) for name, has in capabilities.items() if name.endswith("bf16"))

@@ -1,0 +1,83 @@
+"""One copy of a checkpoint's network on one device: items and their adapters in, vectors out, one caller at a time."""
+
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from polyvec.batching import halving
+from polyvec.model.adapter_files import AdapterFile
+from polyvec.model.adapters import TaskAdapters
+from polyvec.model.checkpoint import Checkpoint
+from polyvec.model.processing import Encoded, collate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """Both views of one item: a unit vector of full length, and one unit vector per token if asked for."""
+
+    dense: Float32[np.ndarray, "dim"]
+    multivector: Float32[np.ndarray, "tokens late_dim"] | None
+
+
+class Replica:
+    """A network, its adapters, and the lock around both. Threads and embedders share it."""
+
+    _loaded: ClassVar[weakref.WeakValueDictionary[tuple[str, ...], "Replica"]] = weakref.WeakValueDictionary()
+    _loading: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self.config, self.device, self.dtype = checkpoint.config, device, dtype
+        self.network = checkpoint.load(dtype, device)
+        self.adapters = TaskAdapters(self.network, checkpoint)
+        self._users: dict[str, int] = {}  # adapters that were loaded later, and by how many embedders
+        self._lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> "Replica":
+        """The copy that is loaded already, or a new one; it lives as long as somebody holds it."""
+        place = torch.empty(0, device=device).device  # `cuda` and `cuda:0` are one
+        key = (str(checkpoint.path.resolve()), checkpoint.fingerprint(), str(place), str(dtype))
+        with cls._loading:
+            replica = cls._loaded.get(key)
+            if replica is None:
+                replica = cls._loaded[key] = cls(checkpoint, device, dtype)
+        return replica
+
+    def forward(self, items: Sequence[Encoded], adapters: Sequence[str], *, multivector: bool) -> list[Vectors]:
+        """Encode one batch, row i with the adapter `adapters[i]`; in halves where memory runs out."""
+
+        def run(rows: Sequence[tuple[Encoded, str]]) -> list[Vectors]:
+            batch = collate([item for item, _ in rows]).to(self.device)
+            names = self.adapters.select([adapter for _, adapter in rows], batch.input_ids.numel())
+            with torch.inference_mode():
+                outputs = self.network(batch, multivector=multivector, **({"adapter_names": names} if names else {}))
+            dense = outputs.dense.float().cpu().numpy()
+            if outputs.multivector is None:
+                return [Vectors(dense[row], None) for row in range(len(rows))]
+            tokens = outputs.multivector.cpu().numpy()
+            # Copies: a view would keep the whole padded batch alive.
+            return [Vectors(dense[row], tokens[row, :length].copy()) for row, length in enumerate(batch.lengths)]
+
+        with self._lock:
+            return halving(run, list(zip(items, adapters, strict=True)))
+
+    def add_adapter(self, name: str, adapter: AdapterFile) -> None:
+        """Load an adapter, or count one more user of it."""
+        with self._lock:
+            if name not in self._users:
+                self.adapters.add(name, adapter)
+            self._users[name] = self._users.get(name, 0) + 1
+
+    def remove_adapter(self, name: str) -> None:
+        """Count one user less; without any, the adapter is unloaded."""
+        with self._lock:
+            self._users[name] -= 1
+            if not self._users[name]:
+                self.adapters.remove(name)
+                del self._users[name]

@@ -1,0 +1,228 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
+
+from polyvec import CheckpointError, Embedder
+from polyvec.model.adapter_files import read_adapter
+from polyvec.model.network import Network
+
+ATTENTION = r".*language_model.*(q_proj|v_proj)"
+
+
+@pytest.fixture
+def embedder(tiny):
+    """One of its own, with the weights that the others share."""
+    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    yield embedder
+    for task in embedder.tasks[3:]:
+        embedder.unload_adapter(task)
+
+
+@pytest.fixture(scope="module")
+def stock(checkpoint, tmp_path_factory):
+    """What a user has who trained with stock PEFT: an own rank, own modules."""
+    folder = tmp_path_factory.mktemp("stock")
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=ATTENTION, init_lora_weights=False)
+    PeftModel(Network(checkpoint.config), config).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def damaged(stock, tmp_path):
+    """A function that copies the stock adapter with other tensors and other configuration."""
+
+    def make(change=lambda tensors: tensors, **config):
+        tensors = load_file(stock / "adapter_model.safetensors")
+        save_file(change(tensors), tmp_path / "adapter_model.safetensors")
+        raw = json.loads((stock / "adapter_config.json").read_text(encoding="utf-8"))
+        (tmp_path / "adapter_config.json").write_text(json.dumps(raw | config), encoding="utf-8")
+        return tmp_path
+
+    return make
+
+
+def scaled(tensors):
+    """The same adapter with another strength."""
+    return {key: tensor * 2 for key, tensor in tensors.items()}
+
+
+def test_a_stock_adapter_gives_what_stock_peft_gives(embedder, checkpoint, stock):
+    embedder.load_adapter(stock, task="mine")
+    found = embedder.encode_document(["some words"], task="mine", multivector=True)
+    # The same by hand: the base network with nothing but this adapter on it.
+    bare = checkpoint.load(torch.float32, torch.device("cpu")).base_model.unload()
+    by_hand = Embedder.from_pretrained(checkpoint.path, device="cpu", dtype=torch.float32)
+    network = PeftModel.from_pretrained(bare, str(stock), autocast_adapter_dtype=False).eval()
+    ids = by_hand._processor.texts(["some words"], "Passage: ")[0]
+    from polyvec.model.processing import collate
+
+    with torch.inference_mode():
+        outputs = network(collate([by_hand._processor.text(ids)]), multivector=True)
+    np.testing.assert_allclose(found.dense, outputs.dense.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.multivector[0], outputs.multivector[0].numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["", "adapters"])
+def test_the_layout_of_the_checkpoint_is_read_too(embedder, tiny, folder):
+    embedder.load_adapter(tiny / "checkpoint" / folder, task="mine", adapter="code")
+    mine, code = (embedder.encode_query(["a b"], task=task, multivector=True) for task in ("mine", "code"))
+    np.testing.assert_allclose(mine.dense, code.dense, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(mine.multivector[0], code.multivector[0], rtol=0, atol=1e-6)
+
+
+def test_an_adapter_of_the_backbone_alone_is_read_too(damaged):
+    found = read_adapter(
+        damaged(lambda tensors: {k.replace("model.model.", "model."): t for k, t in tensors.items()}), task="x"
+    )
+    assert all(module.startswith("model.language_model.layers.") for module in found.modules)
+
+
+def test_the_texts_carry_the_prefixes_of_the_task_it_was_trained_from(embedder, stock):
+    embedder.load_adapter(stock, task="plain")
+    embedder.load_adapter(stock, task="symmetric", base_task="text-matching")
+    assert embedder.tokens("", task="plain", prompt_name="passage") == embedder.tokens(
+        "", task="retrieval", prompt_name="passage"
+    )
+    query, document = (
+        method(["a"], task="symmetric").dense for method in (embedder.encode_query, embedder.encode_document)
+    )
+    np.testing.assert_allclose(query, document, rtol=0, atol=1e-6)
+
+
+def test_rows_of_one_batch_use_the_checkpoints_adapters_and_the_users(embedder, stock, tiny):
+    embedder.load_adapter(stock, task="mine")
+    inputs = ["a", "b c", tiny / "images" / "icon.png", "a", "longer " * 9]
+    tasks = ["mine", "code", "mine", "retrieval", "mine"]
+    together = embedder.encode_document(inputs, task=tasks, multivector=True)
+    for row, (item, task) in enumerate(zip(inputs, tasks, strict=True)):
+        alone = embedder.encode_document([item], task=task, multivector=True)
+        np.testing.assert_allclose(together.dense[row], alone.dense[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(together.multivector[row], alone.multivector[0], rtol=0, atol=1e-5)
+
+
+def test_folding_a_users_adapter_changes_no_vector(embedder, stock, monkeypatch):
+    from polyvec.model import adapters
+
+    embedder.load_adapter(stock, task="mine")
+    before = embedder.encode_query(["a b"], task="mine").dense
+    monkeypatch.setattr(adapters, "FOLD_TOKENS", 0)
+    code = embedder.encode_query(["a b"], task="code").dense
+    after = embedder.encode_query(["a b"], task="mine").dense
+    assert embedder._engine.replica.adapters.folded.startswith("user_")
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
+    embedder.unload_adapter("mine")
+    np.testing.assert_allclose(embedder.encode_query(["a b"], task="code").dense, code, rtol=0, atol=1e-6)
+
+
+def test_an_adapter_changes_nothing_for_others(embedder, stock):
+    other = Embedder.from_pretrained(embedder._setup.model, device="cpu", dtype=torch.float32)
+    assert other._engine.replica is embedder._engine.replica
+    fingerprint, before = other.fingerprint, other.encode_query(["a"], task="code").dense
+    assert embedder.fingerprint == fingerprint
+    embedder.load_adapter(stock, task="mine")
+    assert embedder.fingerprint != fingerprint
+    assert (other.fingerprint, other.tasks) == (fingerprint, ("retrieval", "text-matching", "code"))
+    np.testing.assert_allclose(other.encode_query(["a"], task="code").dense, before, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="`task` is 'mine'"):
+        other.encode_query(["a"], task="mine")
+    embedder.unload_adapter("mine")
+    assert embedder.fingerprint == fingerprint
+
+
+def test_embedders_that_share_weights_may_call_two_adapters_alike(embedder, stock, damaged):
+    other = Embedder.from_pretrained(embedder._setup.model, device="cpu", dtype=torch.float32)
+    embedder.load_adapter(stock, task="mine")
+    other.load_adapter(damaged(scaled), task="mine")
+    one, two = (both.encode_query(["a"], task="mine").dense for both in (embedder, other))
+    assert np.abs(one - two).max() > 1e-3
+    other.unload_adapter("mine")
+    np.testing.assert_allclose(embedder.encode_query(["a"], task="mine").dense, one, rtol=0, atol=1e-6)
+
+
+def test_threads_that_ask_for_different_adapters_get_their_own(embedder, stock, damaged):
+    embedder.load_adapter(stock, task="one")
+    embedder.load_adapter(damaged(scaled), task="two")
+    tasks = ("one", "two", "code")
+    expected = {task: embedder.encode_query(["a b"], task=task).dense for task in tasks}
+    wrong = []
+
+    def ask(task):
+        errors = [np.abs(embedder.encode_query(["a b"], task=task).dense - expected[task]).max() for _ in range(10)]
+        wrong.extend(task for error in errors if error > 1e-5)
+
+    threads = [threading.Thread(target=ask, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("task", ["", "code", "mine"])
+def test_a_name_that_is_taken_is_refused(embedder, stock, task):
+    embedder.load_adapter(stock, task="mine")
+    with pytest.raises(ValueError, match="give a name other than 'retrieval', 'text-matching', 'code', 'mine'"):
+        embedder.load_adapter(stock, task=task)
+
+
+def test_only_what_was_loaded_can_be_unloaded(embedder, stock):
+    with pytest.raises(ValueError, match="`task` is 'code'; adapters that were loaded: none"):
+        embedder.unload_adapter("code")
+    embedder.load_adapter(stock, task="mine")
+    embedder.unload_adapter("mine")
+    with pytest.raises(ValueError, match="this model knows"):
+        embedder.encode_query(["a"], task="mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (lambda ts: {k: t[:, :-1].contiguous() if "lora_A" in k else t for k, t in ts.items()}, {}, "misshapen"),
+        (lambda ts: {k.replace("q_proj", "query"): t for k, t in ts.items()}, {}, "which this network has not"),
+        (lambda ts: {k.replace("layers.0", "layers.99"): t for k, t in ts.items()}, {}, "which this network has not"),
+        (lambda ts: {k.replace("language_model.layers", "visual.blocks"): t for k, t in ts.items()}, {}, "has not"),
+        (lambda ts: {k: t for k, t in ts.items() if "lora_A" in k or "q_proj" in k}, {}, "missing"),
+        (lambda ts: {k: t * float("nan") if "layers.0" in k else t for k, t in ts.items()}, {}, "not finite"),
+        (lambda ts: {**ts, "base_model.model.head.weight": torch.zeros(1)}, {}, "which is no LoRA weight"),
+        (lambda ts: {}, {}, "holds the adapters none"),
+        (lambda ts: ts, {"r": 5}, "misshapen"),
+        (lambda ts: ts, {"use_dora": True}, "sets `use_dora`"),
+        (lambda ts: ts, {"bias": "all"}, "`bias` 'all'"),
+        (lambda ts: ts, {"peft_type": "IA3"}, "`peft_type` 'IA3'"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_and_changes_nothing(embedder, damaged, change, config, message):
+    before = embedder.encode_query(["a"], task="code").dense
+    with pytest.raises(CheckpointError, match=message):
+        embedder.load_adapter(damaged(change, **config), task="mine")
+    assert embedder.tasks == ("retrieval", "text-matching", "code")
+    np.testing.assert_allclose(embedder.encode_query(["a"], task="code").dense, before, rtol=0, atol=1e-6)
+    embedder.load_adapter(damaged(), task="mine")  # and the name is free
+
+
+def test_which_of_several_adapters_must_be_said(tiny):
+    with pytest.raises(CheckpointError, match="'code', 'retrieval', 'text-matching'; say which with `adapter=…`"):
+        read_adapter(tiny / "checkpoint", task="mine")
+    with pytest.raises(CheckpointError, match="not 'other'"):
+        read_adapter(tiny / "checkpoint", task="mine", adapter="other")
+    assert (
+        read_adapter(tiny / "checkpoint", task="code").digest
+        != read_adapter(tiny / "checkpoint", task="retrieval").digest
+    )
+
+
+def test_a_directory_without_an_adapter_is_refused(tmp_path, stock):
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is missing"):
+        read_adapter(tmp_path, task="mine")
+    (tmp_path / "adapter_config.json").write_bytes((stock / "adapter_config.json").read_bytes())
+    with pytest.raises(CheckpointError, match="pickled weights are never opened"):
+        read_adapter(tmp_path, task="mine")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="holds no LoRA adapter that can be read"):
+        read_adapter(tmp_path, task="mine")

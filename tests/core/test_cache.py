@@ -1,0 +1,277 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from polyvec import Embedder, UnreadableInputs
+from polyvec.cache import CachedRunner, VectorCache, content_key
+from polyvec.encoding import Encoding, Options, Request
+from polyvec.types import Grid
+
+OPTIONS = Options(max_length=100, max_pixels=7840, multivector=True)
+
+
+def encoding(seed=0, n_tokens=3, grid=None, cut_from=None):
+    rng = np.random.default_rng(seed)
+    tokens = None if n_tokens is None else rng.standard_normal((n_tokens, 4)).astype(np.float32)
+    return Encoding(rng.standard_normal(6).astype(np.float32), tokens, grid, cut_from)
+
+
+def assert_equal(one, other):
+    np.testing.assert_array_equal(one.dense, other.dense)
+    np.testing.assert_array_equal(one.multivector, other.multivector)
+    assert (one.grid, one.cut_from) == (other.grid, other.cut_from)
+
+
+class Counting:
+    """A runner that notes what it is asked for."""
+
+    def __init__(self, failing=()):
+        self.asked, self.failing = [], failing
+
+    def run(self, requests, options):
+        for index, request in enumerate(requests):
+            self.asked.append(request.item)
+            yield index, "is bad" if request.item in self.failing else encoding(len(request.item))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return VectorCache(tmp_path / "vectors.db")
+
+
+@pytest.fixture
+def cached(tiny, tmp_path):
+    path = tmp_path / "vectors.db"
+    return Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32, vector_cache=path)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [encoding(), encoding(n_tokens=0), encoding(grid=Grid(1, 2, 3)), encoding(cut_from=900), encoding(n_tokens=None)],
+)
+def test_what_is_put_comes_back(cache, kept):
+    cache.put([(b"k", kept)])
+    for opened in (cache, VectorCache(cache.path)):
+        assert_equal(opened.get([b"k", b"other"], multivector=kept.multivector is not None)[b"k"], kept)
+
+
+def test_more_keys_than_sqlite_takes_at_once(cache):
+    keys = [str(number).encode() for number in range(1203)]
+    cache.put([(key, encoding(int(key))) for key in keys])
+    found = cache.get([*keys, b"x"], multivector=True)
+    assert found.keys() == set(keys)
+    assert_equal(found[b"1202"], encoding(1202))
+
+
+def test_an_entry_without_multivectors_is_replaced_by_one_with_them_and_not_the_other_way(cache):
+    cache.put([(b"k", encoding(1, n_tokens=None))])
+    assert cache.get([b"k"], multivector=True) == {}
+    cache.put([(b"k", encoding(1))])
+    cache.put([(b"k", encoding(1, n_tokens=None))])
+    assert_equal(cache.get([b"k"], multivector=True)[b"k"], encoding(1))
+    assert cache.get([b"k"], multivector=False)[b"k"].multivector is None
+
+
+def test_only_what_is_missing_is_run(cache):
+    runner = Counting(failing=("bad",))
+    requests = [Request(item, "Query: ", "code") for item in ("a", "bb", "bad", "a")]
+    cached = CachedRunner(runner, cache, "model")
+    first = dict(cached.run(requests[:3], OPTIONS))
+    second = dict(cached.run(requests, OPTIONS))
+    assert runner.asked == ["a", "bb", "bad", "bad"]  # what failed is tried again
+    assert (first[2], second[2]) == ("is bad", "is bad")
+    for index, item in ((0, "a"), (1, "bb"), (3, "a")):
+        assert_equal(second[index], encoding(len(item)))
+
+
+def test_what_was_encoded_before_an_error_is_kept(cache):
+    class Dies(Counting):
+        def run(self, requests, options):
+            yield from list(super().run(requests[:2], options))
+            raise RuntimeError("out of memory")
+
+    requests = [Request(item, "", "code") for item in ("a", "bb", "ccc")]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(CachedRunner(Dies(), cache, "model").run(requests, OPTIONS))
+    runner = Counting()
+    list(CachedRunner(runner, cache, "model").run(requests, OPTIONS))
+    assert runner.asked == ["ccc"]
+
+
+def test_everything_that_changes_vectors_changes_the_key(tmp_path):
+    image = Image.new("RGB", (30, 30), "red")
+    image.save(tmp_path / "red.png")
+    other = Image.new("RGB", (30, 30), "blue")
+    text = Request("a", "Query: ", "code")
+    small = Options(max_length=100, max_pixels=784, multivector=True)
+    short = Options(max_length=9, max_pixels=7840, multivector=True)
+    keys = [
+        content_key(text, OPTIONS, "model"),
+        content_key(text, OPTIONS, "other model"),
+        content_key(text, short, "model"),
+        content_key(Request("a ", "Query: ", "code"), OPTIONS, "model"),
+        content_key(Request("a", "Passage: ", "code"), OPTIONS, "model"),
+        content_key(Request("a", "Query: ", "retrieval"), OPTIONS, "model"),
+        content_key(Request(image, "", "code"), OPTIONS, "model"),
+        content_key(Request(image, "", "code"), small, "model"),
+        content_key(Request(other, "", "code"), OPTIONS, "model"),
+        content_key(Request(image.resize((60, 15)), "", "code"), OPTIONS, "model"),
+        content_key(Request(tmp_path / "red.png", "", "code"), OPTIONS, "model"),
+    ]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_changes_no_vector_changes_no_key(tmp_path):
+    path = tmp_path / "red.png"
+    Image.new("RGB", (30, 30), "red").save(path)
+    text = Request("a", "Query: ", "code")
+    small = Options(max_length=100, max_pixels=784, multivector=False, truncate_dim=64)
+    short = Options(max_length=9, max_pixels=7840, multivector=True)
+    assert content_key(text, OPTIONS, "model") == content_key(text, small, "model")
+    image, data = (Request(item, prefix, "code") for item, prefix in ((path, "Query: "), (path.read_bytes(), "")))
+    assert content_key(image, OPTIONS, "m") == content_key(data, OPTIONS, "m") == content_key(data, short, "m")
+
+
+@pytest.mark.parametrize("item", ["\ud83d", b"no image", None])
+def test_what_cannot_be_read_has_no_key_or_fails_later(tmp_path, item):
+    item = tmp_path / "none.png" if item is None else item
+    assert (content_key(Request(item, "", "code"), OPTIONS, "m") is None) == (not isinstance(item, bytes))
+
+
+def test_an_embedder_finds_its_vectors_again(cached, embedder, tiny, tmp_path):
+    inputs = ["some words", tiny / "images" / "icon.png", "", b"broken", "some words"]
+    tasks = ["code", "retrieval", "retrieval", "code", "text-matching"]
+    passes = []
+    cached._engine.replica.network.register_forward_hook(lambda *_: passes.append(1))
+    for _ in range(2):
+        with pytest.raises(UnreadableInputs) as caught:
+            cached.encode_document(inputs, task=tasks, multivector=True)
+        found = caught.value.embeddings
+    n_passes = len(passes)
+    again = cached.encode_document(inputs[:3], task=tasks[:3], truncate_dim=16)
+    assert len(passes) == n_passes
+    np.testing.assert_allclose(again.dense[0], found.dense[0][:16] / np.linalg.norm(found.dense[0][:16]), atol=1e-6)
+    plain = embedder.encode_document(inputs[:3], task=tasks[:3], multivector=True)
+    np.testing.assert_allclose(found.dense[:3], plain.dense, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.multivector[1], plain.multivector[1], rtol=0, atol=1e-6)
+    assert found.grids[:3] == plain.grids
+    n_passes = len(passes)  # the other embedder runs on the same network
+    cached.encode_query(inputs[:1], task="code")
+    assert len(passes) == n_passes + 1  # the other side is another vector
+
+
+def test_a_cut_text_is_warned_of_when_it_comes_from_the_cache_too(cached):
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 of 1 texts are longer than 5 tokens"):
+            cached.encode_query(["word " * 30], task="code", max_length=5)
+
+
+def test_threads_share_a_cache(cache):
+    def work(start):
+        for number in range(start, start + 40):
+            cache.put([(str(number).encode(), encoding(number))])
+            assert str(number).encode() in cache.get([str(number).encode()], multivector=True)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in (0, 20, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(cache.get([str(number).encode() for number in range(80)], multivector=True)) == 80
+
+
+WRITER = """
+import sys
+import numpy as np
+from polyvec.cache import VectorCache
+from polyvec.encoding import Encoding
+cache, start = VectorCache(sys.argv[1]), int(sys.argv[2])
+for number in range(start, start + int(sys.argv[3])):
+    vector = np.full(2048, number, np.float32)
+    cache.put([(f"{number}".encode(), Encoding(vector, np.full((50, 128), number, np.float32)))])
+    print(number, flush=True)
+"""
+
+
+def written(path, numbers):
+    found = VectorCache(path).get([f"{number}".encode() for number in numbers], multivector=True)
+    for key, one in found.items():
+        assert (one.dense == int(key)).all()
+        assert (one.multivector == int(key)).all()
+    return sorted(map(int, found))
+
+
+def writer(path, start, n):
+    command = [sys.executable, "-c", WRITER, str(path), str(start), str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_share_a_cache_from_its_first_moment(tmp_path):
+    path = tmp_path / "vectors.db"
+    both = [writer(path, start, 100) for start in (0, 50)]
+    for process in both:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in both] == [0, 0]
+    assert written(path, range(200)) == list(range(150))
+
+
+def test_a_process_that_is_killed_leaves_whole_entries(tmp_path):
+    path = tmp_path / "vectors.db"
+    seen = -1
+    for kill_after in (1, 7, 30):
+        process = writer(path, seen + 1, 10_000)
+        for line in process.stdout:
+            seen = int(line)
+            if seen % 40 >= kill_after:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        there = written(path, range(seen + 50))
+        assert there[: seen + 1] == list(range(seen + 1))
+        seen = there[-1]
+
+
+def test_a_full_disk_loses_no_result(cached):
+    cached._runner._cache._connection().execute("PRAGMA max_page_count = 3")
+    texts = [f"text {number}" for number in range(100)]
+    with pytest.warns(UserWarning, match=r"cannot be written \(database or disk is full\)") as caught:
+        found = cached.encode_document(texts, task="code", multivector=True)
+    assert len(found) == 100
+    assert len([one for one in caught if "cannot be written" in str(one.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = cached.encode_document(texts, task="code")
+    np.testing.assert_allclose(again.dense, found.dense, rtol=0, atol=1e-6)
+
+
+def test_a_cache_that_breaks_under_way_loses_no_result(cached):
+    cached.encode_query(["a"], task="code")
+    cached._runner._cache._connection().execute("DROP TABLE vectors")
+    with pytest.warns(UserWarning, match="cannot be read"), pytest.warns(UserWarning, match="cannot be written"):
+        assert len(cached.encode_query(["a"], task="code")) == 1
+
+
+def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"my notes" * 1000)
+    with pytest.raises(ValueError, match="cannot be used as one: file is not a database"):
+        VectorCache(path)
+    assert path.read_bytes() == b"my notes" * 1000
+    with pytest.raises(ValueError, match="cannot be used as one"):
+        VectorCache(tmp_path)
+
+
+def test_the_file_is_plain_sqlite(cache):
+    cache.put([(b"k", encoding())])
+    rows = sqlite3.connect(cache.path).execute("SELECT key, length(dense), grid FROM vectors").fetchall()
+    assert rows == [(b"k", 24, None)]
