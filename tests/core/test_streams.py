@@ -2,7 +2,7 @@ import asyncio
 import gc
 import itertools
 import threading
-import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -140,18 +140,27 @@ def test_a_bad_item_in_a_stream_is_named_by_its_place(small):
         list(small.encode_iter(TEXTS, task=iter(TASKS[:2])))
 
 
-def test_memory_does_not_grow_with_the_stream(small):
-    def peak_of(n):
-        gc.collect()
-        tracemalloc.start()
-        for _ in small.encode_iter((f"text {number}" for number in range(n)), task="code", multivector=True):
-            gc.collect()  # or the peak holds as much garbage as there was time for
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return peak
+class Text(str):
+    """A text that can be watched until it is gone."""
 
-    peak_of(20)
-    assert peak_of(1600) < 1.5 * peak_of(400)
+
+def test_a_stream_keeps_nothing_of_what_it_has_handed_out(small):
+    texts, arrays = weakref.WeakSet(), weakref.WeakValueDictionary()
+    most_texts, most_arrays, sizes = 0, 0, []
+
+    def watched():
+        for number in range(200):
+            texts.add(text := Text(f"text {number}"))
+            yield text
+
+    for kept, embeddings in small.encode_iter(watched(), task="code", multivector=True):
+        gc.collect()  # a cycle would be garbage, not a leak
+        sizes.append(len(kept))
+        arrays.update({id(rows): rows for rows in (embeddings.dense, *embeddings.multivector)})
+        most_texts, most_arrays = max(most_texts, len(texts)), max(most_arrays, len(arrays))
+    assert len(sizes) > 10
+    assert most_texts <= 2 * max(sizes)
+    assert most_arrays <= 2 * (max(sizes) + 1)
 
 
 def test_a_stream_shows_its_progress(small, capsys):
