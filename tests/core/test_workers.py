@@ -174,3 +174,13 @@ def test_a_script_spreads_a_call_over_processes(tiny, tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.returncode) == ("(3, 64)\n", 0), done.stderr
+
+
+def test_a_worker_takes_the_chunks_of_a_text(spread, embedder):
+    spans = [(0, 4), (4, 20)]
+    found = spread.encode_chunks("some words in a text", spans, task="code", multivector=True)
+    expected = embedder.encode_chunks("some words in a text", spans, task="code", multivector=True)
+    np.testing.assert_allclose(found.dense, expected.dense, rtol=0, atol=1e-6)
+    assert [len(rows) for rows in found.multivector] == [len(rows) for rows in expected.multivector]
+    with pytest.raises(ValueError, match="`overlap` is -1"):
+        spread.encode_chunks("some words in a text", spans, task="code", overlap=-1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polyvec.chunking import Span
 from polyvec.encoding import Encoding, Options, Outcome, Request, Runner
 from polyvec.images import open_image
 from polyvec.types import Grid, ImageInput
@@ -127,6 +128,18 @@ class CachedRunner:
                 yield index, outcome
         finally:
             self._cache.put(fresh)
+
+    def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+        """See `polyvec.encoding.Runner`; when one span of a text is missing, all of them are encoded."""
+        text = content_key(request, options, self._model)
+        assert text is not None, "the text has been checked"
+        keys = [hashlib.sha256(text + f"{start} {end} {overlap}".encode()).digest() for start, end in spans]
+        found = self._cache.get(list(set(keys)), multivector=options.multivector)
+        if all(key in found for key in keys):
+            return [found[key] for key in keys]
+        encodings = self._runner.chunks(request, spans, options, overlap)
+        self._cache.put(zip(keys, encodings, strict=True))
+        return encodings
 
 
 def _connected(path: Path) -> sqlite3.Connection:

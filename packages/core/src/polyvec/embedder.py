@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from polyvec.batching import windows
 from polyvec.cache import CachedRunner, VectorCache
+from polyvec.chunking import Span, checked_spans
 from polyvec.encoding import Engine, Options, Request, Runner, gather
-from polyvec.inputs import check_collection, checked_items
+from polyvec.inputs import check_collection, check_text, checked_items
 from polyvec.loading import Setup, UserAdapter, best_device
 from polyvec.model.adapter_files import read_adapter
 from polyvec.model.processing import MAX_LENGTH
@@ -40,6 +41,15 @@ class EncodeOptions(TypedDict, total=False):
     max_length: int | None
     max_pixels: int | None
     show_progress: bool
+
+
+class ChunkOptions(TypedDict, total=False):
+    """Optional arguments of `Embedder.encode_chunks`."""
+
+    truncate_dim: int | None
+    multivector: bool
+    max_length: int | None
+    overlap: int | None
 
 
 class Embedder:
@@ -275,6 +285,54 @@ class Embedder:
         check_collection(inputs)
         self._requests(prompt_name, [], task if _is_one(task) else [])
         return self._stream(inputs, task, prompt_name, options, show_progress=show_progress)
+
+    def encode_chunks(
+        self,
+        text: str,
+        spans: Iterable[Span],
+        *,
+        task: AnyTask,
+        truncate_dim: int | None = None,
+        multivector: bool = False,
+        max_length: int | None = None,
+        overlap: int | None = None,
+    ) -> Embeddings:
+        """Late chunking: vectors of parts of a text that know the text before them, from one forward pass over it all.
+
+        Each vector is the mean over the tokens that its span touches. A token that the border of two spans cuts
+        counts for both. The side is a passage's; its prefix counts for spans from the first character on, so that
+        the span of a whole text has the very vector that `encode_document` gives. See arXiv 2409.04701.
+
+        Args:
+            text: the whole text.
+            spans: half-open ranges of characters, `text[start:end]`; they may overlap and leave gaps.
+            task: as for `encode_document`.
+            truncate_dim: as for `encode_document`.
+            multivector: give each span's part of the text's multi-vector, too.
+            max_length: tokens that one forward pass reads, prefix included; longer texts are read in windows.
+            overlap: tokens that a window shares with the one before, as context; by default a quarter of a window.
+
+        Returns:
+            One row per span, in their order.
+
+        Raises:
+            TypeError: `text` is no text, or a span is no pair of numbers.
+            ValueError: a span that is empty or not within the text, or an impossible size or overlap.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
+        check_text(text)
+        options = self._options(truncate_dim, max_length, None, multivector=multivector)
+        chosen = checked_spans(spans, len(text))
+        (request,) = self._requests("passage", [text], task)
+        encodings = self._runner.chunks(request, chosen, options, overlap) if chosen else []
+        return gather(enumerate(encodings), len(chosen), options, self.dim, lambda: None).embeddings
+
+    async def aencode_chunks(
+        self, text: str, spans: Iterable[Span], *, task: AnyTask, **options: Unpack[ChunkOptions]
+    ) -> Embeddings:
+        """`encode_chunks` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
+        return await self._in_thread(partial(self.encode_chunks, text, spans, task=task, **options))
 
     def load_adapter(
         self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"

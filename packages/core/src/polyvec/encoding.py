@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from polyvec.batching import plan, prepared
+from polyvec.chunking import Span, token_spans, windows
 from polyvec.compression import truncate
 from polyvec.images import image_size
 from polyvec.inputs import check_text
@@ -62,6 +63,17 @@ class Runner(Protocol):
         """Each request's index and outcome, once, in any order, as they are ready."""
         ...
 
+    def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+        """One encoding per span of the request's text, from one forward pass over all of it.
+
+        A text of more than `options.max_length` tokens is read in windows that share `overlap` tokens; by default
+        a quarter of them.
+
+        Raises:
+            ValueError: the overlap leaves nothing of a window, or a vector is not finite.
+        """
+        ...
+
 
 class Engine:
     """Runs requests on one replica, batch by batch; other callers come in between."""
@@ -92,6 +104,45 @@ class Engine:
                     yield index, "its vector is not finite: the weights, or sums of them in this dtype, overflow"
                     continue
                 yield index, Encoding(vectors.dense, vectors.multivector, item.grid, cut.get(index))
+
+    def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+        """See `Runner`."""
+        assert isinstance(request.item, str), "only texts have chunks"
+        ids, offsets = self.processor.offsets(request.prefix + request.item)
+        begin = len(request.prefix)
+        # As a passage of its own has the prefix, the span from the text's first character has it, too.
+        ranges = np.array(token_spans(offsets, [(a + begin if a else 0, b + begin) for a, b in spans]), np.int64)
+        n_prefix = sum(end <= begin for _, end in offsets)
+        size = options.max_length - n_prefix
+        shared = size // 4 if overlap is None else overlap
+        if not 0 <= shared < size:
+            raise ValueError(
+                f"`overlap` is {shared}; windows of {options.max_length} tokens, {n_prefix} of them the prefix's, may "
+                f"share 0 to {size - 1}."
+                if size > 0
+                else f"`max_length` is {options.max_length}; the prefix alone has {n_prefix} tokens."
+            )
+        sums = np.zeros((len(spans), self.replica.config.dim), np.float32)
+        tokens: list[np.ndarray] = []
+        for window in windows(len(ids) - n_prefix, size, shared):
+            text = [*ids[:n_prefix], *ids[n_prefix + window.start : n_prefix + window.end]]
+            fresh = n_prefix + window.fresh if window.start else 0  # the first window pools the prefix
+            pieces = ranges.clip(fresh, n_prefix + window.end) - window.start
+            found, rows = self.replica.sums(
+                self.processor.text(text), request.adapter, pieces, multivector=options.multivector
+            )
+            sums += found
+            if rows is not None:
+                tokens.append(rows[fresh - window.start :])
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        if not (np.isfinite(norms) & (norms > 0)).all():
+            raise ValueError("the vector of a span is not finite: the weights, or sums of them in this dtype, overflow")
+        dense = sums / norms
+        whole = np.concatenate(tokens) if tokens else None
+        return [
+            Encoding(row, None if whole is None else whole[a:b].copy())
+            for row, (a, b) in zip(dense, ranges.tolist(), strict=True)
+        ]
 
     def _measure(
         self, requests: Sequence[Request], options: Options

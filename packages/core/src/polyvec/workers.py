@@ -3,14 +3,16 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
-from polyvec.encoding import Engine, Options, Outcome, Request
+from polyvec.chunking import Span
+from polyvec.encoding import Encoding, Engine, Options, Outcome, Request
 
 _PARTS = 4  # per worker: enough for all to end at about the same time, few enough to fill batches
 _IMAGE_COST = 3_000  # of one image in characters of text, roughly
@@ -43,23 +45,22 @@ class Workers:
         """
         if not requests:
             return
-        with self._lock:
-            pool = self._pool = self._pool or self._started()
         parts = _parts(requests, len(self._devices) * _PARTS)
-        futures = {pool.submit(_run, [requests[i] for i in part], options): part for part in parts}
+        futures: dict[Future[list[tuple[int, Outcome]]], list[int]] = {}
         try:
-            for future in as_completed(futures):
-                part = futures.pop(future)  # and with it the result, once it has been handed on
-                yield from ((part[place], outcome) for place, outcome in future.result())
-        except BrokenProcessPool as error:
-            self.close()
-            raise RuntimeError(
-                "A worker process ended: it could not load the model (its message is above), ran out of memory, or "
-                "this script lacks `if __name__ == '__main__':` around what it does."
-            ) from error
+            with self._pool_in_use() as pool:
+                futures |= {pool.submit(_run, [requests[i] for i in part], options): part for part in parts}
+                for future in as_completed(futures):
+                    part = futures.pop(future)  # and with it the result, once it has been handed on
+                    yield from ((part[place], outcome) for place, outcome in future.result())
         finally:
             for future in futures:
                 future.cancel()
+
+    def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+        """See `polyvec.encoding.Runner`; one text is one worker's."""
+        with self._pool_in_use() as pool:
+            return pool.submit(_chunks, request, spans, options, overlap).result()
 
     def close(self) -> None:
         """End the processes; the next call starts new ones."""
@@ -72,6 +73,19 @@ class Workers:
         """Have the next call start processes that load another engine."""
         self.close()
         self._load = load
+
+    @contextmanager
+    def _pool_in_use(self) -> Iterator[ProcessPoolExecutor]:
+        with self._lock:
+            pool = self._pool = self._pool or self._started()
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            self.close()
+            raise RuntimeError(
+                "A worker process ended: it could not load the model (its message is above), ran out of memory, or "
+                "this script lacks `if __name__ == '__main__':` around what it does."
+            ) from error
 
     def _started(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
@@ -111,3 +125,8 @@ def _start(load: Callable[[str], Engine], devices: Any, threads: int | None) -> 
 def _run(requests: Sequence[Request], options: Options) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
     return list(_engine.run(requests, options))
+
+
+def _chunks(request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+    assert _engine is not None, "workers start with an engine"
+    return _engine.chunks(request, spans, options, overlap)

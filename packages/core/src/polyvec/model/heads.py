@@ -1,7 +1,7 @@
 """From hidden states to vectors: pooling, truncation, normalisation (arXiv 2506.18902, section 3)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +18,14 @@ def dense(
     weights = inside.float() / inside.sum(1, keepdim=True)
     pooled = torch.einsum("btd,bt->bd", hidden.float(), weights)
     return functional.normalize(pooled[:, :truncate_dim], dim=-1)
+
+
+def sums(hidden: Float[Tensor, "tokens dim"], spans: Int[Tensor, "spans 2"]) -> Float32[Tensor, "spans dim"]:
+    """Sum of hidden states over each half-open span, in float32: what a mean over several windows is made of."""
+    places = torch.arange(len(hidden), device=hidden.device)
+    inside = (places >= spans[:, :1]) & (places < spans[:, 1:])  # (spans, tokens)
+    total: Tensor = inside.float() @ hidden.float()
+    return total
 
 
 def multivector(projected: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:

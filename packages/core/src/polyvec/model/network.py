@@ -25,6 +25,7 @@ class Batch:
         position_ids: temporal, row and column position of each token (M-RoPE).
         patches: pixels of all images of the batch, in row order; None without images.
         grids: rows and columns of merged tokens, per image.
+        pieces: ranges of positions of the batch's only row to be summed, for late chunking.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -33,6 +34,7 @@ class Batch:
     position_ids: Int[Tensor, "3 batch tokens"]
     patches: Float[Tensor, "patches pixels"] | None
     grids: tuple[tuple[int, int], ...]
+    pieces: Int[Tensor, "pieces 2"] | None = None
 
     def mask(self) -> Bool[Tensor, "batch tokens"]:
         """Which positions are tokens and not padding."""
@@ -48,6 +50,7 @@ class Batch:
             position_ids=self.position_ids.to(device, non_blocking=True),
             patches=None if self.patches is None else self.patches.to(device, non_blocking=True),
             grids=self.grids,
+            pieces=None if self.pieces is None else self.pieces.to(device, non_blocking=True),
         )
 
 
@@ -57,6 +60,7 @@ class Outputs:
 
     dense: Float[Tensor, "batch dim"]
     multivector: Float[Tensor, "batch tokens size"] | None
+    sums: Float32[Tensor, "pieces hidden"] | None = None
 
 
 class Network(nn.Module):
@@ -89,4 +93,5 @@ class Network(nn.Module):
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
             tokens = heads.multivector(self.multi_vector_projector(hidden))
-        return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens)
+        sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
+        return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens, sums)

@@ -52,6 +52,11 @@ class Processor:
         encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a text, and the range of its characters that each stands for."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The piece of text that each token stands for."""
         return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]

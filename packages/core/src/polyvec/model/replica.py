@@ -3,17 +3,18 @@
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from polyvec.batching import halving
 from polyvec.model.adapter_files import AdapterFile
 from polyvec.model.adapters import TaskAdapters
 from polyvec.model.checkpoint import Checkpoint
+from polyvec.model.network import Batch, Outputs
 from polyvec.model.processing import Encoded, collate
 
 
@@ -53,10 +54,8 @@ class Replica:
         """Encode one batch, row i with the adapter `adapters[i]`; in halves where memory runs out."""
 
         def run(rows: Sequence[tuple[Encoded, str]]) -> list[Vectors]:
-            batch = collate([item for item, _ in rows]).to(self.device)
-            names = self.adapters.select([adapter for _, adapter in rows], batch.input_ids.numel())
-            with torch.inference_mode():
-                outputs = self.network(batch, multivector=multivector, **({"adapter_names": names} if names else {}))
+            batch = collate([item for item, _ in rows])
+            outputs = self._outputs(batch, [adapter for _, adapter in rows], multivector=multivector)
             dense = outputs.dense.float().cpu().numpy()
             if outputs.multivector is None:
                 return [Vectors(dense[row], None) for row in range(len(rows))]
@@ -66,6 +65,26 @@ class Replica:
 
         with self._lock:
             return halving(run, list(zip(items, adapters, strict=True)))
+
+    def sums(
+        self, item: Encoded, adapter: str, pieces: Int64[np.ndarray, "pieces 2"], *, multivector: bool
+    ) -> tuple[Float32[np.ndarray, "pieces dim"], Float32[np.ndarray, "tokens late_dim"] | None]:
+        """Encode one text for late chunking: the sum of its hidden states over each range, and its multi-vector."""
+        batch = replace(collate([item]), pieces=torch.from_numpy(pieces))
+        with self._lock:
+            outputs = self._outputs(batch, [adapter], multivector=multivector)
+        assert outputs.sums is not None, "pieces were given"
+        tokens = None if outputs.multivector is None else outputs.multivector[0].cpu().numpy()
+        return outputs.sums.cpu().numpy(), tokens
+
+    def _outputs(self, batch: Batch, adapters: Sequence[str], *, multivector: bool) -> Outputs:
+        """Whoever calls this holds the lock."""
+        names = self.adapters.select(adapters, batch.input_ids.numel())
+        with torch.inference_mode():
+            outputs: Outputs = self.network(
+                batch.to(self.device), multivector=multivector, **({"adapter_names": names} if names else {})
+            )
+        return outputs
 
     def add_adapter(self, name: str, adapter: AdapterFile) -> None:
         """Load an adapter, or count one more user of it."""
