@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import shutil
 import sys
 from collections import Counter
@@ -477,3 +478,26 @@ def test_the_bundled_checkpoint_is_called_demo(monkeypatch, tmp_path):
     shutil.rmtree(tmp_path)
     monkeypatch.setattr(module, "DEMO", tmp_path)
     assert locate("demo") == tmp_path
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("file", ["model-00002-of-00002.safetensors", "adapters/adapter_model.safetensors"])
+def test_weights_that_are_not_finite_are_named(copy, file, value):
+    tensors = load_file(copy / file)
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, copy / file, metadata={"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(file)} has values in {re.escape(name)} that are not finite"
+    ):
+        Checkpoint(copy).load(torch.float32, CPU)
+
+
+def test_weights_that_are_too_large_for_a_dtype_are_named(copy):
+    file = copy / "model-00002-of-00002.safetensors"
+    tensors = load_file(file)
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[-1] = 1e5
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} that are not finite in torch\.float16"):
+        Checkpoint(copy).load(torch.float16, CPU)

@@ -130,7 +130,7 @@ def test_a_single_item_is_refused(embedder, bare):
         embedder.encode_query(bare, task="code")
 
 
-@pytest.mark.parametrize("item", [3, None, ["nested"], bytearray(b"x"), np.zeros((2, 2, 3), np.uint8)])
+@pytest.mark.parametrize("item", [3, None, ["nested"], bytearray(b"x"), torch.zeros(2, 2, 3)])
 def test_an_item_of_another_type_is_refused_before_anything_is_encoded(embedder, forwards, item):
     with pytest.raises(TypeError, match=f"item 1 is a {type(item).__name__}; an item is a text"):
         embedder.encode_query(["a", item], task="code")
@@ -466,3 +466,21 @@ def test_importing_the_package_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("multivector", [False, True])
+def test_a_vector_that_is_not_finite_fails_its_item_and_no_other(embedder, monkeypatch, multivector):
+    forward = embedder._engine.replica.forward
+
+    def overflowing(items, adapters, **options):
+        found = forward(items, adapters, **options)
+        worst = max(range(len(items)), key=lambda row: len(items[row].input_ids))
+        (found[worst].dense if found[worst].multivector is None else found[worst].multivector[-1])[0] = np.nan
+        return found
+
+    monkeypatch.setattr(embedder._engine.replica, "forward", overflowing)
+    monkeypatch.setattr(embedder._engine, "token_budget", 1000)
+    with pytest.raises(UnreadableInputs, match="item 1: its vector is not finite") as caught:
+        embedder.encode_query(["a", "the longest text of all", "b"], task="code", multivector=multivector)
+    assert caught.value.kept == [0, 2]
+    assert np.isfinite(caught.value.embeddings.dense).all()

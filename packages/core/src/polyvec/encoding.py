@@ -100,7 +100,7 @@ class Engine:
             adapters = [requests[index].adapter for index, _ in good]
             found = self.replica.forward([item for _, item in good], adapters, multivector=options.multivector)
             for (index, item), vectors in zip(good, found, strict=True):
-                if not np.isfinite(vectors.dense).all():
+                if not vectors.finite:
                     yield index, "its vector is not finite: the weights, or sums of them in this dtype, overflow"
                     continue
                 yield index, Encoding(vectors.dense, vectors.multivector, item.grid, cut.get(index))

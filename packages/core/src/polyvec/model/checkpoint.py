@@ -104,7 +104,7 @@ class Checkpoint:
         """The model with its adapters. One tensor is read at a time, so weights are never held twice.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown or misshapen.
+            CheckpointError: a tensor is missing, unknown, misshapen or not finite.
         """
         with torch.device("meta"):
             adapted = build(self.config)
@@ -114,6 +114,9 @@ class Checkpoint:
         for name, short in names.items():
             owner, _, leaf = name.rpartition(".")
             tensor = _read(self._sources[short]).to(device, dtype, copy=True)
+            if not torch.isfinite(tensor).all():
+                source = self._sources[short]
+                raise CheckpointError(f"{source.file} has values in {source.key} that are not finite in {dtype}.")
             setattr(adapted.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
         # Rotary frequencies are computed, not stored; on the meta device they were not.
         backbone = adapted.get_base_model().model

@@ -25,6 +25,11 @@ class Vectors:
     dense: Float32[np.ndarray, "dim"]
     multivector: Float32[np.ndarray, "tokens late_dim"] | None
 
+    @property
+    def finite(self) -> bool:
+        """Whether all are numbers that can be compared."""
+        return all(np.isfinite(rows).all() for rows in (self.dense, self.multivector) if rows is not None)
+
 
 class Replica:
     """A network, its adapters, and the lock around both. Threads and embedders share it."""
