@@ -321,6 +321,22 @@ def test_a_pixel_limit_of_the_embedder_is_that_of_its_calls(embedder, tiny):
         Embedder.from_pretrained(tiny / "checkpoint", device="cpu", max_pixels=0, dtype=torch.float32)
 
 
+def test_another_image_backend_gives_other_vectors_of_images_under_another_fingerprint(embedder, tiny):
+    other = Embedder.from_pretrained(
+        tiny / "checkpoint", device="cpu", image_backend="torchvision", dtype=torch.float32
+    )
+    assert other.fingerprint != embedder.fingerprint
+    items = [tiny / "images" / "noise.png", "a text"]
+    one, two = (each.encode_document(items, task="retrieval").dense for each in (embedder, other))
+    assert 0 < np.abs(one[0] - two[0]).max() < 0.01  # a pixel in some hundreds is rounded differently
+    np.testing.assert_allclose(one[1], two[1], rtol=0, atol=1e-6)
+
+
+def test_an_unknown_image_backend_is_refused_before_anything_is_downloaded():
+    with pytest.raises(ValueError, match="`image_backend` is 'cv2'; it may be 'pil' or 'torchvision'"):
+        Embedder.from_pretrained("nobody/nothing", image_backend="cv2")
+
+
 def test_batches_stay_within_the_token_budget(tiny, mixed):
     embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", token_budget=90, dtype=torch.float32)
     padded = []

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +20,11 @@ def processor(checkpoint):
 
 
 @pytest.fixture(scope="module")
+def torchvision(checkpoint):
+    return Processor(checkpoint.path, checkpoint.config, image_backend="torchvision")
+
+
+@pytest.fixture(scope="module")
 def stock(tiny):
     return Qwen2VLImageProcessorPil.from_pretrained(tiny / "checkpoint")
 
@@ -33,6 +41,33 @@ def test_patches_are_those_of_transformers(processor, stock, tiny, name, limit):
     np.testing.assert_array_equal(frames[:, :, 0], frames[:, :, 1])  # two equal frames, of which we keep one
     np.testing.assert_allclose(ours.patches, frames[:, :, 0].reshape(-1, 3 * 14 * 14), rtol=0, atol=1e-5)
     assert (1, 2 * ours.grid.rows, 2 * ours.grid.columns) == tuple(theirs["image_grid_thw"][0])
+
+
+@pytest.mark.parametrize("limit", [200_704, 31_360])
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_torchvision_backend_gives_the_bits_of_transformers_with_torchvision(torchvision, tiny, name, limit):
+    digests = json.loads((tiny.parent / "torchvision_pixels.json").read_text())["sha256"]
+    patches = torchvision.image(tiny / "images" / f"{name}.png", IMAGE_TOKEN, limit).patches
+    assert hashlib.sha256(patches.astype("<f4").tobytes()).hexdigest() == digests[name][str(limit)]
+
+
+def test_the_backends_round_a_pixel_differently_now_and_then(processor, torchvision, tiny):
+    path = tiny / "images" / "noise.png"
+    one, other = (
+        backend.image(path, IMAGE_TOKEN).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision)
+    )
+    levels = np.rint(np.abs(one - other) * 255 * np.asarray(processor.config.std)[:, None])
+    assert levels.max() == 1
+    assert 0 < levels.mean() < 0.01
+
+
+@pytest.mark.parametrize("size", [(56, 84), (100, 200)])  # one that is kept, one that is resized
+def test_either_backend_scales_and_normalises(processor, torchvision, size):
+    for backend in (processor, torchvision):
+        patches = backend.image(Image.new("RGB", size, (255, 0, 51)), IMAGE_TOKEN).patches.reshape(-1, 3, 14 * 14)
+        for channel, value in enumerate((1, 0, 0.2)):
+            expected = (value - backend.config.mean[channel]) / backend.config.std[channel]
+            np.testing.assert_allclose(patches[:, channel], expected, rtol=0, atol=1e-6)
 
 
 def test_patches_stand_window_of_two_by_two_first_and_channels_outside(processor):

@@ -21,7 +21,7 @@ from polyvec.encoding import Engine, Options, Request, Runner, gather
 from polyvec.inputs import check_collection, check_text, checked_items
 from polyvec.loading import Setup, UserAdapter, best_device
 from polyvec.model.adapter_files import read_adapter
-from polyvec.model.processing import MAX_LENGTH
+from polyvec.model.processing import MAX_LENGTH, ImageBackend
 from polyvec.prompts import check_task, prefix
 from polyvec.types import AnyTask, Embeddings, Input, PromptName, Task, UnreadableInputs
 from polyvec.workers import Workers
@@ -120,7 +120,7 @@ class Embedder:
         device: Device | Sequence[Device] | None = None,
         dtype: torch.dtype | Literal["auto"] = "auto",
         max_pixels: int | None = None,
-        image_backend: Literal["pil", "torchvision"] = "pil",
+        image_backend: ImageBackend = "pil",
         token_budget: int | None = None,
         vector_cache: str | Path | None = None,
         cache_dir: str | Path | None = None,
@@ -137,8 +137,9 @@ class Embedder:
                 entry, `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; such a script needs `if __name__ == "__main__":`.
             dtype: `"auto"` is bfloat16 where the device computes it natively, else float32.
             max_pixels: largest area an image is encoded at; by default the checkpoint's own limit.
-            image_backend: `"pil"`, or `"torchvision"` for the very pixels of the reference's processor, where that
-                package is installed. Do not mix the two in one index.
+            image_backend: `"pil"`, or `"torchvision"` for the very pixels that transformers' torchvision processor,
+                the reference's, makes on a CPU. It needs no torchvision: the kernel is torch's. Do not mix the two in
+                one index.
             token_budget: padded tokens per forward pass, text and image patches alike. The default suits most
                 machines; memory grows with it.
             vector_cache: an SQLite file that keeps vectors between calls and processes. Made where it is missing.
@@ -148,8 +149,8 @@ class Embedder:
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
-            ValueError: no devices, an impossible `max_pixels`, or a `vector_cache` that cannot be written.
-            ImportError: torchvision is asked for and not installed.
+            ValueError: no devices, an unknown `image_backend`, an impossible `max_pixels`, or a `vector_cache` that
+                cannot be written.
         """
         places = [device] if isinstance(device, str | torch.device) else list(device or [])
         if device is not None and not places:

@@ -3,14 +3,14 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from polyvec.encoding import Engine
 from polyvec.model.adapter_files import AdapterFile, read_adapter
 from polyvec.model.checkpoint import Checkpoint, locate
-from polyvec.model.processing import Processor
+from polyvec.model.processing import ImageBackend, Processor
 from polyvec.model.replica import Replica
 from polyvec.types import Task
 
@@ -52,9 +52,16 @@ class Setup:
     cache_dir: str | None
     local_files_only: bool
     dtype: torch.dtype | Literal["auto"]
-    image_backend: Literal["pil", "torchvision"]
+    image_backend: ImageBackend
     token_budget: int | None
     adapters: tuple[UserAdapter, ...] = ()
+
+    def __post_init__(self) -> None:
+        backends = get_args(ImageBackend)
+        if self.image_backend not in backends:
+            raise ValueError(
+                f"`image_backend` is {self.image_backend!r}; it may be {' or '.join(map(repr, backends))}."
+            )
 
     def checkpoint(self, token: str | None = None) -> Checkpoint:
         """The files, downloaded where they are not here.
@@ -77,7 +84,7 @@ class Setup:
 
     def processor(self, checkpoint: Checkpoint) -> Processor:
         """The checkpoint's tokenizer and image rules."""
-        return Processor(checkpoint.path, checkpoint.config)
+        return Processor(checkpoint.path, checkpoint.config, image_backend=self.image_backend)
 
     def engine(self, device: str) -> Engine:
         """The checkpoint on a device, adapters included; weights that are loaded there already are shared."""

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 from polyvec.images import open_image, smart_resize
 from polyvec.model.config import ModelConfig
@@ -17,6 +19,8 @@ from polyvec.prompts import IMAGE_PROMPT
 from polyvec.types import Grid, ImageInput
 
 MAX_LENGTH = 32_768  # tokens of a text, prefix included: what the model was made for
+
+ImageBackend = Literal["pil", "torchvision"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +36,11 @@ class Encoded:
 class Processor:
     """A checkpoint's tokenizer and image rules. Stateless between calls, so threads may share it."""
 
-    def __init__(self, path: Path, config: ModelConfig) -> None:
+    def __init__(self, path: Path, config: ModelConfig, *, image_backend: ImageBackend = "pil") -> None:
         file = path / "tokenizer.json"
         if not file.is_file():
             raise ValueError(f"{file} is missing; a checkpoint of this kind has it.")
-        self.config = config.image
+        self.config, self._image_backend = config.image, image_backend
         self._markers = Tokenizer.from_file(str(file))
         self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.encode_special_tokens = True  # a user's "<|image_pad|>" is eleven characters, not a marker
@@ -97,12 +101,13 @@ class Processor:
 
     def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:
         size, merge = self.config.patch_size, self.config.merge_size
-        factor = size * merge
-        if picture.size != (grid.columns * factor, grid.rows * factor):
-            picture = picture.resize((grid.columns * factor, grid.rows * factor), Image.Resampling.BICUBIC)
-        scale = 1 / (255 * np.asarray(self.config.std, np.float32))
-        offset = np.asarray(self.config.mean, np.float32) / np.asarray(self.config.std, np.float32)
-        pixels = np.asarray(picture, np.float32) * scale - offset  # (height, width, channels)
+        sides = (grid.columns * size * merge, grid.rows * size * merge)
+        mean, std = np.asarray(self.config.mean, np.float32), np.asarray(self.config.std, np.float32)
+        if self._image_backend == "torchvision":
+            pixels = (_torchvision_resize(picture, sides) - 255 * mean) / (255 * std)  # (height, width, channels)
+        else:
+            resized = picture if picture.size == sides else picture.resize(sides, Image.Resampling.BICUBIC)
+            pixels = np.asarray(resized, np.float32) * (1 / (255 * std)) - mean / std
         blocks = pixels.reshape(grid.rows, merge, size, grid.columns, merge, size, 3)
         return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)  # merged tokens in reading order
 
@@ -136,3 +141,13 @@ def _positions(length: int, grid: Grid | None) -> Int64[np.ndarray, "3 tokens"]:
     after = np.arange(length - grid.start - n_patches) + grid.start + max(grid.rows, grid.columns)
     before = np.broadcast_to(np.arange(grid.start), (3, grid.start))
     return np.concatenate([before, inside, np.broadcast_to(after, (3, len(after)))], axis=1)
+
+
+def _torchvision_resize(picture: Image.Image, sides: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture at this width and height as torchvision resizes it on a CPU, where it calls this kernel of torch."""
+    pixels = np.array(picture)
+    if picture.size == sides:
+        return pixels
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, channels, height, width)
+    resized = functional.interpolate(batch, size=sides[::-1], mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()

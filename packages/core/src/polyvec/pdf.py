@@ -1,0 +1,169 @@
+"""The pages of a PDF as images with their text, one at a time (extra: `pdf`)."""
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS
+
+# PDFium is not thread-safe: no call of it without this. Re-entrant, as an abandoned iterator may be collected, and so
+# close its file, in a thread that holds it.
+_PDFIUM = threading.RLock()
+_PAGES_PER_OPENING = 16  # PDFium keeps what it has read of a document until that is closed
+_POINTS_PER_INCH = 72
+# PDFium's signs for a hyphen at the end of a line, whose word it has joined; and what is no text at all.
+_NO_TEXT = {ord(sign): None for sign in "\x02\ufffe\0"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """One page of a PDF.
+
+    Attributes:
+        number: counted from 1.
+        image: the page as a reader sees it, RGB: upright, cropped, with annotations and filled forms.
+        text: the text layer of what can be seen, one line feed between lines; empty where there is none, as in a scan.
+    """
+
+    number: int
+    image: Image.Image
+    text: str
+
+
+class UnreadablePages(ValueError):  # noqa: N818 — it names the pages, and callers read them
+    """Some pages of a PDF could not be read; every other one was handed out.
+
+    Attributes:
+        name: how the PDF is called in messages.
+        failed: number of each unreadable page → what is wrong with it.
+        handed_out: how many others there are.
+    """
+
+    def __init__(self, name: str, failed: Mapping[int, str], handed_out: int) -> None:
+        self.name, self.failed, self.handed_out = name, dict(failed), handed_out
+        shown = "; ".join(f"page {number}: {reason}" for number, reason in list(self.failed.items())[:5])
+        more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
+        super().__init__(
+            f"{len(self.failed)} of {len(self.failed) + handed_out} pages of {name} could not be read. {shown}{more}."
+            + (" The others were handed out." if handed_out else "")
+        )
+
+    def __reduce__(self) -> tuple[type["UnreadablePages"], tuple[object, ...]]:
+        return type(self), (self.name, self.failed, self.handed_out)
+
+
+def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None) -> Iterator[Page]:
+    """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
+
+    Args:
+        path: a file, which must stay as it is meanwhile, or the content of one.
+        dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
+        password: for an encrypted PDF.
+
+    Yields:
+        The pages in order, without those that cannot be read.
+
+    Raises:
+        ValueError: at once: no such file, no PDF, a wrong password, or an impossible `dpi`.
+        UnreadablePages: after the last page, naming all that could not be read.
+        ImportError: pypdfium2 is not installed.
+    """
+    if not 0 < dpi < math.inf:
+        raise ValueError(f"`dpi` is {dpi}; it must be positive and finite. 150 suits printed pages.")
+    total = n_pages(path, password=password)
+    return _rendered(_lasting(path), dpi, password, total)
+
+
+def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
+    """How many pages a PDF says it has. None is rendered. Arguments and errors are those of `pages`."""
+    with _opened(_lasting(path), password) as document, _PDFIUM:
+        return len(document)
+
+
+def _rendered(source: Path | bytes, dpi: float, password: str | None, total: int) -> Iterator[Page]:
+    pdfium = _pypdfium2()
+    failed: dict[int, str] = {}
+    for first in range(0, total, _PAGES_PER_OPENING):
+        with _opened(source, password) as document:
+            for index in range(first, min(first + _PAGES_PER_OPENING, total)):
+                try:
+                    page = _page(document, index, dpi)
+                except (pdfium.PdfiumError, ValueError) as error:
+                    failed[index + 1] = str(error).rstrip(".")
+                else:
+                    yield page
+    if failed:
+        raise UnreadablePages(_describe(source), failed, total - len(failed))
+
+
+def _page(document: Any, index: int, dpi: float) -> Page:  # Any: pypdfium2 ships no annotations
+    with _PDFIUM, closing(document.get_page(index)) as page:
+        _check_size(page.get_size(), dpi)
+        with closing(page.get_textpage()) as layer, closing(page.render(scale=dpi / _POINTS_PER_INCH)) as bitmap:
+            text = layer.get_text_bounded().replace("\r\n", "\n").replace("\r", "\n").translate(_NO_TEXT)
+            return Page(index + 1, bitmap.to_pil(), text)
+
+
+def _check_size(size: tuple[float, float], dpi: float) -> None:
+    """Refuse a page, measured in points, whose image would be refused."""
+    sides = [side * dpi / _POINTS_PER_INCH for side in size]  # PDFium rounds them up
+    shown = f"{sides[0]:,.0f}×{sides[1]:,.0f} pixels at {dpi:g} dpi"
+    if max(sides) > MAX_IMAGE_PIXELS or math.prod(map(math.ceil, sides)) > MAX_IMAGE_PIXELS:
+        # One per cent less than fits exactly: rounding, here and to whole pixels, must not exceed it.
+        fits = 0.99 * _POINTS_PER_INCH * math.sqrt(MAX_IMAGE_PIXELS / math.prod(size))
+        raise ValueError(f"it has {shown}; at most {MAX_IMAGE_PIXELS:,} are made: pass `dpi={fits:.1f}` or less")
+    longer, shorter = max(map(math.ceil, sides)), min(map(math.ceil, sides))
+    if longer > MAX_ASPECT_RATIO * shorter:
+        raise ValueError(f"it has {shown}; no side may be {MAX_ASPECT_RATIO} times the other")
+
+
+@contextmanager
+def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any: as above
+    """The document, forms ready to be drawn; closed at the end."""
+    pdfium, name = _pypdfium2(), _describe(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise ValueError(f"{name} is no regular file." if source.exists() else f"{name} does not exist.")
+    if not (source if isinstance(source, bytes) else source.stat().st_size):
+        raise ValueError(f"{name} is empty.")
+    with _PDFIUM:
+        try:
+            document = pdfium.PdfDocument(source, password)
+        except pdfium.PdfiumError as error:
+            if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
+                wrong = "is encrypted" if password is None else "does not open with the password given"
+                raise ValueError(f"{name} {wrong}; pass `password=`.") from error
+            raise ValueError(f"{name} cannot be read as a PDF. {error}") from error
+    try:
+        with _PDFIUM:
+            document.init_forms()
+        yield document
+    finally:
+        with _PDFIUM:
+            document.close()
+
+
+def _lasting(path: str | Path | bytes) -> Path | bytes:
+    """The same whatever becomes of the working directory."""
+    if isinstance(path, bytes):
+        return path
+    if not isinstance(path, str | Path):
+        raise TypeError(f"`path` is {type(path).__name__}; give a str or pathlib.Path, or the PDF itself as bytes.")
+    return Path(path).absolute()
+
+
+def _describe(source: Path | bytes) -> str:
+    return f"PDF file {str(source)!r}" if isinstance(source, Path) else f"PDF of {len(source)} bytes"
+
+
+def _pypdfium2() -> Any:  # Any: as above
+    try:
+        import pypdfium2  # an optional extra
+    except ImportError as error:
+        raise ImportError("PDFs are read with pypdfium2; install it with `pip install 'polyvec[pdf]'`.") from error
+    return pypdfium2

@@ -1,0 +1,393 @@
+import gc
+import hashlib
+import pickle
+import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from polyvec import pdf
+from polyvec.pdf import UnreadablePages, n_pages, pages
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+CORNER = b"1 0 0 rg 0 0 20 20 re f "  # red, at the bottom left
+HELVETICA = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"
+
+
+def stream(content, entries=b""):
+    return b"<</Length %d%s>>\nstream\n%s\nendstream" % (len(content), entries, content)
+
+
+def file_of(objects, trailer=b""):
+    """A PDF of these objects, the first of which is the catalog (ISO 32000-1, 7.5)."""
+    out, offsets = bytearray(b"%PDF-1.7\n"), []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    entries = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size = len(objects) + 1
+    end = b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<</Size %d/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF\n"
+    return bytes(out + end % (size, entries, size, trailer, len(out)))
+
+
+def document(*leaves, others=(), trailer=b""):
+    """A PDF of pages: each the entries of its dictionary, or None where it is broken. `others` begin at object 3."""
+    first = 3 + len(others)
+    kids = b" ".join(b"%d 0 R" % number for number in range(first, first + len(leaves)))
+    tree = b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, len(leaves))
+    dictionaries = (b"null" if leaf is None else b"<</Type/Page/Parent 2 0 R%s>>" % leaf for leaf in leaves)
+    return file_of([b"<</Type/Catalog/Pages 2 0 R>>", tree, *others, *dictionaries], trailer)
+
+
+def page(content=b"", entries=b"/MediaBox[0 0 144 72]", font=HELVETICA):
+    """A PDF of one page with this content."""
+    leaf = b"/Contents 3 0 R/Resources<</Font<</F 4 0 R>>>>" + entries
+    return document(leaf, others=(stream(content), font))
+
+
+def sheets(n, broken=()):
+    """A PDF of n pages, the k-th of which is 100 + k points wide."""
+    return document(*(None if k in broken else b"/MediaBox[0 0 %d 72]" % (100 + k) for k in range(1, n + 1)))
+
+
+def text(*lines):
+    return b"BT /F 12 Tf 10 60 Td 14 TL " + b" T* ".join(b"(%s) Tj" % line for line in lines) + b" ET"
+
+
+def rc4(key, content):
+    state, j, out = list(range(256)), 0, bytearray()
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) % 256
+        state[i], state[j] = state[j], state[i]
+    i = j = 0
+    for byte in content:
+        i = (i + 1) % 256
+        j = (j + state[i]) % 256
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) % 256])
+    return bytes(out)
+
+
+def encrypted(user, owner):
+    """A one-page PDF under the standard security handler, revision 2 (ISO 32000-1, 7.6.3, algorithms 1 to 4)."""
+    padding = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+    user, owner = ((password + padding)[:32] for password in (user, owner))
+    name, rights = b"0123456789abcdef", (-4).to_bytes(4, "little", signed=True)
+    of_owner = rc4(hashlib.md5(owner).digest()[:5], user)
+    key = hashlib.md5(user + of_owner + rights + name).digest()[:5]
+    handler = b"<</Filter/Standard/V 1/R 2/P -4/O<%s>/U<%s>>>" % (
+        of_owner.hex().encode(),
+        rc4(key, padding).hex().encode(),
+    )
+    content = rc4(hashlib.md5(key + b"\3\0\0\0\0").digest()[:10], CORNER)  # object 3, generation 0
+    return document(
+        b"/MediaBox[0 0 144 72]/Contents 3 0 R",
+        others=(stream(content), handler),
+        trailer=b"/Encrypt 4 0 R/ID[<%s><%s>]" % ((name.hex().encode(),) * 2),
+    )
+
+
+def only(source, **options):
+    (found,) = pages(source, **options)
+    return found
+
+
+def test_pages_come_in_order_as_images_with_text():
+    others = (HELVETICA, stream(CORNER + text(b"one")), stream(text(b"two")))
+    leaf = b"/MediaBox[0 0 144 72]/Resources<</Font<</F 3 0 R>>>>/Contents %d 0 R"
+    first, second = pages(document(leaf % 4, leaf % 5, others=others), dpi=72)
+    assert [(one.number, one.text) for one in (first, second)] == [(1, "one"), (2, "two")]
+    assert (first.image.mode, first.image.size) == ("RGB", (144, 72))
+    assert [one.image.getpixel((5, 66)) for one in (first, second)] == [RED, WHITE]
+    assert first.image.getpixel((5, 40)) == WHITE
+
+
+def test_a_file_by_name_by_path_and_its_bytes_are_the_same(tmp_path):
+    path = tmp_path / "a.pdf"
+    path.write_bytes(page(text(b"same")))
+    found = [only(source) for source in (str(path), path, path.read_bytes())]
+    assert [one.text for one in found] == ["same"] * 3
+    assert len({one.image.tobytes() for one in found}) == 1
+
+
+@pytest.mark.parametrize(("dpi", "size"), [(72, (144, 72)), (150, (300, 150)), (36.25, (73, 37))])
+def test_dpi_are_pixels_per_inch_and_a_begun_pixel_counts(dpi, size):
+    assert only(page(), dpi=dpi).image.size == size
+
+
+@pytest.mark.parametrize(
+    ("angle", "size", "red"),
+    [(0, (144, 72), (5, 66)), (90, (72, 144), (5, 5)), (180, (144, 72), (138, 5)), (270, (72, 144), (66, 138))],
+)
+def test_a_rotated_page_stands_upright(angle, size, red):
+    image = only(page(CORNER, b"/MediaBox[0 0 144 72]/Rotate %d" % angle), dpi=72).image
+    assert image.size == size
+    assert image.getpixel(red) == RED
+    assert (np.asarray(image) != WHITE).any(axis=2).sum() == 20 * 20
+
+
+def test_a_crop_box_bounds_image_and_text():
+    content = CORNER + b"BT /F 12 Tf 40 50 Td (inside) Tj 70 0 Td (outside) Tj ET"
+    found = only(page(content, b"/MediaBox[0 0 200 72]/CropBox[10 0 100 72]"), dpi=72)
+    assert found.image.size == (90, 72)
+    assert [found.image.getpixel((x, 66)) for x in (5, 15)] == [RED, WHITE]
+    assert found.text.strip() == "inside"
+
+
+def test_annotations_and_filled_forms_are_drawn():
+    blue = stream(b"0 0 1 rg 0 0 30 30 re f", b"/Type/XObject/Subtype/Form/BBox[0 0 30 30]")
+    note = b"<</Type/Annot/Subtype/Square/Rect[10 10 40 40]/F 4/AP<</N 4 0 R>>>>"
+    field = b"<</Type/Annot/Subtype/Widget/FT/Tx/T(a)/V(x)/Rect[100 10 130 40]/F 4/AP<</N 4 0 R>>>>"
+    catalog = b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[6 0 R]>>>>"
+    leaf = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 144 72]/Annots[5 0 R 6 0 R]>>"
+    tree = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
+    image = only(file_of([catalog, tree, leaf, blue, note, field]), dpi=72).image
+    assert [image.getpixel((x, 47)) for x in (25, 70, 115)] == [BLUE, WHITE, BLUE]
+
+
+def test_lines_end_in_a_line_feed_and_a_hyphenated_word_is_joined():
+    assert only(page(text(b"one", b"two hy-", b"phens"))).text == "one\ntwo hyphens"
+
+
+def test_text_is_unicode_without_nul_and_lone_surrogates():
+    mapping = b"<41><D83DDE00> <42><D800> <43><0000> <44><0064>"
+    table = b"begincmap 1 begincodespacerange<00><ff>endcodespacerange 4 beginbfchar %s endbfchar endcmap" % mapping
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 5 0 R>>"
+    leaf = b"/MediaBox[0 0 144 72]/Contents 3 0 R/Resources<</Font<</F 4 0 R>>>>"
+    found = only(document(leaf, others=(stream(text(b"DABCD")), font, stream(table))))
+    assert found.text == "d\N{GRINNING FACE}d"
+
+
+def test_a_page_without_text_has_an_empty_one():
+    assert only(page(CORNER)).text == ""
+
+
+def test_a_broken_page_does_not_lose_the_others(tmp_path):
+    path = tmp_path / "report.pdf"
+    path.write_bytes(sheets(5, broken=(2, 5)))
+    found = pages(path, dpi=72)
+    assert [(one.number, one.image.width) for one in islice(found, 3)] == [(1, 101), (3, 103), (4, 104)]
+    with pytest.raises(UnreadablePages) as refused:
+        next(found)
+    assert refused.value.failed.keys() == {2, 5}
+    assert str(refused.value) == (
+        f"2 of 5 pages of PDF file '{path}' could not be read. page 2: Failed to load page; "
+        "page 5: Failed to load page. The others were handed out."
+    )
+
+
+def test_an_error_of_many_pages_shows_five_and_comes_back_from_a_pickle():
+    with pytest.raises(UnreadablePages, match=r"; page 5: [^;]*; and 2 more\.$") as refused:
+        next(pages(sheets(7, broken=range(1, 8))))
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (str(again), again.failed, again.handed_out) == (str(refused.value), refused.value.failed, 0)
+
+
+def test_a_page_that_is_too_large_says_which_dpi_fits(monkeypatch):
+    monkeypatch.setattr(pdf, "MAX_IMAGE_PIXELS", 10_000)
+    source = document(b"/MediaBox[0 0 72 72]", b"/MediaBox[0 0 1000 720]")
+    found = pages(source, dpi=100)  # 100×100 is allowed
+    assert next(found).image.size == (100, 100)
+    with pytest.raises(
+        UnreadablePages, match=r"page 2: it has 1,389×1,000 pixels at 100 dpi; at most 10,000"
+    ) as refused:
+        next(found)
+    fits = float(re.search(r"`dpi=(.*)`", str(refused.value))[1])
+    width, height = list(pages(source, dpi=fits))[1].image.size
+    assert 9_700 < width * height <= 10_000
+    with pytest.raises(UnreadablePages, match="inf"):
+        list(pages(source, dpi=1e308))
+
+
+def test_a_page_that_is_too_long_is_refused():
+    found = pages(document(b"/MediaBox[0 0 400 2]", b"/MediaBox[0 0 2 402]"), dpi=72)
+    assert next(found).image.size == (400, 2)
+    with pytest.raises(
+        UnreadablePages, match="page 2: it has 2×402 pixels at 72 dpi; no side may be 200 times the other"
+    ):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"PDF file '.*a\.pdf' does not exist\."),
+        (b"", r"PDF file '.*a\.pdf' is empty\."),
+        (b"plain text", r"PDF file '.*a\.pdf' cannot be read as a PDF\. .*format"),
+        (b"%PDF-1.7\n", r"PDF file '.*a\.pdf' cannot be read as a PDF\. .*format"),
+        (document(), r"PDF file '.*a\.pdf' cannot be read as a PDF\."),
+    ],
+)
+def test_what_is_no_pdf_is_refused_at_once(tmp_path, content, message):
+    path = tmp_path / "a.pdf"
+    if content is not None:
+        path.write_bytes(content)
+    for ask in (pages, n_pages):
+        with pytest.raises(ValueError, match=message):
+            ask(path)
+
+
+def test_a_folder_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="is no regular file"):
+        pages(tmp_path)
+
+
+def test_bytes_are_described_by_their_number():
+    with pytest.raises(ValueError, match="PDF of 10 bytes cannot be read"):
+        pages(b"plain text")
+
+
+def test_another_type_is_refused_at_once():
+    with pytest.raises(TypeError, match="`path` is list; give a str"):
+        pages([b"%PDF"])
+
+
+@pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])
+def test_an_impossible_dpi_is_refused_at_once(dpi):
+    with pytest.raises(ValueError, match=f"`dpi` is {dpi}"):
+        pages(page(), dpi=dpi)
+
+
+def test_an_encrypted_pdf_opens_with_either_password():
+    source = encrypted(b"user's", b"owner's")
+    for password in ("user's", "owner's"):
+        assert only(source, password=password, dpi=72).image.getpixel((5, 66)) == RED
+        assert n_pages(source, password=password) == 1
+
+
+def test_an_encrypted_pdf_without_its_password_is_refused_at_once():
+    source = encrypted(b"user's", b"owner's")
+    with pytest.raises(ValueError, match="is encrypted; pass `password=`"):
+        pages(source)
+    with pytest.raises(ValueError, match="does not open with the password given; pass `password=`"):
+        pages(source, password="guess")
+
+
+def test_a_pdf_that_anyone_may_open_needs_no_password():
+    assert only(encrypted(b"", b"owner's"), dpi=72).image.getpixel((5, 66)) == RED
+    assert only(page(), password="not needed").number == 1
+
+
+def test_pages_are_made_when_they_are_asked_for(monkeypatch):
+    made = []
+    render = pypdfium2.PdfPage.render
+
+    def noted(self, **options):
+        made.append(self)
+        return render(self, **options)
+
+    monkeypatch.setattr(pypdfium2.PdfPage, "render", noted)
+    found = pages(sheets(5))
+    assert n_pages(sheets(5)) == 5
+    assert made == []
+    next(found)
+    assert len(made) == 1
+
+
+def test_a_long_document_is_closed_now_and_then_as_pdfium_keeps_what_it_read(monkeypatch):
+    documents = []
+    get_page = pypdfium2.PdfDocument.get_page
+
+    def noted(self, index):
+        documents.append(self)
+        return get_page(self, index)
+
+    monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", noted)
+    assert [one.image.width for one in pages(sheets(40), dpi=72)] == list(range(101, 141))
+    assert max(documents.count(one) for one in documents) == 16
+
+
+def open_files():
+    return [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_the_file_is_closed_at_the_end_and_when_the_iterator_is_closed_or_forgotten(tmp_path):
+    path = tmp_path / "a.pdf"
+    path.write_bytes(sheets(2))
+    list(pages(path))
+    assert path not in open_files()
+    found = pages(path)
+    assert path not in open_files()
+    next(found)
+    assert path in open_files()
+    found.close()
+    assert path not in open_files()
+    found = pages(path)
+    next(found)
+    del found
+    gc.collect()
+    assert path not in open_files()
+
+
+def test_a_relative_path_keeps_its_meaning(tmp_path, monkeypatch):
+    (tmp_path / "a.pdf").write_bytes(page(text(b"here")))
+    monkeypatch.chdir(tmp_path)
+    found = pages(Path("a.pdf"))
+    monkeypatch.chdir(tmp_path.parent)
+    assert next(found).text == "here"
+
+
+def test_no_function_of_pdfium_is_called_without_the_lock(monkeypatch):
+    called, alone = set(), set()
+
+    def watched(name, function):
+        def call(*arguments):
+            called.add(name)
+            if not pdf._PDFIUM._is_owned():
+                alone.add(name)
+            return function(*arguments)
+
+        return call
+
+    source, broken = page(CORNER + text(b"some")), sheets(2, broken=(1,))
+    for name, function in vars(pypdfium2.raw).items():
+        if name.startswith(("FPDF", "FORM_")) and hasattr(function, "argtypes"):
+            monkeypatch.setattr(pypdfium2.raw, name, watched(name, function))
+    list(pages(source))
+    with pytest.raises(UnreadablePages):
+        list(pages(broken))
+    forgotten = pages(source)
+    next(forgotten)
+    del forgotten
+    gc.collect()
+    assert alone == set()
+    assert called > {"FPDF_LoadMemDocument64", "FPDF_RenderPageBitmap", "FPDFBitmap_Destroy", "FPDF_CloseDocument"}
+
+
+def test_threads_read_pdfs_at_once():
+    sources = [page(text(*([b"thread %d" % k] * 4)) + CORNER * 200) for k in range(8)]
+
+    def read(k):
+        return [(one.text, one.image.tobytes()) for _ in range(20) for one in pages(sources[k], dpi=50)]
+
+    alone = [read(k) for k in range(len(sources))]
+    with ThreadPoolExecutor(len(sources)) as threads:
+        assert list(threads.map(read, range(len(sources)))) == alone
+    assert len({found[0][0] for found in alone}) == 8
+
+
+def test_an_iterator_may_be_forgotten_while_another_is_at_work_in_the_same_thread():
+    found = pages(sheets(2))
+    next(found)
+
+    def forget():
+        with pdf._PDFIUM:
+            found.close()
+
+    thread = threading.Thread(target=forget, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_without_pypdfium2_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'polyvec[pdf]'")):
+        pages(b"")
