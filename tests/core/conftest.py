@@ -1,8 +1,10 @@
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
@@ -41,3 +43,28 @@ def embedder(tiny):
 def copy(tiny, tmp_path):
     """A copy of the tiny checkpoint, free to be damaged."""
     return Path(shutil.copytree(tiny / "checkpoint", tmp_path / "copy"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three documents, one of them a page, and two queries with a relevant document."""
+    (tmp_path / "pages").mkdir()
+    Image.new("RGB", (56, 28), "red").save(tmp_path / "pages" / "red.png")
+    files = {
+        "corpus.jsonl": (
+            {"_id": "d0", "title": "Apples", "text": "are red"},
+            {"_id": "d1", "text": "pears are green"},
+            {"_id": "d2", "image": "pages/red.png", "text": "red"},
+        ),
+        "queries.jsonl": (
+            {"_id": "q0", "text": "pears"},
+            {"_id": "q1", "text": "nothing asks for this"},
+            {"_id": "q2", "text": "apples"},
+        ),
+    }
+    for name, lines in files.items():
+        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    (tmp_path / "qrels").mkdir()
+    grades = ["query-id\tcorpus-id\tscore", "q0\td1\t2", "q0\td0\t0", "q1\td0\t0", "q2\td0\t1", "q2\td2\t1"]
+    (tmp_path / "qrels" / "test.tsv").write_text("\n".join(grades) + "\n", encoding="utf-8")
+    return tmp_path

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.demo.evaluate import _ranks, markdown, ndcg
+from polyvec.demo.evaluate import markdown
 from polyvec.demo.optimizer import muon_with_adamw
 from polyvec.demo.recipe import LEXICON, STAGES, Curriculum, blank, tokenizer
 from polyvec.demo.world import VOCABULARY
@@ -65,14 +65,6 @@ def test_matrices_and_the_rest_are_optimised_together_under_one_schedule():
     frozen = [parameter.detach().clone() for parameter in network.parameters()]
     optimizer.step()
     assert all(torch.equal(old, new) for old, new in zip(frozen, network.parameters(), strict=True))
-
-
-def test_ndcg_with_one_relevant_document_is_one_over_the_log_of_its_rank():
-    assert ndcg(np.array([1, 3, 6])) == pytest.approx((1 + 1 / 2 + 0) / 3)
-
-
-def test_a_tie_counts_against_the_relevant_document():
-    assert _ranks(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == [2, 1]
 
 
 def test_scores_become_a_table():

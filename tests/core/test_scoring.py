@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from polyvec import scoring
-from polyvec.scoring import cosine, maxsim
+from polyvec.compression import binary
+from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, ndcg, ranking, signs, unit
 
 
 def rows(*values):
@@ -95,3 +96,93 @@ def test_a_score_does_not_depend_on_the_rest_of_the_call():
 def test_maxsim_of_half_precision_is_computed_in_single():
     large = np.full((1, 2), 300, np.float16)
     np.testing.assert_array_equal(maxsim([large], [large]), [[180_000]])  # beyond float16
+
+
+def test_cosine_of_integers_is_computed_in_single():
+    codes = np.array([[127, 127], [-127, 0]], np.int8)  # whose products overflow int8
+    np.testing.assert_allclose(cosine(codes, codes), [[1, -np.sqrt(0.5)], [-np.sqrt(0.5), 1]], atol=1e-6)
+    assert cosine(codes, codes).dtype == np.float32
+
+
+def test_a_row_at_unit_length_by_hand():
+    np.testing.assert_allclose(unit(rows([3, 4], [0, 0])), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_hamming_similarity_by_hand():
+    packed = np.array([[0b11110000], [0b11110001], [0b00001111]], np.uint8)
+    found = hamming_similarity(packed[:1], packed)
+    np.testing.assert_array_equal(found, [[1, 1 - 2 / 8, -1]])
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("n_bits", [scoring._n_bits, scoring._N_BITS.__getitem__], ids=["numpy 2", "numpy 1"])
+@pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
+def test_similarities_of_bits_are_cosines_of_plus_and_minus_one_however_they_are_chunked(monkeypatch, n_bits, chunk):
+    monkeypatch.setattr(scoring, "_n_bits", n_bits)
+    monkeypatch.setattr(scoring, "_CHUNK_NUMBERS", chunk)
+    rng = np.random.default_rng(0)
+    queries, documents = rng.standard_normal((3, 40), np.float32), rng.standard_normal((7, 40), np.float32)
+    as_signs = np.where(documents > 0, np.float32(1), np.float32(-1))
+    packed = binary(documents)
+    np.testing.assert_array_equal(signs(packed), as_signs)
+    np.testing.assert_allclose(
+        hamming_similarity(binary(queries), packed), cosine(np.sign(queries), as_signs), atol=1e-6
+    )
+    np.testing.assert_allclose(asymmetric_cosine(queries, packed), cosine(queries, as_signs), atol=1e-6)
+
+
+def test_no_packed_rows_give_an_empty_table():
+    none, one = np.zeros((0, 1), np.uint8), np.zeros((1, 1), np.uint8)
+    assert hamming_similarity(none, one).shape == (0, 1)
+    assert hamming_similarity(one, none).shape == (1, 0)
+    assert asymmetric_cosine(np.zeros((1, 8), np.float32), none).shape == (1, 0)
+
+
+def test_ndcg_of_one_relevant_document_is_one_over_the_log_of_its_rank():
+    scores = rows([9, 5, 4, 3], [8, 9, 7, 1], [4, 3, 2, 1])  # ranks 1, 3 and 4
+    assert ndcg(scores, [{0}, {2}, {3}], k=3) == pytest.approx((1 + 1 / 2 + 0) / 3)
+
+
+def test_ndcg_of_grades_by_hand():
+    found = ndcg(rows([4, 3, 2, 1]), [{0: 1, 2: 3, 3: 2, 1: -1}], k=3)
+    gained = 1 / np.log2(2) + 0 / np.log2(3) + 3 / np.log2(4)
+    best = 3 / np.log2(2) + 2 / np.log2(3) + 1 / np.log2(4)
+    assert found == pytest.approx(gained / best)
+
+
+def test_the_best_order_is_cut_at_k_as_well():
+    assert ndcg(rows([3, 2, 1]), [{0, 1, 2}], k=2) == pytest.approx(1)
+
+
+def test_a_tie_counts_against_the_relevant_document():
+    assert ndcg(rows([1, 1, 0]), [{0}], k=2) == pytest.approx(1 / np.log2(3))
+    assert ndcg(rows([1, 1, 1]), [{0}], k=2) == 0, "three are tied and the relevant one is the last"
+    assert ranking(rows([5, 7, 5, 5])[0], {0: 2, 2: 1}, n=3).tolist() == [1, 3, 2]
+
+
+def test_a_ranking_of_fewer_than_n_documents_has_them_all():
+    assert ranking(rows([1, 3, -np.inf])[0], {0}, n=9).tolist() == [1, 0, 2]
+    assert ranking(np.zeros(0, np.float32), set(), n=2).tolist() == []
+
+
+@given(values=st.lists(st.integers(-2, 2), min_size=1, max_size=9), n=st.integers(1, 9), seed=st.integers(0, 99))
+def test_a_ranking_is_the_start_of_the_full_order(values, n, seed):
+    grades = dict(enumerate(np.random.default_rng(seed).permutation(len(values)) + 1.0))
+    order = sorted(range(len(values)), key=lambda index: (-values[index], grades[index]))
+    assert ranking(np.array(values, np.float32), grades, n=n).tolist() == order[:n]
+
+
+@pytest.mark.parametrize(
+    ("scores", "relevant", "message"),
+    [
+        (rows([1, 2], [1, 2]), [{0}, {1: 0}], "query 1 has no relevant document"),
+        (rows([1, 2]), [{2}], "document 2 is relevant, but there are 2 documents"),
+        (rows([1, 2]), [{-1}], "document -1 is relevant"),
+        (rows([1, np.nan]), [{0}], "score of document 1 is not a number"),
+        (rows([1, 2]), [{0}, {1}], "1 queries and judgements for 2"),
+        (np.zeros((0, 2), np.float32), [], "0 queries"),
+    ],
+)
+def test_judgements_that_do_not_fit_are_refused(scores, relevant, message):
+    with pytest.raises(ValueError, match=message):
+        ndcg(scores, relevant, k=5)

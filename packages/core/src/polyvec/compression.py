@@ -1,12 +1,119 @@
-"""Smaller vectors."""
+"""Smaller vectors: fewer numbers, fewer bits per number, fewer tokens. Imports no torch."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int8, UInt8
+
+from polyvec.scoring import unit
+from polyvec.types import Grid
 
 
 def truncate(dense: Float32[np.ndarray, "items dim"], dim: int) -> Float32[np.ndarray, "items size"]:
     """The first `dim` numbers of each row at unit length."""
-    cut = dense[:, :dim]
-    norms = np.linalg.norm(cut, axis=1, keepdims=True)
-    rows: np.ndarray = np.divide(cut, norms, out=np.zeros_like(cut), where=norms > 0)
-    return rows
+    return unit(dense[:, :dim])
+
+
+def int8(dense: Float32[np.ndarray, "items dim"]) -> Int8[np.ndarray, "items dim"]:
+    """Each row on its own scale, such that its largest magnitude m becomes 127; a quarter of the bytes.
+
+    Compare codes with `polyvec.scoring.cosine`, which does not see the scale. No number is off by more than m / 254,
+    half a step, so the direction of a row x turns by at most arcsin(√dim · m / (254 · ‖x‖)). A zero row stays zero.
+
+    Raises:
+        ValueError: a row has a number that is not finite.
+    """
+    _check_finite(dense)
+    largest = np.abs(dense).max(axis=1, keepdims=True, initial=0)
+    shares = np.divide(dense, largest, out=np.zeros_like(dense), where=largest > 0)
+    codes: np.ndarray = np.rint(shares * 127).astype(np.int8)
+    return codes
+
+
+def binary(dense: Float32[np.ndarray, "items dim"]) -> UInt8[np.ndarray, "items dim//8"]:
+    """One bit per number, 1 where it is positive, eight to a byte, the first in the highest place; 1/32 of the bytes.
+
+    The bits of sentence-transformers' `ubinary`. Compare them with `polyvec.scoring.hamming_similarity`, or with a
+    query in full precision by `polyvec.scoring.asymmetric_cosine`.
+
+    Raises:
+        ValueError: the size is no multiple of 8, or a row has a number that is not finite.
+    """
+    if dense.shape[1] % 8:
+        raise ValueError(f"vectors have {dense.shape[1]} numbers; bits are packed by eight, so give a multiple of 8.")
+    _check_finite(dense)
+    return np.packbits(dense > 0, axis=1)
+
+
+def pool_tokens(
+    multivector: Float32[np.ndarray, "tokens dim"], factor: int | float, *, protected: int = 1
+) -> Float32[np.ndarray, "_ dim"]:
+    """One vector for each cluster of similar tokens: about 1 / `factor` of the tokens.
+
+    Ward linkage on cosine distance, as sentence-transformers' `HierarchicalTokenPooling` (6.2) does it, row for row.
+
+    Args:
+        multivector: unit vectors, one per token.
+        factor: n tokens become max(n // factor, 1) clusters, fewer only where distances tie; 1 keeps every token.
+        protected: this many tokens at the start are kept as they are and stand first.
+
+    Returns:
+        The protected tokens, then the mean of each cluster, at unit length. The order says nothing about where the
+        tokens stood. Tokens that cancel each other out leave a zero row, which is similar to nothing.
+
+    Raises:
+        ValueError: an impossible `factor` or `protected`, or a token has a number that is not finite.
+        ImportError: scipy is not installed.
+    """
+    try:  # an optional extra
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import squareform
+    except ImportError as error:
+        raise ImportError("pooling tokens needs scipy: pip install 'polyvec[pooling]'") from error
+    if not factor >= 1:
+        raise ValueError(f"`factor` is {factor}; it may be 1 or more, 3 for a third of the tokens.")
+    if protected < 0:
+        raise ValueError(f"`protected` is {protected}; it may be 0 or more tokens.")
+    _check_finite(multivector)
+    kept, tokens = multivector[:protected], multivector[protected:]
+    n_clusters = max(int(len(tokens) // factor), 1)
+    if n_clusters >= len(tokens):
+        return unit(multivector)
+    distances = np.clip(1 - tokens @ tokens.T, 0, 2)
+    tree = linkage(squareform(distances, checks=False), method="ward")  # rounding leaves the diagonal not quite zero
+    _, cluster_by_token = np.unique(fcluster(tree, n_clusters, criterion="maxclust"), return_inverse=True)
+    sums = np.zeros((cluster_by_token.max() + 1, tokens.shape[1]), np.float32)
+    np.add.at(sums, cluster_by_token, tokens)
+    return unit(np.concatenate([kept, sums]))  # a sum has the direction of the mean
+
+
+def pool_rows(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "rows dim"]:
+    """The mean of each row of an image's patches at unit length, top to bottom. Tokens around the patches are left out.
+
+    Raises:
+        ValueError: the grid does not fit the multi-vector.
+    """
+    return unit(_patches(multivector, grid).mean(axis=1))
+
+
+def pool_columns(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "columns dim"]:
+    """The mean of each column of an image's patches at unit length, left to right; otherwise as `pool_rows`.
+
+    Raises:
+        ValueError: the grid does not fit the multi-vector.
+    """
+    return unit(_patches(multivector, grid).mean(axis=0))
+
+
+def _patches(multivector: np.ndarray, grid: Grid) -> Float32[np.ndarray, "rows columns dim"]:
+    end = grid.start + grid.rows * grid.columns
+    if grid.start < 0 or grid.rows < 1 or grid.columns < 1 or end > len(multivector):
+        raise ValueError(
+            f"the grid has {grid.rows}×{grid.columns} patches from token {grid.start}; "
+            f"the multi-vector has {len(multivector)} tokens, which it does not fit."
+        )
+    return multivector[grid.start : end].reshape(grid.rows, grid.columns, -1)
+
+
+def _check_finite(rows: np.ndarray) -> None:
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"row {int(finite.argmin())} has a number that is not finite; make the vectors anew.")

@@ -6,7 +6,7 @@ import numpy as np
 
 from polyvec.demo import pages, world
 from polyvec.embedder import Embedder
-from polyvec.scoring import cosine, maxsim
+from polyvec.scoring import cosine, maxsim, ndcg
 from polyvec.types import Input, Task
 
 _SEED = 7_000_001  # training draws from other streams
@@ -22,9 +22,10 @@ def scores(embedder: Embedder, *, n: int = 500, show_progress: bool = False) -> 
     }
 
 
-def ndcg(ranks: np.ndarray, k: int = 5) -> float:
-    """Mean over queries of 1 / log2(1 + rank), or 0 beyond rank k: nDCG@k with one relevant document per query."""
-    return float(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0).mean())
+def unseen(task: Task, n: int) -> tuple[str, list[tuple[str, Input]]]:
+    """What the first kind of documents of a task is called, and `n` distinct queries with their documents."""
+    name, draw = next((name, draw) for name, of, draw in _KINDS if of == task)
+    return name, _distinct(draw, n)
 
 
 def markdown(found: dict[str, dict[str, float]]) -> str:
@@ -44,17 +45,11 @@ def _ndcg_by_output(
     )
     assert queries.multivector is not None
     assert documents.multivector is not None
-    found = {"late interaction": ndcg(_ranks(maxsim(queries.multivector, documents.multivector)))}
+    own = [{index} for index in range(len(pairs))]
+    found = {"late interaction": ndcg(maxsim(queries.multivector, documents.multivector), own, k=5)}
     for size in sorted(embedder.config.matryoshka_dims, reverse=True):
-        found[f"dense {size}"] = ndcg(_ranks(cosine(queries.dense[:, :size], documents.dense[:, :size])))
+        found[f"dense {size}"] = ndcg(cosine(queries.dense[:, :size], documents.dense[:, :size]), own, k=5)
     return found
-
-
-def _ranks(similarities: np.ndarray) -> np.ndarray:
-    """Rank of each query's own document; a tie counts against it."""
-    own = np.diag(similarities)[:, None]
-    ranks: np.ndarray = (similarities >= own).sum(axis=1)
-    return ranks
 
 
 def _distinct(draw: Draw, n: int) -> list[tuple[str, Input]]:
