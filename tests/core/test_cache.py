@@ -275,3 +275,11 @@ def test_the_file_is_plain_sqlite(cache):
     cache.put([(b"k", encoding())])
     rows = sqlite3.connect(cache.path).execute("SELECT key, length(dense), grid FROM vectors").fetchall()
     assert rows == [(b"k", 24, None)]
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_it(cached, tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with pytest.raises(UnreadableInputs, match="is no regular file") as caught:
+        cached.encode_document(["a", pipe], task="code")
+    assert caught.value.kept == [0]

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -26,12 +27,25 @@ def picture(width=6, height=4, mode="RGB"):
     return Image.fromarray(pixels).convert(mode)
 
 
-def png_that_claims(width, height):
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+
+def png(width, height, rows, bits=8, before=b"", after=b""):
+    """An RGB file with chunks before and after its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND", b"")
+
+
+def png_that_claims(width, height):
+    return png(width, height, b"\0" * 9)
+
+
+def tiff_that_claims(width, height):
+    file = file_of(picture(6, 4), "TIFF")
+    for tag, honest, claimed in ((256, 6, width), (257, 4, height)):
+        file = file.replace(struct.pack("<HHII", tag, 4, 1, honest), struct.pack("<HHII", tag, 4, 1, claimed))
+    return file
 
 
 def pixels(image):
@@ -49,45 +63,104 @@ def test_path_bytes_and_pil_image_are_the_same_picture(tmp_path):
 
 def test_a_pil_image_is_not_changed():
     image = picture(mode="RGBA")
+    image.info["comment"] = "mine"
     image.getexif()[0x0112] = 6
     before = image.tobytes()
     assert open_image(image).size == (4, 6)
     assert (image.size, image.mode, image.tobytes(), image.getexif()[0x0112]) == ((6, 4), "RGBA", before, 6)
+    assert image.info == {"comment": "mine"}
+    unread = Image.open(io.BytesIO(file_of(image)))
+    place = unread.fp.tell()
+    assert image_size(unread) == (6, 4)
+    assert (unread.fp.tell(), bool(unread.tile)) == (place, True)  # nor decoded
 
 
-# Where the red corner of a 3×2 picture ends up, (row, column) in the upright one; EXIF 2.32, tag 0x0112.
-@pytest.mark.parametrize(
-    ("orientation", "size", "corner"),
-    [
-        (1, (3, 2), (0, 0)),
-        (2, (3, 2), (0, 2)),
-        (3, (3, 2), (1, 2)),
-        (4, (3, 2), (1, 0)),
-        (5, (2, 3), (0, 0)),
-        (6, (2, 3), (0, 1)),
-        (7, (2, 3), (2, 1)),
-        (8, (2, 3), (2, 0)),
-    ],
-)
-def test_exif_orientation_is_applied(orientation, size, corner):
-    image = Image.new("RGB", (3, 2), GREEN)
-    image.putpixel((0, 0), RED)
+def exif_of(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = file_of(image, exif=exif)
-    assert open_image(turned).size == image_size(turned) == size
-    assert [tuple(place) for place in np.argwhere(pixels(turned)[..., 0] == 255)] == [corner]
+    return exif
+
+
+def xmp_of(orientation):
+    return f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+
+
+def turned_png(orientation, *, kind, late):
+    """With the metadata behind the pixels, as some programs write them, or before."""
+    metadata = {
+        "exif": chunk(b"eXIf", exif_of(orientation).tobytes()[6:]),
+        "xmp": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp_of(orientation)),
+        "profile": chunk(  # as ImageMagick writes it
+            b"zTXt",
+            b"Raw profile type exif\0\0"
+            + zlib.compress(f"\nexif\n{0:8}\n{exif_of(orientation).tobytes().hex()}\n".encode()),
+        ),
+    }[kind]
+    date = chunk(b"tEXt", b"date:create\x002024")
+    rows = np.full((GRADED.height, 1 + 3 * GRADED.width), 0, np.uint8)
+    rows[:, 1:] = np.asarray(GRADED).reshape(GRADED.height, -1)
+    place = {"after": date + metadata} if late else {"before": date + metadata, "after": date}
+    return png(*GRADED.size, rows.tobytes(), **place)
+
+
+# Red grows to the right and green downwards; smooth and large, as JPEG and WEBP lose what is not.
+GRADED = Image.fromarray(
+    np.stack([*np.meshgrid(np.linspace(0, 250, 48), np.linspace(0, 250, 32)), np.zeros((32, 48))], -1).astype(np.uint8)
+)
+TURNED = {
+    "JPEG": lambda n: file_of(GRADED, "JPEG", exif=exif_of(n), quality=95),
+    "JPEG, XMP": lambda n: file_of(GRADED, "JPEG", xmp=xmp_of(n), quality=95),
+    "WEBP": lambda n: file_of(GRADED, "WEBP", exif=exif_of(n), quality=95),
+    "WEBP, XMP": lambda n: file_of(GRADED, "WEBP", xmp=xmp_of(n), quality=95),
+    "TIFF": lambda n: file_of(GRADED, "TIFF", exif=exif_of(n)),
+    "TIFF, compressed": lambda n: file_of(GRADED, "TIFF", exif=exif_of(n), compression="tiff_lzw"),
+    "TIFF, XMP": lambda n: file_of(GRADED, "TIFF", tiffinfo={700: xmp_of(n)}),
+    "PNG": lambda n: turned_png(n, kind="exif", late=False),
+    "PNG, XMP": lambda n: turned_png(n, kind="xmp", late=False),
+    "PNG, profile": lambda n: turned_png(n, kind="profile", late=False),
+    "PNG, late": lambda n: turned_png(n, kind="exif", late=True),
+    "PNG, late XMP": lambda n: turned_png(n, kind="xmp", late=True),
+    "PNG, late profile": lambda n: turned_png(n, kind="profile", late=True),
+}
+
+
+# How the pixels of each orientation are put upright, worked out from EXIF 2.32, tag 0x0112.
+@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.swapaxes(0, 1)),
+        (6, lambda a: a[::-1].swapaxes(0, 1)),
+        (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+        (8, lambda a: a[:, ::-1].swapaxes(0, 1)),
+    ],
+)
+def test_every_orientation_is_applied(kind, orientation, upright):
+    file = TURNED[kind](orientation)
+    expected = upright(np.asarray(GRADED))
+    height, width, _ = expected.shape
+    loaded = Image.open(io.BytesIO(file))
+    loaded.load()
+    for given_as in (file, Image.open(io.BytesIO(file)), loaded):
+        assert image_size(given_as) == (width, height)
+        np.testing.assert_allclose(pixels(given_as).astype(int), expected, atol=12)
+        assert image_size(given_as) == (width, height)
+    again = open_image(file)
+    assert image_size(again) == (width, height)
+    np.testing.assert_array_equal(pixels(again), np.asarray(again))
 
 
 def test_an_orientation_that_does_not_exist_changes_nothing():
-    exif = Image.Exif()
-    exif[0x0112] = 9
-    odd = file_of(picture(), exif=exif)
+    odd = file_of(picture(), exif=exif_of(9))
     assert open_image(odd).size == (6, 4)
     assert image_size(odd) == (6, 4)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
 def test_every_mode_becomes_rgb_as_pillow_converts_it(mode):
     image = picture(mode="RGB").convert(mode) if mode != "LAB" else Image.new("LAB", (6, 4), (100, 20, 30))
     opened = open_image(image)
@@ -107,20 +180,149 @@ def test_a_palette_is_looked_up():
     np.testing.assert_array_equal(pixels(file_of(image)), [[RED, GREEN]])
 
 
-def test_a_cmyk_jpeg_is_read():
+@pytest.mark.parametrize("transparent", [1, b"\xff\0"])
+def test_a_palette_with_transparency_keeps_its_colours(transparent):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(pixels(file_of(image, transparency=transparent)), [[RED, GREEN]])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_cmyk_file_is_read(kind):
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow make red
-    np.testing.assert_allclose(pixels(file_of(image, "JPEG", quality=95))[4, 4], RED, atol=12)
+    file = file_of(image, kind, quality=95)
+    assert (b"Adobe" in file) == (kind == "JPEG")  # which keeps the inks inverted
+    np.testing.assert_allclose(pixels(file)[4, 4], RED, atol=12)
 
 
-def test_of_an_animation_the_first_frame_counts():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN)]
-    animation = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(pixels(animation)[0, 0], RED)
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_brightness_and_colour_in_a_file_become_rgb(kind):
+    file = file_of(Image.new("RGB", (8, 8), RED).convert("YCbCr"), kind, quality=95)
+    np.testing.assert_allclose(pixels(file)[4, 4], RED, atol=12)
 
 
-def test_sixteen_bit_grey_keeps_its_shades():
-    image = Image.fromarray(np.array([[0, 0x4000, 0x8000, 0xFFFF]], np.uint16))
-    np.testing.assert_allclose(pixels(file_of(image))[0, :, 0], [0, 64, 128, 255], atol=1)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit_is_black_or_white(kind):
+    image = Image.fromarray(np.array([[True, False, True]]))
+    assert pixels(file_of(image, kind)).tolist() == [[[255] * 3, [0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_of_several_frames_the_first_counts(kind):
+    frames = [Image.new("RGB", (4, 6), colour) for colour in (RED, GREEN)]
+    file = file_of(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(file)).n_frames == 2
+    np.testing.assert_allclose(pixels(file)[0, 0], RED, atol=12)
+    assert image_size(file) == open_image(file).size == (4, 6)
+
+
+SIXTEEN_BITS = np.array([[0, 0x40FF, 0x8000, 0xFFFF]], np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000", "PPM"])
+def test_sixteen_bit_grey_keeps_its_upper_eight(kind):
+    file = file_of(Image.fromarray(SIXTEEN_BITS), kind)
+    assert image_size(file) == (4, 1)
+    assert pixels(file)[0].tolist() == [[shade] * 3 for shade in (0, 0x40, 0x80, 0xFF)]
+
+
+def test_sixteen_bit_colours_keep_their_upper_eight():
+    colours = np.array([0x12FF, 0x80FF, 0xFFFF], ">u2")
+    assert pixels(png(1, 1, b"\0" + colours.tobytes(), bits=16)).tolist() == [[[0x12, 0x80, 0xFF]]]
+    bits, place = struct.pack("<3H", 16, 16, 16), 8 + 2 + 8 * 12 + 4
+    entries = [(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 3, place), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, place + 6), (277, 3, 1, 3), (279, 4, 1, 6)]
+    directory = struct.pack("<H", 8) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    tiff = b"II*\0" + struct.pack("<I", 8) + directory + bits + colours.astype("<u2").tobytes()
+    assert pixels(tiff).tolist() == [[[0x12, 0x80, 0xFF]]]
+
+
+def test_floats_in_a_file_are_shades_from_0_to_1():
+    file = file_of(Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), "TIFF")
+    assert image_size(file) == (3, 1)
+    assert pixels(file)[0, :, 0].tolist() == [0, 128, 255]  # 127.5, half to even
+    beyond = file_of(Image.fromarray(np.array([[0, 200]], np.float32)), "TIFF")
+    with pytest.raises(ValueError, match=r"^image of \d+ bytes has floats from 0 to 200.*divide them by 255"):
+        open_image(beyond)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int16])
+def test_integers_that_do_not_say_what_is_white_are_refused(dtype):
+    image = Image.fromarray(np.array([[0, 300]], dtype))
+    assert image.mode == "I"
+    for read in (image_size, open_image):
+        for given_as in (image, file_of(image, "TIFF")):
+            with pytest.raises(ValueError, match=r"signed or 32-bit integers, .*; scale them"):
+                read(given_as)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("u1", 1), ("<u2", 257), (">u2", 257), ("f2", 1 / 255), ("f4", 1 / 255), (">f8", 1 / 255), ("g", 1 / 255)],
+)
+def test_arrays_are_images(shape, dtype, scale):
+    shades = np.random.default_rng(0).integers(0, 256, shape)
+    array = (shades * scale).astype(dtype)
+    before = array.copy()
+    expected = np.broadcast_to(shades[..., None] if shades.ndim == 2 else shades[..., :3], (2, 3, 3))
+    np.testing.assert_array_equal(pixels(array), expected)
+    np.testing.assert_array_equal(pixels(np.asfortranarray(array)), expected)
+    np.testing.assert_array_equal(pixels(array[::-1, ::2]), expected[::-1, ::2])
+    np.testing.assert_array_equal(array, before)
+    assert image_size(array) == open_image(array).size == (3, 2)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_every_shade_survives_as_a_float(dtype):
+    shades = np.arange(256).reshape(16, 16)
+    np.testing.assert_array_equal(pixels((shades / 255).astype(dtype))[..., 0], shades)
+
+
+def test_an_array_of_bools_is_black_and_white():
+    assert pixels(np.array([[True, False]])).tolist() == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (
+            np.zeros((3, 4, 6), np.uint8),
+            r"shape \(3, 4, 6\) and dtype uint8.*; transpose it to \(height, width, channels",
+        ),
+        (np.zeros((4, 6, 2), np.uint8), r"shape \(4, 6, 2\).*with 1, 3 or 4 channels"),
+        (np.zeros((2, 4, 6, 3), np.uint8), r"shape \(2, 4, 6, 3\).*one by one"),
+        (np.zeros(6, np.uint8), r"shape \(6,\)"),
+        (np.zeros((), np.uint8), r"shape \(\)"),
+        (
+            np.zeros((4, 6), np.int64),
+            r"\(4, 6\) and dtype int64.*uint8, uint16, bool, or floats within 0 and 1.*astype",
+        ),
+        (np.zeros((4, 6), np.int8), "dtype int8"),
+        (np.zeros((4, 6), np.uint32), "dtype uint32"),
+        (np.zeros((4, 6), complex), "dtype complex128"),
+        (np.full((4, 6), "a"), "dtype <U1"),
+        (np.full((4, 6), None), "dtype object"),
+        (np.zeros((0, 6), np.uint8), "has no pixels"),
+        (np.zeros((1, 201), np.uint8), "201×1; no side may be 200 times"),
+        (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "20000×20000 pixels; at most"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused(array, complaint):
+    for read in (image_size, open_image):
+        with pytest.raises(ValueError, match=complaint):
+            read(array)
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"), [(255, "divide them by 255"), (-0.1, "scale them"), (1e6, "scale"), (np.nan, ""), (np.inf, "")]
+)
+def test_floats_that_are_no_shades_are_refused(value, advice):
+    array = np.array([[0.5, value]], np.float32)
+    with pytest.raises(ValueError, match=rf"shape \(1, 2\) and dtype float32 has floats .* within 0 and 1.*{advice}"):
+        open_image(array)
+    assert image_size(array) == (2, 1)  # which looks at no pixel
 
 
 def test_one_pixel_is_an_image():
@@ -134,7 +336,9 @@ def test_one_pixel_is_an_image():
         (b"", "image of 0 bytes cannot be read as an image"),
         (b"no image at all", "image of 15 bytes cannot be read"),
         (file_of(picture())[:20], "cannot be read"),
-        (png_that_claims(40_000, 40_000), "image of 68 bytes is too large"),
+        (png_that_claims(30_000, 30_000), "image of 68 bytes is too large"),
+        (file_of(picture(), "GIF").replace(struct.pack("<HH", 6, 4), b"\xff" * 4), "too large"),
+        (tiff_that_claims(30_000, 30_000), "too large"),
         (png_that_claims(14_000, 14_500), "too large|pixels; at most"),  # 203 million
         (Image.new("RGB", (2010, 10)), "2010×10; no side may be 200 times the other"),
         (Image.new("L", (1, 201)), "1×201"),
@@ -148,10 +352,58 @@ def test_what_is_no_image_is_refused_by_its_header(broken, complaint):
             read(broken)
 
 
-def test_a_directory_is_refused(tmp_path):
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path(os.devnull)):
+        for read in (image_size, open_image):
+            with pytest.raises(ValueError, match=rf"{odd}' cannot be read as an image: it is no regular file"):
+                read(odd)
+
+
+def test_a_path_that_cannot_be_opened_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(file_of(picture()))
+    path.chmod(0)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty.png").touch()
+    user = os.geteuid()
+    try:
+        os.seteuid(user or 65534)  # to root, nothing is forbidden
+        for odd in (path, tmp_path / "loop", tmp_path / "empty.png", tmp_path / ("a" * 300), tmp_path / "a\0b"):
+            for read in (image_size, open_image):
+                with pytest.raises(ValueError, match=r"cannot be read as an image|does not exist"):
+                    read(odd)
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("junk", [b"junk" * 9, b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"MM\0*\xff\xff\xff\xff"])
+def test_damaged_metadata_do_not_spoil_a_picture(kind, junk):
+    file = file_of(picture(), kind, exif=b"Exif\0\0" + junk, icc_profile=b"junk" * 99)
+    assert image_size(file) == open_image(file).size == (6, 4)
+
+
+def test_a_bomb_of_text_is_refused():
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000)))
     for read in (image_size, open_image):
         with pytest.raises(ValueError, match="cannot be read as an image"):
-            read(tmp_path)
+            read(png(1, 1, b"\0\0\0\0", before=text))
+
+
+@pytest.mark.parametrize("kind", [name for name in images._FORMATS if name != "PPM"])
+def test_damage_anywhere_raises_nothing_but_a_value_error(kind):
+    whole = file_of(picture(16, 16), kind)
+    rng = np.random.default_rng(0)
+    for n in range(60):
+        damaged = bytearray(whole[: rng.integers(len(whole))] if n % 2 else whole)
+        for place in rng.integers(max(len(damaged), 1), size=3):
+            damaged[place : place + 1] = bytes([rng.integers(256)])
+        for read in (image_size, open_image):
+            try:
+                read(bytes(damaged))
+            except ValueError as error:
+                assert str(error).startswith("image of")  # noqa: PT017 — most damage is found, some does not matter
 
 
 def test_the_largest_aspect_ratio_is_allowed():
@@ -206,6 +458,7 @@ def test_whatever_a_decoder_raises_becomes_a_value_error(monkeypatch, error):
 def test_an_error_names_the_image():
     assert describe(Path("a/b.png")) == "image file 'a/b.png'"
     assert describe(b"abc") == "image of 3 bytes"
+    assert describe(np.zeros((2, 3), np.uint8)) == "array of shape (2, 3) and dtype uint8"
     assert describe(Image.new("L", (3, 2))) == "PIL image of mode L and size 3×2"
 
 

@@ -1,12 +1,15 @@
+import os
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from qdrant_client import models
 
+from polyvec.testing import HashEmbedder
 from polyvec.types import Grid
-from qdrant_polyvec import limits, points
+from qdrant_polyvec import Collection, limits, points
 from qdrant_polyvec.items import checked_items, content_hash, derived_id, point_id
 
 
@@ -66,6 +69,34 @@ def test_pixels_are_hashed_with_their_shape():
     wide, tall, gray = Image.new("RGB", (2, 3)), Image.new("RGB", (3, 2)), Image.new("L", (6, 3))
     assert len({content_hash(image) for image in (wide, tall, gray)}) == 3
     assert content_hash(wide) == content_hash(wide.copy())
+
+
+def test_an_array_is_an_image_known_by_its_pixels():
+    wide = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    others = [wide.reshape(3, 2), wide.view(np.int8), wide + np.uint8(1)]
+    assert len({content_hash(array) for array in (wide, *others)}) == 4
+    assert content_hash(wide) == content_hash(np.asfortranarray(wide)) == content_hash(wide.copy())
+    (item,) = items([wide])
+    assert (item.kind, item.source) == ("image", f"sha256:{content_hash(wide)[:32]}")
+
+
+def test_arrays_are_added_and_found(tmp_path):
+    black, white = np.zeros((28, 28), np.uint8), np.ones((28, 28, 3))
+    with Collection.open(tmp_path / "store", "images", embedder=HashEmbedder()) as collection:
+        report = collection.add([black, np.zeros((3, 28, 28), np.uint8), white])
+        assert (len(report.ok), [failure.error[:30] for failure in report.failed]) == (
+            2,
+            ["array of shape (3, 28, 28) and"],
+        )
+        assert len(collection.add([black.copy()]).skipped) == 1
+        best = collection.search(Image.new("L", (28, 28), 255), limit=1)[0]
+        assert (best.kind, best.id) == ("image", report.ok[1])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no regular file"):
+        content_hash(tmp_path / "pipe")
 
 
 def test_the_callers_metadata_is_not_touched():

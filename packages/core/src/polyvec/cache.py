@@ -12,7 +12,7 @@ import numpy as np
 
 from polyvec.chunking import Span
 from polyvec.encoding import Encoding, Options, Outcome, Request, Runner
-from polyvec.images import open_image
+from polyvec.images import check_regular, open_image
 from polyvec.types import Grid, ImageInput
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
@@ -178,6 +178,7 @@ def content_key(request: Request, options: Options, model: str) -> bytes | None:
 def _content(image: ImageInput) -> bytes:
     """A file by its bytes; anything else by the upright RGB pixels that it is."""
     if isinstance(image, Path):
+        check_regular(image)
         with image.open("rb") as file:
             return b"file" + hashlib.file_digest(file, "sha256").digest()
     if isinstance(image, bytes):

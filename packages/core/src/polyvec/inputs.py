@@ -4,18 +4,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from polyvec.types import Input
+
+_TEXTS, _ANYTHING, _RAW = "UT", "O", "SV"  # kinds of array dtypes
 
 
 def check_collection(inputs: object) -> None:
     """Refuse a single item where many are expected.
 
+    An array of one dimension holds texts (or anything, when its dtype is object), one of four dimensions images.
+
     Raises:
-        TypeError: `inputs` is a single item.
+        TypeError: `inputs` is a single item, or an array of neither texts nor images.
     """
-    if isinstance(inputs, str | bytes | Path | Image.Image):
+    if isinstance(inputs, np.ndarray):
+        _check_array(inputs)
+    elif isinstance(inputs, str | bytes | Path | Image.Image):
         raise TypeError(f"`inputs` is a single item ({_kind(inputs)}); give a list of items.")
 
 
@@ -28,10 +35,10 @@ def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
     check_collection(inputs)
     items = list(inputs)
     for index, item in enumerate(items, start):
-        if not isinstance(item, str | bytes | Path | Image.Image):
+        if not isinstance(item, str | bytes | Path | Image.Image | np.ndarray):
             raise TypeError(
                 f"item {index} is a {type(item).__name__}; an item is a text (str) or an image "
-                "(PIL.Image.Image, pathlib.Path or bytes)."
+                "(PIL.Image.Image, pathlib.Path, bytes or numpy.ndarray)."
             )
     return items
 
@@ -46,6 +53,20 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"the text has a lone surrogate at position {error.start}, which is no character") from error
+
+
+def _check_array(inputs: np.ndarray) -> None:
+    if inputs.shape == (0,):
+        return  # of whatever dtype: numpy makes numbers of no texts
+    kind, n_dims = inputs.dtype.kind, inputs.ndim
+    of_pixels = kind not in _TEXTS + _ANYTHING + _RAW
+    if n_dims == 0 or (of_pixels and n_dims in (2, 3)):
+        raise TypeError(f"`inputs` is a single item (numpy.ndarray of shape {inputs.shape}); give a list of items.")
+    if kind in _RAW or n_dims != (4 if of_pixels else 1):
+        raise TypeError(
+            f"`inputs` is an array of shape {inputs.shape} and dtype {inputs.dtype}; give a list of items, an array "
+            "(items,) of texts, or an array (items, height, width, channels) of images."
+        )
 
 
 def _kind(item: str | bytes | Path | Image.Image) -> str:

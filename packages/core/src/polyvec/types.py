@@ -14,7 +14,7 @@ PromptName = Literal["query", "passage"]
 AnyTask = Task | str  # one of the checkpoint's, or the name of an adapter that was loaded
 TASKS: tuple[Task, ...] = get_args(Task)
 
-ImageInput = Image.Image | Path | bytes
+ImageInput = Image.Image | Path | bytes | np.ndarray  # (height, width) or (height, width, 1, 3 or 4)
 Input = str | ImageInput
 
 

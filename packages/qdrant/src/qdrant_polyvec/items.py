@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from polyvec.prompts import check_task
@@ -81,9 +82,10 @@ def checked_items(
     n_by_source: Counter[str] = Counter()
     items = []
     for index, content in enumerate(inputs):
-        if not isinstance(content, str | bytes | Path | Image.Image):
+        if not isinstance(content, str | bytes | Path | Image.Image | np.ndarray):
             raise TypeError(
-                f"item {index} is a {type(content).__name__}; an item is a str (text), or a Path, bytes or PIL image."
+                f"item {index} is a {type(content).__name__}; an item is a str (text), or a Path, bytes, PIL image or "
+                "numpy array (image)."
             )
         try:
             item = _item(
@@ -123,7 +125,7 @@ def point_id(identity: Identity) -> int | str:
 
 
 def content_hash(content: Input) -> str:
-    """SHA-256 of a text, of an image file's bytes, or of an image's pixels with their mode and size.
+    """SHA-256 of a text, of an image file's bytes, or of an image's pixels with their mode or dtype and size.
 
     Raises:
         OSError: a file cannot be read.
@@ -132,11 +134,15 @@ def content_hash(content: Input) -> str:
         case str():
             data = content.encode("utf-8", "surrogatepass")
         case Path():
+            if content.exists() and not content.is_file():  # to read a pipe may take forever
+                raise OSError(f"{str(content)!r} is no regular file")
             data = content.read_bytes()
         case bytes():
             data = content
         case Image.Image():
             data = f"{content.mode} {content.size} ".encode() + content.tobytes()
+        case np.ndarray():
+            data = f"{content.dtype} {content.shape} ".encode() + content.tobytes()
     return hashlib.sha256(data).hexdigest()
 
 
