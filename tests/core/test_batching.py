@@ -15,6 +15,24 @@ def test_a_plan_by_hand():
     assert plan([], 10) == []
 
 
+def test_a_packed_plan_by_hand():
+    assert plan([8, 2, 2, 1], 10, packed=True) == [[0, 1], [2, 3]]  # 8 + 2 tokens, though padded to 16
+    assert plan([8, 2, 2, 1], 10) == [[0], [1, 2, 3]]
+    assert plan([8, 1, 1, 1], 10, packed=True) == [[0, 1], [2, 3]]  # a third row would pad to more than 2 · 10
+    assert plan([], 10, packed=True) == []
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), budget=st.integers(1, 200))
+def test_a_packed_plan_takes_every_item_once_within_the_budget(lengths, budget):
+    batches = plan(lengths, budget, packed=True)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for before, batch in pairwise([[], *batches]):
+        chosen = [lengths[index] for index in batch]
+        assert len(batch) == 1 or (sum(chosen) <= budget and len(batch) * max(chosen) <= 2 * budget)
+        joined = [*(lengths[index] for index in before), chosen[0]]
+        assert not before or sum(joined) > budget or len(joined) * joined[0] > 2 * budget
+
+
 @given(lengths=st.lists(st.integers(1, 60), max_size=40), budget=st.integers(1, 200))
 def test_a_plan_takes_every_item_once_within_the_budget(lengths, budget):
     batches = plan(lengths, budget)

@@ -339,14 +339,28 @@ def test_an_unknown_image_backend_is_refused_before_anything_is_downloaded():
 
 def test_batches_stay_within_the_token_budget(tiny, mixed):
     embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", token_budget=90, dtype=torch.float32)
-    padded = []
-    embedder._engine.replica.network.register_forward_hook(
-        lambda _, arguments, __: padded.append(arguments[0].input_ids.shape)
-    )
-    embedder.encode_document(mixed, task="code")
-    assert sum(rows for rows, _ in padded) == len(mixed)
-    assert max(rows for rows, _ in padded) > 1
-    assert all(rows == 1 or rows * tokens <= 90 for rows, tokens in padded)
+    batches = []
+    handle = embedder._engine.replica.network.register_forward_hook(lambda _, given, __: batches.append(given[0]))
+    for tasks in ("code", ["code", "retrieval"] * 3 + ["code"]):
+        batches.clear()
+        embedder.encode_document(mixed, task=tasks)
+        assert sum(len(batch.lengths) for batch in batches) == len(mixed)
+        assert max(len(batch.lengths) for batch in batches) > 1
+        # Padding is computed only where adapters differ by row.
+        sizes = [sum(batch.lengths) if tasks == "code" else batch.input_ids.numel() for batch in batches]
+        assert all(len(batch.lengths) == 1 or size <= 90 for batch, size in zip(batches, sizes, strict=True))
+    handle.remove()
+
+
+def test_the_decoder_computes_no_padding(embedder):
+    texts = ["word " * n for n in (1, 30, 7, 18)]
+    n_tokens = sum(len(rows) for rows in embedder.encode_query(texts, task="code", multivector=True).multivector)
+    seen = []
+    layer = embedder._engine.replica.network.get_base_model().model.language_model.layers[0].mlp.gate_proj
+    handle = layer.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[:-1].numel()))
+    embedder.encode_query(texts, task="code")
+    handle.remove()
+    assert sum(seen) == n_tokens
 
 
 def cut_short(kind):

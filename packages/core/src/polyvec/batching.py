@@ -1,5 +1,6 @@
 """Plan batches by token budget, prepare them ahead, halve them when memory runs out."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -10,18 +11,28 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def plan(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Indices in batches, longest first, each within the budget of padded tokens; one item may exceed it alone.
+def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> list[list[int]]:
+    """Indices in batches, longest first, each within the budget of tokens; one item may exceed it alone.
 
-    Items of like length share a batch, so little padding is computed; the longest come first, so memory runs out at
-    once or not at all.
+    Items of like length share a batch, so there is little padding; the longest come first, so memory runs out at once
+    or not at all.
+
+    Args:
+        lengths: tokens of each item.
+        token_budget: tokens per batch, padding included.
+        packed: padding is not computed, and counts only where it exceeds the budget by itself.
     """
     batches: list[list[int]] = []
+    filled = 0
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= token_budget:
+        padded = (len(batches[-1]) + 1) * lengths[batches[-1][0]] if batches else math.inf
+        fits = filled + lengths[index] <= token_budget and padded <= 2 * token_budget
+        if fits if packed else padded <= token_budget:
             batches[-1].append(index)
+            filled += lengths[index]
         else:
             batches.append([index])
+            filled = lengths[index]
     return batches
 
 

@@ -86,7 +86,8 @@ class Engine:
         texts, lengths, cut, failed = self._measure(requests, options)
         yield from failed.items()
         readable = [index for index in range(len(requests)) if index not in failed]
-        planned = plan([lengths[index] for index in readable], self.token_budget)
+        packed = len({request.adapter for request in requests}) == 1
+        planned = plan([lengths[index] for index in readable], self.token_budget, packed=packed)
         batches = [[readable[place] for place in batch] for batch in planned]
 
         def prepare(batch: Sequence[int]) -> list[tuple[int, Encoded | str]]:

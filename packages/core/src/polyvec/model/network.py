@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLModel
 
 from polyvec.model import heads
+from polyvec.model.attention import Segments
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
 from polyvec.model.vision import encode_images
@@ -41,6 +43,11 @@ class Batch:
         lengths = torch.tensor(self.lengths, device=self.input_ids.device)
         return torch.arange(self.input_ids.shape[1], device=lengths.device) < lengths[:, None]
 
+    def places(self) -> Int[Tensor, "all_tokens"]:
+        """Where tokens and not padding stand, counted across rows; on the CPU."""
+        inside = np.arange(self.input_ids.shape[1]) < np.array(self.lengths)[:, None]
+        return torch.from_numpy(np.flatnonzero(inside))
+
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
         return type(self)(
@@ -72,10 +79,13 @@ class Network(nn.Module):
         self.multi_vector_projector = nn.Linear(config.dim, config.multivector_dim)
         self.image_token = config.backbone.image_token_id
 
-    def forward(self, batch: Batch, *, truncate_dim: int | None = None, multivector: bool = False) -> Outputs:
+    def forward(
+        self, batch: Batch, *, truncate_dim: int | None = None, multivector: bool = False, packed: bool = False
+    ) -> Outputs:
         """Run the tower once.
 
-        No mask is passed: attention is causal and padding stands on the right, so no token ever sees it.
+        No mask is passed: attention is causal and padding stands on the right, so no token ever sees it. `packed`
+        leaves padding out of the decoder altogether; only where adapters differ by row, rows must stay rows.
         """
         language = self.model.language_model
         embedded: Float[Tensor, "batch tokens dim"] = language.embed_tokens(batch.input_ids)
@@ -88,8 +98,15 @@ class Network(nn.Module):
             hidden = language(
                 inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
             ).last_hidden_state
+        elif packed and len(set(batch.lengths)) > 1:
+            places = batch.places().to(embedded.device, non_blocking=True)
+            tokens_only = embedded.flatten(0, 1)[places]  # (tokens, dim)
+            segments = Segments.of(batch.lengths, embedded.device)
+            found = decode(language, tokens_only, batch.position_ids.flatten(1)[:, places], segments)
+            hidden = torch.zeros_like(embedded).flatten(0, 1).index_copy(0, places, found).view_as(embedded)
         else:
-            hidden = decode(language, embedded, batch.position_ids)
+            segments = Segments.of([embedded.shape[1]] * len(embedded), embedded.device)
+            hidden = decode(language, embedded, batch.position_ids, segments)
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
             tokens = heads.multivector(self.multi_vector_projector(hidden))

@@ -87,7 +87,10 @@ class Replica:
         names = self.adapters.select(adapters, batch.input_ids.numel())
         with torch.inference_mode():
             outputs: Outputs = self.network(
-                batch.to(self.device), multivector=multivector, **({"adapter_names": names} if names else {})
+                batch.to(self.device),
+                multivector=multivector,
+                packed=names is None,
+                **({"adapter_names": names} if names else {}),
             )
         return outputs
 

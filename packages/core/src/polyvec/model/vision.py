@@ -6,11 +6,10 @@ one batched call: time and memory grow linearly with the number of images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
@@ -18,34 +17,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLVisionAttention,
 )
 
+from polyvec.model.attention import Segments, attend
 from polyvec.model.layers import gated, rms_norm, rotate
 
-try:
-    from flash_attn import flash_attn_varlen_func
-except ImportError:  # sdpa does it
-    flash_attn_varlen_func = None
-
 _ROPE_THETA = 10_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Segments:
-    """Which rows attend to each other, where rows stand so that segments of like length are side by side.
-
-    Attributes:
-        groups: number of segments and their common length in patches, in the order of the rows.
-        bounds: the same as cumulative lengths, from 0, on the device.
-    """
-
-    groups: tuple[tuple[int, int], ...]
-    bounds: Int32[Tensor, "bounds"]
-
-    @classmethod
-    def of(cls, lengths: np.ndarray, device: torch.device) -> "_Segments":
-        sizes, counts = np.unique(lengths, return_counts=True)
-        bounds = np.cumsum([0, *np.sort(lengths)], dtype=np.int32)
-        groups = tuple(zip(counts.tolist(), sizes.tolist(), strict=True))
-        return cls(groups, torch.from_numpy(bounds).to(device))
 
 
 def encode_images(
@@ -67,8 +42,8 @@ def encode_images(
     tokens = np.concatenate(cells)  # window order: index of each token in processor order
     areas = np.array([rows * columns for rows, columns in grids])
     owners = np.repeat(np.arange(len(grids)), areas)[tokens]  # image of each token in window order
-    windows = _Segments.of(np.array([len(cell) for cell in cells]) * unit, device)
-    images = _Segments.of(areas * unit, device)
+    windows = Segments.of([len(cell) * unit for cell in cells], device)
+    images = Segments.of((np.sort(areas) * unit).tolist(), device)
     # Within an image the order is free: attention does not see it, and rotation has been done.
     reorder: tuple[Tensor, Tensor] | None = None
     if len(grids) > 1:
@@ -98,7 +73,7 @@ def _attend(
     attention: Qwen2_5_VLVisionAttention,
     hidden: Tensor,
     rotation: tuple[Tensor, Tensor],
-    segments: _Segments,
+    segments: Segments,
     reorder: tuple[Tensor, Tensor] | None,
     unit: int,
 ) -> Tensor:
@@ -107,42 +82,11 @@ def _attend(
     if reorder is not None:
         turned, values = _reordered(turned, reorder[0], unit), _reordered(values, reorder[0], unit)
     queries, keys = turned.unbind(1)
-    if flash_attn_varlen_func is not None and _flash_computes(values):
-        mixed = _flash(queries, keys, values, segments, attention.scaling)
-    else:
-        mixed = _sdpa(queries, keys, values, segments, attention.scaling)
+    mixed = attend(queries, keys, values, segments, scale=attention.scaling)
     if reorder is not None:
         mixed = _reordered(mixed, reorder[1], unit)
     projected: Tensor = attention.proj(mixed.flatten(1))
     return projected
-
-
-def _sdpa(queries: Tensor, keys: Tensor, values: Tensor, segments: _Segments, scale: float) -> Tensor:
-    outputs = []
-    start = 0
-    for count, length in segments.groups:
-        rows = slice(start, start + count * length)
-        # Each (count, heads, length, head_dim):
-        q, k, v = (states[rows].view(count, length, *states.shape[1:]) for states in (queries, keys, values))
-        output = functional.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scale
-        )
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-        start = rows.stop
-    return torch.cat(outputs)  # (patches, heads, head_dim)
-
-
-def _flash(queries: Tensor, keys: Tensor, values: Tensor, segments: _Segments, scale: float) -> Tensor:
-    """All segments in one call, whatever their lengths."""
-    bounds, longest = segments.bounds, segments.groups[-1][1]
-    mixed: Tensor = flash_attn_varlen_func(
-        queries, keys, values, bounds, bounds, longest, longest, softmax_scale=scale, causal=False
-    )
-    return mixed  # (patches, heads, head_dim)
-
-
-def _flash_computes(states: Tensor) -> bool:
-    return states.is_cuda and states.dtype in (torch.bfloat16, torch.float16)
 
 
 def _reordered(rows: Tensor, order: Tensor, unit: int) -> Tensor:

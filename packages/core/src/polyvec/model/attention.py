@@ -1,0 +1,73 @@
+"""Attention within segments of rows that stand side by side: no mask and no padding, whatever the lengths."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+from torch.nn import functional
+
+try:
+    from flash_attn import flash_attn_varlen_func
+except ImportError:  # sdpa does it
+    flash_attn_varlen_func = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Which rows attend to each other.
+
+    Attributes:
+        groups: number of segments and their common length, for each run of segments of like length, in the order of
+            the rows.
+        bounds: the same as cumulative lengths, from 0, on the device.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    bounds: Int32[Tensor, "bounds"]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Segments":
+        """Segments of these lengths; the more of like length stand together, the fewer calls."""
+        groups = tuple((len(list(run)), length) for length, run in itertools.groupby(lengths))
+        bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+        return cls(groups, bounds.to(device, non_blocking=True))
+
+
+def attend(
+    queries: Float[Tensor, "rows heads size"],
+    keys: Float[Tensor, "rows key_heads size"],
+    values: Float[Tensor, "rows key_heads size"],
+    segments: Segments,
+    *,
+    scale: float,
+    causal: bool = False,
+) -> Float[Tensor, "rows heads size"]:
+    """softmax(q · k · scale) · v within each segment; `causal`: no row sees one behind it."""
+    if flash_attn_varlen_func is not None and _flash_computes(values):
+        longest = max(length for _, length in segments.groups)
+        bounds = segments.bounds
+        mixed: Tensor = flash_attn_varlen_func(
+            queries, keys, values, bounds, bounds, longest, longest, softmax_scale=scale, causal=causal
+        )
+        return mixed
+    outputs = []
+    start = 0
+    for count, length in segments.groups:
+        rows = slice(start, start + count * length)
+        # Each (count, heads, length, size):
+        q, k, v = (
+            states[rows].view(count, length, *states.shape[1:]).transpose(1, 2) for states in (queries, keys, values)
+        )
+        output = functional.scaled_dot_product_attention(
+            q, k, v, scale=scale, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+        start = rows.stop
+    return torch.cat(outputs)
+
+
+def _flash_computes(states: Tensor) -> bool:
+    return states.is_cuda and states.dtype in (torch.bfloat16, torch.float16)
