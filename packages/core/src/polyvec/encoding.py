@@ -1,6 +1,6 @@
 """From requests to vectors in one process: measure, plan batches, prepare them ahead, run them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,9 +86,7 @@ class Engine:
         texts, lengths, cut, failed = self._measure(requests, options)
         yield from failed.items()
         readable = [index for index in range(len(requests)) if index not in failed]
-        packed = len({request.adapter for request in requests}) == 1
-        planned = plan([lengths[index] for index in readable], self.token_budget, packed=packed)
-        batches = [[readable[place] for place in batch] for batch in planned]
+        batches = _batches(lengths, {index: requests[index].adapter for index in readable}, self.token_budget)
 
         def prepare(batch: Sequence[int]) -> list[tuple[int, Encoded | str]]:
             return [(index, texts.get(index) or self._image(requests[index].item, options)) for index in batch]
@@ -181,6 +179,25 @@ class Engine:
             return self.processor.image(item, self.replica.config.backbone.image_token_id, options.max_pixels)
         except ValueError as error:
             return str(error)
+
+
+def _batches(lengths: Mapping[int, int], adapters: Mapping[int, str], token_budget: int) -> list[list[int]]:
+    """Batches of one adapter each, which can be packed, as far as they are full; what is left shares its batches."""
+    by_adapter: dict[str, list[int]] = {}
+    for index, adapter in adapters.items():
+        by_adapter.setdefault(adapter, []).append(index)
+
+    def planned(indices: Sequence[int], *, packed: bool) -> list[list[int]]:
+        batches = plan([lengths[index] for index in indices], token_budget, packed=packed)
+        return [[indices[place] for place in batch] for batch in batches]
+
+    full: list[list[int]] = []
+    rest: list[int] = []
+    for indices in by_adapter.values():
+        *batches, last = planned(indices, packed=True)
+        full += batches
+        rest += last
+    return full + planned(rest, packed=len(by_adapter) == 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
