@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Qwen2_5_VLModel
 
 from polyvec.model import heads
@@ -14,6 +15,8 @@ from polyvec.model.attention import Segments
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
 from polyvec.model.vision import encode_images
+
+_ONEDNN_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +101,13 @@ class Network(nn.Module):
             hidden = language(
                 inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
             ).last_hidden_state
-        elif packed and len(set(batch.lengths)) > 1:
+        elif packed:
             places = batch.places().to(embedded.device, non_blocking=True)
-            tokens_only = embedded.flatten(0, 1)[places]  # (tokens, dim)
-            segments = Segments.of(batch.lengths, embedded.device)
-            found = decode(language, tokens_only, batch.position_ids.flatten(1)[:, places], segments)
-            hidden = torch.zeros_like(embedded).flatten(0, 1).index_copy(0, places, found).view_as(embedded)
+            n_tokens, more = len(places), -len(places) % _rows_at_a_time(embedded)
+            rows = functional.pad(places, (0, more))  # the first token again, as a segment that nobody reads
+            segments = Segments.of([*batch.lengths, more] if more else batch.lengths, embedded.device)
+            found = decode(language, embedded.flatten(0, 1)[rows], batch.position_ids.flatten(1)[:, rows], segments)
+            hidden = torch.zeros_like(embedded).flatten(0, 1).index_copy(0, places, found[:n_tokens]).view_as(embedded)
         else:
             segments = Segments.of([embedded.shape[1]] * len(embedded), embedded.device)
             hidden = decode(language, embedded, batch.position_ids, segments)
@@ -112,3 +116,8 @@ class Network(nn.Module):
             tokens = heads.multivector(self.multi_vector_projector(hidden))
         sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
         return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens, sums)
+
+
+def _rows_at_a_time(states: Tensor) -> int:
+    """oneDNN, which multiplies half precision on CPUs, makes and keeps megabytes of code for every number of rows."""
+    return _ONEDNN_ROWS if states.device.type == "cpu" and states.dtype != torch.float32 else 1
