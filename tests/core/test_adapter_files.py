@@ -1,4 +1,6 @@
+import gc
 import json
+import pickle
 import threading
 
 import numpy as np
@@ -226,3 +228,50 @@ def test_a_directory_without_an_adapter_is_refused(tmp_path, stock):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="holds no LoRA adapter that can be read"):
         read_adapter(tmp_path, task="mine")
+
+
+def written(tiny, path, name):
+    """One of the tiny checkpoint's adapters as a directory of stock PEFT."""
+    source = tiny / "checkpoint" / "adapters"
+    path.mkdir(exist_ok=True)
+    (path / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
+    tensors = load_file(source / "adapter_model.safetensors")
+    own = {key.replace(f".{name}.", "."): value for key, value in tensors.items() if f".{name}." in key}
+    save_file(own, path / "adapter_model.safetensors")
+    return path
+
+
+def test_an_adapter_that_has_changed_is_not_taken_for_what_it_was(tiny, tmp_path):
+    path = written(tiny, tmp_path / "mine", "code")
+    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    embedder.load_adapter(path, task="mine")
+    data = pickle.dumps(embedder)
+    written(tiny, path, "retrieval")
+    with pytest.raises(CheckpointError, match="holds another adapter than when it was loaded for 'mine'"):
+        pickle.loads(data)
+
+
+def test_adapters_of_embedders_that_are_gone_are_unloaded(tiny, tmp_path):
+    first = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    other = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    replica = first._engine.replica
+    other.load_adapter(written(tiny, tmp_path / "a", "code"), task="mine")
+    (name,) = replica._users
+    del other
+    gc.collect()
+    first.load_adapter(written(tiny, tmp_path / "b", "retrieval"), task="mine")
+    assert len(replica._users) == 1
+    assert name not in replica._users
+    first.unload_adapter("mine")
+    assert not replica._users
+
+
+def test_two_names_for_one_adapter_are_unloaded_one_by_one(tiny, tmp_path):
+    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    path = written(tiny, tmp_path / "a", "code")
+    embedder.load_adapter(path, task="one")
+    embedder.load_adapter(path, task="two")
+    expected = embedder.encode_query(["a b"], task="two").dense
+    embedder.unload_adapter("one")
+    np.testing.assert_allclose(embedder.encode_query(["a b"], task="two").dense, expected, rtol=0, atol=1e-6)
+    embedder.unload_adapter("two")

@@ -274,7 +274,7 @@ def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):
 def test_the_file_is_plain_sqlite(cache):
     cache.put([(b"k", encoding())])
     rows = sqlite3.connect(cache.path).execute("SELECT key, length(dense), grid FROM vectors").fetchall()
-    assert rows == [(b"k", 24, None)]
+    assert rows == [(b"k", 4 + 24, None)]  # a checksum in front
 
 
 def test_a_pipe_is_refused_and_nobody_waits_for_it(cached, tmp_path):
@@ -283,3 +283,72 @@ def test_a_pipe_is_refused_and_nobody_waits_for_it(cached, tmp_path):
     with pytest.raises(UnreadableInputs, match="is no regular file") as caught:
         cached.encode_document(["a", pipe], task="code")
     assert caught.value.kept == [0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "dense = x'00112233445566778899'",
+        "dense = x''",
+        "dense = 'text'",
+        "dense = zeroblob(28)",
+        "multivector = zeroblob(56)",
+        "multivector = x'01'",
+        "grid = 'x'",
+        "grid = 5",
+        "cut_from = 7",
+    ],
+)
+def test_a_damaged_entry_is_noticed_and_made_again(cache, damage):
+    cache.put([(b"k", encoding(1)), (b"other", encoding(2))])
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute(f"UPDATE vectors SET {damage} WHERE key = ?", (b"k",))
+    connection.close()
+    with pytest.warns(UserWarning, match="has a damaged entry"):
+        found = cache.get([b"k", b"other"], multivector=True)
+    assert found.keys() == {b"other"}
+    cache.put([(b"k", encoding(1))])
+    assert_equal(cache.get([b"k"], multivector=True)[b"k"], encoding(1))
+
+
+def test_another_programs_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"`vector_cache` is .*other\.db.*: it is a database of another program"):
+        VectorCache(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800.db"])
+def test_an_impossible_path_is_refused(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="`vector_cache` is "):
+        VectorCache(path)
+
+
+def test_a_file_that_changes_while_it_is_encoded_is_not_kept(cached, tiny, tmp_path, monkeypatch):
+    page, original = tmp_path / "page.png", (tiny / "images" / "icon.png").read_bytes()
+    page.write_bytes(original)
+    run = cached._engine.run
+
+    def changed_meanwhile(requests, options):
+        page.write_bytes((tiny / "images" / "noise.png").read_bytes())
+        yield from run(requests, options)
+
+    monkeypatch.setattr(cached._engine, "run", changed_meanwhile)
+    noise = cached.encode_document([page], task="code").dense
+    monkeypatch.undo()
+    icon = cached.encode_document([original], task="code").dense
+    assert np.abs(noise - icon).max() > 1e-3
+
+
+def test_arrays_are_told_apart_by_shape_and_type():
+    def key(array):
+        return content_key(Request(array, "", "code"), OPTIONS, "model")
+
+    pixels = np.arange(56 * 28, dtype=np.uint8).reshape(56, 28)
+    assert key(pixels) == key(pixels.copy()) == key(np.asfortranarray(pixels))
+    assert len({key(pixels), key(pixels.reshape(28, 56)), key(pixels.astype(bool)), key(pixels[::-1])}) == 4

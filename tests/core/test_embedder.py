@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from polyvec import calls, loading
 from polyvec import embedder as module
-from polyvec import loading
 from polyvec.embedder import Embedder
 from polyvec.model import adapters
 from polyvec.types import Encoder, Grid, UnreadableInputs
@@ -286,7 +286,7 @@ def test_a_text_of_exactly_the_length_is_not_cut(embedder):
 
 
 def test_the_model_s_own_length_is_the_default(embedder, monkeypatch):
-    monkeypatch.setattr(module, "MAX_LENGTH", 10)
+    monkeypatch.setattr(calls, "MAX_LENGTH", 10)
     with pytest.warns(UserWarning, match="longer than 10 tokens"):
         found = embedder.encode_query(["word " * 30], task="code", multivector=True)
     assert len(found.multivector[0]) == 10
@@ -513,3 +513,59 @@ def test_a_vector_that_is_not_finite_fails_its_item_and_no_other(embedder, monke
         embedder.encode_query(["a", "the longest text of all", "b"], task="code", multivector=multivector)
     assert caught.value.kept == [0, 2]
     assert np.isfinite(caught.value.embeddings.dense).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"token_budget": 0},
+        {"token_budget": -1},
+        {"token_budget": True},
+        {"token_budget": 1.5},
+        {"token_budget": "512"},
+        {"device": "nope"},
+        {"device": ""},
+        {"device": "meta"},
+        {"device": 0},
+        {"device": ["cpu", 1.5]},
+        {"device": []},
+        {"dtype": "float32"},
+        {"dtype": torch.int8},
+        {"dtype": None},
+        {"max_pixels": "64"},
+        {"max_pixels": float("nan")},
+    ],
+)
+def test_impossible_options_of_an_embedder_are_refused(tiny, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`{name}` is "):
+        Embedder.from_pretrained(tiny / "checkpoint", **{"device": "cpu", **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_length": 1.5},
+        {"max_length": "64"},
+        {"max_length": True},
+        {"max_pixels": 1e6},
+        {"max_pixels": []},
+        {"truncate_dim": True},
+        {"truncate_dim": 8.0},
+    ],
+)
+def test_impossible_options_of_a_call_are_refused(embedder, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`{name}` is "):
+        embedder.encode_document(["a"], task="code", **options)
+
+
+def test_options_may_be_numpys_numbers(embedder):
+    found = embedder.encode_document(["a b c"], task="code", truncate_dim=np.int64(16), max_length=np.int32(30))
+    assert found.dense.shape == (1, 16)
+
+
+@pytest.mark.parametrize("model", [None, 5, b"demo"])
+def test_a_model_of_another_type_is_refused(model):
+    with pytest.raises(TypeError, match="`model` is a "):
+        Embedder.from_pretrained(model)

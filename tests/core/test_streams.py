@@ -136,8 +136,38 @@ def test_a_bad_item_in_a_stream_is_named_by_its_place(small):
     stream = small.encode_iter([*TEXTS * 4, 3], task="code")
     with pytest.raises(TypeError, match="item 20 is a int"):
         list(stream)
-    with pytest.raises(ValueError, match=r"zip\(\) argument 2 is shorter"):
+    with pytest.raises(ValueError, match="`task` has 2 entries and there are more inputs"):
         list(small.encode_iter(TEXTS, task=iter(TASKS[:2])))
+    with pytest.raises(ValueError, match="`task` has more entries than the 2 inputs"):
+        list(small.encode_iter(TEXTS[:2], task=iter(TASKS)))
+
+
+@pytest.mark.parametrize(
+    ("last", "tasks", "error"),
+    [(OSError("the disk is away"), "code", OSError), (3, "code", TypeError), ("x", ["code"] * 23 + ["z"], ValueError)],
+)
+def test_what_was_read_before_an_error_is_handed_out_before_it_is_raised(small, last, tasks, error):
+    def texts():
+        yield from (f"text {number}" for number in range(23))
+        if isinstance(last, Exception):
+            raise last
+        yield last
+
+    kept = []
+
+    def consume():
+        for positions, _ in small.encode_iter(texts(), task=tasks):
+            kept.extend(positions)
+
+    with pytest.raises(error):
+        consume()
+    assert kept == list(range(23))
+
+
+def test_a_text_that_was_cut_is_named_by_its_place_in_the_stream(small):
+    texts = [*["short"] * 40, "a long text of many words " * 5]
+    with pytest.warns(UserWarning, match="the first is item 40 with"):
+        list(small.encode_iter(texts, task="code", max_length=20))
 
 
 class Text(str):

@@ -67,7 +67,7 @@ def halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_It
     """`run(items)`; where that runs out of memory, the same in two halves. Any other error passes through."""
     try:
         return run(items)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if len(items) == 1 or not _out_of_memory(error):
             raise
     if torch.cuda.is_available():
@@ -76,5 +76,7 @@ def halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_It
     return halving(run, items[:middle]) + halving(run, items[middle:])
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Of a GPU, of numpy, or of what has no error of its own: the CPU's allocator, MPS, cuBLAS."""
+    signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)

@@ -8,7 +8,13 @@ from polyvec.types import Grid
 
 
 def truncate(dense: Float32[np.ndarray, "items dim"], dim: int) -> Float32[np.ndarray, "items size"]:
-    """The first `dim` numbers of each row at unit length."""
+    """The first `dim` numbers of each row at unit length.
+
+    Raises:
+        ValueError: there are not as many numbers.
+    """
+    if not 1 <= dim <= dense.shape[1]:
+        raise ValueError(f"`dim` is {dim}; these vectors can be cut to 1 to {dense.shape[1]} numbers.")
     return unit(dense[:, :dim])
 
 

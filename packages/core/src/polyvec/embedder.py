@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +15,16 @@ from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 import torch
 from tqdm import tqdm
 
+from polyvec import calls
 from polyvec.batching import windows
 from polyvec.cache import CachedRunner, VectorCache
 from polyvec.chunking import Span, checked_spans
 from polyvec.encoding import Engine, Options, Request, Runner, gather
 from polyvec.inputs import check_collection, check_text, checked_items
-from polyvec.loading import Setup, UserAdapter, best_device
+from polyvec.loading import Setup, UserAdapter, best_device, checked_device
 from polyvec.model.adapter_files import read_adapter
 from polyvec.model.processing import MAX_LENGTH, ImageBackend
-from polyvec.prompts import check_task, prefix
+from polyvec.prompts import check_task
 from polyvec.types import AnyTask, Embeddings, Input, PromptName, Task, UnreadableInputs
 from polyvec.workers import Workers
 
@@ -75,7 +77,7 @@ class Embedder:
         checkpoint = setup.checkpoint(token)
         self.config = checkpoint.config
         self._patch_area = (self.config.image.patch_size * self.config.image.merge_size) ** 2
-        self.max_pixels = self._checked_pixels(max_pixels) or self.config.image.max_pixels
+        self.max_pixels = calls.pixels(self.config, max_pixels)
         self._weights = checkpoint.fingerprint()
         self._processor = setup.processor(checkpoint)
         self._adapters = {adapter.task: adapter for adapter in setup.adapters}
@@ -84,13 +86,15 @@ class Embedder:
         if len(self.devices) == 1:
             runner: Runner = setup.engine_of(checkpoint, self._processor, first)
         else:
-            runner = Workers(setup.engine, self.devices)
+            self._pinned = setup.pinned(checkpoint, first)
+            runner = Workers(self._pinned.engine, self.devices)
         self._engine = runner if isinstance(runner, Engine) else None
         self._workers = runner if isinstance(runner, Workers) else None
         self._runner = runner
         if vector_cache is not None:
             determined = f"{self._weights} {setup.dtype_on(first)} {setup.image_backend} {_NUMERICS}"
             self._runner = CachedRunner(runner, VectorCache(vector_cache), determined)
+        self._loading = threading.Lock()  # of adapters
         self._executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="polyvec-async")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,12 +153,14 @@ class Embedder:
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
-            ValueError: no devices, an unknown `image_backend`, an impossible `max_pixels`, or a `vector_cache` that
-                cannot be written.
+            ValueError: no devices or none that is here, an unknown `dtype` or `image_backend`, an impossible limit, or
+                a `vector_cache` that cannot be written, or is another program's.
         """
-        places = [device] if isinstance(device, str | torch.device) else list(device or [])
+        places = [*device] if isinstance(device, list | tuple) else [] if device is None else [device]
         if device is not None and not places:
             raise ValueError("`device` is an empty list; name at least one device.")
+        if not isinstance(model, str | Path):
+            raise TypeError(f"`model` is a {type(model).__name__}; give 'demo', a directory or a hub id.")
         setup = Setup(
             model=str(Path(model).absolute()) if str(model) != "demo" and Path(model).is_dir() else str(model),
             revision=revision,
@@ -166,7 +172,11 @@ class Embedder:
         )
         cache = None if vector_cache is None else str(Path(vector_cache).absolute())
         return cls(
-            setup, devices=[str(place) for place in places], max_pixels=max_pixels, vector_cache=cache, token=token
+            setup,
+            devices=[checked_device(place) for place in places],
+            max_pixels=max_pixels,
+            vector_cache=cache,
+            token=token,
         )
 
     @property
@@ -284,7 +294,7 @@ class Embedder:
         """
         options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
         check_collection(inputs)
-        self._requests(prompt_name, [], task if _is_one(task) else [])
+        self._requests(prompt_name, [], task if calls.is_one(task) else self.config.tasks[0])
         return self._stream(inputs, task, prompt_name, options, show_progress=show_progress)
 
     def encode_chunks(
@@ -351,14 +361,15 @@ class Embedder:
             ValueError: the name is taken.
         """
         check_task(base_task, self.config.tasks)
-        if not task or task in self.tasks:
-            raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
         file = read_adapter(path, task=task, adapter=adapter)
         added = UserAdapter(Path(path).absolute(), task, adapter, base_task, file.digest)
-        if self._engine is not None:
-            self._engine.replica.add_adapter(added.name, file)
-        self._adapters[task] = added
-        self._restart_workers()
+        with self._loading:
+            if not task or task in self.tasks:
+                raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
+            if self._engine is not None:
+                self._engine.replica.add_adapter(added.name, file, self._engine)
+            self._adapters = {**self._adapters, task: added}  # another dict: threads may be reading this one
+            self._restart_workers()
 
     def unload_adapter(self, task: str) -> None:
         """Forget an adapter that `load_adapter` loaded. No other thread may be using it.
@@ -366,13 +377,15 @@ class Embedder:
         Raises:
             ValueError: there is no such adapter.
         """
-        if task not in self._adapters:
-            loaded = ", ".join(map(repr, self._adapters)) or "none"
-            raise ValueError(f"`task` is {task!r}; adapters that were loaded: {loaded}.")
-        gone = self._adapters.pop(task)
-        if self._engine is not None:
-            self._engine.replica.remove_adapter(gone.name)
-        self._restart_workers()
+        with self._loading:
+            if task not in self._adapters:
+                loaded = ", ".join(map(repr, self._adapters)) or "none"
+                raise ValueError(f"`task` is {task!r}; adapters that were loaded: {loaded}.")
+            gone = self._adapters[task]
+            self._adapters = {name: one for name, one in self._adapters.items() if name != task}
+            if self._engine is not None and gone.name not in {one.name for one in self._adapters.values()}:
+                self._engine.replica.remove_adapter(gone.name, self._engine)
+            self._restart_workers()
 
     def tokens(self, text: str, *, task: AnyTask, prompt_name: PromptName) -> list[str]:
         """The piece of text behind each row of the text's multi-vector, prefix included."""
@@ -388,7 +401,7 @@ class Embedder:
     def _restart_workers(self) -> None:
         """Workers load the adapters that they know when they start."""
         if self._workers is not None:
-            self._workers.restart(replace(self._setup, adapters=tuple(self._adapters.values())).engine)
+            self._workers.restart(replace(self._pinned, adapters=tuple(self._adapters.values())).engine)
 
     def _encode(
         self,
@@ -416,33 +429,34 @@ class Embedder:
         *,
         show_progress: bool,
     ) -> Iterator[tuple[list[int], Embeddings]]:
-        tasks: Iterable[Any] = itertools.repeat(task) if _is_one(task) else task  # anything, until it is checked
-        pairs = zip(inputs, tasks, strict=not _is_one(task))
+        tasks: Iterable[Any] = itertools.repeat(task) if calls.is_one(task) else task  # anything, until it is checked
         failed: dict[int, str] = {}
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not show_progress) as progress:
-            for window in windows(pairs, self._cost, _WINDOW_BATCHES * self._token_budget):
-                items = checked_items([item for item, _ in window], start)
-                requests = self._requests(prompt_name, items, [one for _, one in window])
-                kept, embeddings, refused = self._run(requests, options, progress)
+            check = partial(check_task, known=self.tasks)
+            source = calls.Source(inputs, tasks, check, same_length=not calls.is_one(task))
+            for window in windows(source, self._cost, _WINDOW_BATCHES * self._token_budget):
+                requests = self._requests(prompt_name, [item for item, _ in window], [one for _, one in window])
+                kept, embeddings, refused = self._run(requests, options, progress, start)
                 failed |= {start + index: reason for index, reason in refused.items()}
                 if kept:
                     yield [start + index for index in kept], embeddings
                 start += len(window)
+            source.raise_error()
             if failed:
                 raise UnreadableInputs(failed, [], self._run([], options, progress)[1], handed_out=start - len(failed))
 
     def _run(
-        self, requests: Sequence[Request], options: Options, progress: "tqdm[NoReturn]"
+        self, requests: Sequence[Request], options: Options, progress: "tqdm[NoReturn]", start: int = 0
     ) -> tuple[list[int], Embeddings, dict[int, str]]:
-        """Indices of what was encoded, its embeddings, and what is wrong with the rest."""
+        """Indices of what was encoded, its embeddings, and what is wrong with the rest; the first is item `start`."""
         gathered = gather(self._runner.run(requests, options), len(requests), options, self.dim, progress.update)
         if gathered.cut:
             first, n_tokens = min(gathered.cut.items())
             warnings.warn(
                 f"{len(gathered.cut)} of {sum(isinstance(one.item, str) for one in requests)} texts are longer than "
-                f"{options.max_length} tokens and were cut on the right; the first is item {first} with {n_tokens} "
-                "tokens. Split long texts before encoding them.",
+                f"{options.max_length} tokens and were cut on the right; the first is item {start + first} with "
+                f"{n_tokens} tokens. Split long texts before encoding them.",
                 stacklevel=4,
             )
         return gathered.kept, gathered.embeddings, gathered.failed
@@ -450,16 +464,8 @@ class Embedder:
     def _requests(
         self, prompt_name: PromptName, items: Sequence[Input], task: AnyTask | Iterable[AnyTask]
     ) -> list[Request]:
-        tasks: list[Any] = [task] * len(items) if _is_one(task) else list(task)  # anything, until it is checked
-        if len(tasks) != len(items):
-            raise ValueError(f"`task` has {len(tasks)} entries for {len(items)} inputs; give one task, or one each.")
-        ways: dict[str, tuple[str, str]] = {}
-        names: Iterable[Any] = [task] if _is_one(task) else dict.fromkeys(tasks)
-        for name in names:
-            check_task(name, self.tasks)
-            loaded = self._adapters.get(name)
-            ways[name] = (prefix(loaded.base_task if loaded else name, prompt_name), loaded.name if loaded else name)
-        return [Request(item, *ways[one]) for item, one in zip(items, tasks, strict=True)]
+        adapters = self._adapters
+        return calls.requests(prompt_name, items, task, (*self.config.tasks, *adapters), adapters)
 
     def _cost(self, pair: tuple[Input, AnyTask]) -> int:
         """Tokens of an item, roughly, without looking into it."""
@@ -469,30 +475,14 @@ class Embedder:
     def _options(
         self, truncate_dim: int | None, max_length: int | None, max_pixels: int | None, *, multivector: bool
     ) -> Options:
-        if max_length is not None and not 1 <= max_length <= MAX_LENGTH:
-            raise ValueError(f"`max_length` is {max_length}; it may be 1 to {MAX_LENGTH} tokens.")
-        if truncate_dim is not None:
-            if not isinstance(truncate_dim, int) or not 1 <= truncate_dim <= self.dim:
-                raise ValueError(f"`truncate_dim` is {truncate_dim!r}; it may be 1 to {self.dim}.")
-            if truncate_dim not in self.config.matryoshka_dims:
-                sizes = ", ".join(map(str, self.config.matryoshka_dims))
-                warnings.warn(
-                    f"`truncate_dim` is {truncate_dim}; this checkpoint was trained for {sizes}, and vectors of other "
-                    "sizes find less than their length suggests.",
-                    stacklevel=3,
-                )
-        pixels = self._checked_pixels(max_pixels) or self.max_pixels
-        return Options(max_length or MAX_LENGTH, pixels, multivector, truncate_dim)
-
-    def _checked_pixels(self, max_pixels: int | None) -> int | None:
-        if max_pixels is not None and max_pixels < self._patch_area:
-            raise ValueError(f"`max_pixels` is {max_pixels}; an image needs at least {self._patch_area}, one token.")
-        return max_pixels
+        return calls.options(
+            self.config,
+            truncate_dim=truncate_dim,
+            max_length=max_length,
+            max_pixels=self.max_pixels if max_pixels is None else max_pixels,
+            multivector=multivector,
+            stacklevel=3,
+        )
 
     async def _in_thread(self, call: Callable[[], Embeddings]) -> Embeddings:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-
-
-def _is_one(task: object) -> bool:
-    """One task for all; what is no task either is refused where tasks are checked."""
-    return isinstance(task, str) or not isinstance(task, Iterable)

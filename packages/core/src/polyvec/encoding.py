@@ -124,20 +124,24 @@ class Engine:
         sums = np.zeros((len(spans), self.replica.config.dim), np.float32)
         tokens: list[np.ndarray] = []
         for window in windows(len(ids) - n_prefix, size, shared):
-            text = [*ids[:n_prefix], *ids[n_prefix + window.start : n_prefix + window.end]]
             fresh = n_prefix + window.fresh if window.start else 0  # the first window pools the prefix
             pieces = ranges.clip(fresh, n_prefix + window.end) - window.start
-            found, rows = self.replica.sums(
-                self.processor.text(text), request.adapter, pieces, multivector=options.multivector
-            )
-            sums += found
+            met = pieces[:, 0] < pieces[:, 1]
+            if not met.any():
+                tokens.append(
+                    np.zeros((n_prefix + window.end - fresh, self.replica.config.multivector_dim), np.float32)
+                )
+                continue
+            text = self.processor.text([*ids[:n_prefix], *ids[n_prefix + window.start : n_prefix + window.end]])
+            found, rows = self.replica.sums(text, request.adapter, pieces[met], multivector=options.multivector)
+            sums[met] += found
             if rows is not None:
                 tokens.append(rows[fresh - window.start :])
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         if not (np.isfinite(norms) & (norms > 0)).all():
             raise ValueError("the vector of a span is not finite: the weights, or sums of them in this dtype, overflow")
         dense = sums / norms
-        whole = np.concatenate(tokens) if tokens else None
+        whole = np.concatenate(tokens) if options.multivector else None
         return [
             Encoding(row, None if whole is None else whole[a:b].copy())
             for row, (a, b) in zip(dense, ranges.tolist(), strict=True)

@@ -83,10 +83,10 @@ def maxsim(
 
 
 def unit(rows: Real[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
-    """Each row at unit length; a zero row stays zero."""
+    """Each row at unit length; a zero row stays zero, and one with a NaN is NaN."""
     rows = rows.astype(np.float32, copy=False)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: np.ndarray = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    units: np.ndarray = np.divide(rows, norms, out=np.zeros_like(rows), where=norms != 0)
     return units
 
 

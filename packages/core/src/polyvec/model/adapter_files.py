@@ -27,7 +27,7 @@ class AdapterFile:
         path: the directory it came from.
         config: how PEFT is to build it, for exactly the modules it has tensors for.
         tensors: `{module}.lora_A` and `{module}.lora_B`, under the network's own names.
-        digest: eight hexadecimal digits that differ when the adapter differs.
+        digest: sixteen hexadecimal digits that differ when the adapter differs.
     """
 
     path: Path
@@ -77,7 +77,7 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
     return AdapterFile(
-        folder, replace(config, target_modules=exact, exclude_modules=None), tensors, digest.hexdigest()[:8]
+        folder, replace(config, target_modules=exact, exclude_modules=None), tensors, digest.hexdigest()[:16]
     )
 
 

@@ -69,5 +69,12 @@ def attend(
     return torch.cat(outputs)
 
 
+def packs(states: Tensor) -> bool:
+    """Whether segments of many lengths are computed as fast as padded rows: a CUDA kernel for each is not."""
+    return not states.is_cuda or (flash_attn_varlen_func is not None and _flash_computes(states))
+
+
 def _flash_computes(states: Tensor) -> bool:
-    return states.is_cuda and states.dtype in (torch.bfloat16, torch.float16)
+    """flash-attn needs half precision and an Ampere or later."""
+    half = states.dtype in (torch.bfloat16, torch.float16)
+    return states.is_cuda and half and torch.cuda.get_device_capability(states.device) >= (8, 0)

@@ -5,6 +5,8 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
+_SPANS_AT_A_TIME = 256
+
 
 def dense(
     hidden: Float[Tensor, "batch tokens dim"], spans: Int[Tensor, "batch 2"], truncate_dim: int | None = None
@@ -23,9 +25,13 @@ def dense(
 def sums(hidden: Float[Tensor, "tokens dim"], spans: Int[Tensor, "spans 2"]) -> Float32[Tensor, "spans dim"]:
     """Sum of hidden states over each half-open span, in float32: what a mean over several windows is made of."""
     places = torch.arange(len(hidden), device=hidden.device)
-    inside = (places >= spans[:, :1]) & (places < spans[:, 1:])  # (spans, tokens)
-    total: Tensor = inside.float() @ hidden.float()
-    return total
+    values = hidden.float()
+    # Some spans at a time: all of them would be (spans, tokens) numbers.
+    parts: list[Tensor] = [
+        ((places >= some[:, :1]) & (places < some[:, 1:])).float() @ values
+        for some in torch.split(spans, _SPANS_AT_A_TIME)
+    ]
+    return torch.cat(parts)
 
 
 def multivector(projected: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:

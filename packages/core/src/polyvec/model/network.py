@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import Qwen2_5_VLModel
 
 from polyvec.model import heads
-from polyvec.model.attention import Segments
+from polyvec.model.attention import Segments, packs
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
 from polyvec.model.vision import encode_images
@@ -101,7 +101,7 @@ class Network(nn.Module):
             hidden = language(
                 inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
             ).last_hidden_state
-        elif packed:
+        elif packed and packs(embedded):
             places = batch.places().to(embedded.device, non_blocking=True)
             n_tokens, more = len(places), -len(places) % _rows_at_a_time(embedded)
             rows = functional.pad(places, (0, more))  # the first token again, as a segment that nobody reads

@@ -41,7 +41,8 @@ class Replica:
         self.config, self.device, self.dtype = checkpoint.config, device, dtype
         self.network = checkpoint.load(dtype, device)
         self.adapters = TaskAdapters(self.network, checkpoint)
-        self._users: dict[str, int] = {}  # adapters that were loaded later, and by how many embedders
+        # Adapters that were loaded later, and who needs them; whoever is gone needs nothing.
+        self._users: dict[str, weakref.WeakSet[object]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -94,17 +95,22 @@ class Replica:
             )
         return outputs
 
-    def add_adapter(self, name: str, adapter: AdapterFile) -> None:
-        """Load an adapter, or count one more user of it."""
+    def add_adapter(self, name: str, adapter: AdapterFile, user: object) -> None:
+        """Load an adapter for a user; what nobody needs any more is unloaded first."""
         with self._lock:
+            self._unload_unused()
             if name not in self._users:
                 self.adapters.add(name, adapter)
-            self._users[name] = self._users.get(name, 0) + 1
+                self._users[name] = weakref.WeakSet()
+            self._users[name].add(user)
 
-    def remove_adapter(self, name: str) -> None:
-        """Count one user less; without any, the adapter is unloaded."""
+    def remove_adapter(self, name: str, user: object) -> None:
+        """The user does not need the adapter any more."""
         with self._lock:
-            self._users[name] -= 1
-            if not self._users[name]:
-                self.adapters.remove(name)
-                del self._users[name]
+            self._users[name].discard(user)
+            self._unload_unused()
+
+    def _unload_unused(self) -> None:
+        for name in [name for name, users in self._users.items() if not users]:
+            self.adapters.remove(name)
+            del self._users[name]
