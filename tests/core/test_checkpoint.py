@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import os
 import pickle
 import re
 import shutil
@@ -11,10 +13,12 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from polyvec.embedder import Embedder
 from polyvec.model import checkpoint as module
+from polyvec.model import config
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, build, check_tensors, locate, network_name, save
 from polyvec.model.config import ModelConfig
 
@@ -141,10 +145,45 @@ def test_pixel_limits_may_be_spelled_as_edges(copy, old, new):
     assert getattr(ModelConfig.read(copy).image, old) == 7840
 
 
-@pytest.mark.parametrize("field", ["use_dora", "use_rslora", "modules_to_save"])
+@pytest.mark.parametrize("field", config._VARIANTS)
 def test_adapters_of_another_kind_are_refused(copy, field):
     edit_json(copy / "adapters" / "adapter_config.json", **{field: ["x"]})
-    with pytest.raises(CheckpointError, match=field):
+    with pytest.raises(CheckpointError, match=f"sets `{field}`"):
+        Checkpoint(copy)
+
+
+def test_every_variant_that_peft_has_is_refused_or_known_to_compute_the_same():
+    variants = {field.name for field in dataclasses.fields(LoraConfig) if field.metadata.get("is_lora_variant")}
+    switches = {field.name for field in dataclasses.fields(LoraConfig) if field.name.startswith("use_")}
+    assert variants | switches <= {*config._VARIANTS, "velora_config"}  # VeLoRA's forward pass is LoRA's
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
+def test_an_adapter_that_changed_the_base_weights_is_refused(copy, start):
+    edit_json(copy / "adapters" / "adapter_config.json", init_lora_weights=start)
+    with pytest.raises(CheckpointError, match=f"`init_lora_weights` '{start}'"):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize("start", [True, False, "gaussian", "eva", "orthogonal"])
+def test_other_beginnings_of_an_adapter_do_not_matter(copy, start):
+    edit_json(copy / "adapters" / "adapter_config.json", init_lora_weights=start)
+    Checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_type": "linear", "factor": 2.0, "type": "linear"},
+        {"mrope_section": [2, 3, 2]},
+        {"mrope_section": None},
+    ],
+)
+def test_other_rotary_embeddings_are_refused(copy, change):
+    raw = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    raw["text_config"]["rope_scaling"] |= change
+    edit_json(copy / "config.json", **raw)
+    with pytest.raises(CheckpointError, match=r"rotary embeddings of type .* sum to 8"):
         Checkpoint(copy)
 
 
@@ -466,6 +505,71 @@ def change_tokenizer(path):
 def test_a_fingerprint_changes_with_what_changes_vectors(checkpoint, copy, change):
     change(copy)
     assert Checkpoint(copy).fingerprint() != checkpoint.fingerprint()
+
+
+@pytest.fixture
+def large(copy, monkeypatch):
+    """A checkpoint whose tensors are large, as far as fingerprints go: of each 3 × 64 bytes count."""
+    monkeypatch.setattr(module, "_HASHED_BYTES", 64)
+    return copy
+
+
+def test_a_fingerprint_sees_every_tensor_that_changed(large):
+    before = Checkpoint(large).fingerprint()
+    for file in (large / "model-00001-of-00002.safetensors", large / "adapters" / "adapter_model.safetensors"):
+        tensors = load_file(file)
+        for name in sorted(tensors):
+            save_file(tensors | {name: tensors[name] * 1.01 + 1e-3}, file)
+            assert Checkpoint(large).fingerprint() != before, name
+        save_file(tensors, file)
+    assert Checkpoint(large).fingerprint() == before
+
+
+@pytest.mark.parametrize(("place", "seen"), [(0, True), (0.25, False), (0.5, True), (0.75, False), (-1, True)])
+def test_of_a_large_tensor_three_places_count(large, place, seen):
+    before = Checkpoint(large).fingerprint()
+    tensors = base_tensors(large)
+    numbers = tensors["multi_vector_projector.weight"].view(-1)
+    numbers[int(place * len(numbers)) if place >= 0 else -1] += 1
+    replace_base(large, tensors)
+    assert (Checkpoint(large).fingerprint() != before) == seen
+
+
+def test_a_fingerprint_does_not_depend_on_how_tensors_are_spread_over_files(copy, checkpoint):
+    replace_base(copy, base_tensors(copy))
+    assert Checkpoint(copy).fingerprint() == checkpoint.fingerprint()
+
+
+def test_a_fingerprint_tells_shapes_and_dtypes_apart(copy):
+    tensors = base_tensors(copy)
+    prints = set()
+    for changed in (
+        tensors["model.norm.weight"],
+        tensors["model.norm.weight"][None],
+        tensors["model.norm.weight"].view(torch.int32),
+    ):
+        replace_base(copy, tensors | {"model.norm.weight": changed})
+        prints.add(Checkpoint(copy).fingerprint())
+    assert len(prints) == 3
+
+
+NORM = "model.language_model.norm.weight"
+
+
+@pytest.mark.parametrize("change", ["saved again", "deleted"])
+def test_base_weights_that_are_not_the_loaded_ones_are_refused(copy, change):
+    checkpoint = Checkpoint(copy)
+    like = checkpoint.load(torch.float32, CPU).get_base_model().model.language_model.norm.weight
+    assert torch.equal(checkpoint.base_tensor(NORM, like), like)
+    file = checkpoint._sources[NORM].file
+    content = file.read_bytes()
+    file.unlink()
+    if change == "saved again":
+        file.write_bytes(content)
+        os.utime(file, ns=(0, 0))  # an inode may be given again, and clocks are coarse
+    complaint = {"saved again": "changed since it was loaded", "deleted": "is gone"}[change]
+    with pytest.raises(CheckpointError, match=rf"{file.name} {complaint}.*load the model again"):
+        checkpoint.base_tensor(NORM, like)
 
 
 def test_a_fingerprint_tells_pixel_limits_apart(embedder, tiny):

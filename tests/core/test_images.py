@@ -1,7 +1,11 @@
 import io
 import os
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -453,6 +457,57 @@ def test_whatever_a_decoder_raises_becomes_a_value_error(monkeypatch, error):
     monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
     with pytest.raises(ValueError, match="damaged"):
         open_image(file_of(picture()))
+
+
+ODD_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
+REMARKABLE = {  # each makes Pillow warn
+    "large": png_that_claims(13_000, 13_600),
+    "EXIF, PNG": file_of(picture(), exif=ODD_EXIF),
+    "EXIF, JPEG": file_of(picture(), "JPEG", exif=ODD_EXIF),
+    "palette": file_of(picture(mode="P"), transparency=bytes(range(250, 256))),
+    "TIFF": file_of(picture(), "TIFF", tiffinfo={270: "x" * 500}).replace(
+        struct.pack("<HHI", 270, 2, 501), struct.pack("<HHI", 270, 2, 5_000_000)
+    ),
+}
+
+
+def read(name):
+    image_size(REMARKABLE[name])
+    if name != "large":  # whose pixels are not there
+        open_image(REMARKABLE[name])
+
+
+@pytest.mark.parametrize("name", REMARKABLE)
+def test_remarks_of_pillow_are_its_own(name):
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        read(name)
+    assert remarks
+    assert {Path(remark.filename).parent.name for remark in remarks} == {"PIL"}
+    read(name)  # nor is any an error here
+
+
+def test_remarks_of_pillow_reach_nobody(tmp_path):
+    paths = []
+    for name, content in REMARKABLE.items():
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content)
+    code = (
+        "import sys; from pathlib import Path; from polyvec.images import image_size, open_image\n"
+        "for path in map(Path, sys.argv[1:]): image_size(path); path.name == 'large' or open_image(path)"
+    )
+    for option in ("error", "always"):
+        done = subprocess.run(
+            [sys.executable, "-W", option, "-c", code, *paths], check=False, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_threads_leave_the_filters_of_warnings_alone():
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(read, [name for name in REMARKABLE if name != "large"] * 100))
+    assert warnings.filters == before
 
 
 def test_an_error_names_the_image():

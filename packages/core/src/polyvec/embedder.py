@@ -144,8 +144,8 @@ class Embedder:
             image_backend: `"pil"`, or `"torchvision"` for the very pixels that transformers' torchvision processor,
                 the reference's, makes on a CPU. It needs no torchvision: the kernel is torch's. Do not mix the two in
                 one index.
-            token_budget: padded tokens per forward pass, text and image patches alike. The default suits most
-                machines; memory grows with it.
+            token_budget: tokens per forward pass, of texts and images alike. The default suits most machines; memory
+                grows with it.
             vector_cache: an SQLite file that keeps vectors between calls and processes. Made where it is missing.
             cache_dir: where the hub's files are kept.
             local_files_only: never ask the hub.

@@ -32,6 +32,10 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 }
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
 
+# Pillow's remarks about metadata and size; what matters raises. Once and for all, as `warnings.catch_warnings` around
+# each image would leave its filter behind where threads overlap.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 def open_image(image: ImageInput) -> Image.Image:
     """Decode an image completely, as upright RGB.
@@ -134,8 +138,7 @@ def describe(image: ImageInput) -> str:
 @contextmanager
 def _opened(image: Image.Image | Path | bytes) -> Iterator[Image.Image]:
     """The image with its header read; whatever goes wrong with it, in here or in the caller, is a ValueError."""
-    with warnings.catch_warnings(), ExitStack() as owned:
-        warnings.simplefilter("ignore")  # Pillow's remarks about metadata and size; what matters raises
+    with ExitStack() as owned:
         try:
             if isinstance(image, Image.Image):
                 opened = image

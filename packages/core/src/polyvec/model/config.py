@@ -20,6 +20,24 @@ _DEFAULT_TARGETS = (
     "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$"
     "|.*(single_vector_projector|multi_vector_projector).*$)"
 )
+# What makes of a LoRA something that computes other numbers than W + α/r · BA.
+_VARIANTS = (
+    "use_dora",
+    "use_rslora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "layer_replication",
+)
+_INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's others change the base weights, too
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 
 
@@ -68,13 +86,15 @@ class ModelConfig:
                 "`text_config` or the text fields at the top level."
             )
         text = raw.get("text_config") or raw
+        backbone = Qwen2_5_VLConfig(
+            text_config=_known(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
+            vision_config=_known(Qwen2_5_VLVisionConfig, raw["vision_config"]),
+            tie_word_embeddings=True,
+            **{name: raw[name] for name in _TOKEN_IDS if name in raw},
+        )
+        _check_rope(backbone.text_config)
         return cls(
-            backbone=Qwen2_5_VLConfig(
-                text_config=_known(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
-                vision_config=_known(Qwen2_5_VLVisionConfig, raw["vision_config"]),
-                tie_word_embeddings=True,
-                **{name: raw[name] for name in _TOKEN_IDS if name in raw},
-            ),
+            backbone=backbone,
             lora=read_lora(path / "adapters"),
             image=_image(_read_json(path / "preprocessor_config.json")),
             tasks=tuple(raw.get("task_names") or TASKS),
@@ -144,9 +164,15 @@ def read_lora(path: Path) -> LoraConfig:
     raw = _read_json(path / "adapter_config.json")
     if raw.get("peft_type", "LORA") != "LORA":
         raise ValueError(f"adapter_config.json has `peft_type` {raw['peft_type']!r}; only 'LORA' can be read.")
-    for name in ("use_dora", "use_rslora", "modules_to_save", "layer_replication"):
+    for name in _VARIANTS:
         if raw.get(name):
             raise ValueError(f"adapter_config.json sets `{name}`; only plain LoRA adapters can be read.")
+    start = raw.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower() not in _INITS:
+        raise ValueError(
+            f"adapter_config.json has `init_lora_weights` {start!r}, which changes the base weights; save the adapter "
+            "with PEFT's `path_initial_model_for_weight_conversion`, which makes a plain LoRA of it."
+        )
     if raw.get("bias", "none") != "none":
         raise ValueError(f"adapter_config.json has `bias` {raw['bias']!r}; only 'none' can be read.")
     return LoraConfig(
@@ -159,6 +185,16 @@ def read_lora(path: Path) -> LoraConfig:
         alpha_pattern=raw.get("alpha_pattern") or {},
         bias="none",
     )
+
+
+def _check_rope(text: Qwen2_5_VLTextConfig) -> None:
+    rope, n_angles = text.rope_parameters, text.hidden_size // text.num_attention_heads // 2
+    sections = rope.get("mrope_section") or []
+    if rope["rope_type"] != "default" or len(sections) != 3 or sum(sections) != n_angles:
+        raise ValueError(
+            f"config.json has rotary embeddings of type {rope['rope_type']!r} with `mrope_section` {sections}; only "
+            f"'default' can be read, with three sections that sum to {n_angles}, half the size of a head."
+        )
 
 
 def _image(raw: Mapping[str, Any]) -> ImageConfig:

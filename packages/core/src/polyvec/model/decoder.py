@@ -1,6 +1,9 @@
 """The decoder's forward pass over transformers' own weights: no cache, no mask, and no padding where rows allow it."""
 
-from jaxtyping import Float, Int
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention, Qwen2_5_VLTextModel
 
@@ -26,13 +29,29 @@ def decode(
             attention is causal.
     """
     hidden = embedded
-    # The argument beside the positions says in which dtype angles are given; float32 keeps them exact.
-    angles = language.rotary_emb(embedded.flatten()[:1].float(), position_ids.reshape(3, 1, -1))
-    cos, sin = (one[0].unsqueeze(1) for one in angles)  # each (tokens, 1, head_dim)
+    rope = language.config.rope_parameters
+    turns = angles(position_ids.flatten(1), theta=rope["rope_theta"], sections=rope["mrope_section"])
+    rotation = (turns.cos().unsqueeze(1), turns.sin().unsqueeze(1))  # each (tokens, 1, head_dim)
     for layer in language.layers:
-        hidden = hidden + _attended(layer.self_attn, rms_norm(layer.input_layernorm, hidden), (cos, sin), segments)
+        hidden = hidden + _attended(layer.self_attn, rms_norm(layer.input_layernorm, hidden), rotation, segments)
         hidden = hidden + gated(layer.mlp, rms_norm(layer.post_attention_layernorm, hidden))
     return rms_norm(language.norm, hidden)
+
+
+def angles(
+    position_ids: Int[Tensor, "3 tokens"], *, theta: float, sections: Sequence[int]
+) -> Float32[Tensor, "tokens head_dim"]:
+    """By which each pair of a head's numbers is turned; both halves hold the same angles.
+
+    Multimodal rotary embedding (Qwen2-VL, arXiv 2409.12191, section 2.1): the i-th angle is p · θ^(−2i/head_dim), with
+    p from the axis (time, height, width) in whose section i falls. Not left to transformers, whose releases differ in
+    what `rotary_emb` returns.
+    """
+    n_angles = sum(sections)
+    exponents = torch.arange(n_angles, dtype=torch.float32, device=position_ids.device) / n_angles
+    by_axis = position_ids[..., None].float() * (1 / theta**exponents)  # (3, tokens, n_angles)
+    chosen = [part[axis] for axis, part in enumerate(torch.split(by_axis, list(sections), dim=-1))]
+    return torch.cat(chosen * 2, dim=-1)
 
 
 def _attended(
