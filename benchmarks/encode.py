@@ -18,26 +18,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig
+from made import Item, images, medium, mixed, texts
 from PIL import Image
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig
+from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from polyvec import Embedder
-from polyvec.demo import pages, world
-from polyvec.model.checkpoint import DEMO, Checkpoint, build, save
-from polyvec.model.config import ImageConfig, ModelConfig
+from polyvec.model.checkpoint import Checkpoint
 from polyvec.prompts import IMAGE_PROMPT, prefix
 from polyvec.types import TASKS
 
-TINY = Path(__file__).parent.parent / "tests" / "parity" / "tiny" / "checkpoint"
 TASK = TASKS[0]
 BATCH_SIZE = 8
 ROUNDS = 3
 TOLERANCE = 1e-4
 
-Item = str | Image.Image
 Vectors = tuple[np.ndarray, Sequence[np.ndarray]]  # dense, multi-vectors
 
 
@@ -122,88 +118,6 @@ class PlainLoop:
 LOOPS: dict[str, type[PolyvecLoop | PlainLoop]] = {"polyvec": PolyvecLoop, "plain": PlainLoop}
 
 
-def checkpoint(path: Path) -> None:
-    """Write an untrained checkpoint of medium size, in the proportions of the real one."""
-    files = DEMO if (DEMO / "tokenizer.json").is_file() else TINY
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(files / "tokenizer.json"))
-    image, video, start, end, stop = tokenizer.convert_tokens_to_ids(
-        ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|endoftext|>"]
-    )
-    torch.manual_seed(0)
-    config = ModelConfig(
-        backbone=Qwen2_5_VLConfig(
-            text_config={
-                "vocab_size": len(tokenizer),
-                "hidden_size": 512,
-                "intermediate_size": 1408,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 8,
-                "num_key_value_heads": 2,
-                "bos_token_id": stop,
-                "eos_token_id": stop,
-                "rope_scaling": {"rope_type": "default", "mrope_section": [8, 12, 12]},
-            },
-            vision_config={
-                "depth": 4,
-                "hidden_size": 320,
-                "intermediate_size": 856,
-                "num_heads": 4,
-                "out_hidden_size": 512,
-                "fullatt_block_indexes": [3],
-            },
-            image_token_id=image,
-            video_token_id=video,
-            vision_start_token_id=start,
-            vision_end_token_id=end,
-            tie_word_embeddings=True,
-        ),
-        # A rank of 8 beside a width of 512 is the share of work that the real 32 has beside 2048.
-        lora=LoraConfig(
-            r=8,
-            lora_alpha=8,
-            target_modules=r".*(language_model.*_proj|multi_vector_projector)",
-            init_lora_weights=False,
-        ),
-        image=ImageConfig(14, 2, 3136, 200_704, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
-        tasks=TASKS,
-        multivector_dim=128,
-        matryoshka_dims=(128, 256, 512),
-        license="Apache-2.0",
-    )
-    path.mkdir(parents=True, exist_ok=True)
-    save(build(config), config, path, files_from=files, dtype=torch.float32)
-
-
-def texts(n: int) -> list[str]:
-    """Passages of 3 to 400 words, log-normal: most are short, a few are long."""
-    rng = np.random.default_rng(1)
-    sizes = np.clip(rng.lognormal(np.log(16), 1.0, n), 3, 400).astype(int)
-    return [_passage(size, rng) for size in sizes]
-
-
-def _passage(n_words: int, rng: np.random.Generator) -> str:
-    words: list[str] = []
-    while len(words) < n_words:
-        words += world.text_pair(rng)[1].split()
-    return " ".join(words[:n_words])
-
-
-def images(n: int) -> list[Image.Image]:
-    """Pages from a third to three times the area at which the model sees them, in any proportion."""
-    rng = np.random.default_rng(2)
-    drawn = []
-    for _ in range(n):
-        size = (pages.TILE * int(rng.integers(12, 28)), pages.TILE * int(rng.integers(14, 32)))
-        page = pages.page_image(world.document(rng), rng, size=size)
-        drawn.append(page.crop((0, 0, page.width - int(rng.integers(20)), page.height - int(rng.integers(20)))))
-    return drawn
-
-
-def mixed(n_texts: int, n_images: int) -> list[Item]:
-    items: list[Item] = [*texts(n_texts), *images(n_images)]
-    return [items[index] for index in np.random.default_rng(3).permutation(len(items))]
-
-
 BAGS: dict[str, Callable[[], Sequence[Item]]] = {
     "text": lambda: texts(192),
     "images": lambda: images(32),
@@ -276,7 +190,7 @@ def main() -> None:
         compare(arguments.model)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint(Path(folder))
+            medium(Path(folder))
             compare(Path(folder))
 
 

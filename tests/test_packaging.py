@@ -31,14 +31,6 @@ def test_torchvision_is_not_needed():
         assert not any("torchvision" in dependency for dependency in project(package)["dependencies"])
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert blocks
-    exec("\n".join(blocks), {})
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

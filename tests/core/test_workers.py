@@ -1,15 +1,21 @@
 import os
 import pickle
+import queue
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 import torch
 
 from polyvec import Embedder, UnreadableInputs
+from polyvec import workers as workers_module
 from polyvec.encoding import Options, Request
-from polyvec.workers import Workers, _parts
+from polyvec.workers import Workers, _parts, _start
 
 OPTIONS = Options(max_length=100, max_pixels=7840, multivector=False)
 
@@ -29,6 +35,32 @@ class Echo:
             yield index, f"{request.item} {self.device} {os.getpid()} {torch.get_num_threads()}"
 
 
+class Gated:
+    """An engine for threads in place of processes: some of its items wait until the gate is opened."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.seen = []
+
+    def run(self, requests, options):
+        for index, request in enumerate(requests):
+            self.seen.append(request.item)
+            if request.item in ("wait", "die"):
+                assert self.gate.wait(10)
+            if request.item == "die":
+                raise BrokenProcessPool
+            yield index, request.item
+
+
+class Threads(Workers):
+    """Workers whose processes are threads."""
+
+    pool = ThreadPoolExecutor
+
+    def _started(self):
+        return self.pool(len(self._devices))
+
+
 def broken(device):
     raise OSError(f"no weights for {device}")
 
@@ -42,6 +74,14 @@ def workers():
     workers = Workers(Echo, ["cpu", "cpu"])
     yield workers
     workers.close()
+
+
+@pytest.fixture
+def gated(monkeypatch):
+    engine = Gated()
+    monkeypatch.setattr(workers_module, "_engine", engine)
+    yield engine
+    engine.gate.set()
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +127,77 @@ def test_a_dead_worker_is_an_error_and_the_next_call_starts_anew(workers):
 def test_a_worker_that_cannot_load_is_an_error():
     with pytest.raises(RuntimeError, match="could not load the model"):
         list(Workers(broken, ["cpu", "cpu"]).run(requests(["a"]), OPTIONS))
+
+
+def test_close_lets_the_calls_under_way_finish(gated):
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            gated.gate.set()  # not before: some calls have yet to begin
+            super().shutdown(wait)
+
+    workers = Threads(Echo, ["cpu"] * 2)
+    workers.pool = Pool
+    results = workers.run(requests(["first", "wait", "wait", "wait", "last"]), OPTIONS)
+    found = [next(results)]
+    workers.close()  # while the consumer is elsewhere
+    reading = threading.Thread(target=lambda: found.extend(results), daemon=True)
+    reading.start()
+    reading.join(5)
+    assert sorted(index for index, _ in found) == [0, 1, 2, 3, 4]
+
+
+def test_a_close_does_not_come_between_a_call_and_its_pool(gated):
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args):
+            closing = threading.Thread(target=workers.close)
+            closing.start()
+            closing.join(0.1)
+            return super().submit(*args)
+
+    workers = Threads(Echo, ["cpu"])
+    workers.pool = Pool
+    assert list(workers.run(requests(["a"]), OPTIONS)) == [(0, "a")]
+    workers.close()
+
+
+def test_what_has_not_begun_is_cancelled_when_the_consumer_leaves(gated):
+    workers = Threads(Echo, ["cpu"])
+    results = workers.run(requests(["first", "wait", "c", "d"]), OPTIONS)
+    assert next(results) == (0, "first")
+    results.close()
+    gated.gate.set()
+    workers.close()
+    assert set(gated.seen) <= {"first", "wait"}
+
+
+def test_a_dead_worker_s_second_victim_leaves_the_new_pool_alone(gated):
+    workers = Threads(Echo, ["cpu"] * 4)
+    victims = [workers.run(requests(["first", "die"]), OPTIONS) for _ in range(2)]
+    assert [next(victim) for victim in victims] == [(0, "first")] * 2
+    gated.gate.set()
+    with pytest.raises(RuntimeError, match="A worker process ended"):
+        next(victims[0])
+    under_way = workers.run(requests(["a", "b"]), OPTIONS)
+    next(under_way)
+    fresh = workers._pool
+    with pytest.raises(RuntimeError, match="A worker process ended"):
+        next(victims[1])
+    assert workers._pool is fresh
+    under_way.close()
+    workers.close()
+
+
+@pytest.mark.parametrize(("device", "current"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_a_worker_s_gpu_is_its_current_device(monkeypatch, device, current):
+    made_current, devices = [], queue.SimpleQueue()
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: made_current.append(str(device)))
+    monkeypatch.setattr(workers_module, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(workers_module, "_engine", None)
+    devices.put(device)
+    _start(Echo, devices, None)
+    assert made_current == current
+    assert workers_module._engine.device == device
 
 
 @pytest.mark.parametrize(("n_items", "n"), [(1, 8), (8, 8), (100, 8), (0, 4)])
@@ -174,6 +285,35 @@ def test_a_script_spreads_a_call_over_processes(tiny, tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.returncode) == ("(3, 64)\n", 0), done.stderr
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "from polyvec.encoding import Options, Request\n"
+        "from polyvec.workers import Workers\n"
+        "class Echo:\n"
+        "    def __init__(self, device): pass\n"
+        "    def run(self, requests, options): yield from enumerate(requests)\n"
+        "if __name__ == '__main__':\n"
+        "    workers = Workers(Echo, ['cpu', 'cpu'])\n"
+        "    list(workers.run([Request('a', '', 'code')] * 8, Options(100, 7840, False)))\n"
+        "    print(*workers._pool._processes, flush=True)\n"
+        "    input()\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        workers = process.stdout.readline().split()
+        process.kill()
+        assert len(workers) == 2
+        try:
+            process.communicate(timeout=20)  # to the end of an output that the workers hold open
+        except subprocess.TimeoutExpired:
+            for worker in workers:
+                os.kill(int(worker), signal.SIGKILL)
+            pytest.fail("the workers outlive their parent")
 
 
 def test_a_worker_takes_the_chunks_of_a_text(spread, embedder):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
-from typing import Any
+from multiprocessing import get_context, parent_process
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +16,8 @@ from polyvec.encoding import Encoding, Engine, Options, Outcome, Request
 
 _PARTS = 4  # per worker: enough for all to end at about the same time, few enough to fill batches
 _IMAGE_COST = 3_000  # of one image in characters of text, roughly
+
+_Result = TypeVar("_Result")
 
 _engine: Engine | None = None  # of this worker process
 
@@ -29,7 +31,7 @@ class Workers:
         devices: one worker each. Workers on the CPU share its cores.
 
     The processes are started on first use, by spawning: a script that uses this keeps its own doings under
-    `if __name__ == "__main__":`. They end with `close`, or with the interpreter.
+    `if __name__ == "__main__":`. They end with `close`, with the interpreter, or when it is killed.
     """
 
     def __init__(self, load: Callable[[str], Engine], devices: Sequence[str]) -> None:
@@ -46,46 +48,59 @@ class Workers:
         if not requests:
             return
         parts = _parts(requests, len(self._devices) * _PARTS)
-        futures: dict[Future[list[tuple[int, Outcome]]], list[int]] = {}
-        try:
-            with self._pool_in_use() as pool:
-                futures |= {pool.submit(_run, [requests[i] for i in part], options): part for part in parts}
-                for future in as_completed(futures):
-                    part = futures.pop(future)  # and with it the result, once it has been handed on
-                    yield from ((part[place], outcome) for place, outcome in future.result())
-        finally:
-            for future in futures:
-                future.cancel()
+        calls = [(part, [requests[i] for i in part], options) for part in parts]
+        with self._submitted(_run, calls) as futures:
+            for future in as_completed(futures):
+                futures.remove(future)  # and with it the result, once it has been handed on
+                yield from future.result()
 
     def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
         """See `polyvec.encoding.Runner`; one text is one worker's."""
-        with self._pool_in_use() as pool:
-            return pool.submit(_chunks, request, spans, options, overlap).result()
+        with self._submitted(_chunks, [(request, spans, options, overlap)]) as (future,):
+            return future.result()
 
     def close(self) -> None:
-        """End the processes; the next call starts new ones."""
+        """End the processes once the calls under way are done; the next call starts new ones."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._end()
 
     def restart(self, load: Callable[[str], Engine]) -> None:
         """Have the next call start processes that load another engine."""
+        self._load = load  # first: a call that comes in between may start processes
         self.close()
-        self._load = load
 
     @contextmanager
-    def _pool_in_use(self) -> Iterator[ProcessPoolExecutor]:
-        with self._lock:
-            pool = self._pool = self._pool or self._started()
+    def _submitted(
+        self, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]]
+    ) -> Iterator[set[Future[_Result]]]:
+        """The calls' futures; what has not begun on leaving is cancelled, less what was taken out of the set."""
+        pool: ProcessPoolExecutor | None = None
+        futures: set[Future[_Result]] = set()
         try:
-            yield pool
+            with self._lock:  # over both: a pool that is closed in between would take no calls
+                pool = self._pool = self._pool or self._started()
+                futures |= {pool.submit(function, *call) for call in calls}
+            yield futures
         except BrokenProcessPool as error:
-            self.close()
+            with self._lock:
+                if self._pool is pool:  # and no other caller has replaced it
+                    self._end()
             raise RuntimeError(
                 "A worker process ended: it could not load the model (its message is above), ran out of memory, or "
                 "this script lacks `if __name__ == '__main__':` around what it does."
             ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _end(self) -> None:
+        """With the lock held, so that no new process shares a device with an old one.
+
+        Nothing waits for this that it waits for: the processes finish their calls whether or not a consumer reads on.
+        """
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()  # to cancel futures here would not wake who waits for them
 
     def _started(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
@@ -116,15 +131,27 @@ def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:
 
 def _start(load: Callable[[str], Engine], devices: Any, threads: int | None) -> None:
     global _engine
-    device = devices.get()
-    if threads is not None and torch.device(device).type == "cpu":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    name = devices.get()
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # else what asks for no device in particular lands on the first
+    if threads is not None and device.type == "cpu":
         torch.set_num_threads(threads)
-    _engine = load(device)
+    _engine = load(name)
 
 
-def _run(requests: Sequence[Request], options: Options) -> list[tuple[int, Outcome]]:
+def _end_with_parent() -> None:
+    """A parent that is killed cannot say so, and its workers would wait for its next call."""
+    parent = parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
+def _run(part: Sequence[int], requests: Sequence[Request], options: Options) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
-    return list(_engine.run(requests, options))
+    return [(part[place], outcome) for place, outcome in _engine.run(requests, options)]
 
 
 def _chunks(request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
