@@ -193,7 +193,10 @@ def test_only_what_was_loaded_can_be_unloaded(embedder, stock):
         (lambda ts: {k: t * float("nan") if "layers.0" in k else t for k, t in ts.items()}, {}, "not finite"),
         (lambda ts: {**ts, "base_model.model.head.weight": torch.zeros(1)}, {}, "which is no LoRA weight"),
         (lambda ts: {}, {}, "holds the adapters none"),
-        (lambda ts: ts, {"r": 5}, "misshapen"),
+        (lambda ts: ts, {"r": 5}, r"its adapter_config\.json asks for.* misshapen"),
+        (lambda ts: {k: t.double() * 1e300 for k, t in ts.items()}, {}, r"not finite in torch\.float32"),
+        (lambda ts: ts, {"r": 0}, r"adapter_config\.json has `r` 0"),
+        (lambda ts: ts, {"rank_pattern": {"[": 3}}, "`rank_pattern`"),
         (lambda ts: ts, {"use_dora": True}, "sets `use_dora`"),
         (lambda ts: ts, {"bias": "all"}, "`bias` 'all'"),
         (lambda ts: ts, {"peft_type": "IA3"}, "`peft_type` 'IA3'"),
@@ -275,3 +278,8 @@ def test_two_names_for_one_adapter_are_unloaded_one_by_one(tiny, tmp_path):
     embedder.unload_adapter("one")
     np.testing.assert_allclose(embedder.encode_query(["a b"], task="two").dense, expected, rtol=0, atol=1e-6)
     embedder.unload_adapter("two")
+
+
+def test_an_adapter_without_a_name_is_not_taken_for_one_that_was_named(stock):
+    with pytest.raises(CheckpointError, match=r"holds one adapter, without a name; leave out `adapter` \(here 'zz'\)"):
+        read_adapter(stock, task="mine", adapter="zz")

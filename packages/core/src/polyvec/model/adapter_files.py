@@ -64,7 +64,7 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
             f"{folder / 'adapter_model.safetensors'} is missing. Only safetensors are read; pickled weights are never "
             "opened."
         ) from error
-    except (ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder} holds no LoRA adapter that can be read: {error}") from error
     tensors = _chosen(raw, folder, adapter or task, named=adapter is not None)
     broken = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
@@ -94,8 +94,10 @@ def _chosen(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) 
         found.setdefault(match["adapter"], {})[f"{module}.lora_{match['side']}"] = tensor
     if name in found:
         return found[name]
-    if len(found) == 1 and not (named and None not in found):
+    if len(found) == 1 and not named:
         return next(iter(found.values()))
+    if found.keys() == {None}:
+        raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
     names = ", ".join(repr(one) for one in found if one is not None) or "none"
     raise CheckpointError(f"{folder} holds the adapters {names}; say which with `adapter=…` (not {name!r}).")
 

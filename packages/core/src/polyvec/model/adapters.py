@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -59,7 +60,8 @@ class TaskAdapters:
         """Put another adapter beside the checkpoint's own, under `name`.
 
         Raises:
-            CheckpointError: it was made for another network; nothing has changed then.
+            CheckpointError: it was made for another network, or overflows in this one's dtype; nothing has changed
+                then.
         """
         self.release()
         strange = sorted(adapter.modules - self._layers.keys())
@@ -67,6 +69,13 @@ class TaskAdapters:
             raise CheckpointError(
                 f"{adapter.path} adapts {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}, which this "
                 "network has not, or not where task adapters can stand (the decoder and the projector)."
+            )
+        like = next(iter(self._layers.values())).get_base_layer().weight
+        tensors = {key: tensor.to(like.device, like.dtype) for key, tensor in adapter.tensors.items()}
+        broken = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
+        if broken:
+            raise CheckpointError(
+                f"{adapter.path} has weights that are not finite in {like.dtype}: {', '.join(broken[:5])}."
             )
         self._adapted.add_adapter(name, adapter.config, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
         try:
@@ -76,10 +85,10 @@ class TaskAdapters:
                 for side in "AB"
             }
             wanted = {key: tuple(slot.weight.shape) for key, slot in slots.items()}
-            check_tensors(wanted, {key: tuple(t.shape) for key, t in adapter.tensors.items()}, adapter.path)
-            like = next(iter(self._layers.values())).get_base_layer().weight
+            found = {key: tuple(tensor.shape) for key, tensor in adapter.tensors.items()}
+            check_tensors(wanted, found, adapter.path, config="adapter_config.json")
             for key, slot in slots.items():
-                slot.weight = nn.Parameter(adapter.tensors[key].to(like.device, like.dtype), requires_grad=False)
+                slot.weight = nn.Parameter(tensors[key], requires_grad=False)
         except BaseException:
             self._adapted.delete_adapter(name)
             raise

@@ -93,7 +93,7 @@ class Checkpoint:
             raise CheckpointError(f"{path / 'tokenizer.json'} is missing; a checkpoint of this kind has it.")
         try:
             self.config = ModelConfig.read(path)
-        except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
         shards = _sources(_shards(path))
         shards.pop("lm_head.weight", None)  # tied to the embeddings, and no logits are ever computed
@@ -109,10 +109,16 @@ class Checkpoint:
         """The model with its adapters. One tensor is read at a time, so weights are never held twice.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown, misshapen or not finite.
+            CheckpointError: a tensor is missing, unknown, misshapen or not finite, or the JSON files fit no network.
         """
-        with torch.device("meta"):
-            adapted = build(self.config)
+        try:
+            with torch.device("meta"):
+                adapted = build(self.config)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise CheckpointError(
+                f"config.json and adapters/adapter_config.json of {self.path} describe no network that can be built: "
+                f"{error}"
+            ) from error
         names = {name: network_name(name) for name in adapted.state_dict()}
         wanted = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
         check_tensors(wanted, {name: source.shape for name, source in self._sources.items()}, self.path)
@@ -174,9 +180,13 @@ def network_name(peft_name: str) -> str:
 
 
 def check_tensors(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path | str
+    wanted: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    path: Path | str,
+    *,
+    config: str = "config.json and adapters/adapter_config.json",
 ) -> None:
-    """Compare the model's tensors with a checkpoint's.
+    """Compare the model's tensors with those under `path`, where `config` says what they should be.
 
     Raises:
         CheckpointError: naming what is missing, unknown or of the wrong shape.
@@ -196,7 +206,7 @@ def check_tensors(
             for kind, names in complaints.items()
             if names
         )
-        raise CheckpointError(f"{path} does not fit the model its config.json describes. {listed}.")
+        raise CheckpointError(f"{path} does not hold the tensors that its {config} asks for. {listed}.")
 
 
 def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Path, dtype: torch.dtype) -> None:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig, Qwen2_5_VLVisionConfig
@@ -38,7 +40,30 @@ _VARIANTS = (
     "layer_replication",
 )
 _INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's others change the base weights, too
+_TEXT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
+_VISION_SIZES = (
+    "depth",
+    "hidden_size",
+    "intermediate_size",
+    "num_heads",
+    "patch_size",
+    "spatial_merge_size",
+    "temporal_patch_size",
+    "window_size",
+)
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+# What a field must be.
+_WHOLE = "a whole number, at least 1"
+_NUMBER = "a number within the range of float32"
+_MODULES = "a regular expression or a list of names"
+_BY_MODULE = "an object that gives, by regular expression,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +117,31 @@ class ModelConfig:
             tie_word_embeddings=True,
             **{name: raw[name] for name in _TOKEN_IDS if name in raw},
         )
-        _check_rope(backbone.text_config)
+        _check_text(backbone.text_config)
+        _check_vision(backbone.vision_config, dim=backbone.text_config.hidden_size)
+        tasks, dims = raw.get("task_names"), raw.get("matryoshka_dims")
+        tasks = list(TASKS) if tasks is None else tasks
+        dims = [backbone.text_config.hidden_size] if dims is None else dims
+        multivector_dim = raw.get("multi_vector_projector_dim", 128)
+        texts = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
+        _check(
+            "config.json", "task_names", tasks, texts and 0 < len(tasks) == len(set(tasks)), "a list of distinct texts"
+        )
+        _check(
+            "config.json",
+            "matryoshka_dims",
+            dims,
+            isinstance(dims, list) and dims and all(_whole(n) and n <= backbone.text_config.hidden_size for n in dims),
+            f"a list of whole numbers from 1 to {backbone.text_config.hidden_size}, the hidden size",
+        )
+        _check("config.json", "multi_vector_projector_dim", multivector_dim, _whole(multivector_dim), _WHOLE)
         return cls(
             backbone=backbone,
             lora=read_lora(path / "adapters"),
-            image=_image(_read_json(path / "preprocessor_config.json")),
-            tasks=tuple(raw.get("task_names") or TASKS),
-            multivector_dim=int(raw.get("multi_vector_projector_dim", 128)),
-            matryoshka_dims=tuple(raw.get("matryoshka_dims") or (text["hidden_size"],)),
+            image=_image(_read_json(path / "preprocessor_config.json"), backbone.vision_config),
+            tasks=tuple(tasks),
+            multivector_dim=multivector_dim,
+            matryoshka_dims=tuple(dims),
             license=raw.get("license"),
         )
 
@@ -175,21 +217,79 @@ def read_lora(path: Path) -> LoraConfig:
         )
     if raw.get("bias", "none") != "none":
         raise ValueError(f"adapter_config.json has `bias` {raw['bias']!r}; only 'none' can be read.")
-    return LoraConfig(
-        r=raw["r"],
-        lora_alpha=raw["lora_alpha"],
-        lora_dropout=raw.get("lora_dropout", 0.0),
-        target_modules=raw.get("target_modules", _DEFAULT_TARGETS),
-        exclude_modules=raw.get("exclude_modules", ".*visual.*"),
-        rank_pattern=raw.get("rank_pattern") or {},
-        alpha_pattern=raw.get("alpha_pattern") or {},
-        bias="none",
+    fields: dict[str, Any] = {  # Any: whatever JSON holds
+        "r": raw.get("r"),
+        "lora_alpha": raw.get("lora_alpha"),
+        "lora_dropout": raw.get("lora_dropout", 0.0),
+        "target_modules": raw.get("target_modules", _DEFAULT_TARGETS),
+        "exclude_modules": raw.get("exclude_modules", ".*visual.*"),
+        "rank_pattern": raw.get("rank_pattern") or {},
+        "alpha_pattern": raw.get("alpha_pattern") or {},
+    }
+    dropout = fields["lora_dropout"]
+    for name, allowed, what in (
+        ("r", _whole(fields["r"]), _WHOLE),
+        ("lora_alpha", _number(fields["lora_alpha"]), _NUMBER),
+        ("lora_dropout", _number(dropout) and 0 <= dropout <= 1, "a number from 0 to 1"),
+        ("target_modules", _names_modules(fields["target_modules"]), _MODULES),
+        ("exclude_modules", _names_modules(fields["exclude_modules"] or []), _MODULES),
+        ("rank_pattern", _by_module(fields["rank_pattern"], _whole), f"{_BY_MODULE} {_WHOLE}"),
+        ("alpha_pattern", _by_module(fields["alpha_pattern"], _number), f"{_BY_MODULE} {_NUMBER}"),
+    ):
+        _check("adapter_config.json", name, fields[name], allowed, what)
+    return LoraConfig(bias="none", **fields)
+
+
+def _check(file: str, name: str, value: object, allowed: object, what: str) -> None:
+    if not allowed:
+        raise ValueError(f"{file} has `{name}` {value!r}; it must be {what}.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= torch.finfo(torch.float32).max
     )
 
 
-def _check_rope(text: Qwen2_5_VLTextConfig) -> None:
+def _pattern(value: Any) -> bool:  # Any: whatever JSON holds
+    try:
+        re.compile(value)
+    except (re.error, TypeError):
+        return False
+    return True
+
+
+def _names_modules(value: object) -> bool:
+    return all(isinstance(one, str) for one in value) if isinstance(value, list) else _pattern(value)
+
+
+def _by_module(value: object, kind: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(_pattern(name) and kind(one) for name, one in value.items())
+
+
+def _check_text(text: Qwen2_5_VLTextConfig) -> None:
+    for name in _TEXT_SIZES:
+        _check("config.json", name, getattr(text, name), _whole(getattr(text, name)), _WHOLE)
+    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    _check(
+        "config.json", "num_attention_heads", heads, text.hidden_size % heads == 0, f"a divisor of {text.hidden_size}"
+    )
+    _check("config.json", "num_key_value_heads", kv_heads, heads % kv_heads == 0, f"a divisor of {heads}")
+    _check("config.json", "hidden_act", text.hidden_act, text.hidden_act == "silu", "'silu'")
+    _check("config.json", "use_sliding_window", text.use_sliding_window, not text.use_sliding_window, "false")
     rope, n_angles = text.rope_parameters, text.hidden_size // text.num_attention_heads // 2
     sections = rope.get("mrope_section") or []
+    _check(
+        "config.json",
+        "rope_theta",
+        rope["rope_theta"],
+        _number(rope["rope_theta"]) and rope["rope_theta"] > 0,
+        "a number above 0",
+    )
     if rope["rope_type"] != "default" or len(sections) != 3 or sum(sections) != n_angles:
         raise ValueError(
             f"config.json has rotary embeddings of type {rope['rope_type']!r} with `mrope_section` {sections}; only "
@@ -197,16 +297,60 @@ def _check_rope(text: Qwen2_5_VLTextConfig) -> None:
         )
 
 
-def _image(raw: Mapping[str, Any]) -> ImageConfig:
+def _check_vision(vision: Qwen2_5_VLVisionConfig, dim: int) -> None:
+    for name in _VISION_SIZES:
+        value = getattr(vision, name)
+        _check("config.json", f"vision_config.{name}", value, _whole(value), _WHOLE)
+    token = vision.patch_size * vision.spatial_merge_size
+    for name, allowed, what in (
+        ("hidden_act", vision.hidden_act == "silu", "'silu'"),
+        ("num_heads", vision.hidden_size % vision.num_heads == 0, f"a divisor of {vision.hidden_size}"),
+        ("window_size", vision.window_size >= token, f"at least {token}, the side of a token"),
+        ("out_hidden_size", vision.out_hidden_size == dim, f"{dim}, the hidden size of the text model"),
+    ):
+        _check("config.json", f"vision_config.{name}", getattr(vision, name), allowed, what)
+
+
+def _image(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
     size = raw.get("size") or {}
+    values: dict[str, Any] = {  # Any: whatever JSON holds
+        "patch_size": raw.get("patch_size", vision.patch_size),
+        "merge_size": raw.get("merge_size", vision.spatial_merge_size),
+        "min_pixels": _first(raw.get("min_pixels"), size.get("shortest_edge"), 3136),
+        "max_pixels": _first(raw.get("max_pixels"), size.get("longest_edge"), 602_112),
+        "image_mean": raw.get("image_mean", _DEFAULT_IMAGE_MEAN),
+        "image_std": raw.get("image_std", _DEFAULT_IMAGE_STD),
+    }
+    mean, std = values["image_mean"], values["image_std"]
+    for name, allowed, what in (
+        ("patch_size", values["patch_size"] == vision.patch_size, f"{vision.patch_size}, as in config.json"),
+        (
+            "merge_size",
+            values["merge_size"] == vision.spatial_merge_size,
+            f"{vision.spatial_merge_size}, as in config.json",
+        ),
+        ("min_pixels", _whole(values["min_pixels"]), _WHOLE),
+        ("max_pixels", _whole(values["max_pixels"]), _WHOLE),
+        ("image_mean", _three(mean), "three numbers"),
+        ("image_std", _three(std) and all(one > 0 for one in std), "three numbers above 0"),
+    ):
+        _check("preprocessor_config.json", name, values[name], allowed, what)
     return ImageConfig(
-        patch_size=raw.get("patch_size", 14),
-        merge_size=raw.get("merge_size", 2),
-        min_pixels=raw.get("min_pixels") or size.get("shortest_edge") or 3136,
-        max_pixels=raw.get("max_pixels") or size.get("longest_edge") or 602_112,
-        mean=tuple(raw.get("image_mean", _DEFAULT_IMAGE_MEAN)),
-        std=tuple(raw.get("image_std", _DEFAULT_IMAGE_STD)),
+        patch_size=values["patch_size"],
+        merge_size=values["merge_size"],
+        min_pixels=values["min_pixels"],
+        max_pixels=values["max_pixels"],
+        mean=tuple(mean),
+        std=tuple(std),
     )
+
+
+def _first(*values: object) -> object:
+    return next(value for value in values if value is not None)
+
+
+def _three(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(_number(value) for value in values)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

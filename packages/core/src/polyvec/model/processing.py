@@ -1,5 +1,6 @@
 """Texts and images to tensors."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from polyvec.images import open_image, smart_resize
+from polyvec.model.checkpoint import CheckpointError
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Batch
 from polyvec.prompts import IMAGE_PROMPT
@@ -38,18 +40,28 @@ class Processor:
 
     def __init__(self, path: Path, config: ModelConfig, *, image_backend: ImageBackend = "pil") -> None:
         file = path / "tokenizer.json"
-        if not file.is_file():
-            raise ValueError(f"{file} is missing; a checkpoint of this kind has it.")
         self.config, self._image_backend = config.image, image_backend
-        self._markers = Tokenizer.from_file(str(file))
-        self._tokenizer = Tokenizer.from_file(str(file))
+        self._markers, self._tokenizer = _read_tokenizer(file), _read_tokenizer(file)
         self._tokenizer.encode_special_tokens = True  # a user's "<|image_pad|>" is eleven characters, not a marker
         for tokenizer in (self._markers, self._tokenizer):
             tokenizer.no_truncation()
             tokenizer.no_padding()
-        template = self._markers.encode(IMAGE_PROMPT, add_special_tokens=False).ids
-        hole = template.index(config.backbone.image_token_id)
+        template = self._ids(IMAGE_PROMPT)
+        image_token = config.backbone.image_token_id
+        for marker in re.findall(r"<\|\w+\|>", IMAGE_PROMPT):
+            if len(self._ids(marker)) != 1:
+                raise CheckpointError(f"{file} has no token {marker}, which surrounds or stands for images.")
+        if self._ids("<|image_pad|>") != [image_token]:
+            raise CheckpointError(
+                f"config.json has `image_token_id` {image_token!r}; "
+                f"by {file} it must be {self._ids('<|image_pad|>')[0]}."
+            )
+        hole = template.index(image_token)
         self._before, self._after = template[:hole], template[hole + 1 :]
+
+    def _ids(self, template: str) -> list[int]:
+        ids: list[int] = self._markers.encode(template, add_special_tokens=False).ids
+        return ids
 
     def texts(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
         """Token ids of each text behind `prefix`, untruncated."""
@@ -110,6 +122,13 @@ class Processor:
             pixels = np.asarray(resized, np.float32) * (1 / (255 * std)) - mean / std
         blocks = pixels.reshape(grid.rows, merge, size, grid.columns, merge, size, 3)
         return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)  # merged tokens in reading order
+
+
+def _read_tokenizer(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(f"{file} is missing or no tokenizer that can be read: {error}") from error
 
 
 def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:
