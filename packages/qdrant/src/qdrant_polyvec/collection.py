@@ -131,7 +131,7 @@ class Collection:
         An interrupted call can simply be repeated. An item that cannot be read or stored does not stop the others.
 
         Args:
-            inputs: a string is text, always; an image is a `Path`, `bytes` or a PIL image.
+            inputs: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
             task: the embedder's task to encode for; searches find items of their own task only.
             ids: any strings, or unsigned integers; an item replaces a stored one of the same id. Without them,
                 source, unit and task identify an item.
@@ -172,7 +172,7 @@ class Collection:
         """The items of a task that suit a text or an image best, best first.
 
         Args:
-            query: a string is text, always; an image is a `Path`, `bytes` or a PIL image.
+            query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
             limit: how many items at most.
             mode: `dense` compares single vectors, `late` scores every multi-vector by MaxSim, `two-stage` takes the
                 best `candidates` by dense vector and orders them by MaxSim.
