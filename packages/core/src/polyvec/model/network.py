@@ -113,9 +113,16 @@ class Network(nn.Module):
             hidden = decode(language, embedded, batch.position_ids, segments)
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
-            tokens = heads.multivector(self.multi_vector_projector(hidden))
+            projected = self._projected(hidden) if packed else self.multi_vector_projector(hidden)
+            tokens = heads.multivector(projected)
         sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
         return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens, sums)
+
+    def _projected(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
+        rows = hidden.flatten(0, 1)
+        more = -len(rows) % _rows_at_a_time(rows)
+        projected: Tensor = self.multi_vector_projector(functional.pad(rows, (0, 0, 0, more)))
+        return projected[: len(rows)].view(*hidden.shape[:2], -1)
 
 
 def _rows_at_a_time(states: Tensor) -> int:
