@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt packages/core/pyproject.toml packag
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e packages/qdrant
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]"
 	@touch $@
 
 demo: $(INSTALLED)

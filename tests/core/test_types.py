@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from polyvec.types import TASKS, Embeddings, UnreadableInputs
+from polyvec.types import TASKS, Embeddings, Grid, UnreadableInputs
 
 
 def embeddings(n=2):
@@ -44,3 +44,30 @@ def test_embeddings_can_be_sent_to_another_process():
 def test_unreadable_inputs_can_be_sent_to_another_process(send):
     again = send(UnreadableInputs({1: "is empty"}, [0, 2], embeddings()))
     assert (again.failed, again.kept) == ({1: "is empty"}, [0, 2])
+
+
+DENSE = np.eye(3, dtype=np.float32)
+LATE = tuple(np.eye(3, dtype=np.float32)[: n + 1] for n in range(3))
+GRIDS = (None, Grid(1, 2, 0), None)
+
+
+def test_items_are_given_one_by_one_without_copying():
+    whole = Embeddings(DENSE, LATE, GRIDS)
+    items = list(whole)
+    assert [len(item) for item in items] == [1, 1, 1]
+    for index, item in enumerate(items):
+        assert np.array_equal(item.dense[0], DENSE[index])
+        assert np.shares_memory(item.dense, DENSE)
+        assert item.multivector[0] is LATE[index]
+        assert item.grids == (GRIDS[index],)
+    assert np.array_equal(whole[-1].dense[0], DENSE[2])
+
+
+def test_without_multivectors_an_item_has_none():
+    assert Embeddings(DENSE, None, GRIDS)[1].multivector is None
+
+
+def test_an_item_beyond_the_end_is_refused():
+    with pytest.raises(IndexError):
+        Embeddings(DENSE, LATE, GRIDS)[3]
+    assert list(Embeddings(DENSE[:0], (), ())) == []

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,12 @@ def shared(request, tmp_path_factory):
 def docs(shared, embedder):
     """An empty collection in a folder and one in memory, the same for all tests."""
     shared.client.delete("docs", models.Filter())
-    shared.embedder = embedder
+    encode_with(shared, embedder)
     return shared
+
+
+def encode_with(docs, embedder):
+    docs._move(replace(docs._place, embedder=embedder))
 
 
 @pytest.fixture
@@ -121,6 +126,7 @@ def test_the_payload_is_what_stock_integrations_read(docs, page, embedder):
         "unit": "",
         "n_tokens": 6,
         "grid": [2, 3, 0],
+        "path": page.as_posix(),
     }
 
 
@@ -213,7 +219,6 @@ def test_unreadable_items_are_reported_and_the_others_stored(docs, page, tmp_pat
         (lambda rows: rows * math.inf, "infinity"),
         (lambda rows: rows * 0, "zero vector"),
         (lambda rows: rows[:0], "empty"),
-        (lambda rows: np.ones((limits.MAX_MULTIVECTOR_ELEMENTS // 8 + 1, 8), np.float32), "131072 rows of 8"),
     ],
 )
 def test_an_item_with_unfit_vectors_is_reported_and_the_others_stored(memory, embedder, flaw, message):
@@ -223,7 +228,7 @@ def test_an_item_with_unfit_vectors_is_reported_and_the_others_stored(memory, em
             late = (good.multivector[0], flaw(good.multivector[1]).astype(np.float32), good.multivector[2])
             return Embeddings(good.dense, late, good.grids)
 
-    memory.embedder = Flawed(dim=16, multivector_dim=8)
+    encode_with(memory, Flawed(dim=16, multivector_dim=8))
     report = memory.add(TEXTS, ids=["a", "b", "c"])
     assert report.ok == ["a", "c"]
     assert [failure.id for failure in report.failed] == ["b"]
@@ -272,7 +277,11 @@ def test_wrong_arguments_are_refused_before_anything_is_stored(memory, embedder,
     ],
 )
 def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments, message):
-    memory.embedder = None
+    class Never(HashEmbedder):
+        def encode_query(self, inputs, **how):
+            raise AssertionError(inputs)
+
+    encode_with(memory, Never(dim=16, multivector_dim=8))
     with pytest.raises(ValueError, match=message):
         memory.search("red", **arguments)
 
@@ -369,7 +378,8 @@ def test_large_batches_are_sent_in_bounded_requests(memory, monkeypatch):
     monkeypatch.setattr(
         memory.client, "upsert", lambda name, points, **how: sent.append(len(points)) or upsert(name, points, **how)
     )
-    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 2 * 21 * (16 + 8))  # two one-word texts: 16 + 1 · 8 floats each
+    # Two one-word texts: 16 + 1 · 8 floats each, and less than 600 bytes of payload.
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 2 * (21 * (16 + 8) + 600))
     memory.add(["a", "b", "c", "d", "e"])
     assert sent == [2, 2, 1]
     assert memory.count() == 5

@@ -8,18 +8,34 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from qdrant_polyvec import edge, limits, schema, shard_config
-from qdrant_polyvec.edge import EdgeBackend
+from qdrant_polyvec import limits
+from qdrant_polyvec.edge import EdgeBackend, shard, shard_config
 from qdrant_polyvec.location import open_client
 
 MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+VECTORS = {
+    "dense": models.VectorParams(size=2, distance=models.Distance.COSINE),
+    "late": models.VectorParams(
+        size=2,
+        distance=models.Distance.DOT,
+        multivector_config=MAX_SIM,
+        datatype=models.Datatype.FLOAT16,
+        hnsw_config=models.HnswConfigDiff(m=0),
+        memory=models.Memory.COLD,
+    ),
+}
 ONE_DENSE = {"dense": models.VectorParams(size=2, distance=models.Distance.COSINE)}
+
+
+def create(client, metadata):
+    client.create_collection("docs", VECTORS, metadata=metadata)
+    client.create_payload_index("docs", "metadata.source", models.PayloadSchemaType.KEYWORD)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     client = open_client(tmp_path_factory.mktemp("index"))
-    schema.create(client, "docs", dense=2, late=2, metadata={})
+    create(client, metadata={})
     yield client
     client.close()
 
@@ -35,7 +51,7 @@ def client(shared):
 def fresh(tmp_path):
     """A folder of its own, for tests that change more than points."""
     client = open_client(tmp_path / "fresh")
-    schema.create(client, "docs", dense=2, late=2, metadata={"made": "now"})
+    create(client, metadata={"made": "now"})
     yield client
     client.close()
 
@@ -52,14 +68,14 @@ def payload_of(client, identity):
 
 def test_a_collection_is_found_again_with_its_settings_metadata_and_points(tmp_path):
     client = open_client(tmp_path)
-    schema.create(client, "docs", dense=2, late=2, metadata={"made": {"by": "me"}})
+    create(client, metadata={"made": {"by": "me"}})
     client.upsert("docs", [struct(1, payload={"n": 1})])
     before = client.get_collection("docs")
     client.close()
     again = open_client(tmp_path)
     after = again.get_collection("docs")
     assert after.config == before.config
-    assert after.config.params.vectors == schema.vectors_config(2, 2)
+    assert after.config.params.vectors == VECTORS
     assert after.config.metadata == {"made": {"by": "me"}}
     assert after.points_count == 1
     assert after.payload_schema["metadata.source"].data_type == models.PayloadSchemaType.KEYWORD
@@ -138,13 +154,11 @@ def test_a_payload_index_is_made_and_removed(fresh):
     fresh.create_payload_index("docs", "n", models.IntegerIndexParams(type="integer", lookup=True, range=True))
     fresh.create_payload_index("docs", "t", "text")
     kinds = {field: index.data_type.value for field, index in fresh.get_collection("docs").payload_schema.items()}
-    assert kinds == {"_polyvec.task": "keyword", "metadata.source": "keyword", "n": "integer", "t": "text"}
+    assert kinds == {"metadata.source": "keyword", "n": "integer", "t": "text"}
     fresh.delete_payload_index("docs", "n")
     assert "n" not in fresh.get_collection("docs").payload_schema
-    with pytest.raises(NotImplementedError, match="stemmer"):
-        fresh.create_payload_index(
-            "docs", "t", models.TextIndexParams(type="text", stemmer=models.DisabledStemmerParams(type="none"))
-        )
+    with pytest.raises(ValueError, match="field_schema"):
+        fresh.create_payload_index("docs", "n")
 
 
 def test_points_are_ordered_by_a_payload_field(fresh):
@@ -235,60 +249,31 @@ def test_a_query_that_does_not_fit_is_refused(client, query, message):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda c: c.query_points("docs", query=1, using="dense"), "a query by int"),
-        (lambda c: c.query_points("docs", query=models.SampleQuery(sample="random")), "SampleQuery"),
         (
             lambda c: c.query_points(
-                "docs", query=models.NearestQuery(nearest=[1.0, 0.0], mmr=models.Mmr(diversity=0.5)), using="dense"
+                "docs", query=1, using="dense", lookup_from=models.LookupLocation(collection="docs", shard_key="a")
             ),
-            "mmr",
+            "shard_key",
         ),
-        (lambda c: c.query_points("docs", lookup_from=models.LookupLocation(collection="x")), "lookup_from"),
         (lambda c: c.query_points("docs", shard_key_selector="a"), "shard_key_selector"),
+        (lambda c: c._client.query_points("docs", query=models.Document(text="a", model="b")), "query by Document"),
         (
-            lambda c: c.query_points(
-                "docs",
-                query=[1.0, 0.0],
-                using="dense",
-                search_params=models.SearchParams(acorn=models.AcornSearchParams(enable=True)),
+            lambda c: c._client.upsert(
+                "docs", [models.PointStruct(id=1, vector={"dense": models.Document(text="a", model="b")})]
             ),
-            "acorn",
-        ),
-        (
-            lambda c: c.count(
-                "docs",
-                models.Filter(
-                    must=[
-                        models.FieldCondition(
-                            key="p", geo_radius=models.GeoRadius(center=models.GeoPoint(lon=0, lat=0), radius=1)
-                        )
-                    ]
-                ),
-            ),
-            "geo_radius",
-        ),
-        (
-            lambda c: c.count("docs", models.Filter(must=[models.SliceCondition(slice={"total": 2, "index": 0})])),
-            "Slice",
-        ),
-        (
-            lambda c: c.count(
-                "docs", models.Filter(must=[models.FieldCondition(key="p", match=models.MatchPrefix(prefix="a"))])
-            ),
-            "MatchPrefix",
+            "given as Document",
         ),
         (lambda c: c.create_collection("x", ONE_DENSE, replication_factor=2), "replication_factor"),
-        (lambda c: c.create_collection("x", {}, sparse_vectors_config={"s": models.SparseVectorParams()}), "sparse"),
-        (lambda c: c.update_collection("docs", hnsw_config=models.HnswConfigDiff(m=4)), "hnsw_config"),
-        (lambda c: c.facet("docs", "color"), "`facet`"),
-        (lambda c: c.create_snapshot("docs"), "`create_snapshot`"),
+        (lambda c: c.create_collection("x", ONE_DENSE, sharding_method=models.ShardingMethod.CUSTOM), "sharding"),
         (
-            lambda c: c.upsert(
-                "docs",
-                [models.PointStruct(id=1, vector={"dense": models.SparseVector(indices=[1], values=[1.0])})],
-            ),
-            "SparseVector",
+            lambda c: c.create_collection("x", ONE_DENSE, optimizers_config={"flush_interval_sec": 3}),
+            "flush_interval_sec",
         ),
+        (lambda c: c.update_collection("docs", hnsw_config=models.HnswConfigDiff(m=4)), "hnsw_config"),
+        (lambda c: c.search_matrix_pairs("docs", using="dense"), "`search_matrix_pairs`"),
+        (lambda c: c.create_snapshot("docs"), "`create_snapshot`"),
+        (lambda c: c.create_shard_key("docs", "a"), "`create_shard_key`"),
+        (lambda c: c.cluster_status(), "`cluster_status`"),
     ],
 )
 def test_what_only_a_server_can_do_is_refused_by_name(client, call, name):
@@ -304,13 +289,13 @@ def test_every_call_of_the_interface_is_implemented_or_refused_by_name():
 
 def test_large_uploads_are_cut_into_operations_of_bounded_size(client, monkeypatch):
     sizes = []
-    update = EdgeBackend._update
+    update = shard.Shard.update
 
-    def watched(self, collection, operation, n_bytes=0):
+    def watched(self, call, operation, n_bytes=0):
         sizes.append(n_bytes)
-        return update(self, collection, operation, n_bytes)
+        update(self, call, operation, n_bytes)
 
-    monkeypatch.setattr(EdgeBackend, "_update", watched)
+    monkeypatch.setattr(shard.Shard, "update", watched)
     monkeypatch.setattr(limits, "MAX_OPERATION_BYTES", 100)
     client.upsert("docs", [struct(i) for i in range(12)])  # 4 floats each: 16 bytes
     assert sizes == [96, 96]
@@ -320,11 +305,11 @@ def test_large_uploads_are_cut_into_operations_of_bounded_size(client, monkeypat
 
 
 def test_it_flushes_after_so_many_bytes(fresh, monkeypatch):
-    monkeypatch.setattr(edge, "FLUSH_EVERY_BYTES", 64)
+    monkeypatch.setattr(shard, "FLUSH_EVERY_BYTES", 64)
     unflushed = []
     for identity in range(6):
         fresh.upsert("docs", [struct(identity)])
-        unflushed.append(fresh._client._opened["docs"].unflushed)
+        unflushed.append(fresh._client._index.opened["docs"].shard.unflushed)
     assert unflushed == [16, 32, 48, 0, 16, 32]
 
 
@@ -337,7 +322,7 @@ def test_a_closed_index_says_so(fresh):
 
 def test_a_forgotten_client_releases_its_folder(tmp_path):
     client = open_client(tmp_path)
-    schema.create(client, "docs", dense=2, late=2, metadata={})
+    create(client, metadata={})
     client.upsert("docs", [struct(1)])
     del client
     again = open_client(tmp_path)
@@ -390,7 +375,7 @@ def test_quantized_vectors_are_searched_with_and_without_rescoring(tmp_path):
 
 def test_vector_settings_reach_the_engine():
     config = models.CreateCollection(
-        vectors=schema.vectors_config(4, 2)
+        vectors=VECTORS
         | {
             "small": models.VectorParams(
                 size=3,

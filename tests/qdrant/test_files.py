@@ -1,8 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from qdrant_polyvec.files import MAX_UNIT_CHARS, units
+from qdrant_polyvec import Failure, cutting, files
+from qdrant_polyvec.cutting import MAX_UNIT_CHARS
 
 
 @pytest.fixture
@@ -16,10 +19,21 @@ def write(path, text):
     Path(path).write_text(text, "utf-8")
 
 
+def units(paths, **how):
+    """The units of paths, and what could not be read."""
+    found = list(files.units(files.find(paths, **how)))
+    failed = [one for one in found if isinstance(one, Failure)]
+    return [one for one in found if not isinstance(one, Failure)], failed
+
+
 def cut(path):
     found, failed = units([path])
     assert failed == []
     return {unit.unit: unit.content for unit in found}
+
+
+def names(paths, **how):
+    return [path.as_posix() for path in files.find(paths, **how)]
 
 
 def test_markdown_is_cut_at_headings(folder):
@@ -50,13 +64,20 @@ def test_python_is_cut_at_top_level_definitions(folder):
     assert {unit.task for unit in units(["a.py"])[0]} == {"code"}
 
 
-@pytest.mark.parametrize("text", ["def f(:\n    pass\n\ndef g():\n    pass", "x = '\x00'"])
-def test_python_that_does_not_parse_is_cut_as_text(folder, text):
+def test_python_that_does_not_parse_is_cut_as_text(folder):
+    text = "def f(:\n    pass\n\ndef g():\n    pass"
     write("a.py", text)
     assert list(cut("a.py").values()) == [text]
 
 
-@pytest.mark.parametrize("suffix", [".md", ".py", ".txt", ".rst", ".toml"])
+def test_a_class_that_is_too_long_is_cut_at_methods(folder):
+    body = "        return " + "1 + " * 100 + "1"
+    methods = [f"    def f{n}(self):\n{body}" for n in range(5)]
+    write("a.py", "class C:\n    x = 1\n\n" + "\n\n".join(methods) + "\n\nend = 1\n")
+    assert list(cut("a.py").values()) == ["class C:\n    x = 1", *(method.strip("\n") for method in methods), "end = 1"]
+
+
+@pytest.mark.parametrize("suffix", [".md", ".py", ".txt", ".rst", ".toml", ".js", ".go"])
 def test_no_unit_is_too_long_and_no_line_is_lost(folder, suffix):
     paragraphs = [f"paragraph_{n} = '" + "x" * (97 * n % 700) + "'" for n in range(40)]
     write("a" + suffix, "\n\n".join(paragraphs) + "\n")
@@ -95,7 +116,7 @@ def test_an_empty_file_has_no_units(folder):
 
 def test_folders_are_searched_in_order_and_private_ones_skipped(folder):
     private = (".git/e.md", ".venv/f.py", "__pycache__/g.py", "build/h.md", "dist/i.md", "node_modules/j.md")
-    for name in ("b.md", "a.png", "sub/c.TXT", "sub/d.pdf", *private):
+    for name in ("b.md", "a.png", "sub/c.TXT", "sub/d.xls", *private):
         write("docs/" + name, "text")
     found, failed = units(["docs", Path("docs") / "b.md", "./docs"])
     assert [(unit.source, unit.unit, unit.task) for unit in found] == [
@@ -119,9 +140,175 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
         ("no.png", "cannot be read: No such file or directory"),
     ]
     assert failed[3].source == "sheet.xlsx"
-    assert "suffix '.xlsx' is not one of .md, .py" in failed[3].error
+    assert "suffix '.xlsx' is not one of .md, .markdown" in failed[3].error
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):
     Path("a.md").write_bytes(b"\xef\xbb\xbf# One\r\ntext\r\n")
     assert cut("a.md") == {"L1-2": "# One\ntext"}
+
+
+def test_code_of_other_languages_is_cut_between_functions(folder):
+    function = "function f{n}() {{\n  // {filler}\n\n  return {n};\n}}"
+    functions = [function.format(n=n, filler="x" * 500) for n in range(4)]
+    write("a.js", "\n\n".join(functions) + "\n")
+    assert list(cut("a.js").values()) == ["\n\n".join(functions[:2]), "\n\n".join(functions[2:])]
+    assert {unit.task for unit in units(["a.js"])[0]} == {"code"}
+
+
+def test_every_kind_of_text_has_one_task():
+    kinds = [files.TEXT_SUFFIXES, files.HTML_SUFFIXES, files.CODE_SUFFIXES, files.IMAGE_SUFFIXES]
+    suffixes = [suffix for kind in kinds for suffix in kind]
+    assert len(suffixes) == len(set(suffixes))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_utf_16_is_read_by_its_mark(folder, encoding):
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    Path("a.md").write_bytes((mark + "# Größe\ntext").encode(encoding))
+    assert cut("a.md") == {"L1-2": "# Größe\ntext"}
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.txt"])
+def test_binary_junk_is_a_failure(folder, name):
+    Path(name).write_bytes(b"x = '\0'")
+    assert units([name])[1][0].error == "is binary: it holds null bytes"
+
+
+def test_what_gitignore_names_is_left_out(folder):
+    for name in (
+        "a.md",
+        "b.log.md",
+        "keep.log.md",
+        "out/c.md",
+        "sub/d.md",
+        "sub/e.md",
+        "sub/deep/d.md",
+        "sub/out/f.md",
+    ):
+        write("docs/" + name, "text")
+    write("docs/.gitignore", "*.log.md\n!keep.log.md\nout/\n# a comment\n\n")
+    write("docs/sub/.gitignore", "/d.md\n")
+    assert names(["docs"]) == ["docs/a.md", "docs/keep.log.md", "docs/sub/e.md", "docs/sub/deep/d.md"]
+    assert names(["docs/sub/d.md", "docs/out/c.md"]) == ["docs/sub/d.md", "docs/out/c.md"]  # named themselves
+
+
+def test_a_nested_gitignore_wins(folder):
+    for name in ("a.md", "sub/a.md"):
+        write("docs/" + name, "text")
+    write("docs/.gitignore", "a.md\n")
+    write("docs/sub/.gitignore", "!a.md\n")
+    assert names(["docs"]) == ["docs/sub/a.md"]
+
+
+def test_gitignore_files_above_count_within_a_repository(folder):
+    for name in ("a.md", "b.md"):
+        write("repo/docs/" + name, "text")
+    write("repo/.gitignore", "docs/a.md\n")
+    assert names(["repo/docs"]) == ["repo/docs/a.md", "repo/docs/b.md"]
+    (folder / "repo" / ".git").mkdir()
+    assert names(["repo/docs"]) == ["repo/docs/b.md"]
+    assert names([folder / "repo" / "docs"]) == [(folder / "repo/docs/b.md").as_posix()]
+
+
+def test_patterns_to_exclude_win_over_everything(folder):
+    for name in ("a.md", "b.txt", "sub/c.md", "sub/d.txt"):
+        write("docs/" + name, "text")
+    write("docs/.gitignore", "!*.txt\n")
+    assert names(["docs"], exclude=["*.txt"]) == ["docs/a.md", "docs/sub/c.md"]
+    assert names(["docs"], exclude=["/sub/"]) == ["docs/a.md", "docs/b.txt"]
+    assert names(["docs/b.txt", "docs/a.md"], exclude=["*.txt"]) == ["docs/a.md"]
+    with pytest.raises(ValueError, match="`exclude` has a pattern that is none"):
+        files.find(["docs"], exclude=["!"])
+
+
+def test_a_link_in_a_circle_does_not_hang(folder):
+    write("docs/a.md", "text")
+    (folder / "docs" / "loop").symlink_to(folder / "docs", target_is_directory=True)
+    (folder / "docs" / "b.md").symlink_to(folder / "docs" / "a.md")
+    assert names(["docs"]) == ["docs/a.md"]
+
+
+def test_a_file_that_vanishes_is_a_failure(folder):
+    write("docs/a.md", "text")
+    write("docs/b.md", "text")
+    found = files.find(["docs"])
+    Path("docs/a.md").unlink()
+    gone, there = files.units(found)
+    assert gone == Failure(None, "docs/a.md", "cannot be read: No such file or directory")
+    assert there.source == "docs/b.md"
+
+
+def picture(size=(40, 60)):
+    return Image.new("RGB", size, "white")
+
+
+def test_a_pdf_gives_its_pages_one_by_one(folder):
+    picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
+    found = files.units(files.find(["a.pdf"]), dpi=72)
+    first = next(found)
+    assert (first.source, first.unit, first.task, first.text) == ("a.pdf", "page 1", "retrieval", None)
+    assert first.content.size == (40, 60)
+    assert next(found).content.size == (60, 40)
+    assert next(found, None) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is empty"), (b"%PDF-1.4 junk", "cannot be read as a PDF"), (b"text", "cannot be read")],
+)
+def test_a_pdf_that_cannot_be_read_is_a_failure(folder, content, reason):
+    Path("a.pdf").write_bytes(content)
+    write("b.md", "text")
+    found, failed = units(["a.pdf", "b.md"])
+    assert reason in failed[0].error
+    assert [unit.source for unit in found] == ["b.md"]
+
+
+def test_a_bad_page_does_not_stop_the_pdf(folder, monkeypatch):
+    picture().save("a.pdf", save_all=True, append_images=[picture((4000, 10)), picture()])
+    found, failed = units(["a.pdf"])
+    assert [unit.unit for unit in found] == ["page 1", "page 3"]
+    assert [(failure.source, failure.error[:7]) for failure in failed] == [("a.pdf", "page 2:")]
+
+
+def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch):
+    picture().save("a.pdf")
+    write("b.md", "text")
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    found, failed = units(["a.pdf", "b.md"])
+    assert "pip install 'qdrant-polyvec[pdf]'" in failed[0].error
+    assert [unit.source for unit in found] == ["b.md"]
+
+
+def test_a_picture_is_given_again(folder):
+    picture().save("a.png")
+    picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
+    assert files.load("a.png", "image") == Path("a.png")
+    assert files.load("a.pdf", "page 2", dpi=72).size == (60, 40)
+    for source, unit, message in (("b.png", "image", "is gone"), ("a.pdf", "page 3", "has no page 3 any more")):
+        with pytest.raises(ValueError, match=message):
+            files.load(source, unit)
+
+
+def test_html_is_cut_into_its_sections(folder):
+    write("a.html", "<title>Report</title><h1>One</h1><p>first<h2>Two</h2><p>" + "word " * 500)
+    found = cut("a.html")
+    assert list(found)[:3] == ["section 1", "section 2", "section 3 L1-1"]
+    assert found["section 1"] == "Report"
+    assert found["section 2"] == "One\nfirst"
+    assert {unit.task for unit in units(["a.html"])[0]} == {"retrieval"}
+
+
+def test_blocks_keep_what_is_indented_with_what_it_belongs_to():
+    lines = ["int f() {", "", "  return 1;", "", "}", "", "x" * 1195, "", "int g;"]
+    assert cutting.blocks(lines) == [0, 6, 8]
+
+
+def test_a_file_without_permission_is_a_failure(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    write("a.md", "text")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert units(["a.md"])[1][0].error == "cannot be read: Permission denied"

@@ -8,14 +8,15 @@ from PIL import Image
 from qdrant_client import models
 
 from polyvec.testing import HashEmbedder
-from polyvec.types import Grid
+from polyvec.types import TASKS, Grid
 from qdrant_polyvec import Collection, limits, points
-from qdrant_polyvec.items import checked_items, content_hash, derived_id, point_id
+from qdrant_polyvec.items import Checks, content_hash, derived_id, listed_items, point_id
 
 
-def items(inputs, **given):
-    absent = dict.fromkeys(("ids", "sources", "units", "metadatas"))
-    return checked_items(inputs, task="retrieval", **(absent | given))
+def items(inputs, tenant=None, **given):
+    absent = dict.fromkeys(("ids", "sources", "units", "metadatas", "texts", "embeddings"))
+    checks = Checks(task="retrieval", tasks=TASKS, tenant=tenant)
+    return checks.all(listed_items(inputs, **(absent | given)))
 
 
 def test_ids_follow_from_source_unit_and_task():

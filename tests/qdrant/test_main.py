@@ -1,3 +1,4 @@
+import json
 import runpy
 import sys
 import types
@@ -46,17 +47,24 @@ def run(capsys, *arguments):
     return code, printed.out, printed.err
 
 
+def counts(table):
+    """Of a summary: by kind, how many were indexed, unchanged, removed and failed."""
+    return {row.split()[0]: tuple(map(int, row.split()[1:])) for row in table.splitlines()[1:]}
+
+
 def test_indexing_and_searching(folder, capsys):
     code, out, err = run(capsys, "index", "docs")
-    assert (code, out) == (0, "4 indexed, 0 unchanged, 0 failed\n")
-    assert "3/3" in err  # the progress bar: two sections and an image
+    assert code == 0
+    assert out.splitlines()[0].split() == ["indexed", "unchanged", "removed", "failed"]
+    assert counts(out) == {"text": (2, 0, 0, 0), "code": (1, 0, 0, 0), "image": (1, 0, 0, 0), "total": (4, 0, 0, 0)}
+    assert "3/3" in err  # the progress bar: three files
     code, out, _ = run(capsys, "search", "red fox", "--limit", 2)
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["rank", "score", "task", "source", "content"]
     assert lines[1].split()[:5] == ["1", "2.000", "retrieval", "docs/a.md:L1-2", "#"]
     assert len(lines) == 3
-    assert run(capsys, "index", "docs")[1] == "0 indexed, 4 unchanged, 0 failed\n"
+    assert counts(run(capsys, "index", "docs")[1])["total"] == (0, 4, 0, 0)
 
 
 def test_python_files_are_found_by_the_task_code(folder, capsys):
@@ -78,14 +86,18 @@ def test_an_image_is_searched_for(folder, capsys):
 def test_a_changed_file_leaves_no_outdated_parts(folder, capsys):
     run(capsys, "index", "docs")
     (folder / "docs" / "a.md").write_text("\n\n# Fox\nthe red fox\n")
-    assert run(capsys, "index", "docs")[1] == "1 indexed, 2 unchanged, 0 failed, 2 outdated removed\n"
+    assert counts(run(capsys, "index", "docs")[1]) == {
+        "text": (1, 0, 0, 0), "code": (0, 1, 0, 0), "image": (0, 1, 0, 0), "other": (0, 0, 2, 0), "total": (1, 2, 2, 0),
+    }  # fmt: skip
     assert "whale" not in run(capsys, "search", "blue whale")[1]
 
 
 def test_failures_are_listed_and_do_not_stop_the_rest(folder, capsys):
     (folder / "docs" / "bad.png").write_bytes(b"junk")
     code, out, err = run(capsys, "index", "docs", "no.md")
-    assert (code, out) == (1, "4 indexed, 0 unchanged, 2 failed\n")
+    assert code == 1
+    assert counts(out)["total"] == (4, 0, 0, 2)
+    assert counts(out)["image"] == (1, 0, 0, 1)
     assert "failed: no.md: cannot be read" in err
     assert "failed: docs/bad.png: " in err
 
@@ -132,6 +144,9 @@ def test_an_index_that_is_in_use_is_told(folder, capsys):
         ["search", "fox", "--mode", "fast"],
         ["search", "fox", "--limit", "0"],
         ["index", "docs", "--task", "search"],
+        ["index", "docs", "--late", "int8"],
+        ["verify", "docs"],
+        ["reindex"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
@@ -149,6 +164,107 @@ def test_no_line_of_the_table_is_longer_than_100(folder, capsys):
     assert max(map(len, lines)) == 100
     assert "…" in lines[1]
     assert "x.md:L1-1" in lines[1]
+
+
+def test_several_tasks_are_searched_together(folder, capsys):
+    run(capsys, "index", "docs")
+    lines = run(capsys, "search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]
+    assert {line.split()[2] for line in lines} == {"retrieval", "code"}
+    assert run(capsys, "search", "x", "--task", "text-matching")[1] == "nothing found for task 'text-matching'\n"
+
+
+def test_pages_of_a_pdf_are_found_by_what_they_show_and_say(folder, capsys):
+    with Image.open(folder / "docs" / "c.png") as page:
+        page.convert("RGB").save(folder / "docs" / "d.pdf", save_all=True, append_images=[Image.new("RGB", (30, 40))])
+    code, out, _ = run(capsys, "index", "docs", "--bm25", "english", "--dpi", "72")
+    assert (code, counts(out)["page"]) == (0, (2, 0, 0, 0))
+    found = json.loads(run(capsys, "search", "fox", "--json", "--mode", "hybrid", "--limit", "9")[1])["hits"]
+    assert {(hit["source"], hit["unit"]) for hit in found} >= {("docs/d.pdf", "page 1"), ("docs/d.pdf", "page 2")}
+    assert counts(run(capsys, "index", "docs", "--dpi", "72")[1])["page"] == (0, 2, 0, 0)
+
+
+def test_patterns_leave_files_out(folder, capsys):
+    (folder / "docs" / ".gitignore").write_text("*.png\n")
+    assert counts(run(capsys, "index", "docs", "--exclude", "b.*")[1])["total"] == (2, 0, 0, 0)
+
+
+def test_json_has_everything(folder, capsys):
+    (folder / "docs" / "bad.png").write_bytes(b"junk")
+    code, out, _ = run(capsys, "index", "docs", "--json")
+    report = json.loads(out)
+    assert (code, len(report["ok"]), report["skipped"], report["removed"]) == (1, 4, [], [])
+    assert report["failed"][0]["source"] == "docs/bad.png"
+    found = json.loads(run(capsys, "search", "red fox", "--json", "--limit", "1")[1])
+    assert (found["query"], found["mode"]) == ("red fox", "two-stage")
+    assert found["hits"][0]["content"] == "# Fox\nthe red fox"
+    assert found["hits"][0]["rank"] == 1
+
+
+def test_verify_finds_files_that_are_gone(folder, capsys):
+    run(capsys, "index", "docs")
+    code, out, _ = run(capsys, "verify")
+    assert code == 0
+    assert out.splitlines()[0] == "4 items"
+    (folder / "docs" / "c.png").unlink()
+    code, out, _ = run(capsys, "verify")
+    assert code == 1
+    (orphans,) = (line.split() for line in out.splitlines() if line.startswith("orphans"))
+    assert orphans[1] == "1"
+    code, out, _ = run(capsys, "verify", "--json")
+    found = json.loads(out)
+    assert (code, found["n_points"], len(found["orphans"]), found["foreign"]) == (1, 4, 1, [])
+
+
+def test_verify_needs_no_model(folder, capsys, loaded):
+    run(capsys, "index", "docs")
+    loaded.clear()
+    run(capsys, "verify")
+    assert loaded == []
+
+
+def test_reindexing_with_another_model(folder, capsys, loaded):
+    with Image.open(folder / "docs" / "c.png") as page:
+        page.convert("RGB").save(folder / "docs" / "d.pdf")
+    run(capsys, "index", "docs", "--truncate-dim", "4")
+    code, out, _ = run(capsys, "reindex", "--model", "new", "--late", "float32", "--bm25", "english")
+    assert (code, counts(out)["total"]) == (0, (5, 0, 0, 0))
+    assert loaded == ["demo", "new"]
+    assert "docs/a.md" in run(capsys, "search", "red fox", "--mode", "hybrid")[1]
+    assert loaded[-1] == "new"
+    assert run(capsys, "verify")[0] == 0
+    assert counts(run(capsys, "index", "docs")[1])["total"] == (0, 5, 0, 0)
+    assert loaded[-1] == "new"
+    code, _, err = run(capsys, "reindex", "--model", "new")
+    assert code == 1
+    assert "nothing to do" in err
+
+
+def test_reindexing_tells_of_pictures_that_are_gone(folder, capsys):
+    run(capsys, "index", "docs")
+    (folder / "docs" / "c.png").unlink()
+    code, _, err = run(capsys, "reindex", "--model", "new")
+    assert code == 1
+    assert "failed: docs/c.png: " in err
+    assert run(capsys, "search", "red fox", "--model", "demo")[0] == 0
+
+
+def test_an_index_keeps_its_shorter_vectors(folder, capsys):
+    run(capsys, "index", "docs/a.md", "--truncate-dim", "4")
+    assert run(capsys, "index", "docs")[0] == 0
+    assert run(capsys, "search", "red fox")[0] == 0
+
+
+def test_the_key_of_a_server_comes_from_the_environment(monkeypatch, capsys):
+    given = {}
+
+    def opening(location, **options):
+        given.update(options, location=location)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(cli, "open_client", opening)
+    monkeypatch.setenv("QDRANT_API_KEY", "secret")
+    assert run(capsys, "search", "x", "--location", "https://server")[0] == 1
+    assert given == {"location": "https://server", "api_key": "secret"}
 
 
 @pytest.fixture

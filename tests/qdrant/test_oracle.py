@@ -8,12 +8,23 @@ import pytest
 from qdrant_client import models
 
 from polyvec.scoring import cosine, maxsim
-from qdrant_polyvec import query, schema
 from qdrant_polyvec.location import is_simulated, open_client
 
 N, DENSE, LATE = 40, 16, 8
 TOLERANCE = 3e-3  # vectors are stored as float16
 rng = np.random.default_rng(0)
+
+
+VECTORS = {
+    "dense": models.VectorParams(size=DENSE, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16),
+    "late": models.VectorParams(
+        size=LATE,
+        distance=models.Distance.DOT,
+        datatype=models.Datatype.FLOAT16,
+        hnsw_config=models.HnswConfigDiff(m=0),
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+    ),
+}
 
 
 def unit(*shape):
@@ -44,7 +55,7 @@ PAYLOADS = [
 @pytest.fixture(scope="module", params=["edge", "memory"])
 def client(request, tmp_path_factory):
     client = open_client(tmp_path_factory.mktemp("index") if request.param == "edge" else ":memory:")
-    schema.create(client, "docs", dense=DENSE, late=LATE, metadata={})
+    client.create_collection("docs", VECTORS)
     points = [
         models.PointStruct(
             id=IDS[i], vector={"dense": DENSES[i].tolist(), "late": LATES[i].tolist()}, payload=PAYLOADS[i]
@@ -139,22 +150,24 @@ def best(scores, allowed, limit):
     return sorted(((scores[i], IDS[i]) for i in allowed), key=lambda pair: -pair[0])[:limit]
 
 
+EXACT = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+BY_DENSE = {"query": QUERY_DENSE.tolist(), "using": "dense", "params": EXACT}
+BY_LATE = {"query": QUERY_LATE.tolist(), "using": "late", "params": EXACT}
+STAGES = {
+    "dense": BY_DENSE,
+    "late": BY_LATE,
+    "two-stage": BY_LATE | {"prefetch": models.Prefetch(**BY_DENSE | {"params": None}, limit=8)},
+}
+
+
 @pytest.mark.parametrize("name", [None, "range", "must not"])
-@pytest.mark.parametrize("mode", query.MODES)
+@pytest.mark.parametrize("mode", STAGES)
 def test_scores_are_those_of_brute_force(client, mode, name):
     condition, passes = FILTERS[name] if name else (None, lambda i: True)
     if condition is not None and not isinstance(condition, models.Filter):
         condition = models.Filter(must=[condition])
-    request = query.plan(
-        mode,
-        QUERY_DENSE,
-        QUERY_LATE,
-        task="retrieval",
-        limit=5,
-        candidates=8 if mode == "two-stage" else None,
-        filter=condition,
-    )
-    allowed = [i for i in range(N) if i % 5 != 0 and passes(i)]
+    request = models.QueryRequest(**STAGES[mode], limit=5, filter=condition)
+    allowed = [i for i in range(N) if passes(i)]
     dense_scores = cosine(QUERY_DENSE[None], DENSES)[0]
     late_scores = maxsim([QUERY_LATE], LATES)[0]
     if mode == "dense":
@@ -201,7 +214,7 @@ def test_fusions_agree_between_the_backends(tmp_path, fusion):
     scores = []
     for location in (tmp_path, ":memory:"):
         client = open_client(location)
-        schema.create(client, "docs", dense=DENSE, late=LATE, metadata={})
+        client.create_collection("docs", VECTORS)
         client.upsert(
             "docs",
             [

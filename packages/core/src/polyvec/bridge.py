@@ -17,7 +17,7 @@ from polyvec.compression import truncate
 from polyvec.images import open_image
 from polyvec.inputs import check_text, checked_items
 from polyvec.prompts import check_task
-from polyvec.types import Embeddings, Input, PromptName, Task, UnreadableInputs
+from polyvec.types import AnyTask, Embeddings, Input, PromptName, UnreadableInputs
 
 _TEXT_BATCHES = 16  # that are handed over at once: enough to sort by length
 _HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, enough of a large one
@@ -28,7 +28,7 @@ Model = Any  # a SentenceTransformer or MultiVectorEncoder; that package is an e
 class EncodeOptions(TypedDict, total=False):
     """Arguments of `SentenceTransformersEncoder.encode_query` and `encode_document`."""
 
-    task: Required[Task]
+    task: Required[AnyTask]
     truncate_dim: int | None
     multivector: bool
     show_progress: bool
@@ -98,7 +98,7 @@ class SentenceTransformersEncoder:
         self,
         inputs: Sequence[Input],
         *,
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None = None,
         multivector: bool = False,
         show_progress: bool = False,
@@ -110,7 +110,7 @@ class SentenceTransformersEncoder:
         self,
         inputs: Sequence[Input],
         *,
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None = None,
         multivector: bool = False,
         show_progress: bool = False,
@@ -148,7 +148,7 @@ class SentenceTransformersEncoder:
         self,
         prompt_name: PromptName,
         inputs: Sequence[Input],
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None,
         *,
         multivector: bool,

@@ -9,7 +9,7 @@ import numpy as np
 from polyvec.images import open_image
 from polyvec.inputs import check_text, checked_items
 from polyvec.prompts import check_task
-from polyvec.types import Embeddings, Grid, Input, Task, UnreadableInputs
+from polyvec.types import AnyTask, Embeddings, Grid, Input, UnreadableInputs
 
 
 class HashEmbedder:
@@ -30,7 +30,7 @@ class HashEmbedder:
         self,
         inputs: Sequence[Input],
         *,
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None = None,
         multivector: bool = False,
         show_progress: bool = False,  # noqa: ARG002 — the Encoder protocol has it
@@ -39,7 +39,7 @@ class HashEmbedder:
 
     encode_document = encode_query
 
-    def _encode(self, inputs: Sequence[Input], task: Task, dim: int, multivector: bool) -> Embeddings:  # noqa: FBT001
+    def _encode(self, inputs: Sequence[Input], task: AnyTask, dim: int, multivector: bool) -> Embeddings:  # noqa: FBT001
         check_task(task)
         if not 1 <= dim <= self.dim:
             raise ValueError(f"`truncate_dim` is {dim}; it may be 1 to {self.dim}.")

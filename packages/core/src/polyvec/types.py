@@ -1,6 +1,6 @@
 """The few types that everything else speaks. Importing this module loads neither torch nor transformers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -43,6 +43,16 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.dense)
+
+    def __getitem__(self, index: int) -> "Embeddings":
+        """One item's embeddings, as an `Embeddings` of length 1; nothing is copied."""
+        at = range(len(self))[index]
+        rows = None if self.multivector is None else (self.multivector[at],)
+        return Embeddings(self.dense[at : at + 1], rows, (self.grids[at],))
+
+    def __iter__(self) -> Iterator["Embeddings"]:
+        """Each item's embeddings, in order."""
+        return (self[index] for index in range(len(self)))
 
 
 class UnreadableInputs(ValueError):  # noqa: N818 — it names the inputs, and callers read them
@@ -93,7 +103,7 @@ class Encoder(Protocol):
         self,
         inputs: Sequence[Input],
         *,
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None = None,
         multivector: bool = False,
         show_progress: bool = False,
@@ -105,7 +115,7 @@ class Encoder(Protocol):
         self,
         inputs: Sequence[Input],
         *,
-        task: Task,
+        task: AnyTask,
         truncate_dim: int | None = None,
         multivector: bool = False,
         show_progress: bool = False,

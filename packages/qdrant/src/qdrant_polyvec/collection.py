@@ -1,105 +1,106 @@
 """Collection: texts and images that can be searched, kept in Qdrant."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from jaxtyping import Float32
+from PIL import Image
 from qdrant_client import QdrantClient, models
-from tqdm import tqdm
 
 from polyvec.prompts import check_task
-from polyvec.types import Embeddings, Encoder, Grid, Input, Task, UnreadableInputs
-from qdrant_polyvec import limits, points, schema
-from qdrant_polyvec.fingerprint import Fingerprint
-from qdrant_polyvec.items import Failure, Identity, Item, Kind, checked_items, content_hash, point_id
-from qdrant_polyvec.location import Location, is_simulated, open_client
-from qdrant_polyvec.query import Mode, check_search, plan
-from qdrant_polyvec.schema import LATE, OWN
+from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Grid, Input
+from qdrant_polyvec import maintenance, points, schema, server
+from qdrant_polyvec.cluster import Cluster
+from qdrant_polyvec.edge import EdgeBackend
+from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.hits import Group, Hit
+from qdrant_polyvec.ingest import Ingest, source_of
+from qdrant_polyvec.items import Checks, Failure, Identity, Item, listed_items, point_id
+from qdrant_polyvec.location import Location, open_client
+from qdrant_polyvec.maintenance import Load, Verification
+from qdrant_polyvec.place import Place, behind_alias, point_alias
+from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
+from qdrant_polyvec.report import Report
+from qdrant_polyvec.schema import LATE, OWN, Schema
+from qdrant_polyvec.search import Search, Tasks
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of each item that was added.
-
-    Attributes:
-        ok: ids of the items that were stored, or whose metadata was.
-        skipped: ids of the items that were there already, unchanged.
-        failed: the others.
-    """
-
-    ok: list[Identity] = field(default_factory=list)
-    skipped: list[Identity] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result of a search.
-
-    Attributes:
-        id: as given to `add`, or derived from source, unit and task.
-        score: cosine in mode `dense`, otherwise MaxSim, which grows with the number of query tokens.
-        content: the text; for an image its source.
-        unit: which part of its source it is.
-    """
-
-    id: Identity
-    score: float
-    content: str
-    metadata: dict[str, Any]
-    source: str
-    unit: str
-    kind: Kind
-    task: Task
+_NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 
 
 class Collection:
     """Texts and images under one name, each with a dense vector and a multi-vector. Get one by `Collection.open`."""
 
-    def __init__(
-        self, client: QdrantClient, name: str, embedder: Encoder, *, truncate_dim: int | None, owns_client: bool
-    ) -> None:
-        self.client = client
-        self.name = name
-        self.embedder = embedder
-        self._truncate_dim = truncate_dim
+    def __init__(self, place: Place, *, owns_client: bool) -> None:
+        self._place = place
         self._owns_client = owns_client
+        self._search = Search(place)
 
     @classmethod
-    def open(cls, location: Location, name: str, *, embedder: Encoder, truncate_dim: int | None = None) -> Self:
+    def open(
+        cls,
+        location: Location,
+        name: str,
+        *,
+        embedder: Encoder,
+        truncate_dim: int | None = None,
+        schema: Schema | None = None,
+        tenant: str | None = None,
+        cluster: Cluster | None = None,
+    ) -> Self:
         """Open a collection; create it if it does not exist.
 
         Args:
             location: a folder, the URL of a server, `":memory:"` for tests, or a `QdrantClient`, which stays open
                 when the collection is closed.
-            name: the collection's name.
+            name: the collection's name. It is an alias: the collection behind it is `NAME__…`, so that `reindex` can
+                exchange it at once.
             embedder: makes the vectors; it must be the one that the collection was created with.
             truncate_dim: length of the dense vectors, if shorter than the embedder's own.
+            schema: which vectors the collection has and how they are stored; unless given, `Schema()` for a new
+                collection and whatever an existing one has.
+            tenant: whose items are added, found, counted and deleted; those of others are out of reach.
+            cluster: how it is spread over a cluster, and how sure reads and writes are.
 
         Raises:
             FolderLockedError: the folder is open in another client.
             FingerprintError: the collection holds another model's vectors.
-            SchemaError: a collection of that name has other kinds of vectors.
+            SchemaError: the collection has other kinds of vectors, or the server cannot keep those wanted.
+            ServerVersionError: the server is too old.
         """
+        if tenant is not None and not (isinstance(tenant, str) and tenant):
+            raise ValueError(f"`tenant` is {tenant!r}; it must be a string that is not empty.")
         fingerprint = Fingerprint.of(embedder, truncate_dim)
-        dense, late = fingerprint.dense, fingerprint.late
         client = open_client(location)
         owns_client = client is not location
         with contextlib.ExitStack() as on_error:
             if owns_client:
                 on_error.callback(client.close)
-            if client.collection_exists(name):
-                config = client.get_collection(name).config
-                fingerprint.check(name, config.metadata)
-                schema.check(name, config.params.vectors, dense=dense, late=late)
-            else:
-                schema.create(client, name, dense=dense, late=late, metadata=fingerprint.metadata())
+            place = Place(client, name, embedder, fingerprint.dense, schema or Schema(), tenant, cluster or Cluster())
+            place = _opened(place, schema)
             on_error.pop_all()
-        return cls(client, name, embedder, truncate_dim=truncate_dim, owns_client=owns_client)
+        return cls(place, owns_client=owns_client)
+
+    @property
+    def client(self) -> QdrantClient:
+        return self._place.client
+
+    @property
+    def name(self) -> str:
+        return self._place.name
+
+    @property
+    def embedder(self) -> Encoder:
+        return self._place.embedder
+
+    @property
+    def schema(self) -> Schema:
+        return self._place.schema
 
     def close(self) -> None:
         """Write everything to disk and release the folder. A client that was handed in stays open."""
@@ -116,48 +117,70 @@ class Collection:
 
     def add(
         self,
-        inputs: Sequence[Input],
+        inputs: Iterable[Input | Item | Failure],
         *,
-        task: Task = "retrieval",
+        task: AnyTask = "retrieval",
         ids: Sequence[Identity] | None = None,
         sources: Sequence[str] | None = None,
         units: Sequence[str] | None = None,
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        texts: Sequence[str | None] | None = None,
+        embeddings: Embeddings | None = None,
+        replace_sources: bool = False,
         batch_size: int = 64,
         show_progress: bool = False,
     ) -> Report:
         """Encode and store texts and images; what is there already, unchanged, is not encoded again.
 
-        An interrupted call can simply be repeated. An item that cannot be read or stored does not stop the others.
+        One batch is encoded while another is written. An interrupted call can simply be repeated: what was
+        acknowledged is there. An item that cannot be read or stored does not stop the others.
 
         Args:
-            inputs: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
+            inputs: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array; an `Item`
+                says more. Of a list, all items are checked before any is stored; an iterator is read in batches, a
+                bad item in it is reported as failed, and so is a `Failure` that it hands on.
             task: the embedder's task to encode for; searches find items of their own task only.
-            ids: any strings, or unsigned integers; an item replaces a stored one of the same id. Without them,
-                source, unit and task identify an item.
-            sources: where each item comes from. Without them: the metadata's `source`, the path of a file, or a hash
-                of the content.
-            units: which part of its source each item is, such as a page. Without them, the items of a named source
-                are numbered.
-            metadatas: JSON values to keep with each item.
+            ids: as in `Item`, for a list of inputs; so are the next four.
+            sources: where each comes from.
+            units: which part of its source each is.
+            metadatas: JSON values to keep with each.
+            texts: what images say.
+            embeddings: made elsewhere by the same model for the same task, with multi-vectors; nothing is encoded.
+            replace_sources: afterwards, delete what the sources of these items had before for the same task and have
+                no more. A source with an item that failed keeps everything.
             batch_size: how many items are encoded and stored at a time.
             show_progress: show a progress bar.
 
         Raises:
-            TypeError: `inputs` is not a sequence of texts and images.
-            ValueError: an unknown task, arguments of different lengths, bad ids or metadata. Nothing is stored then.
+            TypeError: `inputs` is a single item, or a list has an item that is neither text nor image.
+            ValueError: an unknown task, lists of different lengths, bad ids or metadata in a list. Nothing is stored
+                then.
+            FingerprintError: the collection holds another model's vectors by now.
+            StoreUnavailableError: the store did not answer for too long.
         """
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
-        items = checked_items(inputs, task=task, ids=ids, sources=sources, units=units, metadatas=metadatas)
-        report = Report()
-        seen: dict[Identity, str] = {}
-        with tqdm(total=len(items), unit="item", disable=not show_progress) as progress:
-            for start in range(0, len(items), batch_size):
-                batch = items[start : start + batch_size]
-                self._add_batch(batch, task, seen, report)
-                progress.update(len(batch))
-        return report
+        if isinstance(inputs, _NO_LISTS) or not isinstance(inputs, Iterable):
+            raise TypeError(f"`inputs` is a list or iterator of items, not a {type(inputs).__name__}: write [item].")
+        checks = Checks(task=task, tasks=self._tasks, tenant=self._place.tenant)
+        columns: dict[str, Any] = {  # Any: lists of different things
+            "ids": ids, "sources": sources, "units": units, "metadatas": metadatas, "texts": texts,
+            "embeddings": embeddings,
+        }  # fmt: skip
+        ingest = Ingest(self._place, batch_size=batch_size)
+        self._search.forget_size()
+        if isinstance(inputs, Sequence):
+            entries = checks.all(listed_items(inputs, **columns))
+            ingest.run(entries, total=len(entries), show_progress=show_progress)
+        else:
+            if given := [name for name, values in columns.items() if values is not None]:
+                raise TypeError(f"`{given[0]}` goes with a list; let the iterator give `Item`s, which hold it.")
+            ingest.run(checks.each(inputs), total=None, show_progress=show_progress)
+        if replace_sources:
+            ingest.remove_the_rest()
+        return ingest.report
+
+    async def aadd(self, inputs: Iterable[Input | Item | Failure], **how: Any) -> Report:  # Any: handed to `add`
+        """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
+        return await asyncio.to_thread(partial(self.add, inputs, **how))
 
     def search(
         self,
@@ -165,62 +188,122 @@ class Collection:
         *,
         limit: int = 5,
         mode: Mode = "two-stage",
-        task: Task = "retrieval",
+        task: Tasks = "retrieval",
         filter: models.Filter | None = None,  # noqa: A002 — Qdrant's word
         candidates: int | None = None,
+        score_threshold: float | None = None,
+        oversampling: float | None = None,
     ) -> list[Hit]:
-        """The items of a task that suit a text or an image best, best first.
+        """The items that suit a text or an image best, best first.
 
         Args:
             query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
             limit: how many items at most.
-            mode: `dense` compares single vectors, `late` scores every multi-vector by MaxSim, `two-stage` takes the
-                best `candidates` by dense vector and orders them by MaxSim.
-            task: as it was given to `add`.
+            mode: `dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` takes the
+                best `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders
+                them by MaxSim. `hybrid` adds the best candidates by BM25, if the collection has those vectors. The
+                last two score every multi-vector while there are no more than 2000 items, unless `candidates` is
+                given.
+            task: as it was given to `add`. Several are searched one by one, and their rankings are merged by
+                reciprocal rank fusion, because scores of different tasks cannot be compared.
             filter: Qdrant's conditions on the payload; a user's metadata is under the key `metadata`.
-            candidates: for `two-stage`; 100 or four times `limit`, whichever is more, unless given.
+            candidates: how many of each kind; 100 or four times `limit`, whichever is more, unless given.
+            score_threshold: leave out items that score less in their own task.
+            oversampling: score by the quantized copies (`Schema.quantization`) of this many times `limit` items and
+                the best of them exactly; unless given, all scores are exact.
 
         Raises:
             ValueError: an unknown mode or task, a bad limit, or a query that cannot be read.
+            FingerprintError: the collection holds another model's vectors by now.
         """
-        check_task(task)
-        check_search(mode, limit=limit, candidates=candidates)
-        if isinstance(query, list | tuple):
-            raise TypeError("`query` is one text or image; search for several one by one.")
-        asked = self.embedder.encode_query(
-            [query], task=task, truncate_dim=self._truncate_dim, multivector=mode != "dense"
-        )
-        request = plan(
-            mode,
-            asked.dense[0],
-            None if asked.multivector is None else asked.multivector[0],
-            task=task,
+        options = Options(
             limit=limit,
-            candidates=candidates,
+            mode=mode,
             filter=filter,
+            candidates=candidates,
+            score_threshold=score_threshold,
+            oversampling=oversampling,
         )
-        found = self.client.query_points(
-            self.name,
-            query=request.query,
-            using=request.using,
-            prefetch=request.prefetch,
-            query_filter=request.filter,
-            search_params=None if is_simulated(self.client) else request.params,
-            limit=limit,
-            with_payload=True,
-        )
-        return [_hit(point) for point in found.points]
+        return self._search.batch([query], task, options)[0]
+
+    def search_batch(
+        self, queries: Sequence[Input], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+    ) -> list[list[Hit]]:
+        """The results of each query, as `search` gives them; they are encoded and sent together."""
+        return self._search.batch(queries, task, Options(**options))
+
+    def search_groups(
+        self,
+        query: Input,
+        *,
+        group_by: str = "metadata.source",
+        group_size: int = 3,
+        task: Tasks = "retrieval",
+        **options: Unpack[SearchOptions],
+    ) -> list[Group]:
+        """The best sources, each with its best items, so that no long document crowds out the others.
+
+        Args:
+            query: as for `search`, like the options; `limit` is how many groups at most.
+            group_by: the payload field that the items of a group have in common.
+            group_size: how many items of each group at most.
+            task: as for `search`.
+            options: as for `search`.
+        """
+        return self._search.groups(query, task, Options(**options), group_by, group_size)
+
+    def explain(
+        self, query: Input, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+    ) -> models.QueryRequest:
+        """The request that `search` with the same arguments would send. Nothing is searched."""
+        return self._search.requests([query], task, Options(**options))[0]
+
+    async def asearch(self, query: Input, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]) -> list[Hit]:
+        """`search` on the asynchronous client; the query is encoded in a thread."""
+        return (await self._search.abatch([query], task, Options(**options)))[0]
+
+    async def asearch_batch(
+        self, queries: Sequence[Input], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+    ) -> list[list[Hit]]:
+        """`search_batch` on the asynchronous client; the queries are encoded in a thread."""
+        return await self._search.abatch(queries, task, Options(**options))
+
+    async def asearch_groups(
+        self,
+        query: Input,
+        *,
+        group_by: str = "metadata.source",
+        group_size: int = 3,
+        task: Tasks = "retrieval",
+        **options: Unpack[SearchOptions],
+    ) -> list[Group]:
+        """`search_groups` on the asynchronous client; the query is encoded in a thread."""
+        return await self._search.agroups(query, task, Options(**options), group_by, group_size)
+
+    async def aclose(self) -> None:
+        """Close the asynchronous client, which the asynchronous searches opened, and the collection."""
+        await self._search.aclose()
+        await asyncio.to_thread(self.close)
 
     def count(self) -> int:
         """How many items there are, of all tasks."""
-        return self.client.count(self.name).count
+        return self._count(self._place.within())
+
+    def sources(self) -> dict[str, int]:
+        """How many items each source has."""
+        found: dict[str, int] = {}
+        for page in self._place.scroll(self._place.within(), with_payload=["metadata.source"]):
+            for record in page:
+                source = source_of(record.payload)
+                found[source] = found.get(source, 0) + 1
+        return found
 
     def delete(
         self,
         *,
         ids: Sequence[Identity] | None = None,
         sources: Sequence[str] | None = None,
-        task: Task | None = None,
+        task: AnyTask | None = None,
         keep: Sequence[Identity] = (),
     ) -> int:
         """Delete items by their ids, or all items of some sources; returns how many.
@@ -229,8 +312,7 @@ class Collection:
             ids: which items.
             sources: all items from these; give either `ids` or `sources`.
             task: only items of this task.
-            keep: ids that stay. After adding a source's present parts, `sources=[source], keep=their_ids` removes
-                the parts that are no more.
+            keep: ids that stay.
         """
         chosen = sources if ids is None else ids
         if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str):
@@ -241,14 +323,16 @@ class Collection:
         if sources is not None:
             must.append(models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))))
         else:
-            must.append(_has_id(chosen))
+            must.append(points.has_id(chosen, self._place.tenant))
         if task is not None:
-            check_task(task)
-            must.append(models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=task)))
-        condition = models.Filter(must=must, must_not=[_has_id(keep)] if keep else None)
-        n_deleted = self.client.count(self.name, condition).count
+            check_task(task, self._tasks)
+            must.append(value_is(f"{OWN}.task", task))
+        condition = self._place.within(*must, must_not=[points.has_id(keep, self._place.tenant)] if keep else [])
+        n_deleted = self._count(condition)
         if n_deleted:
-            self.client.delete(self.name, models.FilterSelector(filter=condition))
+            selector = models.FilterSelector(filter=condition)
+            self.client.delete(self.name, selector, wait=True, **self._place.cluster.writing())
+            self._search.forget_size()
         return n_deleted
 
     def multivector(self, id: Identity) -> tuple[Float32[np.ndarray, "tokens dim"], Grid | None]:  # noqa: A002
@@ -257,117 +341,153 @@ class Collection:
         Raises:
             LookupError: no item has this id.
         """
-        found = self.client.retrieve(self.name, [point_id(id)], with_payload=True, with_vectors=[LATE])
-        if not found or not isinstance(found[0].vector, dict):
+        found = self.client.retrieve(
+            self.name,
+            [point_id(id, self._place.tenant)],
+            with_payload=True,
+            with_vectors=[LATE],
+            **self._place.cluster.reading(),
+        )
+        if not found or not isinstance(found[0].vector, dict) or LATE not in found[0].vector:
             raise LookupError(f"Collection {self.name!r} has no multi-vector of {id!r}.")
         return np.asarray(found[0].vector[LATE], dtype=np.float32), points.stored_grid(found[0])
 
-    def _add_batch(self, items: Sequence[Item], task: Task, seen: dict[Identity, str], report: Report) -> None:
-        changed = self._changed(_distinct(items, seen, report), report)
-        if not changed:
-            return
-        embeddings, kept, unreadable = self._encode([item.input for item, _ in changed], task)
-        report.failed.extend(changed[index][0].failure(reason) for index, reason in unreadable.items())
-        structs = self._points([changed[index] for index in kept], embeddings, report)
-        for batch in limits.batches(structs, _rest_bytes, limits.MAX_REQUEST_BYTES):
-            self.client.upsert(self.name, batch, wait=True)
-            report.ok.extend(map(points.identity, batch))
+    def optimize(self, *, in_worker: bool = False) -> bool:
+        """Build the graphs of a collection in a folder and merge its segments; returns whether there was work to do.
 
-    def _points(
-        self, items: Sequence[tuple[Item, str]], embeddings: Embeddings, report: Report
-    ) -> Iterator[models.PointStruct]:
-        """One by one: as lists of Python numbers, vectors take eight times the memory that they have as arrays."""
-        if embeddings.multivector is None:
-            raise TypeError(f"{type(self.embedder).__name__} returned no multi-vectors though it was asked for them.")
-        encoded = zip(items, embeddings.dense, embeddings.multivector, embeddings.grids, strict=True)
-        for (item, digest), dense, multivector, grid in encoded:
-            try:
-                yield points.point(
-                    item, dense, multivector, grid, content_hash=digest, fingerprint=self.embedder.fingerprint
-                )
-            except ValueError as error:
-                report.failed.append(item.failure(str(error)))
+        Searches find everything without it, by looking at every dense vector; above some ten thousand items it makes
+        them faster. A server does it by itself: nothing is done then.
 
-    def _changed(self, items: Sequence[tuple[Item, str]], report: Report) -> list[tuple[Item, str]]:
-        """Those to encode. Where only the metadata differ, they are replaced here."""
-        ids = [point_id(item.id) for item, _ in items]
-        stored = (
-            {record.id: record for record in self.client.retrieve(self.name, ids, with_payload=True)} if ids else {}
+        Args:
+            in_worker: work in a process of its own. In this one, the engine would keep every other thread waiting;
+                so, only calls to this collection wait.
+        """
+        backend = self.client._client  # noqa: SLF001 — the client does not tell what is behind it
+        return isinstance(backend, EdgeBackend) and backend.optimize(self.name, in_worker=in_worker)
+
+    def verify(self, *, sources: Iterable[str] | None = None) -> Verification:
+        """Look for points that searches cannot find or should not: see `Verification`. Nothing is changed.
+
+        Args:
+            sources: those that should be there; points of others are reported as orphans. Unless given, no point is.
+        """
+        return maintenance.verify(self._place, sources)
+
+    def reindex(
+        self,
+        embedder: Encoder,
+        *,
+        truncate_dim: int | None = None,
+        schema: Schema | None = None,
+        load: Load | None = None,
+        batch_size: int = 64,
+        keep_old: bool = False,
+        show_progress: bool = False,
+    ) -> Report:
+        """Encode everything again with another model or schema, beside the old vectors, and exchange them at once.
+
+        Searches find the old until the end. If an item fails, nothing is exchanged: mend it, or delete it, and call
+        again; what is encoded already stays. The same holds after an interruption. Points that stock stores added
+        become items of task `retrieval`.
+
+        Args:
+            embedder: the new model.
+            truncate_dim: length of the new dense vectors, if shorter than the embedder's own.
+            schema: of the new collection; the present one unless given.
+            load: gives the image of a source and unit again. Without it, images are read from the paths that they
+                were added from; the collection keeps no image.
+            batch_size: how many items are encoded and stored at a time.
+            keep_old: keep the old collection, under its own name.
+            show_progress: show a progress bar.
+
+        Returns:
+            What became of each item; with failures, the old collection is still in its place.
+
+        Raises:
+            ValueError: the collection is of this model and schema already, or the call is for one tenant only.
+        """
+        dim = Fingerprint.of(embedder, truncate_dim).dense
+        place, report = maintenance.reindex(
+            self._place,
+            embedder,
+            dim=dim,
+            schema=schema or self.schema,
+            load=load,
+            batch_size=batch_size,
+            keep_old=keep_old,
+            show_progress=show_progress,
         )
-        changed = []
-        for identity, (item, digest) in zip(ids, items, strict=True):
-            old = (stored[identity].payload or {}) if identity in stored else {}
-            own = old.get(OWN, {})
-            if [own.get(key) for key in ("content_hash", "fingerprint", "task")] != [
-                digest,
-                self.embedder.fingerprint,
-                item.task,
-            ]:
-                changed.append((item, digest))
-                continue
-            new = points.payload(
-                item,
-                content_hash=digest,
-                fingerprint=self.embedder.fingerprint,
-                n_tokens=own["n_tokens"],
-                grid=own["grid"],
-            )
-            if new == old:
-                report.skipped.append(item.id)
-            else:
-                self.client.overwrite_payload(self.name, new, points=[identity], wait=True)
-                report.ok.append(item.id)
-        return changed
+        self._move(place)
+        return report
 
-    def _encode(self, inputs: Sequence[Input], task: Task) -> tuple[Embeddings, Sequence[int], Mapping[int, str]]:
-        """The embeddings, which inputs they belong to, and what is wrong with the others."""
-        try:
-            embeddings = self.embedder.encode_document(
-                inputs, task=task, truncate_dim=self._truncate_dim, multivector=True
-            )
-        except UnreadableInputs as error:
-            return error.embeddings, error.kept, error.failed
-        return embeddings, range(len(inputs)), {}
+    def copy_to(
+        self,
+        location: Location,
+        name: str | None = None,
+        *,
+        schema: Schema | None = None,
+        cluster: Cluster | None = None,
+        show_progress: bool = False,
+    ) -> Report:
+        """Copy all points with their vectors, for example from a folder to a server; nothing is encoded.
 
+        An interrupted call can be repeated: what is there already, unchanged, is skipped.
 
-def _distinct(items: Sequence[Item], seen: dict[Identity, str], report: Report) -> list[tuple[Item, str]]:
-    """Readable items with their content's hash, the first of each id."""
-    distinct = []
-    for item in items:
-        try:
-            digest = content_hash(item.input)
-        except OSError as error:
-            report.failed.append(item.failure(f"cannot be read: {error.strerror or error}"))
-            continue
-        identity = point_id(item.id)
-        if identity not in seen:
-            seen[identity] = digest
-            distinct.append((item, digest))
-        elif seen[identity] == digest:
-            report.skipped.append(item.id)
-        else:
-            report.failed.append(item.failure("an earlier item of this call has the same id and other content"))
-    return distinct
+        Args:
+            location: where to, as for `open`.
+            name: of the collection there; as here unless given.
+            schema: of the collection there; as here unless given.
+            cluster: as for `open`.
+            show_progress: show a progress bar.
+        """
+        place = self._place
+        with Collection.open(
+            location,
+            name or place.name,
+            embedder=place.embedder,
+            truncate_dim=place.truncate_dim,
+            schema=schema or place.schema,
+            tenant=place.tenant,
+            cluster=cluster,
+        ) as target:
+            return maintenance.copy(place, target._place, show_progress=show_progress)  # noqa: SLF001 — of this class
+
+    @property
+    def _tasks(self) -> tuple[str, ...]:
+        """Those that the embedder knows."""
+        tasks: tuple[str, ...] = getattr(self.embedder, "tasks", TASKS)
+        return tasks
+
+    def _count(self, condition: models.Filter) -> int:
+        return self.client.count(self.name, count_filter=condition, **self._place.cluster.counting()).count
+
+    def _move(self, place: Place) -> None:
+        self._place = place
+        self._search = Search(place)
 
 
-def _rest_bytes(struct: models.PointStruct) -> int:
-    return limits.REST_BYTES_PER_FLOAT * limits.n_floats(struct.vector)
-
-
-def _has_id(ids: Sequence[Identity]) -> models.HasIdCondition:
-    return models.HasIdCondition(has_id=[point_id(identity) for identity in ids])
-
-
-def _hit(point: models.ScoredPoint) -> Hit:
-    payload = point.payload or {}
-    own, metadata = payload[OWN], payload["metadata"]
-    return Hit(
-        id=points.identity(point),
-        score=point.score,
-        content=payload["page_content"],
-        metadata=metadata,
-        source=metadata["source"],
-        unit=own["unit"],
-        kind=own["kind"],
-        task=own["task"],
-    )
+def _opened(place: Place, schema_wanted: Schema | None) -> Place:
+    """The place, its collection being there and of this model and schema."""
+    found = server.version(place.client)
+    client, name = place.client, place.name
+    if not client.collection_exists(name) and behind_alias(client, name) is None:
+        server.check(found, place.schema)
+        real_name = place.real_name()
+        place.create(real_name, tiers=server.has_memory_tiers(found))
+        point_alias(client, name, real_name, instead=False)
+        return place
+    config = client.get_collection(name).config
+    place.fingerprint.check(name, config.metadata)
+    language = (config.metadata or {})[KEY].get("bm25")
+    there = Schema.of(config, language)
+    place = replace(place, schema=schema_wanted or there)
+    server.check(found, place.schema)
+    if place.cluster.shard_key is not None:
+        schema.ensure_shard_key(client, behind_alias(client, name) or name, place.cluster)
+    schema.check(name, config, place.schema, dense=place.dim, late=place.embedder.multivector_dim)
+    if place.schema.bm25 != there.bm25:
+        raise schema.SchemaError(
+            f"Collection {name!r} has BM25 vectors for {there.bm25!r}, not {place.schema.bm25!r}. Open it without "
+            "`schema` to take it as it is, or `reindex` it."
+        )
+    return place

@@ -1,172 +1,242 @@
 """Files and folders, cut into units that are worth a search result of their own."""
 
-import ast
+import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pathspec import GitIgnoreSpec
+from PIL import Image
+
+from polyvec.pdf import UnreadablePages, pages
 from polyvec.types import Task
+from qdrant_polyvec import cutting, html_text
 from qdrant_polyvec.items import Failure
 
-MAX_UNIT_CHARS = 1200
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp", ".gif")
-TEXT_SUFFIXES = (".md", ".py", ".rst", ".toml", ".txt")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+PDF_SUFFIX = ".pdf"
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+TEXT_SUFFIXES = (".md", ".markdown", ".txt", ".rst", ".adoc", ".org", ".tex", ".toml", ".yaml", ".yml", ".ini", ".cfg")
+CODE_SUFFIXES = (
+    ".py", ".pyi", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".tsx", ".java", ".kt", ".scala", ".go", ".rs", ".c", ".h",
+    ".cc", ".cpp", ".cxx", ".hpp", ".cs", ".swift", ".m", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash",
+    ".sql", ".css", ".vue", ".dart", ".ex", ".exs", ".hs", ".clj", ".zig",
+)  # fmt: skip
+SUFFIXES = (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *IMAGE_SUFFIXES, PDF_SUFFIX)
 SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden ones, such as .git and .venv
 
-_HEADING = re.compile(r"#{1,6}\s")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
+_CUTS: dict[str, cutting.Starts] = {
+    ".md": cutting.sections, ".markdown": cutting.sections, ".py": cutting.definitions, ".pyi": cutting.definitions,
+}  # fmt: skip
+_IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # how units are called that have no lines
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
     """One part of a file.
 
     Attributes:
-        content: a text, or the path of an image.
+        content: a text, the path of an image, or the picture of a page.
         source: the file, as it was reached from the path that was asked for.
-        unit: the lines, as in `L10-42` (both included, counted from 1), or `image`.
-        task: `code` for Python, otherwise `retrieval`.
+        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3` or `image`.
+        task: `code` for code, otherwise `retrieval`.
+        text: the text layer of a page, if it has one.
     """
 
-    content: str | Path
+    content: str | Path | Image.Image
     source: str
     unit: str
     task: Task
+    text: str | None = None
 
 
-def units(paths: Iterable[str | Path]) -> tuple[list[Unit], list[Failure]]:
-    """The units of files and of everything in folders, in a fixed order, and the files that could not be read.
+def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Path | Failure]:
+    """The files, and all of the known kinds in folders, in a fixed order.
 
-    Folders are searched for the known suffixes; a file that is named itself must have one. A file that is reached
-    twice counts once.
+    Folders are searched as git sees them: what a `.gitignore` there or above names is left out, and so are hidden
+    files. A file that is named itself is taken anyway, but must be of a known kind. One that is reached twice counts
+    once.
+
+    Args:
+        paths: files and folders.
+        exclude: patterns as in `.gitignore`, relative to each path; they win over everything.
+
+    Raises:
+        ValueError: a pattern is none.
     """
-    found: list[Unit] = []
-    failed: list[Failure] = []
+    excluded = _spec(exclude, "`exclude`")
+    found: list[Path | Failure] = []
     seen: set[Path] = set()
-    for file in _files(paths, failed):
-        if (resolved := file.resolve()) in seen:
+    for file in _files(map(Path, paths), excluded):
+        if isinstance(file, Failure):
+            found.append(file)
+        elif (resolved := file.resolve()) not in seen:
+            seen.add(resolved)
+            found.append(file)
+    return found
+
+
+def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit | Failure]:
+    """The units of files, one by one, and what could not be read; pages are drawn as they are reached.
+
+    Args:
+        files: as `find` gives them.
+        dpi: of the pages of a PDF.
+    """
+    for file in files:
+        if isinstance(file, Failure):
+            yield file
             continue
-        seen.add(resolved)
         try:
-            found += _units(file)
-        except (OSError, ValueError) as error:
-            failed.append(_failure(file, error))
-    return found, failed
+            yield from _units(file, dpi)
+        except UnreadablePages as error:
+            yield from (
+                Failure(None, file.as_posix(), f"page {number}: {reason}") for number, reason in error.failed.items()
+            )
+        except (ImportError, OSError, ValueError) as error:
+            yield _failure(file, error)
 
 
-def _files(paths: Iterable[str | Path], failed: list[Failure]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        if not path.is_dir():
+def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+    """The picture of a unit again: an image file, or a page of a PDF.
+
+    Raises:
+        ValueError: it is not there any more.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"{source!r} is gone")
+    if not unit.startswith(_PAGE):
+        return path
+    number = int(unit.removeprefix(_PAGE))
+    try:
+        for page in pages(path, dpi=dpi):
+            if page.number == number:
+                return page.image
+    except UnreadablePages as error:
+        raise ValueError(f"{unit} of {source!r} cannot be read: {error.failed.get(number, 'it is gone')}") from error
+    raise ValueError(f"{source!r} has no {unit} any more")
+
+
+def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+    for path in paths:
+        if path.is_dir():
+            yield from _in_folder(path, excluded)
+        elif not excluded.match_file(path.name):
             yield path
-            continue
-        for folder, folders, names in os.walk(
-            path, onerror=lambda error: failed.append(_failure(error.filename, error))
-        ):
-            folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith("."))
-            files = (Path(folder, name) for name in sorted(names))
-            yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES + TEXT_SUFFIXES)
 
 
-def _units(file: Path) -> Iterator[Unit]:
+def _in_folder(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+    failed: list[Failure] = []
+    ignored = _above(top)
+    for here, folders, names in os.walk(top, onerror=lambda error: failed.append(_failure(error.filename, error))):
+        folder = Path(here)
+        try:
+            ignored[folder] = _read(folder)
+        except (OSError, ValueError) as error:
+            failed.append(_failure(folder / ".gitignore", error))
+
+        def left_out(path: Path, *, is_folder: bool) -> bool:
+            inside = path.relative_to(top).as_posix() + ("/" if is_folder else "")
+            return path.name.startswith(".") or excluded.match_file(inside) or _is_ignored(path, is_folder, ignored)
+
+        folders[:] = sorted(
+            name for name in folders if name not in SKIPPED_FOLDERS and not left_out(folder / name, is_folder=True)
+        )
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not left_out(folder / name, is_folder=False):
+                yield folder / name
+    yield from failed
+
+
+def _is_ignored(path: Path, is_folder: bool, specs: dict[Path, GitIgnoreSpec]) -> bool:  # noqa: FBT001 — one caller
+    """What the nearest `.gitignore` says that says anything."""
+    for folder in path.parents:
+        if spec := specs.get(folder):
+            inside = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
+            told = spec.check_file(inside).include
+            if told is not None:
+                return told
+    for folder, spec in specs.items():  # those above the path that was asked for
+        if folder.is_absolute() and not path.is_absolute() and path.resolve().is_relative_to(folder):
+            inside = path.resolve().relative_to(folder).as_posix() + ("/" if is_folder else "")
+            if (told := spec.check_file(inside).include) is not None:
+                return told
+    return False
+
+
+def _above(top: Path) -> dict[Path, GitIgnoreSpec]:
+    """The `.gitignore` files between a folder and the root of its repository; none outside of one."""
+    specs: dict[Path, GitIgnoreSpec] = {}
+    if (top / ".git").exists():
+        return specs
+    for folder in top.resolve().parents:
+        with contextlib.suppress(OSError, ValueError):  # it is not one of the files that were asked for
+            specs[folder] = _read(folder)
+        if (folder / ".git").exists():
+            return specs
+    return {}
+
+
+def _read(folder: Path) -> GitIgnoreSpec:
+    file = folder / ".gitignore"
+    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
+    return _spec(lines, str(file))
+
+
+def _spec(patterns: Sequence[str], origin: str) -> GitIgnoreSpec:
+    if isinstance(patterns, str):
+        raise ValueError(f"{origin} is a list of patterns, not {patterns!r}.")  # noqa: TRY004 — as for a bad pattern
+    try:
+        return GitIgnoreSpec.from_lines(patterns)
+    except ValueError as error:
+        raise ValueError(f"{origin} has a pattern that is none: {error}.") from error
+
+
+def _units(file: Path, dpi: float) -> Iterator[Unit]:
     file.stat()  # a missing file is told now; what is in an image, when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
-        yield Unit(file, source, "image", "retrieval")
-        return
-    if suffix not in TEXT_SUFFIXES:
-        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(TEXT_SUFFIXES + IMAGE_SUFFIXES)}")
-    lines = file.read_text("utf-8-sig").split("\n")
-    starts = {".md": _sections, ".py": _definitions}.get(suffix, _whole)(lines)
-    for first, last in zip(starts, [*starts[1:], len(lines)], strict=True):
-        for unit, text in _parts(lines, first, last):
-            yield Unit(text, source, unit, "code" if suffix == ".py" else "retrieval")
+        yield Unit(file, source, _IMAGE, "retrieval")
+    elif suffix == PDF_SUFFIX:
+        for page in pages(file, dpi=dpi):
+            yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
+    elif suffix in HTML_SUFFIXES:
+        sections = html_text.sections(html_text.decoded(file.read_bytes()))
+        for number, section in enumerate(sections, start=1):
+            yield from _of_section(section, source, f"{_SECTION}{number}")
+    elif suffix in TEXT_SUFFIXES + CODE_SUFFIXES:
+        lines = _text(file).split("\n")
+        is_code = suffix in CODE_SUFFIXES
+        starts = _CUTS.get(suffix, cutting.blocks if is_code else cutting.whole)(lines)
+        for unit, text in cutting.parts(lines, starts):
+            yield Unit(text, source, unit, "code" if is_code else "retrieval")
+    else:
+        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
 
 
-def _failure(file: str | Path, error: OSError | ValueError) -> Failure:
+def _of_section(section: str, source: str, name: str) -> Iterator[Unit]:
+    lines = section.split("\n")
+    parts = list(cutting.parts(lines, [0]))
+    for unit, text in parts:
+        yield Unit(text, source, name if len(parts) == 1 else f"{name} {unit}", "retrieval")
+
+
+def _text(file: Path) -> str:
+    content = file.read_bytes()
+    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    if "\0" in text:
+        raise ValueError("is binary: it holds null bytes")
+    return text.replace("\r\n", "\n")
+
+
+def _failure(file: str | Path, error: ImportError | OSError | ValueError) -> Failure:
     reason = str(error)
-    if isinstance(error, UnicodeDecodeError):
-        reason = f"is not UTF-8 text: {error.reason} at byte {error.start}"
+    if isinstance(error, ImportError):
+        reason = "PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`"
+    elif isinstance(error, UnicodeDecodeError):
+        reason = f"is not {error.encoding.upper()} text: {error.reason} at byte {error.start}"
     elif isinstance(error, OSError) and error.strerror:
         reason = f"cannot be read: {error.strerror}"
     return Failure(None, Path(file).as_posix(), reason)
-
-
-def _whole(lines: Sequence[str]) -> list[int]:  # noqa: ARG001 — one of three ways to cut
-    return [0]
-
-
-def _sections(lines: Sequence[str]) -> list[int]:
-    """Where Markdown sections begin: at headings outside code fences. A heading with no text joins the next one."""
-    starts, fence, has_text = [0], None, False
-    for index, line in enumerate(lines):
-        heading = fence is None and _HEADING.match(line)
-        if mark := _FENCE.match(line):
-            fence = mark[1] if fence is None else None if fence == mark[1] else fence
-        if heading and has_text:
-            starts.append(index)
-            has_text = False
-        elif not heading and line.strip():
-            has_text = True
-    return starts
-
-
-def _definitions(lines: Sequence[str]) -> list[int]:
-    """Where top-level functions and classes begin and end; the whole of a file that is not Python."""
-    try:
-        tree = ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError):  # ValueError: null bytes
-        return _whole(lines)
-    starts = {0}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            starts.add(min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1)
-            starts.add(node.end_lineno or node.lineno)
-    return sorted(start for start in starts if start < len(lines))
-
-
-def _parts(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
-    """Unit and text of the lines, in parts of at most `MAX_UNIT_CHARS`."""
-    while first < last:
-        end = _end_of_part(lines, first, last)
-        if end == first:
-            yield from _pieces(lines[first], first + 1)
-            end = first + 1
-        else:
-            yield from _trimmed(lines, first, end)
-        first = end
-
-
-def _end_of_part(lines: Sequence[str], first: int, last: int) -> int:
-    """The last blank line before the part gets too long, else the last line; `first` if that is too long itself."""
-    n_chars, blank = -1, None  # no line break after the last line
-    for index in range(first, last):
-        n_chars += len(lines[index]) + 1
-        if n_chars > MAX_UNIT_CHARS:
-            return blank or index
-        if index > first and not lines[index].strip():
-            blank = index
-    return last
-
-
-def _trimmed(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
-    while first < last and not lines[first].strip():
-        first += 1
-    while first < last and not lines[last - 1].strip():
-        last -= 1
-    if first < last:
-        yield f"L{first + 1}-{last}", "\n".join(lines[first:last])
-
-
-def _pieces(line: str, number: int) -> Iterator[tuple[str, str]]:
-    """A line that is too long, cut at spaces where there are any."""
-    start = 0
-    while start < len(line):
-        end = min(start + MAX_UNIT_CHARS, len(line))
-        space = line.rfind(" ", start + 1, end)
-        if end < len(line) and space > start:
-            end = space
-        if text := line[start:end].strip():
-            yield f"L{number}:{start + 1}-{end}", text
-        start = end

@@ -6,7 +6,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from polyvec.types import Encoder
+from polyvec.types import Embeddings, Encoder
 
 KEY = "polyvec"  # in the collection's metadata
 _MODEL_KEY = "polyvec_model"  # which checkpoint to load again; a name may change, so nothing is decided by it
@@ -41,9 +41,9 @@ class Fingerprint:
             )
         return cls(embedder.fingerprint, truncate_dim or embedder.dim, embedder.multivector_dim)
 
-    def metadata(self) -> dict[str, Any]:
-        """As it is kept in the metadata of a collection."""
-        return {KEY: asdict(self)}
+    def metadata(self, **others: Any) -> dict[str, Any]:
+        """As it is kept in the metadata of a collection, with what else must be known of it."""
+        return {KEY: asdict(self) | others}
 
     def check(self, collection: str, metadata: Mapping[str, Any] | None) -> None:
         """Refuse a collection whose vectors this embedder's cannot be compared with.
@@ -57,7 +57,7 @@ class Fingerprint:
                 f"Collection {collection!r} does not say which model made its vectors: it was not created by polyvec. "
                 "Choose another name."
             )
-        if stored == asdict(self):
+        if {key: stored.get(key) for key in asdict(self)} == asdict(self):
             return
         if stored.get("schema") != self.schema:
             raise FingerprintError(
@@ -71,6 +71,27 @@ class Fingerprint:
             f"Collection {collection!r} was made by {_words(stored)}; this embedder is {_words(asdict(self))}. "
             f"Their vectors cannot be compared. {advice}"
         )
+
+
+class StoredModel:
+    """Stands for the model that made a collection, where nothing has to be encoded: `verify`, `reindex`, `copy_to`.
+
+    Raises:
+        FingerprintError: the collection does not say which model that is.
+    """
+
+    def __init__(self, client: QdrantClient, collection: str) -> None:
+        stored = (client.get_collection(collection).config.metadata or {}).get(KEY)
+        if stored is None:
+            raise FingerprintError(f"Collection {collection!r} does not say which model made its vectors.")
+        self.fingerprint: str = stored["embedder"]
+        self.dim: int = stored["dense"]
+        self.multivector_dim: int = stored["late"]
+
+    def encode_query(self, *_: Any, **__: Any) -> Embeddings:
+        raise TypeError("nothing can be encoded: open the collection with the model itself.")
+
+    encode_document = encode_query
 
 
 def remember_model(client: QdrantClient, collection: str, model: str) -> None:

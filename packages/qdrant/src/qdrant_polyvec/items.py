@@ -4,16 +4,16 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
 from polyvec.prompts import check_task
-from polyvec.types import Input, Task
+from polyvec.types import AnyTask, Embeddings, ImageInput, Input
 
 Identity = str | int  # what a user calls an item
 Kind = Literal["text", "image"]
@@ -21,6 +21,32 @@ Kind = Literal["text", "image"]
 _NAMESPACE = uuid.UUID(
     "6f0d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11"
 )  # never change it: the ids of stored points follow from it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """Something to add of which more than the content is known.
+
+    Attributes:
+        content: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
+        id: any string, or an unsigned 64-bit integer; derived from source, unit and task if None.
+        source: where it comes from; if None, the metadata's `source`, the path of a file, or a hash of the content.
+        unit: which part of its source it is, such as a page; if None, the items of a named source are numbered.
+        task: the embedder's task; if None, that of the call.
+        metadata: JSON values to keep with it.
+        text: what an image says, such as the text layer of a page: it is stored as the item's content, and mode
+            `hybrid` finds it by its words.
+        embedding: its vectors if they were made elsewhere, as an `Embeddings` of one item with its multi-vector.
+    """
+
+    content: Input
+    id: Identity | None = None
+    source: str | None = None
+    unit: str | None = None
+    task: AnyTask | None = None
+    metadata: Mapping[str, Any] | None = None
+    text: str | None = None
+    embedding: Embeddings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,95 +59,194 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """One input to index.
+class Entry:
+    """An item that passed the checks: nothing about it is open any more. `metadata` holds the source, too."""
 
-    Attributes:
-        id: as the user gave it, or derived from source, unit and task.
-        source: where it comes from.
-        unit: which part of its source it is.
-        metadata: the user's own, with the source.
-    """
-
-    input: Input
+    content: Input
     id: Identity
     source: str
     unit: str
-    task: Task
+    task: AnyTask
+    tenant: str | None
     metadata: dict[str, Any]
+    text: str | None
+    embedding: Embeddings | None
 
     @property
     def kind(self) -> Kind:
-        return "text" if isinstance(self.input, str) else "image"
+        return "text" if isinstance(self.content, str) else "image"
+
+    @property
+    def words(self) -> str | None:
+        """The text that it is or that it says."""
+        return self.content if isinstance(self.content, str) else self.text
 
     def failure(self, error: str) -> Failure:
         return Failure(self.id, self.source, error)
 
 
-def checked_items(
-    inputs: Sequence[Input],
+def listed_items(
+    inputs: Sequence[Input | Item | Failure],
     *,
-    task: Task,
     ids: Sequence[Identity] | None,
     sources: Sequence[str] | None,
     units: Sequence[str] | None,
     metadatas: Sequence[Mapping[str, Any] | None] | None,
+    texts: Sequence[str | None] | None,
+    embeddings: Embeddings | None,
 ) -> list[Item]:
-    """The inputs with what belongs to each. No file is opened yet.
+    """The inputs, each with what the lists beside them say about it.
 
     Raises:
-        TypeError: `inputs` is not a sequence of texts and images.
-        ValueError: an unknown task, arguments of different lengths, or a bad id or metadata.
+        ValueError: lists of different lengths, or something said twice.
     """
-    check_task(task)
-    if isinstance(inputs, str | bytes | Path | Image.Image) or not isinstance(inputs, Sequence):
-        raise TypeError(f"`inputs` is a list of texts and images, not a single {type(inputs).__name__}: write [item].")
-    for name, values in (("ids", ids), ("sources", sources), ("units", units), ("metadatas", metadatas)):
+    columns: dict[str, Any] = {
+        "ids": ids, "sources": sources, "units": units, "metadatas": metadatas, "texts": texts,
+        "embeddings": embeddings,
+    }  # fmt: skip
+    for name, values in columns.items():
         if isinstance(values, str) or (values is not None and len(values) != len(inputs)):
             raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
-    n_by_source: Counter[str] = Counter()
+    fields = {"ids": "id", "sources": "source", "units": "unit", "metadatas": "metadata", "texts": "text"}
+    fields["embeddings"] = "embedding"
     items = []
-    for index, content in enumerate(inputs):
-        if not isinstance(content, str | bytes | Path | Image.Image | np.ndarray):
-            raise TypeError(
-                f"item {index} is a {type(content).__name__}; an item is a str (text), or a Path, bytes, PIL image or "
-                "numpy array (image)."
-            )
-        try:
-            item = _item(
-                content,
-                task,
-                metadata=json_metadata(metadatas[index] if metadatas else None),
-                identity=ids[index] if ids else None,
-                source=sources[index] if sources else None,
-                unit=units[index] if units else None,
-                n_by_source=n_by_source,
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"item {index}: {error}") from error
-        items.append(item)
+    for index, given in enumerate(inputs):
+        if isinstance(given, Failure):
+            raise TypeError(f"item {index} is a Failure; only an iterator may hand those on.")
+        item = given if isinstance(given, Item) else Item(given)
+        said = {fields[name]: values[index] for name, values in columns.items() if values is not None}
+        if twice := [field for field in said if getattr(item, field) is not None]:
+            raise ValueError(f"item {index}: its {twice[0]} is given by the item and by the list beside it.")
+        items.append(replace(item, **said))
     return items
 
 
-def derived_id(source: str, unit: str, task: Task) -> str:
+class Checks:
+    """The checks of one call; items of a named source without a unit are numbered across the call."""
+
+    def __init__(self, *, task: AnyTask, tasks: tuple[str, ...], tenant: str | None) -> None:
+        check_task(task, tasks)
+        self._task, self._tasks, self._tenant = task, tasks, tenant
+        self._n_by_source: Counter[str] = Counter()
+        self._n_seen = 0
+
+    def all(self, items: Iterable[Item]) -> list[Entry]:
+        """The entries of a list; if one item is bad, none is used. No file is opened yet.
+
+        Raises:
+            TypeError: an item is neither text nor image.
+            ValueError: a bad id, metadata, task or embedding; the message says of which item.
+        """
+        return [self._numbered(item) for item in items]
+
+    def each(self, items: Iterable[Input | Item | Failure]) -> Iterator[Entry | Failure]:
+        """The entries of a stream, as they come; a bad item is a failure, and failures are handed through."""
+        for given in items:
+            if isinstance(given, Failure):
+                yield given
+                continue
+            item = given if isinstance(given, Item) else Item(given)
+            try:
+                yield self._numbered(item)
+            except (TypeError, ValueError) as error:
+                yield Failure(item.id, str(item.source or ""), str(error))
+
+    def _numbered(self, item: Item) -> Entry:
+        index, self._n_seen = self._n_seen, self._n_seen + 1
+        if not isinstance(item.content, (str, *get_args(ImageInput))):
+            raise TypeError(
+                f"item {index} is a {type(item.content).__name__}; an item is a str (text), or a Path, bytes, PIL "
+                "image or numpy array (image)."
+            )
+        try:
+            return self._entry(item)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"item {index}: {error}") from error
+
+    def _entry(self, item: Item) -> Entry:
+        task = self._task if item.task is None else item.task
+        check_task(task, self._tasks)
+        metadata = json_metadata(item.metadata)
+        source, number = self._source(item, metadata)
+        if metadata.setdefault("source", source) != source:
+            raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
+        unit = number if item.unit is None else item.unit
+        _check_text("source", source)
+        _check_text("unit", unit)
+        if item.text is not None:
+            _check_text("text", item.text)
+            if isinstance(item.content, str):
+                raise ValueError("`text` says what an image shows; this item is a text itself.")
+        if item.embedding is not None and len(item.embedding) != 1:
+            raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
+        identity = derived_id(source, unit, task, self._tenant) if item.id is None else item.id
+        point_id(identity, self._tenant)
+        return Entry(
+            item.content, identity, source, unit, task, self._tenant, metadata, item.text or None, item.embedding
+        )
+
+    def _source(self, item: Item, metadata: Mapping[str, Any]) -> tuple[str, str]:
+        """Where an item comes from, and its number there."""
+        named = metadata.get("source") if item.source is None else item.source
+        if named is None:  # a file, or a content that is its own name, is whole
+            return _name(item.content), ""
+        if not isinstance(named, str):
+            raise TypeError(f"its source is {named!r}; a source is a string.")
+        number, self._n_by_source[named] = self._n_by_source[named], self._n_by_source[named] + 1
+        return named, str(number)
+
+
+def _name(content: Input) -> str:
+    if isinstance(content, Path):
+        return content.as_posix()
+    try:
+        return f"sha256:{content_hash(content)[:32]}"
+    except OSError:  # an image that was opened but not read; what is wrong with it is told when it is encoded
+        return "unreadable image"
+
+
+def derived_id(source: str, unit: str, task: str, tenant: str | None = None) -> str:
     """The same for the same part of the same source, so that indexing again replaces instead of duplicating."""
-    return str(uuid.uuid5(_NAMESPACE, f"{source}\0{unit}\0{task}"))
+    of_tenant = "" if tenant is None else f"{tenant}\0"
+    return str(uuid.uuid5(_NAMESPACE, f"{of_tenant}{source}\0{unit}\0{task}"))
 
 
-def point_id(identity: Identity) -> int | str:
+def point_id(identity: Identity, tenant: str | None = None) -> int | str:
     """The id that Qdrant gets: UUIDs and unsigned integers as they are, any other string as a UUID made of it.
+
+    What a tenant calls its items is its own affair: there, every id becomes a UUID made of both.
 
     Raises:
         ValueError: it is neither a string nor an unsigned 64-bit integer.
     """
     if isinstance(identity, str):
+        if tenant is not None:
+            return str(uuid.uuid5(_NAMESPACE, f"{tenant}\0{identity}"))
         try:
             return str(uuid.UUID(identity))
         except ValueError:
             return str(uuid.uuid5(_NAMESPACE, identity))
     if not isinstance(identity, int) or isinstance(identity, bool) or not 0 <= identity < 2**64:
         raise ValueError(f"{identity!r} is not an id: use a string or an unsigned 64-bit integer.")
-    return identity
+    return identity if tenant is None else str(uuid.uuid5(_NAMESPACE, f"{tenant}\0\0{identity}"))
+
+
+def digest(entry: Entry) -> str:
+    """What changes when an item has to be stored anew: SHA-256 of content, text and ready-made vectors.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if entry.text is None and entry.embedding is None:
+        return content_hash(entry.content)
+    # The vectors of a file may have been made elsewhere: they stand for what is in it.
+    parts = [entry.source if entry.embedding is not None and isinstance(entry.content, Path) else entry.content]
+    whole = hashlib.sha256(content_hash(parts[0]).encode())
+    whole.update((entry.text or "").encode("utf-8", "surrogatepass"))
+    if entry.embedding is not None:
+        for array in (entry.embedding.dense, *(entry.embedding.multivector or ())):
+            whole.update(f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
 
 
 def content_hash(content: Input) -> str:
@@ -158,33 +283,17 @@ def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata is a mapping, not a {type(metadata).__name__}.")
     try:
-        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
-    except (TypeError, ValueError) as error:
+        copy = dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+        json.dumps(copy, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
         raise ValueError(f"metadata must be JSON values: {error}.") from error
+    return copy
 
 
-def _item(
-    content: Input,
-    task: Task,
-    *,
-    metadata: dict[str, Any],
-    identity: Identity | None,
-    source: str | None,
-    unit: str | None,
-    n_by_source: Counter[str],
-) -> Item:
-    named = metadata.get("source") if source is None else source
-    if named is None:  # a file, or a content that is its own name, is whole
-        source = content.as_posix() if isinstance(content, Path) else f"sha256:{content_hash(content)[:32]}"
-        number = ""
-    elif isinstance(named, str):  # the parts of a named source are told apart by their number
-        source, number = named, str(n_by_source[named])
-        n_by_source[named] += 1
-    else:
-        raise ValueError(f"its source is {named!r}; a source is a string.")
-    if metadata.setdefault("source", source) != source:
-        raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
-    unit = number if unit is None else unit
-    identity = derived_id(source, unit, task) if identity is None else identity
-    point_id(identity)
-    return Item(content, identity, source, unit, task, metadata)
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"its `{name}` is {value!r}; it must be a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"its `{name}` is no Unicode text: {error.reason} at character {error.start}.") from error

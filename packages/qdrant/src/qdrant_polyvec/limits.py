@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
+from qdrant_client import models
 
 T = TypeVar("T")
 
@@ -42,9 +43,13 @@ def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
 
 
 def n_floats(vectors: object) -> int:
-    """How many numbers are in a point's vector or vectors, given as lists."""
+    """How many numbers are in a point's vector or vectors; an index of a sparse vector counts as one, too."""
     if isinstance(vectors, dict):
         return sum(map(n_floats, vectors.values()))
+    if isinstance(vectors, np.ndarray):
+        return vectors.size
+    if isinstance(vectors, models.SparseVector):
+        return 2 * len(vectors.indices)
     if not isinstance(vectors, list) or not vectors:
         return 0
-    return len(vectors) * (len(vectors[0]) if isinstance(vectors[0], list) else 1)
+    return len(vectors) * (len(vectors[0]) if isinstance(vectors[0], list | np.ndarray) else 1)

@@ -1,69 +1,119 @@
 """Items with their embeddings as Qdrant points, and back."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
-from polyvec.types import Grid
-from qdrant_polyvec import limits
-from qdrant_polyvec.items import Identity, Item, point_id
-from qdrant_polyvec.schema import DENSE, LATE, OWN
+from polyvec.compression import pool_columns, pool_rows, truncate
+from polyvec.scoring import unit
+from polyvec.types import Embeddings, Grid
+from qdrant_polyvec import bm25, limits
+from qdrant_polyvec.items import Entry, Identity, point_id
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, Schema
 
 
 def payload(
-    item: Item, *, content_hash: str, fingerprint: str, n_tokens: int, grid: Sequence[int] | None
+    entry: Entry, *, content_hash: str, fingerprint: str, n_tokens: int, grid: Sequence[int] | None
 ) -> dict[str, Any]:
     """What is stored beside the vectors; stock integrations read `page_content` and `metadata`."""
     own: dict[str, Any] = {
         "fingerprint": fingerprint,
-        "kind": item.kind,
-        "task": item.task,
-        "unit": item.unit,
+        "kind": entry.kind,
+        "task": entry.task,
+        "unit": entry.unit,
         "content_hash": content_hash,
         "n_tokens": n_tokens,
         "grid": None if grid is None else list(grid),
     }
-    if point_id(item.id) != item.id:
-        own["id"] = item.id
-    content = item.input if isinstance(item.input, str) else item.source
-    return {"page_content": content, "metadata": item.metadata, OWN: own}
+    if entry.tenant is not None:
+        own["tenant"] = entry.tenant
+    if isinstance(entry.content, Path):
+        own["path"] = entry.content.as_posix()
+    if point_id(entry.id, entry.tenant) != entry.id:
+        own["id"] = entry.id
+    return {"page_content": entry.words or entry.source, "metadata": entry.metadata, OWN: own}
 
 
 def point(
-    item: Item,
-    dense: Float32[np.ndarray, " dim"],
-    multivector: Float32[np.ndarray, "tokens late_dim"],
-    grid: Grid | None,
-    *,
-    content_hash: str,
-    fingerprint: str,
+    entry: Entry, embedding: Embeddings, *, schema: Schema, dim: int, late: int, content_hash: str, fingerprint: str
 ) -> models.PointStruct:
-    """The point to store.
+    """The point to store; its vectors stay arrays, which `upload` writes as each place wants them.
+
+    Args:
+        entry: what is stored.
+        embedding: its vectors: an `Embeddings` of one item.
+        schema: which vectors the collection has.
+        dim: length of its dense vectors; a longer dense vector is truncated (Matryoshka).
+        late: length of each vector of its multi-vectors.
+        content_hash: decides next time whether the item has changed.
+        fingerprint: of the embedder.
 
     Raises:
-        ValueError: the vectors hold NaN, infinity or a zero vector, or a multi-vector has too many rows.
+        ValueError: there is no multi-vector, the vectors hold NaN, infinity or a zero vector, or do not fit.
     """
-    for name, vector in ((DENSE, dense), (LATE, multivector)):
-        if flaw := limits.flaw(vector):
-            raise ValueError(f"its {name} vector {flaw}")
-        if not len(vector) or not np.linalg.norm(vector, axis=-1).all():
-            raise ValueError(f"its {name} vector is empty or contains a zero vector, which has no direction")
+    if embedding.multivector is None:
+        raise ValueError("its embedding has no multi-vector: encode with multivector=True")
+    dense, rows, grid = embedding.dense[0], embedding.multivector[0], embedding.grids[0]
+    for name, vector, ndim in ((DENSE, dense, 1), (LATE, rows, 2)):
+        _check(name, vector, ndim)
+    if len(dense) < dim or rows.shape[1] != late:
+        raise ValueError(
+            f"its vectors have {len(dense)} (dense) and {rows.shape[1]} (late) numbers; the collection's have {dim} "
+            f"and {late}"
+        )
+    rows, grid = _fitted(rows, grid, entry)
+    vectors: dict[str, Any] = {DENSE: truncate(dense[None], dim)[0], LATE: unit(rows)}
+    if schema.pooled and grid is not None:
+        vectors[POOLED] = pooled(rows, grid)
+    if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):
+        vectors[BM25] = words
     place = None if grid is None else (grid.rows, grid.columns, grid.start)
-    return models.PointStruct(
-        id=point_id(item.id),
-        vector={DENSE: dense.tolist(), LATE: multivector.tolist()},
-        payload=payload(
-            item, content_hash=content_hash, fingerprint=fingerprint, n_tokens=len(multivector), grid=place
-        ),
+    return models.PointStruct.model_construct(
+        id=point_id(entry.id, entry.tenant),
+        vector=vectors,
+        payload=payload(entry, content_hash=content_hash, fingerprint=fingerprint, n_tokens=len(rows), grid=place),
     )
+
+
+def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarray, Grid | None]:
+    """The rows, or as many means of neighbours as Qdrant takes; these have no grid any more."""
+    most = limits.MAX_MULTIVECTOR_ELEMENTS // rows.shape[1]
+    if len(rows) <= most:
+        return rows, grid
+    factor = -(-len(rows) // most)
+    warnings.warn(
+        f"{entry.source!r} {entry.unit} has {len(rows)} tokens; Qdrant takes at most {most} vectors, so the means of "
+        f"{factor} neighbours each are stored. Split the text for finer matches.",
+        stacklevel=3,
+    )
+    return neighbours(rows, factor), None
+
+
+def pooled(
+    multivector: Float32[np.ndarray, "tokens dim"], grid: Grid
+) -> Float32[np.ndarray, "rows_and_columns_and_rest dim"]:
+    """The means of the rows and of the columns of an image's patches, and the tokens around the patches."""
+    end = grid.start + grid.rows * grid.columns
+    around = np.concatenate([multivector[: grid.start], multivector[end:]])
+    return np.concatenate([pool_rows(multivector, grid), pool_columns(multivector, grid), unit(around)])
+
+
+def neighbours(
+    multivector: Float32[np.ndarray, "tokens dim"], factor: int
+) -> Float32[np.ndarray, "tokens_by_factor dim"]:
+    """The means of `factor` consecutive tokens each, at unit length; the last may be of fewer."""
+    starts = np.arange(0, len(multivector), factor)
+    return unit(np.add.reduceat(multivector, starts, axis=0))  # a sum has the direction of the mean
 
 
 def identity(stored: models.Record | models.ScoredPoint | models.PointStruct) -> Identity:
     """A stored item's id as the user knows it."""
-    own: Mapping[str, Any] = (stored.payload or {}).get(OWN, {})
+    own: Mapping[str, Any] = (stored.payload or {}).get(OWN) or {}
     known: Identity = own.get("id", stored.id)
     return known
 
@@ -72,3 +122,17 @@ def stored_grid(stored: models.Record) -> Grid | None:
     """Where the image's patches stand in the stored multi-vector; None for a text."""
     place = (stored.payload or {}).get(OWN, {}).get("grid")
     return None if place is None else Grid(*place)
+
+
+def has_id(ids: Iterable[Identity], tenant: str | None) -> models.HasIdCondition:
+    """The condition for items by the ids that the user knows."""
+    return models.HasIdCondition(has_id=[point_id(identity, tenant) for identity in ids])
+
+
+def _check(name: str, vector: np.ndarray, ndim: int) -> None:
+    if vector.ndim != ndim:
+        raise ValueError(f"its {name} vector has {vector.ndim} axes, not {ndim}")
+    if not len(vector) or not np.isfinite(vector).all():
+        raise ValueError(f"its {name} vector " + ("contains NaN or infinity" if len(vector) else "is empty"))
+    if not np.linalg.norm(vector, axis=-1).all():
+        raise ValueError(f"its {name} vector contains a zero vector, which has no direction")

@@ -1,78 +1,159 @@
 """The query plan: what one search asks of Qdrant."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
-from polyvec.types import Task
-from qdrant_polyvec import limits
-from qdrant_polyvec.schema import DENSE, LATE, OWN
+from polyvec.types import AnyTask
+from qdrant_polyvec import bm25, limits
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema
 
-Mode = Literal["dense", "late", "two-stage"]
+Mode = Literal["dense", "late", "two-stage", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-# With a quantized multi-vector, re-ranking would score the quantized copies and not rescore.
-_EXACT_SCORES = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+RRF_K = 60  # of reciprocal rank fusion (Cormack et al. 2009); Qdrant's own default is 2
+MIN_CANDIDATES = 100
 
 
-def check_search(mode: str, *, limit: int, candidates: int | None) -> None:
-    """Refuse what cannot be planned, before a query is encoded.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to search; the meanings are those of `Collection.search`."""
 
-    Raises:
-        ValueError: an unknown mode, a limit below 1, or fewer candidates than `limit`.
+    limit: int = 5
+    mode: Mode = "two-stage"
+    filter: models.Filter | None = None
+    candidates: int | None = None
+    score_threshold: float | None = None
+    oversampling: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"`mode` is {self.mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
+        if self.limit < 1:
+            raise ValueError(f"`limit` is {self.limit}; it must be at least 1.")
+        if self.candidates is not None and self.candidates < self.limit:
+            raise ValueError(f"`candidates` is {self.candidates}; it must be at least `limit`, which is {self.limit}.")
+        if self.oversampling is not None and not self.oversampling >= 1:
+            raise ValueError(f"`oversampling` is {self.oversampling}; it must be at least 1.")
+        if self.filter is not None and not isinstance(self.filter, models.Filter):
+            raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
+
+    @property
+    def n_candidates(self) -> int:
+        return self.candidates or max(MIN_CANDIDATES, 4 * self.limit)
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments that all searches have in common; `Collection.search` explains them."""
+
+    limit: int
+    mode: Mode
+    filter: models.Filter | None
+    candidates: int | None
+    score_threshold: float | None
+    oversampling: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A query as one task's adapter sees it.
+
+    Attributes:
+        words: the text, if it is one.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
-    if limit < 1:
-        raise ValueError(f"`limit` is {limit}; it must be at least 1.")
-    if candidates is not None and candidates < limit:
-        raise ValueError(f"`candidates` is {candidates}; it must be at least `limit`, which is {limit}.")
+
+    task: AnyTask
+    dense: Float32[np.ndarray, " dim"]
+    multivector: Float32[np.ndarray, "tokens late_dim"] | None
+    words: str | None = None
 
 
 def plan(
-    mode: Mode,
-    dense: Float32[np.ndarray, " dim"],
-    multivector: Float32[np.ndarray, "tokens late_dim"] | None,
-    *,
-    task: Task,
-    limit: int,
-    candidates: int | None = None,
-    filter: models.Filter | None = None,  # noqa: A002 — the field's word
+    asked: Sequence[Asked], options: Options, *, schema: Schema, tenant: str | None = None, params: bool = True
 ) -> models.QueryRequest:
-    """One request, restricted to the task at every stage.
+    """One request, restricted to the task and tenant at every stage.
 
-    `dense` searches the dense vectors, by graph once there is one. `late` scores every multi-vector by MaxSim.
-    `two-stage` takes the best `candidates` by dense vector (100 or four times `limit`, whichever is more, unless
-    given) and orders them by MaxSim.
+    Several tasks are searched one by one, and their rankings merged by reciprocal rank fusion: scores of different
+    adapters are never compared.
+
+    Args:
+        asked: the query, encoded for each task to search.
+        options: how to search.
+        schema: which vectors the collection has.
+        tenant: whose points are searched.
+        params: whether the engine takes search parameters.
 
     Raises:
-        ValueError: the vectors are not finite, or a multi-vector is needed and missing.
+        ValueError: the vectors are not finite, or what the mode needs is missing.
     """
-    for name, vector in ((DENSE, dense), (LATE, multivector)):
-        if vector is not None and (flaw := limits.flaw(vector)):
-            raise ValueError(f"the query's {name} vector {flaw}.")
-    within = restricted(task, filter)
-    if mode == "dense":
-        return models.QueryRequest(query=dense.tolist(), using=DENSE, filter=within, limit=limit, with_payload=True)
-    if multivector is None:
-        raise ValueError(f"mode {mode!r} needs the query's multi-vector.")
-    prefetch = models.Prefetch(
-        query=dense.tolist(), using=DENSE, filter=within, limit=candidates or max(100, 4 * limit)
-    )
+    stages = [_stage(one, options, schema, tenant, params=params) for one in asked]
+    if len(stages) == 1:
+        return models.QueryRequest(**stages[0], with_payload=True)
     return models.QueryRequest(
-        prefetch=prefetch if mode == "two-stage" else None,
-        query=multivector.tolist(),
-        using=LATE,
-        filter=within,
-        params=_EXACT_SCORES,
-        limit=limit,
+        prefetch=[models.Prefetch(**stage) for stage in stages],
+        query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
+        limit=options.limit,
         with_payload=True,
     )
 
 
-def restricted(task: Task, filter: models.Filter | None) -> models.Filter:  # noqa: A002 — the field's word
-    """Points of one task that also pass the filter; vectors of different tasks are not comparable."""
-    of_task = models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=task))
-    return models.Filter(must=[of_task] if filter is None else [of_task, filter])
+def restricted(
+    task: AnyTask,
+    tenant: str | None,
+    filter: models.Filter | None,  # noqa: A002 — the field's word
+) -> models.Filter:
+    """Points of one task and tenant that also pass the filter; vectors of different tasks are not comparable."""
+    must: list[models.Condition] = [value_is(f"{OWN}.task", task)]
+    if tenant is not None:
+        must.append(value_is(TENANT, tenant))
+    return models.Filter(must=must if filter is None else [*must, filter])
+
+
+def value_is(key: str, value: str) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def _stage(asked: Asked, options: Options, schema: Schema, tenant: str | None, *, params: bool) -> dict[str, Any]:
+    """The arguments that a `Prefetch` and a `QueryRequest` have in common."""
+    for name, vector in ((DENSE, asked.dense), (LATE, asked.multivector)):
+        if vector is not None and (flaw := limits.flaw(vector)):
+            raise ValueError(f"the query's {name} vector {flaw}.")
+    within = restricted(asked.task, tenant, options.filter)
+    last = {"filter": within, "limit": options.limit, "score_threshold": options.score_threshold}
+    if options.mode == "dense":
+        return {"query": asked.dense.tolist(), "using": DENSE, **last}
+    if asked.multivector is None:
+        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector.")
+    rows = asked.multivector.tolist()
+    stage = {"query": rows, "using": LATE, **last}
+    if params:
+        stage["params"] = models.SearchParams(quantization=_quantization(options.oversampling))
+    if options.mode == "late":
+        return stage
+    first: dict[str, Any] = {"filter": within, "limit": options.n_candidates}
+    prefetch = [models.Prefetch(query=asked.dense.tolist(), using=DENSE, **first)]
+    if schema.pooled:
+        prefetch.append(models.Prefetch(query=rows, using=POOLED, **first))
+    if options.mode == "hybrid":
+        prefetch += _by_words(asked, schema, first)
+    return stage | {"prefetch": prefetch}
+
+
+def _by_words(asked: Asked, schema: Schema, first: dict[str, Any]) -> list[models.Prefetch]:
+    if schema.bm25 is None:
+        raise ValueError("mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english').")
+    if asked.words is None:
+        raise ValueError("mode 'hybrid' searches by words, too; the query is an image. Use mode 'two-stage'.")
+    words = bm25.query(asked.words, schema.bm25)
+    return [] if words is None else [models.Prefetch(query=words, using=BM25, **first)]
+
+
+def _quantization(oversampling: float | None) -> models.QuantizationSearchParams:
+    # Left to itself, the engine would score the quantized copies and not rescore, as a quantized `late` re-ranks.
+    if oversampling is None:
+        return models.QuantizationSearchParams(ignore=True)
+    return models.QuantizationSearchParams(rescore=True, oversampling=oversampling)

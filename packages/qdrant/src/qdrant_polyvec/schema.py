@@ -1,85 +1,211 @@
 """Which named vectors and payload indexes a collection has."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
+from qdrant_polyvec import bm25
+from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.location import is_simulated
 
 DENSE = "dense"
 LATE = "late"
+POOLED = "pooled"
+BM25 = "bm25"
 OWN = "_polyvec"  # the payload key that is ours; `page_content` and `metadata` belong to the stock integrations
-INDEXED = (f"{OWN}.task", "metadata.source")  # payload fields that searches and deletions select by
+TENANT = f"{OWN}.tenant"
+# Payload fields that searches, deletions and checks select by.
+INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.kind", "metadata.source")
+
+Precision = Literal["float32", "float16", "turbo8", "turbo4"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class SchemaError(ValueError):
     """A collection of that name exists, but its vectors are of another kind."""
 
 
-def vectors_config(dense: int, late: int) -> dict[str, models.VectorParams]:
-    """One dense vector with a graph, and a multi-vector that only re-ranks, so it has no graph and stays on disk."""
-    # Servers before 1.19 know `on_disk` only, later ones prefer `memory`; so does qdrant-client.
-    on_disk: dict[str, Any] = {"on_disk": True}  # Any: the values are of several types
-    if hasattr(models, "Memory"):
-        on_disk["memory"] = models.Memory.COLD
-    return {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """Which vectors a collection keeps beside `dense`, and how.
+
+    Attributes:
+        late: how the numbers of multi-vectors are stored. `turbo8` and `turbo4` (8 and 4 bits) are smaller and
+            less exact; they need Qdrant 1.20 and 1.19.
+        pooled: keep the means of the rows and columns of page images, too: a second way to find candidates.
+        bm25: the language whose rules of words apply, such as `"english"`, to keep BM25 vectors of texts for mode
+            `hybrid`; None keeps none.
+        quantization: a quantized copy of the multi-vectors. It is used only by searches that pass `oversampling`.
+    """
+
+    late: Precision = "float16"
+    pooled: bool = False
+    bm25: str | None = None
+    quantization: models.QuantizationConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.late not in PRECISIONS:
+            raise ValueError(f"`late` is {self.late!r}; it must be one of {', '.join(map(repr, PRECISIONS))}.")
+        if self.bm25 is not None:
+            bm25.check_language(self.bm25)
+
+    @classmethod
+    def of(cls, config: models.CollectionConfig, language: str | None) -> "Schema":
+        """The schema of an existing collection; what is no vector of ours is left out."""
+        found = _by_name(config.params.vectors)
+        late = found.get(LATE)
+        datatype = _datatype(late) if late else "float16"
+        return cls(
+            late=next((precision for precision in PRECISIONS if precision == datatype), "float16"),
+            pooled=POOLED in found,
+            bm25=language if BM25 in (config.params.sparse_vectors or {}) else None,
+            quantization=late.quantization_config if late else None,
+        )
+
+
+def vectors_config(
+    dense: int, late: int, schema: Schema | None = None, *, tiers: bool = True
+) -> dict[str, models.VectorParams]:
+    """The dense and multi-vectors of a schema by name.
+
+    `dense` has a graph; `late` only re-ranks, so it has none and stays on disk.
+
+    Args:
+        dense: length of the dense vectors.
+        late: length of each vector of a multi-vector.
+        schema: `Schema()` unless given.
+        tiers: whether the server knows `memory`, as it does since 1.19, instead of `on_disk`.
+
+    Raises:
+        SchemaError: the installed qdrant-client does not know the precision.
+    """
+    schema = schema or Schema()
+    if schema.late.upper() not in models.Datatype.__members__:
+        raise SchemaError(f"late={schema.late!r} needs a later qdrant-client: `pip install -U qdrant-client`.")
+    # Of unit vectors the dot product is the cosine, and nothing has to be normalised again at search time.
+    rows: dict[str, Any] = {"size": late, "distance": models.Distance.DOT}
+    max_sim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    cold: dict[str, Any] = {"on_disk": True}  # Any: the values are of several types
+    if tiers and hasattr(models, "Memory"):
+        cold = {"memory": models.Memory.COLD}
+    vectors = {
         DENSE: models.VectorParams(size=dense, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16),
         LATE: models.VectorParams(
-            size=late,
-            # Of unit vectors this is the cosine, and nothing has to be normalised again at search time.
-            distance=models.Distance.DOT,
-            datatype=models.Datatype.FLOAT16,
-            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+            **rows,
+            datatype=models.Datatype(schema.late),
+            multivector_config=max_sim,
             hnsw_config=models.HnswConfigDiff(m=0),
-            **on_disk,
+            quantization_config=schema.quantization,
+            **cold,
         ),
     }
+    if schema.pooled:
+        vectors[POOLED] = models.VectorParams(**rows, datatype=models.Datatype.FLOAT16, multivector_config=max_sim)
+    return vectors
 
 
-def create(client: QdrantClient, name: str, *, dense: int, late: int, metadata: Mapping[str, Any]) -> None:
-    """Create the collection and its payload indexes."""
-    client.create_collection(name, vectors_config=vectors_config(dense, late), metadata=dict(metadata))
+def create(
+    client: QdrantClient,
+    name: str,
+    *,
+    dense: int,
+    late: int,
+    metadata: Mapping[str, Any],
+    schema: Schema | None = None,
+    cluster: Cluster | None = None,
+    tiers: bool = True,
+) -> None:
+    """Create a collection and its payload indexes; finish it if an earlier call was interrupted."""
+    schema, cluster = schema or Schema(), cluster or Cluster()
+    sparse = {BM25: models.SparseVectorParams(modifier=models.Modifier.IDF)} if schema.bm25 else None
+    if not client.collection_exists(name):
+        with _unless_there():  # another process may create it at the same time
+            client.create_collection(
+                name,
+                vectors_config=vectors_config(dense, late, schema, tiers=tiers),
+                sparse_vectors_config=sparse,
+                metadata=dict(metadata),
+                **cluster.creation(),
+            )
+    ensure_shard_key(client, name, cluster)
     if not is_simulated(client):
         for field in INDEXED:
             client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
+        by_tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        client.create_payload_index(name, TENANT, by_tenant)
 
 
-def check(
-    name: str, vectors: models.VectorParams | Mapping[str, models.VectorParams] | None, *, dense: int, late: int
-) -> None:
-    """Compare a collection's vectors with those wanted; further vectors do not matter.
+def ensure_shard_key(client: QdrantClient, name: str, cluster: Cluster) -> None:
+    """Create the shard key that points are to live under, if there is one to create."""
+    if cluster.shard_key is not None:
+        with _unless_there():
+            client.create_shard_key(name, cluster.shard_key)
+
+
+@contextmanager
+def _unless_there() -> Iterator[None]:
+    try:
+        yield
+    except UnexpectedResponse as error:
+        if error.status_code != 409 and b"already exists" not in error.content:
+            raise
+
+
+def check(name: str, config: models.CollectionConfig, schema: Schema, *, dense: int, late: int) -> None:
+    """Compare a collection's vectors with those wanted; vectors of other names do not matter.
 
     Raises:
         SchemaError: naming every difference.
     """
-    found = vectors if isinstance(vectors, Mapping) else {"": vectors} if vectors else {}
+    found = _by_name(config.params.vectors)
     differences = [
         difference
-        for vector, wanted in vectors_config(dense, late).items()
+        for vector, wanted in vectors_config(dense, late, schema).items()
         for difference in _differences(vector, found.get(vector), wanted)
     ]
+    if not schema.pooled and POOLED in found:
+        differences.append(f"{POOLED!r} is there, though not wanted")
+    sparse = (config.params.sparse_vectors or {}).get(BM25)
+    if (sparse is not None) != (schema.bm25 is not None):
+        differences.append(f"{BM25!r} is {'there, though not wanted' if sparse else 'missing'}")
+    elif sparse is not None and sparse.modifier != models.Modifier.IDF:
+        differences.append(f"{BM25!r} has modifier {sparse.modifier}, not idf")
     if differences:
         raise SchemaError(
             f"Collection {name!r} has other vectors than wanted: {'; '.join(differences)}. "
-            "Choose another name, or index again into a new collection."
+            "Open it without `schema` to take it as it is, choose another name, or `reindex` it."
         )
 
 
-def _differences(name: str, found: models.VectorParams | None, wanted: models.VectorParams) -> list[str]:
+def _by_name(vectors: models.VectorParams | Mapping[str, models.VectorParams] | None) -> dict[str, models.VectorParams]:
+    return dict(vectors) if isinstance(vectors, Mapping) else {"": vectors} if vectors else {}
+
+
+def _differences(name: str, found: models.VectorParams | None, wanted: models.VectorParams) -> Iterator[str]:
     if found is None:
-        return [f"{name!r} is missing"]
+        yield f"{name!r} is missing"
+        return
     facts, wanted_facts = _facts(found), _facts(wanted)
-    return [
-        f"{name!r} has {key} {facts[key]}, not {wanted_facts[key]}" for key in facts if facts[key] != wanted_facts[key]
-    ]
+    for key, fact in facts.items():
+        if fact != wanted_facts[key]:
+            yield f"{name!r} has {key} {fact}, not {wanted_facts[key]}"
 
 
 def _facts(params: models.VectorParams) -> dict[str, object]:
+    quantization = params.quantization_config
     return {
         "size": params.size,
         "distance": params.distance.value,
-        "datatype": (params.datatype or models.Datatype.FLOAT32).value,
+        "datatype": _datatype(params),
         "comparator": params.multivector_config.comparator.value if params.multivector_config else None,
         "graph": "none" if params.hnsw_config and params.hnsw_config.m == 0 else "hnsw",
+        "quantization": quantization.model_dump(mode="json", exclude_none=True) if quantization else None,
     }
+
+
+def _datatype(params: models.VectorParams) -> str:
+    return (params.datatype or models.Datatype.FLOAT32).value

@@ -1,0 +1,40 @@
+"""BM25 as sparse vectors: the words of a text, weighted. How rare a word is, the engine knows (its IDF modifier)."""
+
+from functools import cache
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+
+def check_language(language: str) -> None:
+    """Refuse a language that there are no rules for.
+
+    Raises:
+        ValueError: with the languages that there are.
+    """
+    _encoder(language)
+
+
+def document(text: str, language: str) -> models.SparseVector | None:
+    """How often a text has each word, saturated and by its length (k = 1.2, b = 0.75); None if it has none."""
+    return _sparse(_encoder(language).embed_document(text))
+
+
+def query(text: str, language: str) -> models.SparseVector | None:
+    """Each word of a question once; None if there is none but stop words."""
+    return _sparse(_encoder(language).embed_query(text))
+
+
+@cache
+def _encoder(language: str) -> edge.Bm25:
+    # The multilingual tokenizer also finds the words of languages that are written without spaces.
+    config = edge.Bm25Config(language=language, tokenizer=edge.TokenizerType.Multilingual)
+    try:
+        return edge.Bm25(config)
+    except ValueError as error:
+        known = ", ".join(sorted(name.lower() for name in dir(edge.Language) if name[0].isupper()))
+        raise ValueError(f"`bm25` is {language!r}; there are rules for {known}.") from error
+
+
+def _sparse(vector: edge.SparseVector) -> models.SparseVector | None:
+    return models.SparseVector(indices=vector.indices, values=vector.values) if vector.indices else None

@@ -1,0 +1,61 @@
+"""What only a Qdrant cluster can do, handed through as it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qdrant_client import models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """How a collection is spread over a cluster, and how sure reads and writes are. The words are Qdrant's.
+
+    The first three and `shard_key` are set when the collection is created. A folder takes none of those four, and
+    does whatever the others ask for.
+
+    Attributes:
+        shard_number: shards of the collection; with a `shard_key`, of each key.
+        replication_factor: copies of each shard.
+        write_consistency_factor: copies that must have a write before it is acknowledged.
+        shard_key: where this `Collection`'s points live; the collection is then sharded by key.
+        read_consistency: how many copies a read asks.
+        write_ordering: `medium` or `strong` where several processes write the same points.
+        timeout: seconds a search may take on the server.
+    """
+
+    shard_number: int | None = None
+    replication_factor: int | None = None
+    write_consistency_factor: int | None = None
+    shard_key: str | int | None = None
+    read_consistency: models.ReadConsistency | None = None
+    write_ordering: models.WriteOrdering | None = None
+    timeout: int | None = None
+
+    def creation(self) -> dict[str, Any]:
+        """Arguments of `create_collection`; those that are not set are left out."""
+        return _set(
+            shard_number=self.shard_number,
+            replication_factor=self.replication_factor,
+            write_consistency_factor=self.write_consistency_factor,
+            sharding_method=None if self.shard_key is None else models.ShardingMethod.CUSTOM,
+        )
+
+    def reading(self) -> dict[str, Any]:
+        """Arguments of calls that read points."""
+        return self.counting() | _set(consistency=self.read_consistency)
+
+    def counting(self) -> dict[str, Any]:
+        """Arguments of `count`, which always asks one copy."""
+        return _set(shard_key_selector=self.shard_key, timeout=self.timeout)
+
+    def asking(self) -> dict[str, Any]:
+        """Arguments of `query_batch_points`; there, each request names its shard."""
+        return _set(consistency=self.read_consistency, timeout=self.timeout)
+
+    def writing(self) -> dict[str, Any]:
+        """Arguments of calls that write."""
+        return _set(shard_key_selector=self.shard_key, ordering=self.write_ordering)
+
+
+def _set(**given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

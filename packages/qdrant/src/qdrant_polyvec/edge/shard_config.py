@@ -1,0 +1,290 @@
+"""Collection settings: from qdrant-client's models to the embedded engine's own, and back."""
+
+from collections.abc import Callable
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from qdrant_polyvec.edge.translate import Model, Native, member, only, unsupported
+
+# What the server uses where a setting is left open.
+_HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
+
+
+def shard_config(config: models.CreateCollection) -> Native:
+    """Settings of a new shard, with a write-ahead log: without one, a crash loses what was not flushed."""
+    only(config, *_KNOWN)
+    if not config.vectors and not config.sparse_vectors:
+        raise ValueError("a collection needs at least one vector, dense or sparse.")
+    dense = {name: _vector(params) for name, params in _dense(config).items()}
+    sparse = {name: _sparse(name, params) for name, params in (config.sparse_vectors or {}).items()}
+    if both := sparse.keys() & dense.keys():
+        raise ValueError(f"vector {min(both)!r} is both dense and sparse; give one of them another name.")
+    return edge.EdgeConfig(
+        vectors=dense or None,
+        sparse_vectors=sparse or None,
+        hnsw_config=_hnsw(config.hnsw_config),
+        quantization_config=_quantization(config.quantization_config),
+        optimizers=_optimizers(config.optimizers_config),
+        on_disk_payload=config.on_disk_payload,
+        payload_memory=_memory(getattr(config, "payload", None)),
+        id_tracker_memory=_memory(getattr(config, "id_tracker", None)),
+        wal_enabled=True,
+    )
+
+
+_KNOWN = (
+    "vectors",
+    "sparse_vectors",
+    "hnsw_config",
+    "quantization_config",
+    "optimizers_config",
+    "on_disk_payload",
+    "payload",
+    "id_tracker",
+    "metadata",
+)
+
+
+def vector_params(config: models.CreateCollection) -> dict[str, models.VectorParams | models.SparseVectorParams]:
+    """The vectors of a collection by name; the unnamed one has the name ""."""
+    return {**_dense(config), **(config.sparse_vectors or {})}
+
+
+def with_vector(config: models.CreateCollection, name: str, added: Model) -> models.CreateCollection:
+    """The collection with one more vector; the same again if it has that very vector.
+
+    Raises:
+        ValueError: the name is taken by a vector with other settings.
+    """
+    if isinstance(added, models.DenseVectorNameConfig):
+        params: models.VectorParams | models.SparseVectorParams = models.VectorParams(**added.dense.model_dump())
+    else:
+        given = added.sparse
+        index = given.datatype and models.SparseIndexParams(datatype=given.datatype.value)
+        params = models.SparseVectorParams(modifier=given.modifier, index=index)
+    present = vector_params(config)
+    if name in present and present[name] != params:
+        raise ValueError(f"there is a vector {name!r} with other settings: {present[name]!r}. Delete it first.")
+    if isinstance(params, models.SparseVectorParams):
+        if not name:
+            raise ValueError("a sparse vector needs a name.")
+        return config.model_copy(update={"sparse_vectors": {**(config.sparse_vectors or {}), name: params}})
+    return config.model_copy(update={"vectors": {**_dense(config), name: params}})
+
+
+def without_vector(config: models.CreateCollection, name: str) -> models.CreateCollection:
+    """The collection without one of its vectors.
+
+    Raises:
+        ValueError: it has no such vector.
+    """
+    present = vector_params(config)
+    if name not in present:
+        raise ValueError(f"there is no vector {name!r}; the collection has {', '.join(map(repr, present)) or 'none'}.")
+    dense = {key: params for key, params in _dense(config).items() if key != name}
+    sparse = {key: params for key, params in (config.sparse_vectors or {}).items() if key != name}
+    return config.model_copy(update={"vectors": dense or None, "sparse_vectors": sparse or None})
+
+
+def creation(name: str, config: models.CreateCollection) -> Native:
+    """The engine's operation that adds the vector `name`, as `config` describes it, to a shard."""
+    params = vector_params(config)[name]
+    if isinstance(params, models.SparseVectorParams):
+        native = _sparse(name, params)
+        return edge.UpdateOperation.create_sparse_vector(name, modifier=native.modifier, datatype=native.datatype)
+    native = _vector(params)
+    return edge.UpdateOperation.create_dense_vector(
+        name, native.size, native.distance, multivector_config=native.multivector_config, datatype=native.datatype
+    )
+
+
+def _dense(config: models.CreateCollection) -> dict[str, models.VectorParams]:
+    if isinstance(config.vectors, dict):
+        return config.vectors
+    return {"": config.vectors} if config.vectors else {}
+
+
+def collection_info(config: models.CreateCollection, info: Native) -> models.CollectionInfo:
+    """A collection's description as a server gives it; settings that the engine does not have stay empty."""
+    hnsw = {name: value for name, value in config.hnsw_config or () if value is not None}
+    optimizers = {name: value for name, value in config.optimizers_config or () if value is not None}
+    params = {
+        name: getattr(config, name, None)
+        for name in ("vectors", "sparse_vectors", "on_disk_payload", "payload", "id_tracker")
+    }
+    return models.CollectionInfo(
+        status=models.CollectionStatus.GREEN,
+        optimizer_status=models.OptimizersStatusOneOf.OK,
+        indexed_vectors_count=info.indexed_vectors_count,
+        points_count=info.points_count,
+        segments_count=info.segments_count,
+        payload_schema={field: _index_info(index) for field, index in info.payload_schema.items()},
+        config=models.CollectionConfig(
+            params=models.CollectionParams(**{name: value for name, value in params.items() if value is not None}),
+            hnsw_config=_HNSW.model_copy(update=hnsw),
+            optimizer_config=models.OptimizersConfig(
+                **{"default_segment_number": 0, "flush_interval_sec": 0} | optimizers
+            ),
+            quantization_config=config.quantization_config,
+            metadata=config.metadata,
+        ),
+    )
+
+
+def index_schema(schema: Model) -> Native:
+    """A payload index, given by its type or by its parameters."""
+    if isinstance(schema, str):
+        schema = models.PayloadSchemaType(schema)
+    if isinstance(schema, models.PayloadSchemaType):
+        return member(edge.PayloadSchemaType, schema)
+    if schema is None:
+        raise ValueError("`field_schema` says what the index holds, for example models.PayloadSchemaType.KEYWORD.")
+    kind = type(schema).__name__
+    if kind not in {f"{name}IndexParams" for name in _INDEXES}:
+        raise unsupported(f"a payload index by {kind}")
+    options = {name: value for name, value in schema if value is not None and name != "type"}
+    for name, value in options.items():
+        if name == "memory":
+            options[name] = member(edge.Memory, value)
+        elif name == "tokenizer":
+            options[name] = member(edge.TokenizerType, value)
+        elif name in _TEXT_OPTIONS:
+            options[name] = _TEXT_OPTIONS[name](value)
+        elif not isinstance(value, bool | int | str):
+            raise unsupported(f"`{kind}({name}=…)`")
+    return getattr(edge, kind)(**options)
+
+
+def _stopwords(model: Model) -> Native:
+    if isinstance(model, str):
+        return member(edge.Language, models.Language(model))
+    only(model, "languages", "custom")
+    return edge.StopwordsSet(
+        languages={member(edge.Language, language) for language in model.languages or []},
+        custom=set(model.custom or []),
+    )
+
+
+def _stemmer(model: Model) -> Native:
+    if type(model).__name__ == "SnowballParams":
+        return edge.SnowballParams(member(edge.SnowballLanguage, model.language))
+    if type(model).__name__ == "DisabledStemmerParams":
+        return edge.DisabledStemmer()
+    raise unsupported(f"a stemmer by {type(model).__name__}")
+
+
+def _scoring(model: Model) -> Native:
+    return model if isinstance(model, bool) else edge.TextScoringParams(member(edge.TextScoringType, model.type))
+
+
+_TEXT_OPTIONS: dict[str, Callable[[Model], Native]] = {
+    "stopwords": _stopwords,
+    "stemmer": _stemmer,
+    "scoring": _scoring,
+}
+_INDEXES = ("Keyword", "Integer", "Float", "Geo", "Text", "Bool", "Datetime", "Uuid")
+
+
+def _index_info(index: Native) -> models.PayloadIndexInfo:
+    kind = next(name for name in _INDEXES if index.data_type == getattr(edge.PayloadSchemaType, name))
+    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind.lower()), points=index.points)
+
+
+def _vector(params: models.VectorParams) -> Native:
+    known = ("size", "distance", "hnsw_config", "quantization_config", "on_disk", "memory", "datatype")
+    only(params, *known, "multivector_config")
+    if not 1 <= params.size <= 65_536:
+        raise ValueError(f"vector size {params.size} is outside 1 to 65536.")
+    return edge.EdgeVectorParams(
+        size=params.size,
+        distance=member(edge.Distance, params.distance),
+        multivector_config=_multivector(params.multivector_config),
+        datatype=member(edge.VectorStorageDatatype, params.datatype),
+        hnsw_config=_hnsw(params.hnsw_config),
+        quantization_config=_quantization(params.quantization_config),
+        on_disk=params.on_disk,
+        memory=_memory(params),
+    )
+
+
+def _sparse(name: str, params: models.SparseVectorParams) -> Native:
+    if not name:
+        raise ValueError("a sparse vector needs a name.")
+    only(params, "index", "modifier")
+    index = params.index or models.SparseIndexParams()
+    only(index, "full_scan_threshold", "on_disk", "memory", "datatype")
+    return edge.EdgeSparseVectorParams(
+        full_scan_threshold=index.full_scan_threshold,
+        on_disk=index.on_disk,
+        modifier=member(edge.Modifier, None if params.modifier == models.Modifier.NONE else params.modifier),
+        datatype=member(edge.VectorStorageDatatype, index.datatype),
+        memory=_memory(index),
+    )
+
+
+def _optimizers(config: models.OptimizersConfigDiff | None) -> Native:
+    if config is None:
+        return None
+    known = ("deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size")
+    only(config, *known, "indexing_threshold", "prevent_unoptimized")
+    return edge.EdgeOptimizersConfig(**{name: value for name, value in config if value is not None})
+
+
+def _multivector(config: models.MultiVectorConfig | None) -> Native:
+    return None if config is None else edge.MultiVectorConfig(member(edge.MultiVectorComparator, config.comparator))
+
+
+def _hnsw(config: models.HnswConfigDiff | None) -> Native:
+    if config is None:
+        return None
+    filled = _HNSW.model_copy(update={name: value for name, value in config if value is not None})
+    return edge.HnswIndexConfig(
+        m=filled.m,
+        ef_construct=filled.ef_construct,
+        full_scan_threshold=filled.full_scan_threshold,
+        max_indexing_threads=filled.max_indexing_threads or 0,
+        on_disk=filled.on_disk,
+        payload_m=filled.payload_m,
+        inline_storage=getattr(filled, "inline_storage", None),
+        memory=_memory(filled),
+    )
+
+
+def _memory(settings: Model) -> Native:
+    return member(edge.Memory, getattr(settings, "memory", None))  # qdrant-client has it since 1.19
+
+
+# By class name, because older releases of qdrant-client lack some of these classes.
+_QUANTIZATIONS: dict[str, Callable[[Model], Native]] = {
+    "ScalarQuantization": lambda config: edge.ScalarQuantizationConfig(
+        type=member(edge.ScalarType, config.scalar.type),
+        quantile=config.scalar.quantile,
+        always_ram=config.scalar.always_ram,
+        memory=_memory(config.scalar),
+    ),
+    "ProductQuantization": lambda config: edge.ProductQuantizationConfig(
+        compression=member(edge.CompressionRatio, config.product.compression),
+        always_ram=config.product.always_ram,
+        memory=_memory(config.product),
+    ),
+    "BinaryQuantization": lambda config: edge.BinaryQuantizationConfig(
+        always_ram=config.binary.always_ram,
+        encoding=member(edge.BinaryQuantizationEncoding, config.binary.encoding),
+        query_encoding=member(edge.BinaryQuantizationQueryEncoding, config.binary.query_encoding),
+        memory=_memory(config.binary),
+    ),
+    "TurboQuantization": lambda config: edge.TurboQuantQuantizationConfig(
+        always_ram=config.turbo.always_ram,
+        bits=member(edge.TurboQuantBitSize, config.turbo.bits),
+        memory=_memory(config.turbo),
+    ),
+}
+
+
+def _quantization(config: Model) -> Native:
+    if config is None:
+        return None
+    if type(config).__name__ not in _QUANTIZATIONS:
+        raise unsupported(f"quantization by {type(config).__name__}")
+    return _QUANTIZATIONS[type(config).__name__](config)

@@ -1,0 +1,105 @@
+"""The visible text of an HTML page, in sections."""
+
+import re
+from html.parser import HTMLParser
+
+_HIDDEN = {"head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object", "select"}
+_HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
+_INLINE = {
+    "a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label",
+    "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "img",
+}  # fmt: skip
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_START = 4096  # bytes within which a page says its encoding
+
+
+def decoded(page: bytes) -> str:
+    """The page as text, by its byte order mark, else as its `<meta>` says, else as UTF-8.
+
+    Raises:
+        ValueError: it is no text of that encoding, or nobody knows the encoding.
+    """
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if page.startswith(mark):
+            return page.decode(encoding)
+    said = _CHARSET.search(page[:_START])
+    encoding = said[1].decode() if said else "utf-8"
+    try:
+        return page.decode(encoding)
+    except LookupError as error:
+        raise ValueError(f"its encoding {encoding!r} is unknown") from error
+
+
+def sections(page: str) -> list[str]:
+    """What a reader sees, cut before each heading; a heading with no text joins the next one. The title comes first."""
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    parts: list[str] = []
+    waiting = ""
+    for is_heading, text in reader.parts():
+        joined = f"{waiting}\n{text}".strip()
+        if is_heading and "\n" not in text:
+            waiting = joined
+        else:
+            parts.append(joined)
+            waiting = ""
+    return [*parts, waiting] if waiting else parts
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self._pieces: list[str] = []
+        self._begins: list[int] = [0]  # where in the pieces a section begins
+        self._hidden: list[str] = []  # open elements of which nothing is seen
+        self._in_title = False
+        self._verbatim = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "title" and "svg" not in self._hidden:
+            self._in_title = True
+        if tag in _HIDDEN:
+            self._hidden.append(tag)
+        elif tag == "body":  # a head that was never closed ends here
+            self._hidden = [hidden for hidden in self._hidden if hidden != "head"]
+        if self._hidden:
+            return
+        if tag in _HEADINGS:
+            self._begins.append(len(self._pieces))
+        if tag == "pre":
+            self._verbatim += 1
+        if tag == "img" and (alt := dict(attrs).get("alt")):
+            self._pieces.append(f" {alt} ")
+        if tag not in _INLINE:
+            self._pieces.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "title":
+            self._in_title = False
+            self._pieces.append("\n")
+        if tag in self._hidden:
+            while self._hidden.pop() != tag:
+                pass
+            return
+        if tag == "pre":
+            self._verbatim = max(0, self._verbatim - 1)
+        if tag in {"td", "th"}:
+            self._pieces.append("\t")
+        elif tag not in _INLINE and not self._hidden:
+            self._pieces.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title or not self._hidden:
+            self._pieces.append(data if self._verbatim else re.sub(r"\s+", " ", data))
+
+    def parts(self) -> list[tuple[bool, str]]:
+        """Whether each section begins with a heading, and its text."""
+        ends = [*self._begins[1:], len(self._pieces)]
+        found = []
+        for number, (begin, end) in enumerate(zip(self._begins, ends, strict=True)):
+            lines = [" ".join(line.split()) for line in "".join(self._pieces[begin:end]).split("\n")]
+            text = re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
+            if text:
+                found.append((number > 0, text))
+        return found

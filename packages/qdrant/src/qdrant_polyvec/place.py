@@ -1,0 +1,116 @@
+"""A collection as the other modules see it: where it is, and what its vectors are."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from polyvec.types import Encoder
+from qdrant_polyvec import schema
+from qdrant_polyvec.cluster import Cluster
+from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.query import value_is
+from qdrant_polyvec.schema import TENANT, Schema
+
+_PAGE = 256  # points per request, without their vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """One collection, for one tenant if it has several.
+
+    Attributes:
+        name: an alias. The collection behind it has a name of its own, so that another one, made with another model,
+            can take its place at once.
+        dim: length of the dense vectors.
+    """
+
+    client: QdrantClient
+    name: str
+    embedder: Encoder
+    dim: int
+    schema: Schema
+    tenant: str | None
+    cluster: Cluster
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """What the embedder is asked for."""
+        return None if self.dim == self.embedder.dim else self.dim
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.embedder.fingerprint, self.dim, self.embedder.multivector_dim)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the collection says about itself."""
+        return self.fingerprint.metadata(**({"bm25": self.schema.bm25} if self.schema.bm25 else {}))
+
+    def real_name(self) -> str:
+        """The name of the collection behind the alias when it is made: another model or schema gives another one."""
+        quantization = self.schema.quantization
+        how = asdict(self.schema) | {"quantization": quantization and quantization.model_dump(mode="json")}
+        key = json.dumps([self.metadata()[KEY], how], sort_keys=True)
+        return f"{self.name}__{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+    def create(self, real_name: str, *, tiers: bool) -> None:
+        """Create the collection and its indexes; finish it if an earlier call was interrupted. The alias is not set."""
+        schema.create(
+            self.client,
+            real_name,
+            dense=self.dim,
+            late=self.embedder.multivector_dim,
+            metadata=self.metadata(),
+            schema=self.schema,
+            cluster=self.cluster,
+            tiers=tiers,
+        )
+
+    def check_model(self) -> None:
+        """Refuse to go on if another model's collection stands behind the alias by now.
+
+        Raises:
+            FingerprintError: as after a `reindex` elsewhere.
+        """
+        self.fingerprint.check(self.name, self.client.get_collection(self.name).config.metadata)
+
+    def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:
+        """A filter for the tenant's points that fulfil all of `must` and none of `must_not`."""
+        of_tenant = [] if self.tenant is None else [value_is(TENANT, self.tenant)]
+        return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
+
+    def scroll(
+        self, condition: models.Filter, *, with_payload: bool | Sequence[str] = True
+    ) -> Iterator[list[models.Record]]:
+        """All points that pass, without their vectors, some hundred at a time in the order of their ids."""
+        selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
+        offset = None
+        while True:
+            page, offset = self.client.scroll(
+                self.name,
+                scroll_filter=condition,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=selector,
+                **self.cluster.reading(),
+            )
+            if page:
+                yield page
+            if offset is None:
+                return
+
+
+def behind_alias(client: QdrantClient, name: str) -> str | None:
+    """The collection that an alias stands for; None if there is no such alias."""
+    aliases = client.get_aliases().aliases
+    return next((one.collection_name for one in aliases if one.alias_name == name), None)
+
+
+def point_alias(client: QdrantClient, name: str, real_name: str, *, instead: bool) -> None:
+    """Let an alias stand for a collection, in one step even if it stood for another one (`instead`)."""
+    create = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=real_name, alias_name=name))
+    delete = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+    client.update_collection_aliases([delete, create] if instead else [create])

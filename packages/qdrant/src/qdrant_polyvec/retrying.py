@@ -1,0 +1,98 @@
+"""Requests that are repeated until the store answers: after 429, 408, 5xx and a lost connection, and nothing else."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+T = TypeVar("T")
+
+_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
+
+
+class StoreUnavailableError(ConnectionError):
+    """The store did not answer, or refused to work, for as long as it was waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a store is waited for.
+
+    Attributes:
+        attempts: of one request.
+        first_wait: seconds before the second; doubled each time, and up to half as long again by chance, so that
+            several clients do not come back at once.
+        longest_wait: seconds between two attempts at most, whatever the server asks for.
+    """
+
+    attempts: int = 7
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+
+    def wait(self, n_failed: int, asked: float | None) -> float:
+        """Seconds until the next attempt; `asked` is what the server wants."""
+        usual = self.first_wait * 2.0 ** (n_failed - 1) * random.uniform(1, 1.5)  # noqa: S311 — no secret
+        return min(max(usual, asked or 0.0), self.longest_wait)
+
+
+PATIENCE = Patience()
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Callable[[float], None] = pause) -> T:
+    """The result of a call, repeated while it may yet succeed; it must be one that may be done twice.
+
+    Raises:
+        StoreUnavailableError: the last attempt failed like those before it.
+        Exception: any other error of the call, at once.
+    """
+    for n_failed in range(1, patience.attempts + 1):
+        try:
+            return call()
+        except (UnexpectedResponse, ResponseHandlingException, ResourceExhaustedResponse, grpc.RpcError) as error:
+            if not _may_pass(error):
+                raise
+            if n_failed == patience.attempts:
+                raise StoreUnavailableError(
+                    f"the store did not take a request in {n_failed} attempts; the last answer was: {reason(error)}. "
+                    "What it has acknowledged is stored; call again to go on."
+                ) from error
+            sleep(patience.wait(n_failed, getattr(error, "retry_after_s", None)))
+    raise ValueError(f"`attempts` is {patience.attempts}; it must be at least 1.")
+
+
+def reason(error: Exception) -> str:
+    """What a server said, in one line."""
+    if isinstance(error, UnexpectedResponse):
+        try:
+            told = str(error.structured()["status"]["error"])
+        except (ValueError, KeyError, TypeError):
+            told = error.reason_phrase
+        return f"{error.status_code} {told}"[:300]
+    if isinstance(error, ResponseHandlingException):
+        return f"{type(error.source).__name__}: {error.source}"[:300]
+    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
+        return f"{error.code().name} {error.details()}"[:300]
+    return str(error)[:300]
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, UnexpectedResponse):
+        status = error.status_code or 0
+        return status in (408, 429) or status >= 500
+    if isinstance(error, grpc.RpcError):
+        code = error.code() if hasattr(error, "code") else None
+        # An answer that is exhausted for good says that a message is larger than allowed.
+        exhausted = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in (error.details() or "")
+        return code in _AGAIN or exhausted
+    if isinstance(error, ResponseHandlingException):
+        return not isinstance(error.source, ValueError)  # a ValueError: the answer came and was not understood
+    return True

@@ -1,0 +1,238 @@
+"""From queries to results: encode, plan, ask, and check that the answer is of this model."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from qdrant_client import AsyncQdrantClient, models
+
+from polyvec.prompts import check_task
+from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
+from qdrant_polyvec import hits, limits
+from qdrant_polyvec.fingerprint import FingerprintError
+from qdrant_polyvec.hits import Group, Hit
+from qdrant_polyvec.location import is_simulated, open_async_client
+from qdrant_polyvec.place import Place
+from qdrant_polyvec.query import Asked, Options, plan
+
+T = TypeVar("T")
+Tasks = AnyTask | Sequence[AnyTask]
+
+SMALL = 2000  # items; so many multi-vectors are scored faster than a second stage would pay
+_COUNT_LASTS = 30.0  # seconds until the size of a small collection is asked for again
+
+
+class Search:
+    """The searches of one collection."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._small: tuple[bool, float] | None = None  # whether it is, and when that was found out
+        # One for each event loop: connections belong to the loop that they were opened in.
+        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
+
+    def forget_size(self) -> None:
+        """To be called when items were added or deleted."""
+        self._small = None
+
+    def requests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+        """What is sent for each query."""
+        wanted = _wanted(tasks, self._place.embedder)
+        encoded = {task: self._encode(task, _one_by_one(queries), options) for task in wanted}
+        return self._planned(queries, encoded, self._effective(options))
+
+    def batch(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[list[Hit]]:
+        """The results of each query."""
+        results: list[list[Hit]] = []
+        for group in _fitting(self.requests(queries, tasks, options)):
+            ask = partial(self._place.client.query_batch_points, **self._batched(group))
+            results += [self._hits(answer.points) for answer in self._checked(ask)]
+        return results
+
+    def groups(self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int) -> list[Group]:
+        """The results of a query, grouped by a payload field."""
+        request = self.requests([query], tasks, _for_groups(options, group_size))[0]
+        ask = partial(self._place.client.query_points_groups, **self._grouped(request, group_by, group_size))
+        return self._as_groups(self._checked(ask))
+
+    async def abatch(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[list[Hit]]:
+        """`batch` on the asynchronous client."""
+        results: list[list[Hit]] = []
+        for group in _fitting(await self._arequests(queries, tasks, options)):
+            try:
+                answers = await self._async_client().query_batch_points(**self._batched(group))
+            except Exception:
+                await asyncio.to_thread(self._check_model)
+                raise
+            for answer in answers:
+                if self._suspicious(answer.points):
+                    await asyncio.to_thread(self._check_model, answer.points)
+                results.append(hits.hits(answer.points))
+        return results
+
+    async def agroups(
+        self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int
+    ) -> list[Group]:
+        """`groups` on the asynchronous client."""
+        request = (await self._arequests([query], tasks, _for_groups(options, group_size)))[0]
+        try:
+            found = await self._async_client().query_points_groups(**self._grouped(request, group_by, group_size))
+        except Exception:
+            await asyncio.to_thread(self._check_model)
+            raise
+        return await asyncio.to_thread(self._as_groups, found)
+
+    async def aclose(self) -> None:
+        """Close the asynchronous client of this event loop, if there is one."""
+        aclient = self._aclients.pop(asyncio.get_running_loop(), None)
+        if aclient is not None:
+            await aclient.close()
+
+    async def _arequests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+        wanted = _wanted(tasks, self._place.embedder)
+        asked = _one_by_one(queries)
+        encoded = {task: await asyncio.to_thread(self._encode, task, asked, options) for task in wanted}
+        effective = await asyncio.to_thread(self._effective, options)
+        return self._planned(queries, encoded, effective)
+
+    def _async_client(self) -> AsyncQdrantClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._aclients:
+            self._aclients[loop] = open_async_client(self._place.client)
+        return self._aclients[loop]
+
+    def _encode(self, task: AnyTask, queries: Sequence[Input], options: Options) -> Embeddings:
+        return self._place.embedder.encode_query(
+            queries, task=task, truncate_dim=self._place.truncate_dim, multivector=options.mode != "dense"
+        )
+
+    def _planned(
+        self, queries: Sequence[Input], encoded: Mapping[AnyTask, Embeddings], options: Options
+    ) -> list[models.QueryRequest]:
+        place = self._place
+        requests = []
+        for index, query in enumerate(queries):
+            words = query if isinstance(query, str) else None
+            asked = [
+                Asked(task, found.dense[index], found.multivector[index] if found.multivector else None, words)
+                for task, found in encoded.items()
+            ]
+            request = plan(
+                asked, options, schema=place.schema, tenant=place.tenant, params=not is_simulated(place.client)
+            )
+            request.shard_key = place.cluster.shard_key
+            requests.append(request)
+        return requests
+
+    def _effective(self, options: Options) -> Options:
+        """In a small collection every multi-vector is scored, unless the number of candidates is a wish."""
+        if options.mode not in ("two-stage", "hybrid") or options.candidates is not None:
+            return options
+        if options.mode == "hybrid" and self._place.schema.bm25 is None:
+            return options  # the plan says what is missing
+        return replace(options, mode="late") if self._is_small() else options
+
+    def _is_small(self) -> bool:
+        now = time.monotonic()
+        if self._small is None or (self._small[0] and now > self._small[1] + _COUNT_LASTS):
+            place = self._place
+            n_points = place.client.count(place.name, exact=False, **place.cluster.counting()).count
+            self._small = n_points <= SMALL, now
+        return self._small[0]
+
+    def _checked(self, ask: Callable[[], T]) -> T:
+        """The answer. Vectors of another size make the engine fail; then it is told why."""
+        try:
+            return ask()
+        except Exception:
+            self._check_model()
+            raise
+
+    def _hits(self, found: Sequence[models.ScoredPoint]) -> list[Hit]:
+        if self._suspicious(found):
+            self._check_model(found)
+        return hits.hits(found)
+
+    def _as_groups(self, found: models.GroupsResult) -> list[Group]:
+        groups = [Group(value=group.id, hits=self._hits(group.hits)) for group in found.groups]
+        if not groups:
+            self._check_model()
+        return groups
+
+    def _batched(self, requests: list[models.QueryRequest]) -> dict[str, Any]:
+        return {"collection_name": self._place.name, "requests": requests, **self._place.cluster.asking()}
+
+    def _grouped(self, request: models.QueryRequest, group_by: str, group_size: int) -> dict[str, Any]:
+        return {
+            "collection_name": self._place.name,
+            "group_by": group_by,
+            "group_size": group_size,
+            "query": request.query,
+            "using": request.using,
+            "prefetch": request.prefetch,
+            "query_filter": request.filter,
+            "search_params": request.params,
+            "score_threshold": request.score_threshold,
+            "limit": request.limit,
+            "with_payload": True,
+            **self._place.cluster.reading(),
+        }
+
+    def _suspicious(self, found: Sequence[models.ScoredPoint]) -> bool:
+        """Whether the collection may be of another model by now, as after a `reindex` elsewhere."""
+        return hits.fingerprints(found) != {self._place.embedder.fingerprint}
+
+    def _check_model(self, found: Sequence[models.ScoredPoint] = ()) -> None:
+        place = self._place
+        place.check_model()
+        if others := hits.fingerprints(found) - {place.embedder.fingerprint}:
+            raise FingerprintError(
+                f"Collection {place.name!r} holds points of {', '.join(map(repr, others))}; this embedder is "
+                f"{place.embedder.fingerprint!r}. Their vectors cannot be compared: `verify` lists such points."
+            )
+
+
+def _wanted(tasks: Tasks, embedder: Encoder) -> list[AnyTask]:
+    wanted = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
+    if not wanted:
+        raise ValueError("`task` is an empty list; name at least one task.")
+    for task in wanted:
+        check_task(task, getattr(embedder, "tasks", TASKS))
+    return wanted
+
+
+def _one_by_one(queries: Sequence[Input]) -> list[Input]:
+    if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):
+        raise TypeError(f"`queries` is a list of texts and images, not one {type(queries).__name__}: write [query].")
+    for query in queries:
+        if isinstance(query, list | tuple):
+            raise TypeError("a query is one text or image; give several to `search_batch`.")
+    return list(queries)
+
+
+def _for_groups(options: Options, group_size: int) -> Options:
+    """As many candidates as fill the groups."""
+    if group_size < 1:
+        raise ValueError(f"`group_size` is {group_size}; it must be at least 1.")
+    if options.candidates is not None or options.mode not in ("two-stage", "hybrid"):
+        return options
+    return replace(options, candidates=max(options.n_candidates, 4 * options.limit * group_size))
+
+
+def _fitting(requests: Sequence[models.QueryRequest]) -> Iterator[list[models.QueryRequest]]:
+    """The requests in groups that a server accepts at once."""
+    return limits.batches(requests, _n_bytes, limits.MAX_REQUEST_BYTES)
+
+
+def _n_floats(stage: models.QueryRequest | models.Prefetch) -> int:
+    vector = getattr(stage.query, "nearest", stage.query)
+    inner = stage.prefetch if isinstance(stage.prefetch, list) else []
+    return (limits.n_floats(vector) if isinstance(vector, list) else 0) + sum(map(_n_floats, inner))
+
+
+def _n_bytes(request: models.QueryRequest) -> int:
+    return limits.REST_BYTES_PER_FLOAT * _n_floats(request)

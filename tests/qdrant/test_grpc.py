@@ -1,0 +1,127 @@
+"""The real client over gRPC, to a server on the loopback."""
+
+import grpc
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from qdrant_polyvec import StoreUnavailableError, limits, open_client, schema, upload
+from qdrant_polyvec.query import Asked, Options, plan
+from qdrant_polyvec.retrying import Patience
+from qdrant_polyvec.schema import Schema
+
+rng = np.random.default_rng(0)
+UUID = "0f6d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11"
+
+
+def structs(n=6, tokens=3):
+    return [
+        models.PointStruct.model_construct(
+            id=UUID if i == 1 else i,
+            vector={
+                "dense": unit(rng.standard_normal(16)),
+                "late": unit(rng.standard_normal((tokens + i, 8))),
+                "bm25": models.SparseVector(indices=[1, 70_000 + i], values=[0.5, 1.5]),
+            },
+            payload={"n": i, "metadata": {"a": [1, 2.5, None, "x", {"b": True}]}, "_polyvec": {"task": "code"}},
+        )
+        for i in range(n)
+    ]
+
+
+def unit(array):
+    return (array / np.linalg.norm(array, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def server(grpc_server):
+    schema.create(grpc_server.behind, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"))
+    return grpc_server
+
+
+def write(client, points, **how):
+    ok, failed = [], []
+    for written in upload.write(client, "docs", points, sleep=lambda seconds: None, **how):
+        ok += [point.id for point in written.ok]
+        failed += [(point.id, reason) for point, reason in written.failed]
+    return ok, failed
+
+
+def everything(client):
+    records, _ = client.scroll("docs", limit=100, with_vectors=True)
+    return {record.id: (record.payload, record.vector) for record in records}
+
+
+def test_grpc_and_rest_and_a_folder_store_the_same(server, rest, tmp_path):
+    points = structs()
+    others = rest.client(), open_client(tmp_path / "here")
+    for client in others:
+        schema.create(client, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"))
+        assert write(client, points) == ([point.id for point in points], [])
+    assert write(server.client, points) == ([point.id for point in points], [])
+    by_grpc, by_rest, here = everything(server.behind), everything(rest.behind), everything(others[1])
+    assert by_grpc.keys() == by_rest.keys() == here.keys() == {point.id for point in points}
+    assert by_grpc == here == by_rest
+    others[1].close()
+
+
+def test_requests_are_about_as_large_as_estimated(server, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4_000)
+    write(server.client, structs(20, tokens=20))
+    sizes = server.points.sizes
+    assert len(sizes) > 4
+    assert 2_000 < max(sizes) < 4_000 * 1.2  # a row of 8 numbers has 4 bytes around it
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "RESOURCE_EXHAUSTED"])
+def test_a_fault_that_passes_loses_nothing(server, code):
+    server.points.faults = [(grpc.StatusCode[code], "try again")] * 2
+    ok, failed = write(server.client, structs())
+    assert (len(ok), failed) == (6, [])
+    assert len(everything(server.behind)) == 6
+
+
+def test_a_store_that_stays_away_is_told(server):
+    server.points.faults = [(grpc.StatusCode.UNAVAILABLE, "away")] * 9
+    with pytest.raises(StoreUnavailableError, match="UNAVAILABLE away"):
+        write(server.client, structs(), patience=Patience(attempts=3))
+
+
+def test_only_the_point_to_blame_is_refused(server):
+    points = structs()
+    points[2].vector["dense"] = np.ones(3, np.float32)
+    ok, failed = write(server.client, points)
+    assert len(ok) == 5
+    ((identity, reason),) = failed
+    assert identity == 2
+    assert reason.startswith("refused by the store: INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "INTERNAL"])
+def test_where_nothing_would_work_it_is_said_at_once(server, code):
+    server.points.faults = [(grpc.StatusCode[code], "no")]
+    with pytest.raises(grpc.RpcError):
+        write(server.client, structs())
+    assert len(server.points.sizes) == 1
+
+
+@pytest.mark.parametrize("mode", ["dense", "late", "two-stage", "hybrid"])
+def test_searches_find_the_same_as_in_the_folder(server, mode):
+    points = structs()
+    write(server.client, points)
+    asked = Asked("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
+    request = plan([asked], Options(mode=mode), schema=Schema(bm25="english"))
+    (over_grpc,) = server.client.query_batch_points("docs", [request])
+    (direct,) = server.behind.query_batch_points("docs", [request])
+    assert [point.id for point in over_grpc.points] == [point.id for point in direct.points]
+    assert over_grpc.points[0].id == 3
+    assert over_grpc.points[0].payload == points[3].payload
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 127, 4000])
+def test_vectors_of_any_length_arrive(server, rows):
+    (point,) = structs(1)
+    point.vector["late"] = unit(rng.standard_normal((rows, 8)))
+    write(server.client, [point])
+    ((_, vectors),) = everything(server.behind).values()
+    assert np.array(vectors["late"]) == pytest.approx(point.vector["late"], abs=1e-3)

@@ -1,0 +1,61 @@
+import pytest
+
+from qdrant_polyvec.html_text import decoded, sections
+
+
+def text(page):
+    return "\n---\n".join(sections(page))
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("<p>one</p><p>two</p>", "one\ntwo"),
+        ("<p>one <b>and</b>\n  two", "one and two"),
+        ("a&amp;b &lt;tag&gt; &eacute;", "a&b <tag> é"),
+        ("<script>if (a < b) {}</script><style>p {}</style><p>seen<template><p>not</template>", "seen"),
+        ("<head><title>T</title><meta name=x></head><body>seen</body>", "T\nseen"),
+        ("<title>T</title><body>seen", "T\nseen"),
+        ("<head><title>T</title><body><p>seen", "T\nseen"),
+        ("<noscript>not</noscript>seen<!-- not -->", "seen"),
+        ("<table><tr><td>a<td>b</tr><tr><td>c</td><td>d</td></tr></table>", "a\nb\nc\nd"),
+        ("<ul><li>a<li>b</ul>", "a\nb"),
+        ("one<br>two<hr>three", "one\ntwo\nthree"),
+        ("<pre>a\n  b</pre>", "a\nb"),
+        ("<img alt='a chart' src=x> seen", "a chart seen"),
+        ("<svg><title>not</title><text>not</text></svg>seen", "seen"),
+        ("", ""),
+        ("<p></p>", ""),
+        ("</div></p>stray", "stray"),
+        ("<![CDATA[x]]><p>seen", "seen"),
+    ],
+)
+def test_what_a_reader_sees(page, seen):
+    assert text(page) == seen
+
+
+def test_headings_begin_sections_and_join_what_follows():
+    page = "<p>intro<h1>Title</h1><h2>Part</h2><p>text<h2>Other</h2>more<h3>End</h3>"
+    assert sections(page) == ["intro", "Title\nPart\ntext", "Other\nmore", "End"]
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        ("é".encode(), "é"),
+        (b"\xef\xbb\xbf" + "é".encode(), "é"),
+        ("é".encode("utf-16"), "é"),
+        (b"<meta charset=latin-1>\xe9", "<meta charset=latin-1>é"),
+        (b'<meta http-equiv=x content="text/html; charset=windows-1252">\x80', None),
+    ],
+)
+def test_a_page_says_its_encoding(page, seen):
+    found = decoded(page)
+    assert found == seen if seen is not None else found.endswith("€")
+
+
+def test_an_unknown_encoding_is_told():
+    with pytest.raises(ValueError, match="encoding 'klingon' is unknown"):
+        decoded(b"<meta charset=klingon>")
+    with pytest.raises(ValueError, match="utf-8"):
+        decoded(b"\xff")

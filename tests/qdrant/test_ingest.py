@@ -1,0 +1,349 @@
+"""What `Collection.add` promises beyond storing: streams, ready-made embeddings, tenants, sources, interruptions."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyvec.testing import HashEmbedder
+from polyvec.types import Embeddings, Grid
+from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
+from qdrant_polyvec.points import neighbours, pooled
+
+SIZES = {"dim": 16, "multivector_dim": 8}
+
+
+class Watched(HashEmbedder):
+    """Remembers what it was asked to encode, and knows an adapter of the user's."""
+
+    def __init__(self):
+        super().__init__(**SIZES)
+        self.encoded = []
+
+    def encode_document(self, inputs, **how):
+        self.encoded += [(item, how["task"]) for item in inputs]
+        return super().encode_document(inputs, **how)
+
+
+@pytest.fixture
+def embedder():
+    return Watched()
+
+
+@pytest.fixture
+def docs(tmp_path, embedder):
+    with Collection.open(tmp_path / "index", "docs", embedder=embedder) as docs:
+        yield docs
+
+
+@pytest.fixture
+def page(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (56, 84, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "page.png")
+    return tmp_path / "page.png"
+
+
+def everything(docs):
+    return sorted((hit.content, hit.source, hit.unit, hit.task) for hit in docs.search("x", limit=100))
+
+
+def test_a_stream_is_read_in_batches_and_its_bad_items_are_reported(docs):
+    read = []
+
+    def stream():
+        for item in ["red", Item("blue", id="b"), 3, Item("owl", metadata={"x": {1}}, source="s"), b"junk", "hawk"]:
+            read.append(item)
+            yield item
+        yield Failure(None, "gone.md", "cannot be read")
+
+    report = docs.add(stream(), batch_size=2)
+    assert len(report.ok) == docs.count() == 3
+    assert report.ok[1] == "b"
+    errors = [(failure.source, failure.error) for failure in report.failed]
+    assert errors[0] == (
+        "",
+        "item 2 is a int; an item is a str (text), or a Path, bytes, PIL image or numpy array (image).",
+    )
+    assert errors[1][0] == "s"
+    assert errors[1][1].startswith("item 3: metadata must be JSON")
+    assert errors[-1] == ("gone.md", "cannot be read")
+    assert len(errors) == 4
+
+
+def test_what_a_stream_gave_before_it_broke_is_stored(docs):
+    def stream():
+        yield from ["red", "blue", "owl", "hawk"]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        docs.add(stream(), batch_size=2)
+    assert docs.count() == 4
+    assert docs.add(["red", "blue", "owl", "hawk", "moth"]).ok == docs.add(["moth"]).skipped
+
+
+def test_lists_beside_a_stream_are_refused(docs):
+    with pytest.raises(TypeError, match="`ids` goes with a list"):
+        docs.add(iter(["a"]), ids=["a"])
+    with pytest.raises(TypeError, match="only an iterator"):
+        docs.add([Failure(None, "a", "b")])
+    with pytest.raises(ValueError, match="item 0: its id is given by the item and by the list"):
+        docs.add([Item("a", id="a")], ids=["b"])
+
+
+def test_items_of_several_tasks_are_encoded_with_their_own(docs, embedder):
+    report = docs.add([Item("red"), Item("def f(): pass", task="code"), Item("blue"), Item("x", task="code")])
+    assert [task for _, task in embedder.encoded] == ["retrieval", "retrieval", "code", "code"]
+    assert len(report.ok) == 4
+    assert {hit.content for hit in docs.search("red", task="code")} == {"def f(): pass", "x"}
+    with pytest.raises(ValueError, match="item 1: `task` is 'law'"):
+        docs.add(["a", Item("b", task="law")])
+
+
+def test_an_adapter_of_the_users_is_a_task(docs, embedder, monkeypatch):
+    monkeypatch.setattr("polyvec.testing.check_task", lambda task: None)
+    embedder.tasks = ("retrieval", "law")
+    docs.add(["clause"], task="law")
+    assert [hit.task for hit in docs.search("clause", task="law")] == ["law"]
+    assert docs.search("clause") == []
+
+
+def test_ready_made_embeddings_are_stored_as_they_are(docs, embedder):
+    texts = ["red fox", "blue whale"]
+    made = HashEmbedder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
+    assert docs.add(texts, ids=["a", "b"], embeddings=made).ok == ["a", "b"]
+    assert embedder.encoded == []
+    assert docs.multivector("a")[0] == pytest.approx(made.multivector[0], abs=1e-3)
+    assert docs.search("red fox")[0].id == "a"
+    assert docs.add(texts, ids=["a", "b"], embeddings=made).skipped == ["a", "b"]
+    swapped = Embeddings(made.dense[::-1], made.multivector[::-1], made.grids)
+    assert docs.add(texts, ids=["a", "b"], embeddings=swapped).ok == ["a", "b"]
+    assert docs.search("red fox")[0].id == "b"
+
+
+def test_a_stream_of_embeddings(docs, embedder):
+    texts = [f"text {i}" for i in range(10)]
+    made = HashEmbedder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
+    items = (Item(text, embedding=one) for text, one in zip(texts, made, strict=True))
+    assert len(docs.add(items, batch_size=3).ok) == 10
+    assert embedder.encoded == []
+    assert docs.search("text 7")[0].content == "text 7"
+
+
+def test_the_file_of_a_ready_made_embedding_need_not_be_here(docs):
+    made = HashEmbedder(**SIZES).encode_document(["stands for a page"], task="retrieval", multivector=True)
+    assert docs.add([Path("far/away.png")], embeddings=made).failed == []
+    assert docs.search("page")[0].source == "far/away.png"
+
+
+def test_vectors_get_unit_length_and_the_collections_size(tmp_path, embedder):
+    made = HashEmbedder(**SIZES).encode_document(["red fox"], task="retrieval", multivector=True)
+    long = Embeddings(made.dense * 3, (made.multivector[0] * np.float32(5),), made.grids)
+    with Collection.open(tmp_path / "short", "docs", embedder=embedder, truncate_dim=4) as docs:
+        docs.add(["red fox"], embeddings=long)
+        (hit,) = docs.search("red fox", mode="dense")
+        assert hit.score == pytest.approx(1, abs=1e-3)
+        assert docs.search("red fox", mode="late")[0].score == pytest.approx(2, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, m: Embeddings(d, None, (None,)), "has no multi-vector"),
+        (lambda d, m: Embeddings(d[:, :8], (m,), (None,)), "8 (dense) and 8 (late) numbers; the collection's have 16"),
+        (lambda d, m: Embeddings(d, (m[:, :4],), (None,)), "16 (dense) and 4 (late) numbers"),
+        (lambda d, m: Embeddings(d * np.nan, (m,), (None,)), "dense vector contains NaN"),
+        (lambda d, m: Embeddings(d * 0, (m,), (None,)), "dense vector contains a zero vector"),
+        (lambda d, m: Embeddings(d, (np.vstack([m, m[:1] * 0]),), (None,)), "late vector contains a zero vector"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_reported_and_the_others_stored(docs, change, message):
+    good = HashEmbedder(**SIZES).encode_document(["red"], task="retrieval", multivector=True)
+    bad = change(good.dense, good.multivector[0])
+    report = docs.add([Item("bad", id="bad", embedding=bad), Item("good", id="good", embedding=good)])
+    assert report.ok == ["good"]
+    assert [failure.id for failure in report.failed] == ["bad"]
+    assert message in report.failed[0].error
+
+
+def test_an_embedding_of_two_items_is_refused(docs):
+    two = HashEmbedder(**SIZES).encode_document(["a", "b"], task="retrieval", multivector=True)
+    with pytest.raises(ValueError, match="`embedding` holds 2 items"):
+        docs.add([Item("a", embedding=two)])
+
+
+def test_what_an_image_says_is_its_content(docs, page):
+    report = docs.add([page], texts=["revenue by region"])
+    (hit,) = docs.search(page)
+    assert (hit.content, hit.kind, hit.source) == ("revenue by region", "image", page.as_posix())
+    assert docs.add([page], texts=["revenue by region"]).skipped == report.ok
+    assert docs.add([page], texts=["costs by region"]).ok == report.ok
+    with pytest.raises(ValueError, match="this item is a text itself"):
+        docs.add(["a"], texts=["b"])
+
+
+def test_tenants_do_not_see_each_other(tmp_path, embedder):
+    with Collection.open(tmp_path / "index", "docs", embedder=embedder, tenant="ann") as ann:
+        bob = Collection.open(ann.client, "docs", embedder=embedder, tenant="bob")
+        assert ann.add(["red fox", "owl"], ids=["a", 7]).ok == ["a", 7]
+        assert bob.add(["red fox", "hawk"], ids=["a", 7]).ok == ["a", 7]
+        both = Collection.open(ann.client, "docs", embedder=embedder)
+        assert (ann.count(), bob.count(), both.count()) == (2, 2, 4)
+        for mode in ("dense", "late", "two-stage"):
+            assert {hit.content for hit in ann.search("hawk", mode=mode)} == {"red fox", "owl"}
+        assert ann.add(["red fox"], ids=["a"]).skipped == ["a"]
+        assert bob.multivector(7)[0].shape == (1, 8)
+        assert bob.delete(ids=["a", 7]) == 2
+        assert (ann.count(), bob.count()) == (2, 0)
+        assert ann.sources().keys() == both.sources().keys()
+        derived = [one.add(["same"], sources=["s"]).ok for one in (ann, bob, both)]
+        assert len({identity for (identity,) in derived}) == 3
+    with pytest.raises(ValueError, match="`tenant` is ''"):
+        Collection.open(tmp_path / "index", "docs", embedder=embedder, tenant="")
+
+
+def test_replacing_a_source_removes_what_is_no_more(docs):
+    docs.add(["one", "two", "three"], sources=["book"] * 3, units=["1", "2", "3"])
+    docs.add(["one"], sources=["book"], units=["1"], task="code")
+    docs.add(["other"], sources=["film"], units=["1"])
+    report = docs.add(["one", "TWO"], sources=["book"] * 2, units=["1", "2"], replace_sources=True)
+    assert (len(report.ok), len(report.skipped), len(report.removed)) == (1, 1, 1)
+    assert everything(docs) == [
+        ("TWO", "book", "2", "retrieval"), ("one", "book", "1", "retrieval"), ("other", "film", "1", "retrieval"),
+    ]  # fmt: skip
+    assert len(docs.search("x", task="code")) == 1
+
+
+def test_a_source_with_a_failure_keeps_its_old_parts(docs):
+    docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
+    docs.add(["one", "two"], sources=["film"] * 2, units=["1", "2"])
+    stream = iter([
+        Item("ONE", source="book", unit="1"), Failure(None, "book", "page 2 is damaged"),
+        Item("ONE", source="film", unit="1"),
+    ])  # fmt: skip
+    report = docs.add(stream, replace_sources=True)
+    assert len(report.removed) == 1
+    assert [content for content, source, *_ in everything(docs) if source == "book"] == ["ONE", "two"]
+    assert [content for content, source, *_ in everything(docs) if source == "film"] == ["ONE"]
+
+
+def test_the_new_parts_are_stored_before_the_old_are_deleted(docs, monkeypatch):
+    docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
+    order = []
+    upsert, delete = docs.client.upsert, docs.client.delete
+    monkeypatch.setattr(docs.client, "upsert", lambda *a, **k: order.append("upsert") or upsert(*a, **k))
+    monkeypatch.setattr(docs.client, "delete", lambda *a, **k: order.append("delete") or delete(*a, **k))
+    docs.add(["ONE"], sources=["book"], units=["1"], replace_sources=True)
+    assert order == ["upsert", "delete"]
+
+
+def test_one_batch_is_encoded_while_another_is_written(docs, monkeypatch):
+    second_is_encoded, first_is_written = threading.Event(), threading.Event()
+    write = upload.write
+
+    def slow(*args, **how):
+        assert second_is_encoded.wait(30)  # would wait in vain if writing came first
+        yield from write(*args, **how)
+        first_is_written.set()
+
+    class Encoding(Watched):
+        def encode_document(self, inputs, **how):
+            if "second" in inputs:
+                assert not first_is_written.is_set()
+                second_is_encoded.set()
+            return super().encode_document(inputs, **how)
+
+    docs._move(replace(docs._place, embedder=Encoding()))
+    monkeypatch.setattr(upload, "write", slow)
+    assert len(docs.add(["first", "second"], batch_size=1).ok) == 2
+
+
+def test_a_store_that_is_lost_is_told_and_nothing_acknowledged_is(docs, monkeypatch):
+    write, calls = upload.write, []
+
+    def failing(*args, **how):
+        calls.append(args)
+        if len(calls) == 2:
+            raise StoreUnavailableError("the store did not take a request")
+        yield from write(*args, **how)
+
+    monkeypatch.setattr(upload, "write", failing)
+    with pytest.raises(StoreUnavailableError):
+        docs.add(["a", "b", "c", "d", "e", "f"], batch_size=2)
+    monkeypatch.undo()
+    assert docs.count() == 2
+    report = docs.add(["a", "b", "c", "d", "e", "f"])
+    assert (len(report.skipped), len(report.ok)) == (2, 4)
+
+
+def test_more_tokens_than_qdrant_takes_are_pooled_with_a_warning(docs, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_MULTIVECTOR_ELEMENTS", 8 * 5)
+    text = " ".join(f"word{i}" for i in range(12))
+    with pytest.warns(
+        UserWarning, match=r"'long.md' 3 has 12 tokens; Qdrant takes at most 5 vectors, so the means of 3"
+    ):
+        report = docs.add([Item(text, id="long", source="long.md", unit="3"), "short"])
+    assert len(report.ok) == 2
+    stored, grid = docs.multivector("long")
+    whole = HashEmbedder(**SIZES).encode_document([text], task="retrieval", multivector=True).multivector[0]
+    assert stored == pytest.approx(neighbours(whole, 3), abs=1e-3)
+    assert (stored.shape, grid) == ((4, 8), None)
+
+
+def test_neighbours_are_averaged_to_unit_length():
+    rows = np.array([[1, 0], [0, 1], [0, 1], [0, 3], [1, 0]], np.float32)
+    half = 0.5**0.5
+    assert neighbours(rows, 2) == pytest.approx(np.array([[half, half], [0, 1], [1, 0]]))
+
+
+def test_pooled_vectors_are_rows_columns_and_what_is_around():
+    x, y = [1.0, 0.0], [0.0, 1.0]
+    rows = np.array([y, x, x, y, y, x], np.float32)  # a token, 2×2 patches, a token
+    half = 0.5**0.5
+    wanted = [x, y, [half, half], [half, half], y, x]
+    assert pooled(rows, Grid(2, 2, 1)) == pytest.approx(np.array(wanted))
+
+
+def test_pooled_vectors_are_kept_for_images_only(tmp_path, embedder, page):
+    with Collection.open(tmp_path / "index", "docs", embedder=embedder, schema=Schema(pooled=True)) as docs:
+        docs.add([page, "red fox"], ids=[1, 2])
+        image, text = docs.client.retrieve("docs", [1, 2], with_vectors=True)
+        assert np.array(image.vector["pooled"]).shape == (2 + 3, 8)
+        assert set(text.vector) == {"dense", "late"}
+        request = docs.explain("red", candidates=10)
+        assert [stage.using for stage in request.prefetch] == ["dense", "pooled"]
+        assert docs.search(page, candidates=10)[0].id == 1
+
+
+def test_hybrid_needs_words_on_both_sides(tmp_path, embedder, page):
+    with (
+        Collection.open(tmp_path / "index", "docs", embedder=embedder) as docs,
+        pytest.raises(ValueError, match=r"create it with Schema\(bm25='english'\)"),
+    ):
+        docs.search("red", mode="hybrid")
+    with Collection.open(tmp_path / "bm25", "docs", embedder=embedder, schema=Schema(bm25="english")) as docs:
+        docs.add(["red foxes", page], texts=[None, "the foxes of the region"])
+        with pytest.raises(ValueError, match="the query is an image"):
+            docs.search(page, mode="hybrid", candidates=5)
+        assert {hit.kind for hit in docs.search("fox", mode="hybrid", candidates=5)} == {"text", "image"}
+
+
+def test_adding_does_not_block_the_event_loop(docs):
+    async def both():
+        return await asyncio.gather(docs.aadd(["a", "b"]), docs.aadd(["c"]), docs.asearch("a"))
+
+    first, second, _ = asyncio.run(both())
+    assert len(first.ok) + len(second.ok) == docs.count() == 3
+
+
+def test_the_points_vectors_stay_arrays_until_they_are_sent(docs):
+    made = HashEmbedder(**SIZES).encode_document(["a"], task="retrieval", multivector=True)
+    from qdrant_polyvec.items import Checks, listed_items
+
+    blank = dict.fromkeys(("ids", "sources", "units", "metadatas", "texts", "embeddings"))
+    (entry,) = Checks(task="code", tasks=("code",), tenant=None).all(listed_items(["a"], **blank))
+    struct = points.point(entry, made, schema=Schema(), dim=16, late=8, content_hash="h", fingerprint="f")
+    assert {name: type(vector) for name, vector in struct.vector.items()} == {"dense": np.ndarray, "late": np.ndarray}

@@ -1,0 +1,250 @@
+import numpy as np
+import pytest
+from PIL import Image
+from qdrant_client import models
+
+from polyvec.testing import HashEmbedder
+from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, open_client
+from qdrant_polyvec.fingerprint import StoredModel
+from qdrant_polyvec.place import behind_alias
+
+OLD = HashEmbedder(dim=16, multivector_dim=8, name="old")
+NEW = HashEmbedder(dim=12, multivector_dim=6, name="new")
+TEXTS = ["red fox", "blue whale", "white owl"]
+
+
+@pytest.fixture(params=["folder", "memory"])
+def client(request, tmp_path):
+    client = open_client(tmp_path / "index" if request.param == "folder" else ":memory:")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def docs(client):
+    return Collection.open(client, "docs", embedder=OLD)
+
+
+@pytest.fixture
+def page(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 84, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    return tmp_path / "p.png"
+
+
+def names(client):
+    return sorted(one.name for one in client.get_collections().collections)
+
+
+def test_a_collection_is_an_alias(client, docs):
+    (real,) = names(client)
+    assert real.startswith("docs__")
+    assert behind_alias(client, "docs") == real
+    assert client.collection_exists("docs")
+
+
+def test_an_interrupted_creation_is_finished(client, docs):
+    (real,) = names(client)
+    client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name="docs"))])
+    again = Collection.open(client, "docs", embedder=OLD)
+    assert again.add(TEXTS).failed == []
+    assert names(client) == [real]
+
+
+def test_damage_is_found(client, docs):
+    docs.add(TEXTS, ids=["a", "b", "c"], sources=["x", "y", "z"])
+    stock = models.PointStruct(id=7, vector={"dense": [1.0] * 16}, payload={"page_content": "hi", "metadata": {}})
+    other = models.PointStruct(
+        id=8,
+        vector={"late": [[1.0] * 8]},
+        payload={"page_content": "ho", "metadata": {"source": "x"}, "_polyvec": {"fingerprint": "f", "task": "code"}},
+    )
+    client.upsert("docs", [stock, other])
+    found = docs.verify(sources=["x", "y"])
+    assert (found.n_points, found.without_dense, found.without_late) == (5, [8], [7])
+    assert (sorted(found.foreign), set(found.orphans)) == ([7, 8], {"c", 7})
+    assert not found.ok
+    assert {hit.id for hit in docs.search("red fox")} == {"a", "b", "c"}  # what has no task is not in the way
+    docs.delete(ids=[7, 8])
+    assert docs.verify().ok
+
+
+def test_a_point_of_another_model_is_refused_when_it_is_found(client, docs):
+    docs.add(TEXTS)
+    payload = {"page_content": "x", "metadata": {}, "_polyvec": {"fingerprint": "f", "task": "retrieval"}}
+    client.upsert(
+        "docs", [models.PointStruct(id=8, vector={"dense": [1.0] * 16, "late": [[1.0] * 8]}, payload=payload)]
+    )
+    with pytest.raises(FingerprintError, match=r"holds points of 'f'; this embedder is 'old-16-8'.*`verify`"):
+        docs.search("red", limit=9)
+
+
+def test_indexing_again_exchanges_the_collections(client, docs, page):
+    docs.add([*TEXTS, page], ids=["a", "b", "c", "p"], metadatas=[{"n": 1}, None, None, {"n": 4}])
+    docs.add([Item("def f(): pass", id="f", source="f.py", unit="L1-1", task="code")])
+    (old,) = names(client)
+    report = docs.reindex(NEW, batch_size=2)
+    assert sorted(report.ok) == ["a", "b", "c", "f", "p"]
+    assert report.failed == []
+    (real,) = names(client)
+    assert real != old
+    assert docs.embedder is NEW
+    assert docs.verify().ok
+    hit = docs.search("red fox")[0]
+    assert (hit.id, hit.metadata["n"], hit.score) == ("a", 1, pytest.approx(2, abs=1e-2))
+    assert docs.search(page)[0].id == "p"
+    assert [(hit.id, hit.unit) for hit in docs.search("def f", task="code")] == [("f", "L1-1")]
+    with pytest.raises(FingerprintError, match=r"'new-12-6'.*'old-16-8'"):
+        Collection.open(client, "docs", embedder=OLD)
+    with pytest.raises(ValueError, match="there is nothing to do"):
+        docs.reindex(NEW)
+
+
+@pytest.mark.parametrize("mode", ["dense", "late"])
+def test_who_has_it_open_with_the_old_model_is_told(client, docs, mode):
+    docs.add(TEXTS)
+    other = Collection.open(client, "docs", embedder=OLD)
+    docs.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new"))  # of the same size: the engine would not notice
+    with pytest.raises(FingerprintError, match=r"made by 'new-16-8'.*this embedder is 'old-16-8'"):
+        other.search("red fox", mode=mode)
+    docs.reindex(NEW)  # of another size: the engine fails, and the reason is told
+    with pytest.raises(FingerprintError, match=r"'new-12-6'"):
+        other.search("red fox", mode=mode)
+
+
+def test_the_schema_can_be_changed_with_the_same_model(client, docs):
+    docs.add(TEXTS)
+    assert docs.reindex(OLD, schema=Schema(bm25="english", late="float32")).failed == []
+    assert docs.schema == Schema(bm25="english", late="float32")
+    assert docs.search("foxes", mode="hybrid", candidates=5)[0].content == "red fox"
+    again = Collection.open(client, "docs", embedder=OLD)
+    assert again.schema == docs.schema
+
+
+def test_with_a_failure_the_old_collection_stays(client, docs, page):
+    docs.add([*TEXTS, page.read_bytes()], ids=["a", "b", "c", "p"])
+    report = docs.reindex(NEW)
+    assert sorted(report.ok) == ["a", "b", "c"]
+    assert [(failure.id, failure.error) for failure in report.failed] == [
+        ("p", "its image is not kept in the collection: pass `load`, which gives it again")
+    ]
+    assert docs.embedder is OLD
+    assert docs.search("red fox")[0].id == "a"
+    assert len(docs.verify().leftovers) == 1
+    report = docs.reindex(NEW, load=lambda source, unit: page.read_bytes())
+    assert report.failed == []
+    assert sorted(report.skipped) == ["a", "b", "c"]  # they are encoded already
+    assert docs.count() == 4
+    assert docs.verify().ok
+
+
+def test_an_interrupted_reindex_goes_on(client, docs):
+    docs.add(TEXTS)
+
+    class Breaking(HashEmbedder):
+        fails = True
+
+        def encode_document(self, inputs, **how):
+            if self.fails and "white owl" in inputs:
+                raise RuntimeError("out of memory")
+            return super().encode_document(inputs, **how)
+
+    new = Breaking(dim=12, multivector_dim=6, name="new")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        docs.reindex(new, batch_size=1)
+    assert docs.search("red fox")[0].content == "red fox"
+    new.fails = False
+    report = docs.reindex(new)
+    assert len(report.ok) + len(report.skipped) == 3
+    assert docs.verify().ok
+
+
+def test_what_changes_meanwhile_is_not_lost(client, docs):
+    docs.add(TEXTS, ids=["a", "b", "c"])
+
+    class Meanwhile(HashEmbedder):
+        done = False
+
+        def encode_document(self, inputs, **how):
+            if not self.done:
+                self.done = True
+                docs.add(["grey hawk"], ids=["d"])
+                docs.add(["black fox"], ids=["a"])
+                docs.delete(ids=["b"])
+            return super().encode_document(inputs, **how)
+
+    report = docs.reindex(Meanwhile(dim=12, multivector_dim=6, name="new"), keep_old=True)
+    assert report.failed == []
+    assert sorted((hit.id, hit.content) for hit in docs.search("x")) == [
+        ("a", "black fox"), ("c", "white owl"), ("d", "grey hawk"),
+    ]  # fmt: skip
+    assert len(names(client)) == 2
+    assert len(docs.verify().leftovers) == 1
+
+
+def test_points_of_stock_stores_become_items(client, docs):
+    payload = {"page_content": "grey hawk", "metadata": {"source": "birds.md"}}
+    client.upsert("docs", [models.PointStruct(id=7, vector={"dense": [1.0] * 16}, payload=payload)])
+    assert docs.reindex(NEW).ok == [7]
+    (hit,) = docs.search("grey hawk")
+    assert (hit.id, hit.source, hit.score) == (7, "birds.md", pytest.approx(2, abs=1e-2))
+    assert docs.verify().ok
+
+
+def test_reindex_is_for_all_tenants(client):
+    ann = Collection.open(client, "docs", embedder=OLD, tenant="ann")
+    bob = Collection.open(client, "docs", embedder=OLD, tenant="bob")
+    ann.add(["red fox"], ids=["a"])
+    bob.add(["blue whale"], ids=["a"])
+    with pytest.raises(ValueError, match="open the collection without `tenant`"):
+        ann.reindex(NEW)
+    whole = Collection.open(client, "docs", embedder=OLD)
+    assert whole.reindex(NEW).ok == ["a", "a"]
+    again = Collection.open(client, "docs", embedder=NEW, tenant="bob")
+    assert [(hit.id, hit.content) for hit in again.search("blue")] == [("a", "blue whale")]
+
+
+def test_a_copy_has_everything(client, docs, page, tmp_path):
+    docs.add([*TEXTS, page], ids=["a", "b", "c", 4], metadatas=[{"n": i} for i in range(4)])
+    report = docs.copy_to(tmp_path / "copy", "other")
+    assert sorted(map(str, report.ok)) == ["4", "a", "b", "c"]
+    with Collection.open(tmp_path / "copy", "other", embedder=OLD) as copy:
+        for mode in ("dense", "late"):
+            wanted = docs.search("red fox", mode=mode)
+            found = copy.search("red fox", mode=mode)
+            assert [hit.id for hit in found] == [hit.id for hit in wanted]
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in wanted], abs=2e-3)
+        assert copy.multivector(4)[1] == docs.multivector(4)[1]
+    docs.add(["new"], ids=["d"])
+    again = docs.copy_to(tmp_path / "copy", "other")
+    assert (again.ok, len(again.skipped)) == (["d"], 4)
+
+
+def test_nothing_can_be_encoded_with_a_stored_model(client, docs):
+    docs.add(TEXTS)
+    stored = StoredModel(client, "docs")
+    assert (stored.fingerprint, stored.dim, stored.multivector_dim) == ("old-16-8", 16, 8)
+    again = Collection.open(client, "docs", embedder=stored)
+    assert again.verify().ok
+    with pytest.raises(TypeError, match="nothing can be encoded"):
+        again.search("red")
+    assert again.reindex(NEW).failed == []
+
+
+def test_another_schema_is_refused_with_every_difference(client):
+    Collection.open(client, "docs", embedder=OLD, schema=Schema(late="float32", pooled=True, bm25="english"))
+    with pytest.raises(
+        SchemaError, match=r"'late' has datatype float32, not float16.*'pooled' is there.*'bm25' is there"
+    ):
+        Collection.open(client, "docs", embedder=OLD, schema=Schema())
+    with pytest.raises(SchemaError, match="BM25 vectors for 'english', not 'german'"):
+        Collection.open(client, "docs", embedder=OLD, schema=Schema(late="float32", pooled=True, bm25="german"))
+    assert Collection.open(client, "docs", embedder=OLD).schema == Schema(late="float32", pooled=True, bm25="english")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"late": "int8"}, "`late` is 'int8'"), ({"bm25": "klingon"}, "`bm25` is 'klingon'; there are rules for arabic")],
+)
+def test_a_wrong_schema_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Schema(**wrong)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from qdrant_polyvec import Schema
+from qdrant_polyvec.query import Asked, Options, plan
+
+DENSE, LATE = np.array([1, 0], np.float32), np.array([[1, 0, 0]], np.float32)
+FULL = Schema(pooled=True, bm25="english")
+MINE = models.Filter(should=[models.FieldCondition(key="metadata.n", match=models.MatchValue(value=1))])
+
+
+def asked(task="code", dense=DENSE, late=LATE, words="a fox"):
+    return Asked(task, dense, late, words)
+
+
+def stages(request):
+    return request.prefetch or []
+
+
+def every_stage(request):
+    yield request
+    for stage in stages(request):
+        yield from every_stage(stage)
+
+
+def is_of(task):
+    return models.FieldCondition(key="_polyvec.task", match=models.MatchValue(value=task))
+
+
+@pytest.mark.parametrize(
+    ("mode", "using"),
+    [("dense", []), ("late", []), ("two-stage", ["dense", "pooled"]), ("hybrid", ["dense", "pooled", "bm25"])],
+)
+def test_a_mode_has_its_stages(mode, using):
+    request = plan([asked()], Options(limit=7, mode=mode, score_threshold=0.5), schema=FULL)
+    assert [stage.using for stage in stages(request)] == using
+    assert (request.using, request.limit, request.score_threshold) == ("dense" if mode == "dense" else "late", 7, 0.5)
+    assert all(stage.limit == 100 and stage.score_threshold is None for stage in stages(request))
+    assert request.with_payload is True
+
+
+@pytest.mark.parametrize("mode", ["dense", "late", "two-stage", "hybrid"])
+@pytest.mark.parametrize("tasks", [["code"], ["code", "retrieval"]])
+def test_every_stage_is_limited_and_filtered(mode, tasks):
+    options = Options(limit=3, mode=mode, filter=MINE)
+    request = plan([asked(task) for task in tasks], options, schema=FULL, tenant="acme")
+    tenant = models.FieldCondition(key="_polyvec.tenant", match=models.MatchValue(value="acme"))
+    for stage in every_stage(request):
+        assert stage.limit
+        if not isinstance(stage.query, models.RrfQuery):
+            task = stage.filter.must[0].match.value
+            assert task in tasks
+            # The user's own conditions lie inside `must`: beside it, an engine may take them for alternatives.
+            assert stage.filter == models.Filter(must=[is_of(task), tenant, MINE])
+
+
+def test_several_tasks_are_merged_by_rank():
+    request = plan([asked("code"), asked("retrieval")], Options(limit=3, score_threshold=2.0), schema=Schema())
+    assert request.query == models.RrfQuery(rrf=models.Rrf(k=60))
+    assert (request.limit, request.filter, request.score_threshold, request.using) == (3, None, None, None)
+    assert [(stage.using, stage.limit, stage.score_threshold) for stage in request.prefetch] == [("late", 3, 2.0)] * 2
+    assert [[inner.using for inner in stage.prefetch] for stage in request.prefetch] == [["dense"], ["dense"]]
+
+
+@pytest.mark.parametrize(("limit", "candidates"), [(5, 100), (25, 100), (26, 104)])
+def test_candidates_are_at_least_100_and_four_times_the_limit(limit, candidates):
+    (stage,) = plan([asked()], Options(limit=limit), schema=Schema()).prefetch
+    assert stage.limit == candidates
+    (stage,) = plan([asked()], Options(limit=limit, candidates=limit), schema=Schema()).prefetch
+    assert stage.limit == limit
+
+
+def test_scores_are_exact_unless_asked_otherwise():
+    for mode in ("late", "two-stage", "hybrid"):
+        exact = plan([asked()], Options(mode=mode), schema=FULL)
+        assert exact.params == models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+        rescored = plan([asked()], Options(mode=mode, oversampling=4), schema=FULL)
+        wanted = models.QuantizationSearchParams(rescore=True, oversampling=4)
+        assert rescored.params == models.SearchParams(quantization=wanted)
+    assert plan([asked()], Options(mode="late"), schema=FULL, params=False).params is None
+
+
+def test_a_query_that_is_not_finite_or_has_no_multivector_is_refused():
+    with pytest.raises(ValueError, match="dense vector contains NaN"):
+        plan([asked(dense=DENSE * np.nan)], Options(mode="dense"), schema=FULL)
+    with pytest.raises(ValueError, match="late vector contains NaN"):
+        plan([asked(late=np.full_like(LATE, np.inf))], Options(mode="late"), schema=FULL)
+    with pytest.raises(ValueError, match="needs the query's multi-vector"):
+        plan([asked(late=None)], Options(), schema=FULL)
+    with pytest.raises(ValueError, match="Qdrant accepts at most 8191"):
+        plan([asked(late=np.ones((8192, 128), np.float32))], Options(), schema=FULL)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"mode": "fast"}, ValueError, "'dense', 'late', 'two-stage', 'hybrid'"),
+        ({"limit": 0}, ValueError, "`limit` is 0"),
+        ({"limit": 5, "candidates": 4}, ValueError, "`candidates` is 4; it must be at least `limit`, which is 5"),
+        ({"oversampling": 0.5}, ValueError, "`oversampling` is 0.5"),
+        ({"oversampling": float("nan")}, ValueError, "`oversampling` is nan"),
+        ({"filter": {"must": []}}, TypeError, "it is a qdrant_client.models.Filter"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        Options(**wrong)

@@ -1,0 +1,181 @@
+"""Writing to a server that fails in every way a server can: nothing is lost, nothing doubled, the rest goes on."""
+
+import httpx
+import numpy as np
+import pytest
+from qdrant_client import models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from polyvec.testing import HashEmbedder
+from qdrant_polyvec import Collection, StoreUnavailableError, limits, open_client, schema, upload
+from qdrant_polyvec.retrying import Patience
+from qdrant_polyvec.wire import wire
+
+N = 12
+rng = np.random.default_rng(0)
+
+
+def structs(n=N, tokens=3, dim=4, late=4):
+    return [
+        models.PointStruct.model_construct(
+            id=i,
+            vector={
+                "dense": rng.standard_normal(dim).astype(np.float32),
+                "late": rng.standard_normal((tokens, late)).astype(np.float32),
+            },
+            payload={"n": i},
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def client(rest):
+    client = rest.client()
+    schema.create(client, "docs", dense=4, late=4, metadata={})
+    rest.requests.clear()
+    return client
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Four points per request."""
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4 * (21 * 16 + 10))
+
+
+def write(client, points, **how):
+    """What was acknowledged, what failed, and how long was waited."""
+    waits, ok, failed = [], [], []
+    for written in upload.write(client, "docs", points, sleep=waits.append, **how):
+        ok += [point.id for point in written.ok]
+        failed += [(point.id, reason) for point, reason in written.failed]
+    return ok, failed, waits
+
+
+def stored(client):
+    return [record.id for record in client.scroll("docs", limit=1000)[0]]
+
+
+FAULTS = {
+    "429": {"status": 429, "text": "slow down"},
+    "429 with a pause": {"status": 429, "text": "slow down", "headers": {"Retry-After": "3"}},
+    "408": {"status": 408},
+    "500": {"status": 500, "text": "panic"},
+    "503": {"status": 503},
+    "read timeout": {"error": httpx.ReadTimeout("slow")},
+    "no connection": {"error": httpx.ConnectError("refused")},
+    "a reset after it was applied": {"error": httpx.ReadError("reset"), "applied": 1.0},
+    "a reset when half was applied": {"error": httpx.RemoteProtocolError("reset"), "applied": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_passes_loses_and_doubles_nothing(rest, client, small, fault, name):
+    rest.faults["/points"] = [fault(**FAULTS[name]), fault(**FAULTS[name])]
+    ok, failed, waits = write(client, structs())
+    assert ok == stored(client) == list(range(N))
+    assert failed == []
+    assert len(waits) == 2
+    if "pause" in name:
+        assert waits[0] == 3
+    assert len(rest.sent("PUT", "/points")) == 3 + 2
+
+
+def test_a_request_that_is_too_large_is_halved_and_those_after_it_are_smaller(rest, client, monkeypatch):
+    points = structs(32, tokens=40)
+    rest.max_bytes = 32_000
+    ok, failed, waits = write(client, points)
+    assert ok == stored(client) == list(range(32))
+    assert (failed, waits) == ([], [])
+    sizes = [one["size"] for one in rest.requests if one["path"].endswith("/points")]
+    assert sizes[0] > 32_000
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 64_000)
+    rest.requests.clear()
+    write(client, structs(200, tokens=40))
+    refused = [one["size"] for one in rest.requests if one["size"] > 32_000]
+    assert len(refused) <= 3  # it is learnt once, not with every request
+
+
+def test_only_the_points_to_blame_are_refused(rest, client):
+    points = structs()
+    points[3].vector["late"] = np.ones((3, 5), np.float32)
+    points[7].vector["dense"] = np.ones(3, np.float32)
+    ok, failed, waits = write(client, points)
+    assert ok == stored(client) == [i for i in range(N) if i not in (3, 7)]
+    assert [identity for identity, _ in failed] == [3, 7]
+    assert failed[0][1].startswith("refused by the store: 400 ")
+    assert "shape (3, 5)" in failed[0][1]
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_is_never_simply_repeated(rest, client, fault, status):
+    rest.faults["/points"] = [fault(status=status, text="no") for _ in range(2 * N)]
+    ok, failed, waits = write(client, structs(4))
+    assert (ok, len(failed), waits) == ([], 4, [])
+    sent = [len(body["points"]) for body in rest.sent("PUT", "/points")]
+    assert sent == [4, 2, 1, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409])
+def test_where_nothing_would_work_it_is_said_at_once(rest, client, fault, status):
+    rest.faults["/points"] = [fault(status=status, text="no")]
+    with pytest.raises(UnexpectedResponse):
+        write(client, structs())
+    assert len(rest.sent("PUT", "/points")) == 1
+
+
+def test_what_is_acknowledged_is_known_when_patience_ends(rest, client, small, fault):
+    rest.faults["/points"] = [fault(), *(fault(status=503) for _ in range(9))]
+    told = []
+    written = upload.write(client, "docs", structs(), patience=Patience(attempts=3), sleep=lambda seconds: None)
+    with pytest.raises(StoreUnavailableError):
+        told.extend(point.id for one in written for point in one.ok)
+    assert told == stored(client) == [0, 1, 2, 3]
+
+
+def test_a_stream_that_breaks_keeps_what_was_written(rest, client, small):
+    def stream():
+        yield from structs(6)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write(client, stream())
+    assert stored(client) == [0, 1, 2, 3]
+
+
+def test_requests_of_real_pages_stay_below_16_mib(rest):
+    client = rest.client()
+    schema.create(client, "docs", dense=2048, late=128, metadata={})
+    points = structs(9, tokens=768, dim=2048, late=128)
+    for point in points:
+        point.vector = {
+            name: vector / np.linalg.norm(vector, axis=-1, keepdims=True) for name, vector in point.vector.items()
+        }
+    write(client, points)
+    sizes = [one["size"] for one in rest.requests if one["path"].endswith("/points")]
+    assert len(sizes) == 2
+    assert max(sizes) < 16 * 2**20
+
+
+def test_a_folder_gets_arrays_and_operations_of_8_mib(tmp_path, monkeypatch):
+    client = open_client(tmp_path)
+    way = wire(client)
+    assert (way.max_bytes, way.bytes_per_float) == (8 * 2**20, 4)
+    (point,) = structs(1)
+    assert way.convert(point) is point
+    client.close()
+
+
+def test_a_bad_minute_in_the_middle_of_an_ingest_is_survived(rest, fault, monkeypatch):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    docs = Collection.open(rest.client(), "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
+    rest.faults["/points"] = [fault(status=503), fault(), fault(status=500), fault(error=httpx.ReadTimeout("slow"))]
+    rest.faults["/points/payload"] = [fault(status=429, headers={"Retry-After": "2"})]
+    texts = [f"text {i}" for i in range(20)]
+    assert len(docs.add(texts, batch_size=5).ok) == 20
+    assert len(docs.add(texts, batch_size=5, metadatas=[{"n": 1}] * 20).ok) == 20
+    assert docs.count() == 20
+    assert len(waits) == 4
+    assert not any(rest.faults.values())
