@@ -12,7 +12,7 @@ help:
 	@echo "make demo    index this repository's files and a folder of page images, then search them"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, import directions"
-	@echo "make bench   measure speed and memory against a plain loop and against the machine (about ten minutes)"
+	@echo "make bench   measure speed and memory against a plain loop and against the machine (about fifteen minutes)"
 	@echo "make clean   remove what the other targets made"
 
 $(INSTALLED): pyproject.toml constraints.txt packages/core/pyproject.toml packages/qdrant/pyproject.toml
@@ -47,6 +47,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/peak.py
+	$(BIN)/python benchmarks/store.py
 
 clean:
 	rm -rf .venv $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

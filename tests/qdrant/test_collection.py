@@ -251,6 +251,7 @@ def test_inputs_must_be_a_list(memory, inputs):
     [
         ({"task": "search"}, "'retrieval', 'text-matching', 'code'"),
         ({"ids": ["a"]}, "`ids` must be a list with one entry for each of the 2 inputs"),
+        ({"ids": iter("ab")}, "`ids` must be a list"),
         ({"sources": "ab"}, "`sources` must be a list"),
         ({"ids": ["a", -1]}, "item 1: -1 is not an id"),
         ({"metadatas": [None, {"a": {1, 2}}]}, "item 1: metadata must be JSON"),

@@ -97,6 +97,10 @@ def test_a_query_that_is_not_finite_or_has_no_multivector_is_refused():
     [
         ({"mode": "fast"}, ValueError, "'dense', 'late', 'two-stage', 'hybrid'"),
         ({"limit": 0}, ValueError, "`limit` is 0"),
+        ({"limit": 2.5}, ValueError, "`limit` is 2.5; it must be a whole number"),
+        ({"limit": "3"}, ValueError, "`limit` is '3'"),
+        ({"candidates": 10**12}, ValueError, "`candidates` is 1000000000000"),
+        ({"score_threshold": float("nan")}, ValueError, "`score_threshold` is nan"),
         ({"limit": 5, "candidates": 4}, ValueError, "`candidates` is 4; it must be at least `limit`, which is 5"),
         ({"oversampling": 0.5}, ValueError, "`oversampling` is 0.5"),
         ({"oversampling": float("nan")}, ValueError, "`oversampling` is nan"),

@@ -73,7 +73,7 @@ def langchain(client):
 
 
 def made_by_langchain(client, mode):
-    # `from_texts` would open a client of its own, which is refused: the folder is open.
+    # `from_texts` and `from_existing_collection` make a client of their own from its options; this takes ours.
     client.create_collection(
         "own",
         models.VectorParams(size=16, distance=models.Distance.COSINE),

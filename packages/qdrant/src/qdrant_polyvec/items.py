@@ -105,7 +105,7 @@ def listed_items(
         "embeddings": embeddings,
     }  # fmt: skip
     for name, values in columns.items():
-        if isinstance(values, str) or (values is not None and len(values) != len(inputs)):
+        if values is not None and (isinstance(values, str) or getattr(values, "__len__", int)() != len(inputs)):
             raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
     fields = {"ids": "id", "sources": "source", "units": "unit", "metadatas": "metadata", "texts": "text"}
     fields["embeddings"] = "embedding"

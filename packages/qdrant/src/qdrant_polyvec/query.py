@@ -1,5 +1,6 @@
 """The query plan: what one search asks of Qdrant."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
@@ -17,6 +18,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 RRF_K = 60  # of reciprocal rank fusion (Cormack et al. 2009); Qdrant's own default is 2
 MIN_CANDIDATES = 100
+_MOST = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,15 @@ class Options:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"`mode` is {self.mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
-        if self.limit < 1:
-            raise ValueError(f"`limit` is {self.limit}; it must be at least 1.")
+        for name, number in (("limit", self.limit), ("candidates", self.candidates)):
+            if number is not None and not (isinstance(number, int) and 1 <= number < _MOST):
+                raise ValueError(f"`{name}` is {number!r}; it must be a whole number, at least 1 and below {_MOST}.")
         if self.candidates is not None and self.candidates < self.limit:
             raise ValueError(f"`candidates` is {self.candidates}; it must be at least `limit`, which is {self.limit}.")
         if self.oversampling is not None and not self.oversampling >= 1:
             raise ValueError(f"`oversampling` is {self.oversampling}; it must be at least 1.")
+        if self.score_threshold is not None and not math.isfinite(self.score_threshold):
+            raise ValueError(f"`score_threshold` is {self.score_threshold}; it must be finite.")
         if self.filter is not None and not isinstance(self.filter, models.Filter):
             raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
 

@@ -141,7 +141,7 @@ class EdgeBackend(QdrantBase):
         collection_name: str,
         points: models.Batch | Iterable[models.PointStruct],
         update_filter: models.Filter | None = None,
-        update_mode: models.UpdateMode | None = None,
+        update_mode: Any = None,  # a models.UpdateMode, which qdrant-client has since 1.17
         **kwargs: Any,
     ) -> models.UpdateResult:
         """Insert or replace points, in operations of at most 8 MiB. All are checked before any is written."""

@@ -9,6 +9,12 @@ from qdrant_polyvec.edge.translate import Model, Native, member, only, unsupport
 
 # What the server uses where a setting is left open.
 _HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
+_OPTIMIZERS = {
+    "deleted_threshold": 0.2,
+    "vacuum_min_vector_number": 1000,
+    "default_segment_number": 0,
+    "flush_interval_sec": 0,
+}
 
 
 def shard_config(config: models.CreateCollection) -> Native:
@@ -123,9 +129,7 @@ def collection_info(config: models.CreateCollection, info: Native) -> models.Col
         config=models.CollectionConfig(
             params=models.CollectionParams(**{name: value for name, value in params.items() if value is not None}),
             hnsw_config=_HNSW.model_copy(update=hnsw),
-            optimizer_config=models.OptimizersConfig(
-                **{"default_segment_number": 0, "flush_interval_sec": 0} | optimizers
-            ),
+            optimizer_config=models.OptimizersConfig(**_OPTIMIZERS | optimizers),
             quantization_config=config.quantization_config,
             metadata=config.metadata,
         ),
