@@ -108,6 +108,20 @@ def test_pages_come_in_order_as_images_with_text():
     assert first.image.getpixel((5, 40)) == WHITE
 
 
+def test_pages_can_begin_later(monkeypatch):
+    opened = []
+    rendered = pdf._page
+    monkeypatch.setattr(
+        pdf, "_page", lambda document, index, dpi: opened.append(index) or rendered(document, index, dpi)
+    )
+    many = document(*[b"/MediaBox[0 0 20 20]"] * 40)
+    assert [page.number for page in pages(many, first=38)] == [38, 39, 40]
+    assert opened == [37, 38, 39]
+    assert list(pages(many, first=41)) == []
+    with pytest.raises(ValueError, match="`first` is 0; pages are counted from 1"):
+        pages(many, first=0)
+
+
 def test_a_file_by_name_by_path_and_its_bytes_are_the_same(tmp_path):
     path = tmp_path / "a.pdf"
     path.write_bytes(page(text(b"same")))

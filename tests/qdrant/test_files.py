@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -286,7 +287,14 @@ def test_a_picture_is_given_again(folder):
     picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
     assert files.load("a.png", "image") == Path("a.png")
     assert files.load("a.pdf", "page 2", dpi=72).size == (60, 40)
-    for source, unit, message in (("b.png", "image", "is gone"), ("a.pdf", "page 3", "has no page 3 any more")):
+    wrong = [
+        ("b.png", "image", "is gone"),
+        ("a.pdf", "page 3", "has no page 3 that can be read"),
+        ("a.pdf", "page x", "is no picture"),
+        ("a.png", "L1-2", "is no picture"),
+        ("a.png", "page 1", "is no picture"),
+    ]
+    for source, unit, message in wrong:
         with pytest.raises(ValueError, match=message):
             files.load(source, unit)
 
@@ -312,3 +320,40 @@ def test_a_file_without_permission_is_a_failure(folder, monkeypatch):
     write("a.md", "text")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert units(["a.md"])[1][0].error == "cannot be read: Permission denied"
+
+
+def test_one_bad_file_never_stops_the_folder(folder):
+    write("docs/z.md", "text")
+    (folder / "docs" / "a.md").symlink_to("a.md")
+    os.mkfifo(folder / "docs" / "b.md")
+    write("docs/c.html", "<p>text <![foo[x]]>")
+    write("docs/d.py", "x=" + "-" * 100_000)
+    write("docs/e.html", "a\0b")
+    found, failed = units(["docs"])
+    assert {unit.source for unit in found} == {"docs/z.md", "docs/d.py"}
+    assert {failure.source for failure in failed} == {"docs/a.md", "docs/b.md", "docs/c.html", "docs/e.html"}
+
+
+def test_a_line_of_gitignore_that_is_no_pattern_is_passed_over(folder):
+    for name in ("a.md", "b.md"):
+        write("docs/" + name, "text")
+    write("docs/.gitignore", "!\na.md\n")
+    assert names(["docs"]) == ["docs/b.md"]
+
+
+def test_a_folder_that_is_named_is_taken_though_it_is_ignored(folder):
+    write("repo/out/a.md", "text")
+    write("repo/.gitignore", "out/\n")
+    (folder / "repo" / ".git").mkdir()
+    assert names(["repo"]) == []
+    assert names(["repo/out"]) == ["repo/out/a.md"]
+
+
+def test_a_folder_to_exclude_counts_for_named_files_too(folder):
+    write("docs/sub/a.md", "text")
+    assert names(["docs/sub/a.md"], exclude=["sub/"]) == []
+
+
+def test_a_fence_is_closed_by_its_like(folder):
+    write("a.md", "````\n```\n# no\n```\n# no\n````\n# Yes\ntext\n")
+    assert list(cut("a.md")) == ["L1-6", "L7-8"]

@@ -17,6 +17,7 @@ def text(page):
         ("<head><title>T</title><meta name=x></head><body>seen</body>", "T\nseen"),
         ("<title>T</title><body>seen", "T\nseen"),
         ("<head><title>T</title><body><p>seen", "T\nseen"),
+        ("<head><title>T</title><meta name=x><p>seen", "T\nseen"),
         ("<noscript>not</noscript>seen<!-- not -->", "seen"),
         ("<table><tr><td>a<td>b</tr><tr><td>c</td><td>d</td></tr></table>", "a\nb\nc\nd"),
         ("<ul><li>a<li>b</ul>", "a\nb"),
@@ -47,6 +48,7 @@ def test_headings_begin_sections_and_join_what_follows():
         ("é".encode("utf-16"), "é"),
         (b"<meta charset=latin-1>\xe9", "<meta charset=latin-1>é"),
         (b'<meta http-equiv=x content="text/html; charset=windows-1252">\x80', None),
+        (b"<meta charset=utf-16>a", "<meta charset=utf-16>a"),
     ],
 )
 def test_a_page_says_its_encoding(page, seen):

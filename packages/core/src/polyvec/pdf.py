@@ -58,26 +58,29 @@ class UnreadablePages(ValueError):  # noqa: N818 — it names the pages, and cal
         return type(self), (self.name, self.failed, self.handed_out)
 
 
-def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None) -> Iterator[Page]:
+def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:
     """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
 
     Args:
         path: a file, which must stay as it is meanwhile, or the content of one.
         dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
         password: for an encrypted PDF.
+        first: number of the page to begin with; if there are not as many, none is handed out.
 
     Yields:
         The pages in order, without those that cannot be read.
 
     Raises:
-        ValueError: at once: no such file, no PDF, a wrong password, or an impossible `dpi`.
+        ValueError: at once: no such file, no PDF, a wrong password, or an impossible `dpi` or `first`.
         UnreadablePages: after the last page, naming all that could not be read.
         ImportError: pypdfium2 is not installed.
     """
     if not 0 < dpi < math.inf:
         raise ValueError(f"`dpi` is {dpi}; it must be positive and finite. 150 suits printed pages.")
+    if first < 1:
+        raise ValueError(f"`first` is {first}; pages are counted from 1.")
     total = n_pages(path, password=password)
-    return _rendered(_lasting(path), dpi, password, total)
+    return _rendered(_lasting(path), dpi, password, range(first - 1, total))
 
 
 def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
@@ -86,12 +89,12 @@ def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
         return len(document)
 
 
-def _rendered(source: Path | bytes, dpi: float, password: str | None, total: int) -> Iterator[Page]:
+def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: range) -> Iterator[Page]:
     pdfium = _pypdfium2()
     failed: dict[int, str] = {}
-    for first in range(0, total, _PAGES_PER_OPENING):
+    for start in range(0, len(indices), _PAGES_PER_OPENING):
         with _opened(source, password) as document:
-            for index in range(first, min(first + _PAGES_PER_OPENING, total)):
+            for index in indices[start : start + _PAGES_PER_OPENING]:
                 try:
                     page = _page(document, index, dpi)
                 except (pdfium.PdfiumError, ValueError) as error:
@@ -99,7 +102,7 @@ def _rendered(source: Path | bytes, dpi: float, password: str | None, total: int
                 else:
                     yield page
     if failed:
-        raise UnreadablePages(_describe(source), failed, total - len(failed))
+        raise UnreadablePages(_describe(source), failed, len(indices) - len(failed))
 
 
 def _page(document: Any, index: int, dpi: float) -> Page:  # Any: pypdfium2 ships no annotations

@@ -9,7 +9,7 @@ MAX_UNIT_CHARS = 1200
 Starts = Callable[[Sequence[str]], list[int]]  # lines → where parts begin, counted from 0
 
 _HEADING = re.compile(r"#{1,6}\s")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 def whole(lines: Sequence[str]) -> list[int]:  # noqa: ARG001 — one of several ways to cut
@@ -22,7 +22,8 @@ def sections(lines: Sequence[str]) -> list[int]:
     for index, line in enumerate(lines):
         heading = fence is None and _HEADING.match(line)
         if mark := _FENCE.match(line):
-            fence = mark[1] if fence is None else None if fence == mark[1] else fence
+            closes = fence is not None and mark[1].startswith(fence) and not mark[2].strip()
+            fence = mark[1] if fence is None else None if closes else fence
         if heading and has_text:
             starts.append(index)
             has_text = False
@@ -38,7 +39,7 @@ def definitions(lines: Sequence[str]) -> list[int]:
     """
     try:
         tree = ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError):  # ValueError: null bytes
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes; the last two: deep nesting
         return whole(lines)
     starts = {0}
     for node in tree.body:

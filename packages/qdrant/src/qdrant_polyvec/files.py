@@ -67,11 +67,11 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     """
     excluded = _spec(exclude, "`exclude`")
     found: list[Path | Failure] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for file in _files(map(Path, paths), excluded):
         if isinstance(file, Failure):
             found.append(file)
-        elif (resolved := file.resolve()) not in seen:
+        elif (resolved := os.path.realpath(file)) not in seen:
             seen.add(resolved)
             found.append(file)
     return found
@@ -107,23 +107,25 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     path = Path(source)
     if not path.is_file():
         raise ValueError(f"{source!r} is gone")
-    if not unit.startswith(_PAGE):
+    if unit == _IMAGE:
         return path
-    number = int(unit.removeprefix(_PAGE))
+    number = unit.removeprefix(_PAGE)
+    if not (unit.startswith(_PAGE) and number.isdecimal() and path.suffix.lower() == PDF_SUFFIX):
+        raise ValueError(f"{unit!r} of {source!r} is no picture")
     try:
-        for page in pages(path, dpi=dpi):
-            if page.number == number:
-                return page.image
+        page = next(pages(path, dpi=dpi, first=int(number)), None)
     except UnreadablePages as error:
-        raise ValueError(f"{unit} of {source!r} cannot be read: {error.failed.get(number, 'it is gone')}") from error
-    raise ValueError(f"{source!r} has no {unit} any more")
+        raise ValueError(f"{unit} of {source!r} cannot be read: {error}") from error
+    if page is None or page.number != int(number):
+        raise ValueError(f"{source!r} has no {unit} that can be read any more")
+    return page.image
 
 
 def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
     for path in paths:
         if path.is_dir():
             yield from _in_folder(path, excluded)
-        elif not excluded.match_file(path.name):
+        elif not excluded.match_file(path.name) and not excluded.match_file(path.as_posix()):
             yield path
 
 
@@ -171,18 +173,29 @@ def _above(top: Path) -> dict[Path, GitIgnoreSpec]:
     specs: dict[Path, GitIgnoreSpec] = {}
     if (top / ".git").exists():
         return specs
-    for folder in top.resolve().parents:
+    inside = Path(os.path.realpath(top))
+    for folder in inside.parents:
         with contextlib.suppress(OSError, ValueError):  # it is not one of the files that were asked for
             specs[folder] = _read(folder)
         if (folder / ".git").exists():
-            return specs
+            # Who names a folder that is ignored wants it all the same.
+            return {} if _is_ignored(inside, True, specs) else specs  # noqa: FBT003
     return {}
 
 
 def _read(folder: Path) -> GitIgnoreSpec:
     file = folder / ".gitignore"
     lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
-    return _spec(lines, str(file))
+    return _spec([line for line in lines if _is_pattern(line)], str(file))
+
+
+def _is_pattern(line: str) -> bool:
+    """Git, too, passes over lines that are none."""
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
 
 
 def _spec(patterns: Sequence[str], origin: str) -> GitIgnoreSpec:
@@ -196,6 +209,8 @@ def _spec(patterns: Sequence[str], origin: str) -> GitIgnoreSpec:
 
 def _units(file: Path, dpi: float) -> Iterator[Unit]:
     file.stat()  # a missing file is told now; what is in an image, when it is encoded
+    if not file.is_file():  # to read a pipe may take forever
+        raise ValueError("is no regular file")
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         yield Unit(file, source, _IMAGE, "retrieval")

@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-_HIDDEN = {"head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object", "select"}
+_HIDDEN = {"script", "style", "template", "noscript", "svg", "math"}
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _INLINE = {
     "a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label",
@@ -24,6 +24,8 @@ def decoded(page: bytes) -> str:
             return page.decode(encoding)
     said = _CHARSET.search(page[:_START])
     encoding = said[1].decode() if said else "utf-8"
+    if encoding.lower().startswith("utf-16"):  # what could be read so far is not: as the HTML standard says
+        encoding = "utf-8"
     try:
         return page.decode(encoding)
     except LookupError as error:
@@ -31,10 +33,19 @@ def decoded(page: bytes) -> str:
 
 
 def sections(page: str) -> list[str]:
-    """What a reader sees, cut before each heading; a heading with no text joins the next one. The title comes first."""
+    """What a reader sees, cut before each heading; a heading with no text joins the next one. The title comes first.
+
+    Raises:
+        ValueError: it cannot be read as HTML.
+    """
+    if "\0" in page:
+        raise ValueError("is binary: it holds null bytes")
     reader = _Reader()
-    reader.feed(page)
-    reader.close()
+    try:
+        reader.feed(page)
+        reader.close()
+    except AssertionError as error:  # what the standard library's parser says to some broken declarations
+        raise ValueError(f"cannot be read as HTML: {error}") from error
     parts: list[str] = []
     waiting = ""
     for is_heading, text in reader.parts():
@@ -61,8 +72,6 @@ class _Reader(HTMLParser):
             self._in_title = True
         if tag in _HIDDEN:
             self._hidden.append(tag)
-        elif tag == "body":  # a head that was never closed ends here
-            self._hidden = [hidden for hidden in self._hidden if hidden != "head"]
         if self._hidden:
             return
         if tag in _HEADINGS:
