@@ -223,12 +223,15 @@ class GrpcPoints(points_service_pb2_grpc.PointsServicer):
         self.behind = behind
         self.faults = []
         self.sizes = []
+        self.max_bytes = 2**40
 
     def Upsert(self, request, context):
         self.sizes.append(request.ByteSize())
         if self.faults:
             code, text = self.faults.pop(0)
             context.abort(code, text)
+        if request.ByteSize() > self.max_bytes:
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, "Error, decoded message length too large")
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
         try:
             self.behind.upsert(request.collection_name, points)

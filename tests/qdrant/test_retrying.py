@@ -1,7 +1,7 @@
 import grpc
 import httpx
 import pytest
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from qdrant_polyvec import StoreUnavailableError
@@ -43,12 +43,15 @@ PASSING = [
     ResourceExhaustedResponse("too many", 1),
     *(RpcError(code) for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)),
     RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    RpcError(grpc.StatusCode.INTERNAL),
+    QdrantException("Retry-After header value is not a valid integer: Fri, 27 Nov 2026 07:00:00 GMT"),
 ]
 LASTING = [
     *(answer(status) for status in (400, 401, 403, 404, 409, 413, 422)),
     RpcError(grpc.StatusCode.INVALID_ARGUMENT),
     RpcError(grpc.StatusCode.UNAUTHENTICATED),
     RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (5 vs. 4)"),
+    ResponseHandlingException(httpx.UnsupportedProtocol("no http")),
     ResponseHandlingException(ValueError("the answer is not understood")),
     ValueError("a bug"),
 ]

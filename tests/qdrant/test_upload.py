@@ -40,7 +40,7 @@ def client(rest):
 @pytest.fixture
 def small(monkeypatch):
     """Four points per request."""
-    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4 * (21 * 16 + 10))
+    monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4 * (21 * 16 + 4 * 8 + 10))
 
 
 def write(client, points, **how):
@@ -132,6 +132,58 @@ def test_what_is_acknowledged_is_known_when_patience_ends(rest, client, small, f
     with pytest.raises(StoreUnavailableError):
         told.extend(point.id for one in written for point in one.ok)
     assert told == stored(client) == [0, 1, 2, 3]
+
+
+def test_what_one_half_acknowledged_is_known_when_the_other_meets_no_answer(rest, client, fault):
+    rest.faults["/points"] = [fault(status=400, text="no"), fault(), *(fault(status=503) for _ in range(9))]
+    told = []
+    written = upload.write(client, "docs", structs(8), patience=Patience(attempts=2), sleep=lambda seconds: None)
+    with pytest.raises(StoreUnavailableError):
+        told.extend(point.id for one in written for point in one.ok)
+    assert told == stored(client) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_a_bad_point_does_not_stop_the_others_in_a_folder_either(tmp_path, where):
+    client = open_client(tmp_path / "index" if where == "folder" else ":memory:")
+    schema.create(client, "docs", dense=4, late=4, metadata={})
+    points = structs()
+    points[5].vector["late"] = np.ones((2, 3), np.float32)
+    ok, failed, _ = write(client, points)
+    assert ok == stored(client) == [i for i in range(N) if i != 5]
+    assert [identity for identity, _ in failed] == [5]
+    client.close()
+
+
+def test_more_vectors_than_a_server_takes_are_that_points_failure(rest):
+    client = rest.client()
+    schema.create(client, "docs", dense=4, late=128, metadata={})
+    points = structs(3, late=128)
+    points[1].vector["late"] = np.ones((8192, 128), np.float32)
+    rest.max_bytes = 2**28
+    ok, failed, _ = write(client, points)
+    assert (ok, len(failed)) == ([0, 2], 1)
+    assert "Total size of all vectors (1048576) must be less than 1048576" in failed[0][1]
+
+
+def test_the_report_says_what_was_stored_before_the_store_was_lost(rest, fault, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    docs = Collection.open(rest.client(), "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
+    texts = [f"text {i}" for i in range(6)]
+    puts = []
+    answer = rest._answer
+
+    def failing(method, path, body):
+        if method == "PUT" and path.endswith("/points"):
+            puts.append(path)
+            if len(puts) > 1:
+                raise httpx.ConnectError("refused")
+        return answer(method, path, body)
+
+    monkeypatch.setattr(rest, "_answer", failing)
+    with pytest.raises(StoreUnavailableError) as raised:
+        docs.add(texts, ids=list(range(6)), batch_size=2)
+    assert raised.value.report.ok == [0, 1]
 
 
 def test_a_stream_that_breaks_keeps_what_was_written(rest, client, small):

@@ -21,12 +21,13 @@ from qdrant_polyvec.edge import EdgeBackend
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.hits import Group, Hit
 from qdrant_polyvec.ingest import Ingest, source_of
-from qdrant_polyvec.items import Checks, Failure, Identity, Item, listed_items, point_id
+from qdrant_polyvec.items import Checks, Entry, Failure, Identity, Item, listed_items, point_id
 from qdrant_polyvec.location import Location, open_client
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.place import Place, behind_alias, point_alias
 from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
 from qdrant_polyvec.report import Report
+from qdrant_polyvec.retrying import StoreUnavailableError
 from qdrant_polyvec.schema import LATE, OWN, Schema
 from qdrant_polyvec.search import Search, Tasks
 
@@ -156,7 +157,7 @@ class Collection:
             ValueError: an unknown task, lists of different lengths, bad ids or metadata in a list. Nothing is stored
                 then.
             FingerprintError: the collection holds another model's vectors by now.
-            StoreUnavailableError: the store did not answer for too long.
+            StoreUnavailableError: the store did not answer for too long; its `report` says what became of which item.
         """
         if isinstance(inputs, _NO_LISTS) or not isinstance(inputs, Iterable):
             raise TypeError(f"`inputs` is a list or iterator of items, not a {type(inputs).__name__}: write [item].")
@@ -167,15 +168,21 @@ class Collection:
         }  # fmt: skip
         ingest = Ingest(self._place, batch_size=batch_size)
         self._search.forget_size()
+        total: int | None = None
         if isinstance(inputs, Sequence):
-            entries = checks.all(listed_items(inputs, **columns))
-            ingest.run(entries, total=len(entries), show_progress=show_progress)
+            entries: Iterable[Entry | Failure] = checks.all(listed_items(inputs, **columns))
+            total = len(inputs)
+        elif given := [name for name, values in columns.items() if values is not None]:
+            raise TypeError(f"`{given[0]}` goes with a list; let the iterator give `Item`s, which hold it.")
         else:
-            if given := [name for name, values in columns.items() if values is not None]:
-                raise TypeError(f"`{given[0]}` goes with a list; let the iterator give `Item`s, which hold it.")
-            ingest.run(checks.each(inputs), total=None, show_progress=show_progress)
-        if replace_sources:
-            ingest.remove_the_rest()
+            entries = checks.each(inputs)
+        try:
+            ingest.run(entries, total=total, show_progress=show_progress)
+            if replace_sources:
+                ingest.remove_the_rest()
+        except StoreUnavailableError as error:
+            error.report = ingest.report
+            raise
         return ingest.report
 
     async def aadd(self, inputs: Iterable[Input | Item | Failure], **how: Any) -> Report:  # Any: handed to `add`

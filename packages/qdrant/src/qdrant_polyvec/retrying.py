@@ -4,19 +4,32 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+import httpx
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 T = TypeVar("T")
 
-_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
+_AGAIN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+}
 
 
 class StoreUnavailableError(ConnectionError):
-    """The store did not answer, or refused to work, for as long as it was waited for."""
+    """The store did not answer, or refused to work, for as long as it was waited for.
+
+    Attributes:
+        report: the `Report` of what became of the items until then, if items were added.
+    """
+
+    report: Any = None  # a Report, which is defined above this module
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Ca
     for n_failed in range(1, patience.attempts + 1):
         try:
             return call()
-        except (UnexpectedResponse, ResponseHandlingException, ResourceExhaustedResponse, grpc.RpcError) as error:
+        except (UnexpectedResponse, ResponseHandlingException, QdrantException, grpc.RpcError) as error:
             if not _may_pass(error):
                 raise
             if n_failed == patience.attempts:
@@ -79,8 +92,9 @@ def reason(error: Exception) -> str:
         return f"{error.status_code} {told}"[:300]
     if isinstance(error, ResponseHandlingException):
         return f"{type(error.source).__name__}: {error.source}"[:300]
-    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
-        return f"{error.code().name} {error.details()}"[:300]
+    if (told := code(error)) is not None:
+        answer: Any = error  # grpc is not annotated
+        return f"{told.name} {answer.details()}"[:300]
     return str(error)[:300]
 
 
@@ -89,10 +103,15 @@ def _may_pass(error: Exception) -> bool:
         status = error.status_code or 0
         return status in (408, 429) or status >= 500
     if isinstance(error, grpc.RpcError):
-        code = error.code() if hasattr(error, "code") else None
         # An answer that is exhausted for good says that a message is larger than allowed.
-        exhausted = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in (error.details() or "")
-        return code in _AGAIN or exhausted
+        exhausted = code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in reason(error)
+        return code(error) in _AGAIN or exhausted
     if isinstance(error, ResponseHandlingException):
-        return not isinstance(error.source, ValueError)  # a ValueError: the answer came and was not understood
-    return True
+        # A ValueError: the answer came and was not understood.
+        return not isinstance(error.source, ValueError | httpx.UnsupportedProtocol | httpx.InvalidURL)
+    return True  # 429, as qdrant-client tells it
+
+
+def code(error: Exception) -> Any:  # Any: grpc is not annotated
+    """The status of an answer over gRPC; None if it is none."""
+    return error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None

@@ -9,15 +9,12 @@ import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from qdrant_polyvec.retrying import PATIENCE, Patience, patiently, pause, reason
+from qdrant_polyvec.retrying import PATIENCE, Patience, code, patiently, pause, reason
 from qdrant_polyvec.wire import Wire, wire
 
 _REFUSED = {400, 413, 422}  # the points are to blame, not the caller's rights or the collection
-_REFUSED_BY_GRPC = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,  # what is left of it here: a message larger than allowed
-}
+_TOO_LARGE_FOR_GRPC = {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED}  # what of it does not pass
+_REFUSED_BY_GRPC = {grpc.StatusCode.INVALID_ARGUMENT, *_TOO_LARGE_FOR_GRPC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +76,44 @@ def write(
 
     room = _Room(way.max_bytes)
     for batch, n_bytes in _batches(structs, way, room):
-        written, too_large = _write(batch, send)
-        if too_large:  # what follows is sent in requests of half that size, not refused and halved again and again
-            room.max_bytes = min(room.max_bytes, n_bytes // 2)
-        yield written
+        for written, too_large in _write(batch, send):
+            if too_large:  # what follows is sent in requests of half that size, not refused and halved again and again
+                room.max_bytes = min(room.max_bytes, n_bytes // 2)
+            yield written
 
 
 def _write(
     batch: Sequence[models.PointStruct], send: Callable[[Sequence[models.PointStruct]], None]
-) -> tuple[Written, bool]:
-    """Send points, in halves if they are refused; also whether they were too large for one request."""
-    written, too_large = Written(), False
+) -> Iterator[tuple[Written, bool]]:
+    """Send points, in halves if they are refused; after each answer, what became of which, and if it was too large."""
     rest = [list(batch)]
     while rest:
         part = rest.pop()
         try:
             send(part)
-        except (UnexpectedResponse, grpc.RpcError) as error:
+        except (UnexpectedResponse, grpc.RpcError, ValueError) as error:  # ValueError: a folder's, or of a conversion
             if not _is_refusal(error):
                 raise
-            too_large = too_large or "larger than" in reason(error) or getattr(error, "status_code", None) == 413
             if len(part) == 1:
-                written.failed.append((part[0], f"refused by the store: {reason(error)}"))
+                yield Written(failed=[(part[0], f"refused by the store: {reason(error)}")]), False
             else:
                 middle = len(part) // 2
                 rest += [part[middle:], part[:middle]]
+                yield Written(), _is_too_large(error)
         else:
-            written.ok.extend(part)
-    return written, too_large
+            yield Written(ok=part), False
 
 
 def _is_refusal(error: Exception) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _REFUSED
-    code: Any = error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None
-    return code in _REFUSED_BY_GRPC
+    return isinstance(error, ValueError) or code(error) in _REFUSED_BY_GRPC
+
+
+def _is_too_large(error: Exception) -> bool:
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 413 or "larger than allowed" in reason(error)
+    return code(error) in _TOO_LARGE_FOR_GRPC
 
 
 def _batches(

@@ -16,6 +16,9 @@ from qdrant_polyvec.edge import EdgeBackend
 _BYTES = b"\x0a"  # in protobuf's wire format: field 1, its bytes with their length before them
 
 
+_BYTES_PER_ROW = 8  # at most
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """How points are sent.
@@ -23,7 +26,7 @@ class Wire:
     Attributes:
         upsert: sends points.
         convert: a point whose vectors are arrays → what `upsert` takes.
-        bytes_per_float: on the way.
+        bytes_per_float: on the way; each row of a multi-vector has some more around it.
         max_bytes: of one request.
     """
 
@@ -35,7 +38,9 @@ class Wire:
     def n_bytes(self, struct: models.PointStruct) -> int:
         """About as long as the point is on the way."""
         payload = json.dumps(struct.payload, ensure_ascii=False, default=str)
-        return self.bytes_per_float * limits.n_floats(struct.vector) + len(payload.encode("utf-8", "surrogatepass"))
+        n_rows = sum(len(vector) if np.ndim(vector) == 2 else 1 for _, vector in _named(struct))
+        n_bytes = self.bytes_per_float * limits.n_floats(struct.vector) + _BYTES_PER_ROW * n_rows
+        return n_bytes + len(payload.encode("utf-8", "surrogatepass"))
 
 
 def wire(client: QdrantClient) -> Wire:
@@ -44,7 +49,7 @@ def wire(client: QdrantClient) -> Wire:
     if isinstance(backend, EdgeBackend):
         return Wire(client.upsert, lambda struct: struct, limits.ENGINE_BYTES_PER_FLOAT, limits.MAX_OPERATION_BYTES)
     if isinstance(backend, QdrantRemote) and backend._prefer_grpc:  # noqa: SLF001
-        # The client's own method converts number by number, and warns of messages, which are seven times as fast.
+        # The client's own method converts number by number, and warns of messages, which are faster.
         return Wire(backend.upsert, _grpc, limits.ENGINE_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
     return Wire(client.upsert, _lists, limits.REST_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
 
