@@ -205,6 +205,18 @@ def test_tenants_do_not_see_each_other(tmp_path, embedder):
         Collection.open(tmp_path / "index", "docs", embedder=embedder, tenant="")
 
 
+def test_replacing_a_source_leaves_that_of_others_alone(tmp_path, embedder):
+    with Collection.open(tmp_path / "index", "docs", embedder=embedder) as nobody:
+        ann = Collection.open(nobody.client, "docs", embedder=embedder, tenant="ann")
+        bob = Collection.open(nobody.client, "docs", embedder=embedder, tenant="bob")
+        for docs in (nobody, ann, bob):
+            docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
+        for docs in (nobody, ann):
+            report = docs.add(["one"], sources=["book"], units=["1"], replace_sources=True)
+            assert (len(report.skipped), len(report.removed)) == (1, 1)
+        assert (nobody.count(), ann.count(), bob.count()) == (4, 1, 2)
+
+
 def test_replacing_a_source_removes_what_is_no_more(docs):
     docs.add(["one", "two", "three"], sources=["book"] * 3, units=["1", "2", "3"])
     docs.add(["one"], sources=["book"], units=["1"], task="code")

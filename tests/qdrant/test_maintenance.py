@@ -219,6 +219,15 @@ def test_a_copy_has_everything(client, docs, page, tmp_path):
     assert (again.ok, len(again.skipped)) == (["d"], 4)
 
 
+def test_a_copy_may_store_otherwise_but_makes_no_vectors(client, docs, tmp_path):
+    docs.add(TEXTS)
+    assert docs.copy_to(tmp_path / "copy", schema=Schema(late="float32")).failed == []
+    for schema in (Schema(bm25="english"), Schema(pooled=True)):
+        with pytest.raises(ValueError, match="a copy makes no vectors"):
+            docs.copy_to(tmp_path / "other", schema=schema)
+    assert not (tmp_path / "other").exists()
+
+
 def test_nothing_can_be_encoded_with_a_stored_model(client, docs):
     docs.add(TEXTS)
     stored = StoredModel(client, "docs")

@@ -4,9 +4,11 @@ import asyncio
 import json
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import models
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from polyvec.testing import HashEmbedder
 from qdrant_polyvec import Cluster, Collection, FingerprintError, Group, Schema, SchemaError, ServerVersionError, limits
@@ -224,6 +226,14 @@ def test_a_collection_that_was_exchanged_elsewhere_is_refused(rest, docs):
         asyncio.run(docs.asearch("red fox"))
     with pytest.raises(FingerprintError, match=r"made by 'new-12-6'"):
         docs.add(["an item of the old model"])
+
+
+def test_a_lost_connection_is_told_as_such(rest, docs, fault):
+    rest.faults["/query/batch"] = [fault(error=httpx.ConnectError("refused"))]
+    rest.requests.clear()
+    with pytest.raises(ResponseHandlingException, match="refused"):
+        docs.search("red fox", mode="dense")
+    assert len(rest.requests) == 1  # nothing else is asked of a server that is away
 
 
 def test_cluster_options_are_handed_through_and_nothing_more(rest):

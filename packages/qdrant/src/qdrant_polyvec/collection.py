@@ -65,7 +65,8 @@ class Collection:
             truncate_dim: length of the dense vectors, if shorter than the embedder's own.
             schema: which vectors the collection has and how they are stored; unless given, `Schema()` for a new
                 collection and whatever an existing one has.
-            tenant: whose items are added, found, counted and deleted; those of others are out of reach.
+            tenant: whose items are added, found, counted and deleted; those of others are out of reach. Without one,
+                everybody's are found, counted and, by their source, deleted, and new items are nobody's.
             cluster: how it is spread over a cluster, and how sure reads and writes are.
 
         Raises:
@@ -443,17 +444,23 @@ class Collection:
         Args:
             location: where to, as for `open`.
             name: of the collection there; as here unless given.
-            schema: of the collection there; as here unless given.
+            schema: of the collection there, with the same vectors, which may be stored otherwise; as here unless given.
             cluster: as for `open`.
             show_progress: show a progress bar.
+
+        Raises:
+            ValueError: the schema has other vectors: `reindex` makes those.
         """
         place = self._place
+        wanted = schema or place.schema
+        if (wanted.pooled, wanted.bm25) != (place.schema.pooled, place.schema.bm25):
+            raise ValueError(f"a copy makes no vectors: {wanted} has others than {place.schema}. `reindex` it first.")
         with Collection.open(
             location,
             name or place.name,
             embedder=place.embedder,
             truncate_dim=place.truncate_dim,
-            schema=schema or place.schema,
+            schema=wanted,
             tenant=place.tenant,
             cluster=cluster,
         ) as target:

@@ -16,7 +16,7 @@ from qdrant_polyvec.place import Place
 from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import OWN
+from qdrant_polyvec.schema import OWN, TENANT
 
 _SOURCES_PER_REQUEST = 100
 
@@ -33,7 +33,7 @@ class Ingest:
         self._place = place
         self._batch_size = batch_size
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
-        self._whole: dict[tuple[str, AnyTask], bool] = {}  # source and task → whether nothing of it has failed
+        self._sources: dict[tuple[str, AnyTask], None] = {}  # with their tasks, as they came
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
@@ -56,16 +56,18 @@ class Ingest:
     def remove_the_rest(self) -> None:
         """Delete what the sources had before and have no more. A source with a failure keeps everything."""
         failed = {failure.source for failure in self.report.failed}
-        whole = [key for key in self._whole if key[0] not in failed]
+        whole = [key for key in self._sources if key[0] not in failed]
         for task in dict.fromkeys(task for _, task in whole):
             sources = [source for source, of_task in whole if of_task == task]
             for start in range(0, len(sources), _SOURCES_PER_REQUEST):
                 self._remove_others(sources[start : start + _SOURCES_PER_REQUEST], task)
 
     def _remove_others(self, sources: Sequence[str], task: AnyTask) -> None:
+        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         condition = self._place.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
+            *([of_nobody] if self._place.tenant is None else []),  # what tenants have of a source is their own
         )
         outdated = [
             record
@@ -92,7 +94,7 @@ class Ingest:
     def _distinct(self, entries: Iterable[Entry]) -> Iterator[Work]:
         """Each id once, with the digest of its content. Files that cannot be read fail here."""
         for entry in entries:
-            self._whole[entry.source, entry.task] = True
+            self._sources[entry.source, entry.task] = None
             try:
                 digested = digest(entry)
             except OSError as error:

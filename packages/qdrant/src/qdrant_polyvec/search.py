@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import grpc
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec.prompts import check_task
 from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
@@ -21,6 +23,8 @@ from qdrant_polyvec.query import Asked, Options, plan
 
 T = TypeVar("T")
 Tasks = AnyTask | Sequence[AnyTask]
+
+_ANSWERS = (ValueError, UnexpectedResponse, grpc.RpcError)  # what an engine says to vectors of another size
 
 SMALL = 2000  # items; so many multi-vectors are scored faster than a second stage would pay
 _COUNT_LASTS = 30.0  # seconds until the size of a small collection is asked for again
@@ -65,7 +69,7 @@ class Search:
         for group in _fitting(await self._arequests(queries, tasks, options)):
             try:
                 answers = await self._async_client().query_batch_points(**self._batched(group))
-            except Exception:
+            except _ANSWERS:
                 await asyncio.to_thread(self._check_model)
                 raise
             for answer in answers:
@@ -81,7 +85,7 @@ class Search:
         request = (await self._arequests([query], tasks, _for_groups(options, group_size)))[0]
         try:
             found = await self._async_client().query_points_groups(**self._grouped(request, group_by, group_size))
-        except Exception:
+        except _ANSWERS:
             await asyncio.to_thread(self._check_model)
             raise
         return await asyncio.to_thread(self._as_groups, found)
@@ -148,7 +152,7 @@ class Search:
         """The answer. Vectors of another size make the engine fail; then it is told why."""
         try:
             return ask()
-        except Exception:
+        except _ANSWERS:
             self._check_model()
             raise
 
