@@ -181,6 +181,39 @@ def test_what_changes_meanwhile_is_not_lost(client, docs):
     assert len(docs.verify().leftovers) == 1
 
 
+def test_what_is_added_while_the_alias_moves_is_not_lost(client, docs, monkeypatch):
+    docs.add(TEXTS, ids=["a", "b", "c"])
+    other = Collection.open(client, "docs", embedder=OLD)
+    move = client.update_collection_aliases
+
+    def moving(changes):
+        assert other.add(["at the last moment"], ids=["d"]).ok == ["d"]
+        return move(changes)
+
+    monkeypatch.setattr(client, "update_collection_aliases", moving)
+    report = docs.reindex(NEW)
+    assert (sorted(report.ok), report.failed) == (["a", "b", "c", "d"], [])
+    assert sorted(hit.id for hit in docs.search("x")) == ["a", "b", "c", "d"]
+    with pytest.raises(FingerprintError):
+        other.add(["too late"])
+
+
+def test_a_write_that_is_under_way_never_reaches_another_models_collection(client, docs):
+    docs.add(TEXTS, ids=["a", "b", "c"])
+    same_size = HashEmbedder(dim=16, multivector_dim=8, name="new")
+    other = Collection.open(client, "docs", embedder=OLD)
+
+    def stream():
+        yield "the first"
+        docs.reindex(same_size)
+        yield "the second"
+
+    with pytest.raises(ValueError, match="not found"):  # its collection is gone
+        other.add(stream(), batch_size=1)
+    assert docs.verify().ok
+    assert {hit.content for hit in docs.search("x")} >= set(TEXTS)
+
+
 def test_points_of_stock_stores_become_items(client, docs):
     payload = {"page_content": "grey hawk", "metadata": {"source": "birds.md"}}
     client.upsert("docs", [models.PointStruct(id=7, vector={"dense": [1.0] * 16}, payload=payload)])

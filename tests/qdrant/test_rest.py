@@ -254,7 +254,7 @@ def test_cluster_options_are_handed_through_and_nothing_more(rest):
     docs.delete(ids=[1])
     by_path = {}
     for one in rest.requests:
-        by_path.setdefault(f"{one['method']} {one['path'].split('/docs')[-1]}", one)
+        by_path.setdefault(f"{one['method']} /{one['path'].split('/', 3)[-1]}", one)
     for path in ("PUT /points", "PUT /points/payload", "POST /points/delete"):
         assert by_path[path]["params"]["ordering"] == "strong"
         assert by_path[path]["body"]["shard_key"] == "eu"

@@ -37,7 +37,7 @@ class Ingest:
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
-        patiently(self._place.check_model)
+        self._place = patiently(self._place.resolved)
         stream = iter(entries)
         written: Future[None] | None = None
         with (

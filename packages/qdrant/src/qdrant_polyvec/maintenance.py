@@ -96,25 +96,47 @@ def reindex(
     found = server.version(place.client)
     server.check(found, schema)
     new.create(new.name, tiers=server.has_memory_tiers(found))
-    report = Report()
-    met: dict[object, int] = {}
-    while not report.failed:  # again until nothing has been added meanwhile
-        ingest = Ingest(new, batch_size=batch_size)
-        n_before, total = len(met), place.client.count(place.name).count
-        entries = _changes(place, met, load)
-        ingest.run(entries, total=total - n_before, show_progress=show_progress)
-        report.ok.extend(ingest.report.ok)
-        report.skipped.extend(ingest.report.skipped)
-        report.failed.extend(ingest.report.failed)
-        if not (ingest.report.ok or ingest.report.skipped):
-            break
-    if report.failed:
-        return place, report
-    report.removed.extend(_delete_vanished(new, place))
+    again = _Again(replace(place, name=old), new, load, batch_size, show_progress=show_progress)
+    again.run()
+    if again.report.failed:
+        return place, again.report
+    again.report.removed.extend(_delete_vanished(new, place))
     point_alias(place.client, place.name, new.name, instead=True)
-    if not keep_old:
+    again.run()  # what was added until the alias was moved
+    if not keep_old and not again.report.failed:
         place.client.delete_collection(old)
-    return wanted, report
+    return wanted, again.report
+
+
+class _Again:
+    """Encodes one collection's items into another one, and remembers which it has met."""
+
+    def __init__(self, old: Place, new: Place, load: Load | None, batch_size: int, *, show_progress: bool) -> None:
+        self.report = Report()
+        self._old, self._new, self._load = old, new, load
+        self._batch_size, self._show_progress = batch_size, show_progress
+        self._met: dict[object, int] = {}
+
+    def run(self) -> None:
+        """Encode what was not met before, or is not as it was then; again until nothing has been added meanwhile."""
+        while not self.report.failed:
+            n_before = len(self._met)
+            ingest = Ingest(self._new, batch_size=self._batch_size)
+            total = self._old.client.count(self._old.name).count - n_before
+            ingest.run(self._changes(), total=max(total, 0), show_progress=self._show_progress)
+            self.report.ok.extend(ingest.report.ok)
+            self.report.skipped.extend(ingest.report.skipped)
+            self.report.failed.extend(ingest.report.failed)
+            if not (ingest.report.ok or ingest.report.skipped):
+                return
+
+    def _changes(self) -> Iterator[Entry | Failure]:
+        for page in self._old.scroll(models.Filter()):
+            for record in page:
+                state = hash(json.dumps(record.payload, sort_keys=True))
+                if self._met.get(record.id) != state:
+                    self._met[record.id] = state
+                    yield _entry_again(record, self._load)
 
 
 def copy(place: Place, target: Place, *, show_progress: bool) -> Report:
@@ -133,16 +155,6 @@ def copy(place: Place, target: Place, *, show_progress: bool) -> Report:
             write_points(target, _with_vectors(place, missing), report)
             progress.update(len(page))
     return report
-
-
-def _changes(place: Place, met: dict[object, int], load: Load | None) -> Iterator[Entry | Failure]:
-    """What was not met before, or is not as it was then."""
-    for page in place.scroll(models.Filter()):
-        for record in page:
-            state = hash(json.dumps(record.payload, sort_keys=True))
-            if met.get(record.id) != state:
-                met[record.id] = state
-                yield _entry_again(record, load)
 
 
 def _entry_again(record: models.Record, load: Load | None) -> Entry | Failure:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -76,6 +76,18 @@ class Place:
             FingerprintError: as after a `reindex` elsewhere.
         """
         self.fingerprint.check(self.name, self.client.get_collection(self.name).config.metadata)
+
+    def resolved(self) -> "Place":
+        """The collection that stands behind the alias now, under its own name.
+
+        What is written there cannot end up in another model's collection, should the alias be moved meanwhile.
+
+        Raises:
+            FingerprintError: it is another model's by now.
+        """
+        real_name = behind_alias(self.client, self.name) or self.name
+        self.fingerprint.check(self.name, self.client.get_collection(real_name).config.metadata)
+        return replace(self, name=real_name)
 
     def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:
         """A filter for the tenant's points that fulfil all of `must` and none of `must_not`."""

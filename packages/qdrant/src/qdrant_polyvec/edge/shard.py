@@ -101,7 +101,7 @@ class Shard:
 
     def end(self) -> None:
         """Flush and close, for good. Waits for the calls that are under way."""
-        with self.lock:
+        with self.lock, self._told("close"):
             self._ended = True
             self._close()
 
