@@ -195,6 +195,13 @@ def test_groups_are_the_best_sources_with_their_best_items(docs):
     assert [group.value for group in two_stage] == list(wanted)[:3]
 
 
+@pytest.mark.parametrize("query", QUERIES)
+def test_groups_of_a_small_collection_are_exact(docs, query, monkeypatch):
+    monkeypatch.setattr("qdrant_polyvec.query.MIN_CANDIDATES", 1)
+    (group,) = docs.search_groups(query, limit=1, group_size=1)
+    check(group.hits, by_hand(query, "late", limit=1))
+
+
 def test_asynchronous_searches_find_the_same(docs):
     async def everything():
         one = await docs.asearch("fox", mode="two-stage", candidates=9)

@@ -59,7 +59,7 @@ class Search:
 
     def groups(self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int) -> list[Group]:
         """The results of a query, grouped by a payload field."""
-        request = self.requests([query], tasks, _for_groups(options, group_size))[0]
+        request = self.requests([query], tasks, _for_groups(self._effective(options), group_size))[0]
         ask = partial(self._place.client.query_points_groups, **self._grouped(request, group_by, group_size))
         return self._as_groups(self._checked(ask))
 
@@ -82,7 +82,8 @@ class Search:
         self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int
     ) -> list[Group]:
         """`groups` on the asynchronous client."""
-        request = (await self._arequests([query], tasks, _for_groups(options, group_size)))[0]
+        effective = await asyncio.to_thread(self._effective, options)
+        request = (await self._arequests([query], tasks, _for_groups(effective, group_size)))[0]
         try:
             found = await self._async_client().query_points_groups(**self._grouped(request, group_by, group_size))
         except _ANSWERS:
