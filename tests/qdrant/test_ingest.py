@@ -4,6 +4,7 @@ import asyncio
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,14 @@ from polyvec.testing import HashEmbedder
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
 from qdrant_polyvec.points import neighbours, pooled
+
+
+class OfOne(SimpleNamespace):
+    """Stands for an `Embeddings` that was made without checks."""
+
+    def __len__(self):
+        return 1
+
 
 SIZES = {"dim": 16, "multivector_dim": 8}
 
@@ -83,6 +92,40 @@ def test_what_a_stream_gave_before_it_broke_is_stored(docs):
         docs.add(stream(), batch_size=2)
     assert docs.count() == 4
     assert docs.add(["red", "blue", "owl", "hawk", "moth"]).ok == docs.add(["moth"]).skipped
+
+
+def test_a_bad_item_of_a_stream_keeps_its_source_and_its_number(docs):
+    parts = ["one", "two", "three"]
+    docs.add([Item(part, metadata={"source": "book"}) for part in parts])
+    bad = [Item("one", metadata={"source": "book"}), Item(3, metadata={"source": "book"})]
+    report = docs.add(iter([*bad, Item("three", metadata={"source": "book"})]), replace_sources=True)
+    assert (len(report.skipped), len(report.ok), report.removed) == (2, 0, [])
+    assert report.failed[0].source == "book"
+    assert sorted(content for content, *_ in everything(docs)) == ["one", "three", "two"]
+
+
+def test_metadata_that_the_engine_could_not_read_again_are_refused(docs):
+    deep = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    endless = []
+    endless.append(endless)
+    report = docs.add(iter([Item("a", metadata=deep), Item("b", metadata={"x": endless}), "c"]))
+    assert (len(report.ok), len(report.failed)) == (1, 2)
+    assert "nested deeper than 64" in report.failed[0].error
+    allowed = {}
+    for _ in range(60):
+        allowed = {"a": allowed}
+    docs.add(["d"], metadatas=[allowed])
+    assert len(docs.search("d")) == 2
+
+
+@pytest.mark.parametrize("dense", [[["x"] * 16], np.full((1, 16), None, object), np.full((1, 16), "x")])
+def test_an_embedding_that_is_not_made_of_numbers_stops_nobody(docs, dense):
+    late = np.ones((2, 8), np.float32)
+    bad = OfOne(dense=dense, multivector=(late,), grids=(None,))
+    report = docs.add(iter([Item("bad", embedding=bad), "good"]))
+    assert (len(report.ok), len(report.failed)) == (1, 1)
 
 
 def test_lists_beside_a_stream_are_refused(docs):

@@ -18,6 +18,8 @@ from polyvec.types import AnyTask, Embeddings, ImageInput, Input
 Identity = str | int  # what a user calls an item
 Kind = Literal["text", "image"]
 
+MAX_DEPTH = 64  # of metadata; the engine stops reading at 128 levels of a payload, and with it every search
+
 _NAMESPACE = uuid.UUID(
     "6f0d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11"
 )  # never change it: the ids of stored points follow from it
@@ -143,31 +145,33 @@ class Checks:
         """The entries of a stream, as they come; a bad item is a failure, and failures are handed through."""
         for given in items:
             if isinstance(given, Failure):
+                self._number(given.source or None)
                 yield given
                 continue
             item = given if isinstance(given, Item) else Item(given)
             try:
                 yield self._numbered(item)
             except (TypeError, ValueError) as error:
-                yield Failure(item.id, str(item.source or ""), str(error))
+                yield Failure(item.id, _named_source(item) or "", str(error))
 
     def _numbered(self, item: Item) -> Entry:
         index, self._n_seen = self._n_seen, self._n_seen + 1
+        number = self._number(_named_source(item))  # also of a bad item, so that the others keep their ids
         if not isinstance(item.content, (str, *get_args(ImageInput))):
             raise TypeError(
                 f"item {index} is a {type(item.content).__name__}; an item is a str (text), or a Path, bytes, PIL "
                 "image or numpy array (image)."
             )
         try:
-            return self._entry(item)
+            return self._entry(item, number)
         except (TypeError, ValueError) as error:
             raise ValueError(f"item {index}: {error}") from error
 
-    def _entry(self, item: Item) -> Entry:
+    def _entry(self, item: Item, number: str) -> Entry:
         task = self._task if item.task is None else item.task
         check_task(task, self._tasks)
         metadata = json_metadata(item.metadata)
-        source, number = self._source(item, metadata)
+        source = self._source(item, metadata)
         if metadata.setdefault("source", source) != source:
             raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
         unit = number if item.unit is None else item.unit
@@ -181,19 +185,45 @@ class Checks:
             raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
         identity = derived_id(source, unit, task, self._tenant) if item.id is None else item.id
         point_id(identity, self._tenant)
-        return Entry(
-            item.content, identity, source, unit, task, self._tenant, metadata, item.text or None, item.embedding
-        )
+        embedding = None if item.embedding is None else _arrays(item.embedding)
+        return Entry(item.content, identity, source, unit, task, self._tenant, metadata, item.text or None, embedding)
 
-    def _source(self, item: Item, metadata: Mapping[str, Any]) -> tuple[str, str]:
-        """Where an item comes from, and its number there."""
+    @staticmethod
+    def _source(item: Item, metadata: Mapping[str, Any]) -> str:
         named = metadata.get("source") if item.source is None else item.source
         if named is None:  # a file, or a content that is its own name, is whole
-            return _name(item.content), ""
+            return _name(item.content)
         if not isinstance(named, str):
             raise TypeError(f"its source is {named!r}; a source is a string.")
-        number, self._n_by_source[named] = self._n_by_source[named], self._n_by_source[named] + 1
-        return named, str(number)
+        return named
+
+    def _number(self, source: str | None) -> str:
+        """Which item of a named source this is; nothing if it is named by itself."""
+        if source is None:
+            return ""
+        number, self._n_by_source[source] = self._n_by_source[source], self._n_by_source[source] + 1
+        return str(number)
+
+
+def _named_source(item: Item) -> str | None:
+    """The source that an item, perhaps a bad one, is said to come from."""
+    metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
+    named = metadata.get("source") if item.source is None else item.source
+    return named if isinstance(named, str) else None
+
+
+def _arrays(embedding: Embeddings) -> Embeddings:
+    """The embedding in float32.
+
+    Raises:
+        ValueError: it is not made of numbers.
+    """
+    try:
+        rows = embedding.multivector
+        late = None if rows is None else tuple(np.asarray(one, np.float32) for one in rows)
+        return Embeddings(np.asarray(embedding.dense, np.float32), late, tuple(embedding.grids) or (None,))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its embedding is not made of numbers: {error}") from error
 
 
 def _name(content: Input) -> str:
@@ -285,9 +315,17 @@ def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     try:
         copy = dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
         json.dumps(copy, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise ValueError(f"metadata must be JSON values: {error}.") from error
+    if _depth(copy) > MAX_DEPTH:
+        raise ValueError(f"metadata is nested deeper than {MAX_DEPTH}; Qdrant could not read it again.")
     return copy
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _check_text(name: str, value: object) -> None:
