@@ -402,3 +402,39 @@ def test_the_points_vectors_stay_arrays_until_they_are_sent(docs):
     (entry,) = Checks(task="code", tasks=("code",), tenant=None).all(listed_items(["a"], **blank))
     struct = points.point(entry, made, schema=Schema(), dim=16, late=8, content_hash="h", fingerprint="f")
     assert {name: type(vector) for name, vector in struct.vector.items()} == {"dense": np.ndarray, "late": np.ndarray}
+
+
+def test_one_id_for_two_tasks_in_one_call_is_reported(docs):
+    report = docs.add([Item("a", id="x"), Item("a", id="x", task="code")])
+    assert report.ok == ["x"]
+    assert "same id, other content or task" in report.failed[0].error
+
+
+def test_vectors_that_vanish_when_they_are_scaled_are_refused(docs):
+    huge = Embeddings(np.full((1, 16), 1e30, np.float32), (np.ones((1, 8), np.float32),), (None,))
+    with np.errstate(over="ignore"):
+        assert len(docs.add([Item("huge", embedding=huge)]).failed) == 1
+
+
+def test_metadata_are_not_put_on_content_that_another_writer_replaced(docs, monkeypatch):
+    docs.add(["apple"], ids=["x"])
+    overwrite = docs.client.overwrite_payload
+
+    def late(*args, **how):
+        monkeypatch.undo()
+        docs.add(["zebra"], ids=["x"])
+        return overwrite(*args, **how)
+
+    monkeypatch.setattr(docs.client, "overwrite_payload", late)
+    docs.add(["apple"], ids=["x"], metadatas=[{"n": 1}])
+    assert docs.search("zebra")[0].content == "zebra"
+
+
+def test_what_is_nested_too_deep_never_reaches_the_engine(docs):
+    deep = []
+    for _ in range(130):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested deeper than 100"):
+        docs.client.set_payload("docs", {"n": deep}, points=[1])
+    with pytest.raises(TypeError, match="`keep` as a list"):
+        docs.delete(sources=["s"], keep="ab")

@@ -323,8 +323,10 @@ class Collection:
             keep: ids that stay.
         """
         chosen = sources if ids is None else ids
-        if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str):
+        if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str | bytes):
             raise TypeError("give either `ids` or `sources`, as a list.")
+        if isinstance(keep, str | bytes):
+            raise TypeError("give `keep` as a list.")
         if not chosen:
             return 0
         must: list[models.Condition] = []

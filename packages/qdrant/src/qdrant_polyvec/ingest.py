@@ -101,14 +101,16 @@ class Ingest:
                 self.report.failed.append(entry.failure(f"cannot be read: {error.strerror or error}"))
                 continue
             identity = point_id(entry.id, entry.tenant)
-            begin = bytes.fromhex(digested[:16])
+            begin = bytes.fromhex(digested[:16]) + entry.task.encode()
             if identity not in self._seen:
                 self._seen[identity] = begin
                 yield entry, digested
             elif self._seen[identity] == begin:
                 self.report.skipped.append(entry.id)
             else:
-                self.report.failed.append(entry.failure("an earlier item of this call has the same id, other content"))
+                self.report.failed.append(
+                    entry.failure("an earlier item of this call has the same id, other content or task")
+                )
 
     def _changed(self, works: Sequence[Work]) -> list[Work]:
         """Those to encode. Where only the metadata differ, they are replaced here."""
@@ -131,7 +133,10 @@ class Ingest:
                 self._call(
                     self._place.client.overwrite_payload,
                     payload=new,
-                    points=[identity],
+                    # Should another writer have replaced the content meanwhile, its payload must stay.
+                    points=models.Filter(
+                        must=[models.HasIdCondition(has_id=[identity]), value_is(f"{OWN}.content_hash", digested)]
+                    ),
                     wait=True,
                     **self._place.cluster.writing(),
                 )

@@ -14,6 +14,7 @@ from PIL import Image
 
 from polyvec.prompts import check_task
 from polyvec.types import AnyTask, Embeddings, ImageInput, Input
+from qdrant_polyvec import limits
 
 Identity = str | int  # what a user calls an item
 Kind = Literal["text", "image"]
@@ -222,7 +223,7 @@ def _arrays(embedding: Embeddings) -> Embeddings:
         rows = embedding.multivector
         late = None if rows is None else tuple(np.asarray(one, np.float32) for one in rows)
         return Embeddings(np.asarray(embedding.dense, np.float32), late, tuple(embedding.grids) or (None,))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"its embedding is not made of numbers: {error}") from error
 
 
@@ -317,15 +318,9 @@ def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         json.dumps(copy, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise ValueError(f"metadata must be JSON values: {error}.") from error
-    if _depth(copy) > MAX_DEPTH:
+    if limits.depth(copy) > MAX_DEPTH:
         raise ValueError(f"metadata is nested deeper than {MAX_DEPTH}; Qdrant could not read it again.")
     return copy
-
-
-def _depth(value: Any) -> int:
-    if not isinstance(value, dict | list):
-        return 0
-    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _check_text(name: str, value: object) -> None:

@@ -12,6 +12,7 @@ T = TypeVar("T")
 MAX_MULTIVECTOR_ELEMENTS = 2**20 - 1  # compiled into the server: rows × size, which is 8191 rows of 128
 MAX_REQUEST_BYTES = 16 * 2**20  # half of what a server accepts by default
 MAX_OPERATION_BYTES = 8 * 2**20  # one entry of the embedded engine's log; larger ones make reopening slow
+MAX_PAYLOAD_DEPTH = 100  # the engine writes 128 levels and more to its log, and cannot read them again
 REST_BYTES_PER_FLOAT = 21  # a float32 as JSON
 ENGINE_BYTES_PER_FLOAT = 4
 
@@ -40,6 +41,16 @@ def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
     if not np.isfinite(vector).all():
         return "contains NaN or infinity"
     return None
+
+
+def depth(value: object) -> int:
+    """How deep JSON values are nested; counted no further than matters."""
+    deepest, level = 0, [value]
+    while level and deepest <= MAX_PAYLOAD_DEPTH:
+        nested = [one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in nested for inner in (one.values() if isinstance(one, dict) else one)]
+        deepest += bool(nested)
+    return deepest
 
 
 def n_floats(vectors: object) -> int:

@@ -19,6 +19,7 @@ from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
 
+_PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → content
 
 
@@ -118,8 +119,10 @@ class _Again:
         self._met: dict[object, int] = {}
 
     def run(self) -> None:
-        """Encode what was not met before, or is not as it was then; again until nothing has been added meanwhile."""
-        while not self.report.failed:
+        """Encode what was not met before, or is not as it was then; again while others add, but not for ever."""
+        for _ in range(_PASSES):
+            if self.report.failed:
+                return
             n_before = len(self._met)
             ingest = Ingest(self._new, batch_size=self._batch_size)
             total = self._old.client.count(self._old.name).count - n_before

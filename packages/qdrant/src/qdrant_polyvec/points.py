@@ -68,6 +68,8 @@ def point(
         )
     rows, grid = _fitted(rows, grid, entry)
     vectors: dict[str, Any] = {DENSE: truncate(dense[None], dim)[0], LATE: unit(rows)}
+    if not all(np.linalg.norm(vector, axis=-1).all() for vector in vectors.values()):
+        raise ValueError("its vectors are zero once they are cut and scaled to unit length")
     if schema.pooled and grid is not None:
         vectors[POOLED] = pooled(rows, grid)
     if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):

@@ -153,6 +153,9 @@ def _unless_there() -> Iterator[None]:
     except UnexpectedResponse as error:
         if error.status_code != 409 and b"already exists" not in error.content:
             raise
+    except ValueError as error:
+        if "already exists" not in str(error):
+            raise
 
 
 def check(name: str, config: models.CollectionConfig, schema: Schema, *, dense: int, late: int) -> None:

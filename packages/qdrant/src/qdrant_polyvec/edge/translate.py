@@ -99,7 +99,12 @@ def _located(struct: models.PointStruct | models.PointVectors, params: VectorPar
 
 def payload(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """A payload as JSON values; dates become ISO strings and UUIDs strings, as on the way to a server."""
-    return dict(pydantic_core.to_jsonable_python(value or {}))
+    plain = dict(pydantic_core.to_jsonable_python(value or {}))
+    if limits.depth(plain) > limits.MAX_PAYLOAD_DEPTH:
+        raise ValueError(
+            f"the payload is nested deeper than {limits.MAX_PAYLOAD_DEPTH}; the engine cannot read it again."
+        )
+    return plain
 
 
 def vector(value: Any, name: str | None, params: VectorParams) -> Native:
