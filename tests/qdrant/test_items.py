@@ -115,3 +115,11 @@ def test_an_item_of_another_kind_is_named():
 def test_batches_keep_order_and_bounds():
     assert list(limits.batches([3, 3, 3, 9, 1], lambda size: size, 6)) == [[3, 3], [3], [9], [1]]
     assert list(limits.batches([], lambda size: size, 6)) == []
+
+
+def test_another_palette_is_another_image():
+    image = Image.new("P", (2, 2))
+    image.putpalette([255, 0, 0])
+    other = image.copy()
+    other.putpalette([0, 0, 255])
+    assert content_hash(image) != content_hash(other)

@@ -290,3 +290,11 @@ def test_another_schema_is_refused_with_every_difference(client):
 def test_a_wrong_schema_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Schema(**wrong)
+
+
+def test_who_has_it_open_with_an_older_schema_adds_nothing_half(client, docs):
+    other = Collection.open(client, "docs", embedder=OLD)
+    docs.add(TEXTS)
+    docs.reindex(OLD, schema=Schema(bm25="english"))
+    with pytest.raises(SchemaError, match="by now.*open it again"):
+        other.add(["new"])

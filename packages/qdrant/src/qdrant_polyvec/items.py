@@ -296,7 +296,7 @@ def content_hash(content: Input) -> str:
         case bytes():
             data = content
         case Image.Image():
-            data = f"{content.mode} {content.size} ".encode() + content.tobytes()
+            data = f"{content.mode} {content.size} ".encode() + content.tobytes() + bytes(content.getpalette() or ())
         case np.ndarray():
             data = f"{content.dtype} {content.shape} ".encode() + content.tobytes()
     return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from qdrant_polyvec import schema
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.query import value_is
-from qdrant_polyvec.schema import TENANT, Schema
+from qdrant_polyvec.schema import TENANT, Schema, SchemaError
 
 _PAGE = 256  # points per request, without their vectors
 
@@ -84,9 +84,14 @@ class Place:
 
         Raises:
             FingerprintError: it is another model's by now.
+            SchemaError: it has other vectors by now.
         """
         real_name = behind_alias(self.client, self.name) or self.name
-        self.fingerprint.check(self.name, self.client.get_collection(real_name).config.metadata)
+        config = self.client.get_collection(real_name).config
+        self.fingerprint.check(self.name, config.metadata)
+        there = Schema.of(config, (config.metadata or {})[KEY].get("bm25"))
+        if (there.pooled, there.bm25) != (self.schema.pooled, self.schema.bm25):
+            raise SchemaError(f"Collection {self.name!r} is {there} by now, not {self.schema}: open it again.")
         return replace(self, name=real_name)
 
     def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:

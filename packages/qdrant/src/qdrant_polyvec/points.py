@@ -36,7 +36,7 @@ def payload(
         own["path"] = entry.content.as_posix()
     if point_id(entry.id, entry.tenant) != entry.id:
         own["id"] = entry.id
-    return {"page_content": entry.words or entry.source, "metadata": entry.metadata, OWN: own}
+    return {"page_content": entry.source if entry.words is None else entry.words, "metadata": entry.metadata, OWN: own}
 
 
 def point(
