@@ -296,5 +296,5 @@ def test_who_has_it_open_with_an_older_schema_adds_nothing_half(client, docs):
     other = Collection.open(client, "docs", embedder=OLD)
     docs.add(TEXTS)
     docs.reindex(OLD, schema=Schema(bm25="english"))
-    with pytest.raises(SchemaError, match="by now.*open it again"):
+    with pytest.raises(SchemaError, match=r"by now.*open it again"):
         other.add(["new"])

@@ -75,8 +75,10 @@ class Collection:
             SchemaError: the collection has other kinds of vectors, or the server cannot keep those wanted.
             ServerVersionError: the server is too old.
         """
-        if tenant is not None and not (isinstance(tenant, str) and tenant):
-            raise ValueError(f"`tenant` is {tenant!r}; it must be a string that is not empty.")
+        if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
+            raise ValueError(
+                f"`tenant` is {tenant!r}; it must be a string that is not empty and has no null character."
+            )
         fingerprint = Fingerprint.of(embedder, truncate_dim)
         client = open_client(location)
         owns_client = client is not location
