@@ -266,6 +266,12 @@ def test_cluster_options_are_handed_through_and_nothing_more(rest):
     assert batch["body"]["searches"][0]["shard_key"] == "eu"
 
 
+def test_reindexing_would_lose_the_other_shard_keys_and_is_refused(rest):
+    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=Cluster(shard_key="eu"))
+    with pytest.raises(ValueError, match="for all shard keys at once"):
+        docs.reindex(HashEmbedder(dim=12, multivector_dim=6, name="new"))
+
+
 def test_without_cluster_options_none_are_sent(rest, docs):
     docs.add(TEXTS)
     docs.search("red fox")

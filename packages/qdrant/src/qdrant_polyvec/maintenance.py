@@ -84,6 +84,8 @@ def reindex(
     """See `Collection.reindex`. Returns the place as it is afterwards: the old one if something failed."""
     if place.tenant is not None:
         raise ValueError("`reindex` is for all tenants at once: open the collection without `tenant`.")
+    if place.cluster.shard_key is not None:
+        raise ValueError("`reindex` is for all shard keys at once: open the collection without `shard_key`.")
     old = behind_alias(place.client, place.name)
     if old is None:
         raise ValueError(
