@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -298,3 +300,93 @@ def test_who_has_it_open_with_an_older_schema_adds_nothing_half(client, docs):
     docs.reindex(OLD, schema=Schema(bm25="english"))
     with pytest.raises(SchemaError, match=r"by now.*open it again"):
         other.add(["new"])
+
+
+def test_an_add_that_runs_through_a_reindex_loses_nothing_that_it_reports(tmp_path):
+    client = open_client(tmp_path)
+    docs = Collection.open(client, "docs", embedder=OLD)
+    docs.add(TEXTS, ids=["a", "b", "c"])
+    other = Collection.open(client, "docs", embedder=OLD)
+    acknowledged, stopped = set(), threading.Event()
+
+    def adding():
+        number = 0
+        while not stopped.is_set():
+            try:
+                acknowledged.update(
+                    other.add([f"x {number + i}" for i in range(3)], ids=list(range(number, number + 3))).ok
+                )
+            except (FingerprintError, RuntimeError, ValueError):
+                return
+            number += 3
+
+    thread = threading.Thread(target=adding)
+    thread.start()
+    docs.reindex(NEW)
+    stopped.set()
+    thread.join()
+    kept = {record.id for page in docs._place.scroll(models.Filter()) for record in page}
+    assert acknowledged <= kept
+    assert docs.verify().ok
+    client.close()
+
+
+def test_an_add_does_not_report_what_was_written_to_a_collection_that_was_exchanged(client, docs, monkeypatch):
+    other = Collection.open(client, "docs", embedder=OLD)
+    upsert = client.upsert
+
+    def exchanged(*args, **how):
+        monkeypatch.undo()
+        docs.reindex(OLD, schema=Schema(late="float32"), keep_old=True)
+        return upsert(*args, **how)
+
+    monkeypatch.setattr(client, "upsert", exchanged)
+    with pytest.raises(RuntimeError, match="was exchanged while items were added: add them again"):
+        other.add(["new"])
+    assert other.add(["new"]).failed == []
+    assert docs.search("new")[0].content == "new"
+
+
+def test_vectors_of_other_names_are_not_copied(client, docs, tmp_path):
+    docs.add(TEXTS)
+    (real,) = names(client)
+    client.create_vector_name(
+        real, "mine", models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=2, distance="Dot"))
+    )
+    client.update_vectors(real, [models.PointVectors(id=client.scroll("docs")[0][0].id, vector={"mine": [1.0, 0.0]})])
+    assert docs.copy_to(tmp_path / "copy").failed == []
+
+
+def test_a_payload_without_its_source_does_not_stop_searches(client, docs):
+    docs.add(TEXTS, ids=[1, 2, 3])
+    client.set_payload("docs", {"metadata": None}, points=[1])
+    assert docs.search("red fox")[0].source == ""
+
+
+def test_groups_of_several_tasks_are_not_crowded_out(client, docs):
+    for task in ("retrieval", "code"):
+        texts = [f"apple {i}" for i in range(40)] + ["pear", "plum"]
+        docs.add(texts, sources=["long"] * 40 + ["s1", "s2"], task=task)
+    groups = docs.search_groups("apple", limit=3, group_size=2, task=["retrieval", "code"])
+    assert {group.value for group in groups} == {"long", "s1", "s2"}
+
+
+def test_hybrid_is_for_words_however_small_the_collection(client, page):
+    docs = Collection.open(client, "words", embedder=OLD, schema=Schema(bm25="english"))
+    docs.add(TEXTS)
+    with pytest.raises(ValueError, match="the query is an image"):
+        docs.search(page, mode="hybrid")
+    assert docs.search("red fox", mode="hybrid")
+
+
+def test_a_lost_manifest_loses_no_points(tmp_path):
+    with Collection.open(tmp_path, "docs", embedder=OLD) as docs:
+        docs.add(TEXTS)
+    (manifest,) = tmp_path.glob("docs__*.edge.json")
+    kept = manifest.read_bytes()
+    manifest.unlink()
+    with pytest.raises(FileExistsError, match="holds 3 points, but its manifest"):
+        Collection.open(tmp_path, "docs", embedder=OLD)
+    manifest.write_bytes(kept)
+    with Collection.open(tmp_path, "docs", embedder=OLD) as docs:
+        assert docs.count() == 3

@@ -59,7 +59,7 @@ def test_several_tasks_are_merged_by_rank():
     request = plan([asked("code"), asked("retrieval")], Options(limit=3, score_threshold=2.0), schema=Schema())
     assert request.query == models.RrfQuery(rrf=models.Rrf(k=60))
     assert (request.limit, request.filter, request.score_threshold, request.using) == (3, None, None, None)
-    assert [(stage.using, stage.limit, stage.score_threshold) for stage in request.prefetch] == [("late", 3, 2.0)] * 2
+    assert [(stage.using, stage.limit, stage.score_threshold) for stage in request.prefetch] == [("late", 100, 2.0)] * 2
     assert [[inner.using for inner in stage.prefetch] for stage in request.prefetch] == [["dense"], ["dense"]]
 
 

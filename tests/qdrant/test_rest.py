@@ -4,14 +4,25 @@ import asyncio
 import json
 from dataclasses import replace
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 from qdrant_client import models
-from qdrant_client.http.exceptions import ResponseHandlingException
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from polyvec.testing import HashEmbedder
-from qdrant_polyvec import Cluster, Collection, FingerprintError, Group, Schema, SchemaError, ServerVersionError, limits
+from qdrant_polyvec import (
+    Cluster,
+    Collection,
+    FingerprintError,
+    Group,
+    Schema,
+    SchemaError,
+    ServerVersionError,
+    limits,
+    schema,
+)
 
 EMBEDDER = HashEmbedder(dim=16, multivector_dim=8)
 TEXTS = ["the red fox", "a blue whale", "some red whale", "an owl"]
@@ -39,7 +50,8 @@ def test_a_collection_is_created_with_vectors_metadata_indexes_and_alias(rest, d
     indexes = {body["field_name"]: body["field_schema"] for body in rest.sent("PUT", "/index")}
     assert indexes == {
         "_polyvec.task": "keyword", "_polyvec.fingerprint": "keyword", "_polyvec.kind": "keyword",
-        "metadata.source": "keyword", "_polyvec.tenant": {"type": "keyword", "is_tenant": True},
+        "_polyvec.content_hash": "keyword", "metadata.source": "keyword",
+        "_polyvec.tenant": {"type": "keyword", "is_tenant": True},
     }  # fmt: skip
     (change,) = rest.sent("POST", "/collections/aliases")
     (name,) = (one.name for one in rest.behind.get_collections().collections)
@@ -287,3 +299,30 @@ def test_a_folder_takes_no_shards(tmp_path):
     with Collection.open(tmp_path, "docs", embedder=EMBEDDER, cluster=ordered) as docs:
         docs.add(TEXTS)
         assert len(docs.search("fox")) == 4
+
+
+def test_an_old_server_is_told_before_its_collections_are_read(rest, docs):
+    rest.version = "1.15.0"
+    with pytest.raises(ServerVersionError):
+        Collection.open(rest.client(), "docs", embedder=EMBEDDER)
+
+
+def test_reading_survives_a_bad_moment(rest, docs, fault, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    docs.add(TEXTS, sources=["a"] * 4)
+    rest.faults["/scroll"] = [fault(status=503), fault(status=503), fault(status=503)]
+    assert len(docs.add(TEXTS[:2], sources=["a"] * 2, replace_sources=True).removed) == 2
+    assert docs.copy_to(tmp_path / "copy").failed == []
+    assert docs.verify().ok
+
+
+@pytest.mark.parametrize("client", ["rest", "grpc"])
+def test_a_shard_key_that_is_there_is_no_error(client):
+    if client == "rest":
+        there = UnexpectedResponse(400, "Bad Request", b"Sharding key eu already exists", httpx.Headers())
+    else:
+        there = grpc.RpcError("Sharding key eu already exists")
+    with schema._unless_there():
+        raise there
+    with pytest.raises(grpc.RpcError), schema._unless_there():
+        raise grpc.RpcError("no right to do so")

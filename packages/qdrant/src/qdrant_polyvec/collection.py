@@ -399,8 +399,9 @@ class Collection:
         """Encode everything again with another model or schema, beside the old vectors, and exchange them at once.
 
         Searches find the old until the end. If an item fails, nothing is exchanged: mend it, or delete it, and call
-        again; what is encoded already stays. The same holds after an interruption. Points that stock stores added
-        become items of task `retrieval`.
+        again; what is encoded already stays. The same holds after an interruption. Of what others add at the very
+        moment of the exchange, an item may fail afterwards: then the old collection is kept under its own name.
+        Points that stock stores added become items of task `retrieval`.
 
         Args:
             embedder: the new model.
@@ -487,6 +488,7 @@ class Collection:
 def _opened(place: Place, schema_wanted: Schema | None) -> Place:
     """The place, its collection being there and of this model and schema."""
     found = server.version(place.client)
+    server.check(found, Schema())  # before anything is asked that an old server does not know
     client, name = place.client, place.name
     if not client.collection_exists(name) and behind_alias(client, name) is None:
         server.check(found, place.schema)

@@ -59,14 +59,14 @@ def fingerprints(found: Sequence[models.ScoredPoint]) -> set[str | None]:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     payload = point.payload or {}
-    own, metadata = payload[OWN], payload["metadata"]
+    own, metadata = payload[OWN], payload.get("metadata") or {}
     return Hit(
         id=points.identity(point),
         score=point.score,
-        content=payload["page_content"],
+        content=payload.get("page_content", ""),
         metadata=metadata,
-        source=metadata["source"],
-        unit=own["unit"],
-        kind=own["kind"],
+        source=metadata.get("source", ""),
+        unit=own.get("unit", ""),
+        kind=own.get("kind", "text"),
         task=own["task"],
     )

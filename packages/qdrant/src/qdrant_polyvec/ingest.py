@@ -37,7 +37,7 @@ class Ingest:
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
-        self._place = patiently(self._place.resolved)
+        alias, self._place = self._place, patiently(self._place.resolved)
         stream = iter(entries)
         written: Future[None] | None = None
         with (
@@ -48,7 +48,7 @@ class Ingest:
                 structs = self._structs(batch)
                 if written is not None:
                     written.result()
-                written = writer.submit(self._write, structs)
+                written = writer.submit(self._write, structs, alias)
                 progress.update(len(batch))
             if written is not None:
                 written.result()
@@ -195,8 +195,13 @@ class Ingest:
             self.report.failed.append(entry.failure(str(error)))
             return None
 
-    def _write(self, structs: Sequence[models.PointStruct]) -> None:
+    def _write(self, structs: Sequence[models.PointStruct], alias: Place) -> None:
+        """Write, and report what is still in place then: a `reindex` looks again for what it had before it moves on."""
+        before = len(self.report.ok)
         write_points(self._place, structs, self.report)
+        if patiently(alias.resolved).name != self._place.name:
+            del self.report.ok[before:]
+            raise RuntimeError(f"Collection {alias.name!r} was exchanged while items were added: add them again.")
 
     def _call(self, call: Any, **how: Any) -> Any:  # Any: one of the client's methods
         return patiently(partial(call, self._place.name, **how))

@@ -13,6 +13,8 @@ from qdrant_polyvec.edge import EdgeBackend
 
 Location = str | Path | QdrantClient
 
+_PATIENT = {"timeout": 60}  # seconds; with the client's own 5, a large write to a busy server fails though it is done
+
 
 def open_client(location: Location, **options: Any) -> QdrantClient:
     """A `QdrantClient` on a location.
@@ -27,7 +29,7 @@ def open_client(location: Location, **options: Any) -> QdrantClient:
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
-        return QdrantClient(url=location, **options)
+        return QdrantClient(url=location, **_PATIENT | options)
     _refuse(location, options)
     if isinstance(location, QdrantClient):
         return location
@@ -52,7 +54,7 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
-        return AsyncQdrantClient(url=location, **options)
+        return AsyncQdrantClient(url=location, **_PATIENT | options)
     if isinstance(location, AsyncQdrantClient):
         _refuse(location, options)
         return location

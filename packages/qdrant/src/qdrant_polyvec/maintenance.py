@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from qdrant_polyvec.items import Entry, Failure, Identity
 from qdrant_polyvec.place import Place, behind_alias, point_alias
 from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
+from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
 
 _PASSES = 5  # over a collection that others still add to
@@ -150,8 +152,14 @@ def copy(place: Place, target: Place, *, show_progress: bool) -> Report:
     total = place.client.count(place.name, count_filter=place.within(), **place.cluster.counting()).count
     with tqdm(total=total, unit="item", disable=not show_progress) as progress:
         for page in place.scroll(place.within()):
-            there = target.client.retrieve(
-                target.name, [record.id for record in page], with_payload=True, **target.cluster.reading()
+            there = patiently(
+                partial(
+                    target.client.retrieve,
+                    target.name,
+                    [record.id for record in page],
+                    with_payload=True,
+                    **target.cluster.reading(),
+                )
             )
             payloads = {record.id: record.payload for record in there}
             missing = [record for record in page if payloads.get(record.id) != record.payload]
@@ -211,8 +219,14 @@ def _delete_vanished(new: Place, old: Place) -> list[Identity]:
 def _with_vectors(place: Place, records: Sequence[models.Record]) -> Iterator[models.PointStruct]:
     """The points with their vectors, of which no more are read at a time than fit one request."""
     for group in limits.batches(records, lambda record: _n_bytes(place, record), limits.MAX_REQUEST_BYTES):
-        found = place.client.retrieve(
-            place.name, [record.id for record in group], with_vectors=True, **place.cluster.reading()
+        found = patiently(
+            partial(
+                place.client.retrieve,
+                place.name,
+                [record.id for record in group],
+                with_vectors=place.schema.names(),
+                **place.cluster.reading(),
+            )
         )
         for record in found:
             given = record.vector if isinstance(record.vector, dict) else {}

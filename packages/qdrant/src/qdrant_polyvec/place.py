@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -13,6 +14,7 @@ from qdrant_polyvec import schema
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.query import value_is
+from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import TENANT, Schema, SchemaError
 
 _PAGE = 256  # points per request, without their vectors
@@ -73,9 +75,9 @@ class Place:
         """Refuse to go on if another model's collection stands behind the alias by now.
 
         Raises:
-            FingerprintError: as after a `reindex` elsewhere.
+            FingerprintError, SchemaError: as after a `reindex` elsewhere.
         """
-        self.fingerprint.check(self.name, self.client.get_collection(self.name).config.metadata)
+        self.resolved()
 
     def resolved(self) -> "Place":
         """The collection that stands behind the alias now, under its own name.
@@ -106,13 +108,16 @@ class Place:
         selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
         offset = None
         while True:
-            page, offset = self.client.scroll(
-                self.name,
-                scroll_filter=condition,
-                limit=_PAGE,
-                offset=offset,
-                with_payload=selector,
-                **self.cluster.reading(),
+            page, offset = patiently(
+                partial(
+                    self.client.scroll,
+                    self.name,
+                    scroll_filter=condition,
+                    limit=_PAGE,
+                    offset=offset,
+                    with_payload=selector,
+                    **self.cluster.reading(),
+                )
             )
             if page:
                 yield page

@@ -98,6 +98,8 @@ def plan(
     stages = [_stage(one, options, schema, tenant, params=params) for one in asked]
     if len(stages) == 1:
         return models.QueryRequest(**stages[0], with_payload=True)
+    for stage in stages:  # more than are returned, so that groups of a merged ranking find their members
+        stage["limit"] = options.n_candidates
     return models.QueryRequest(
         prefetch=[models.Prefetch(**stage) for stage in stages],
         query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),

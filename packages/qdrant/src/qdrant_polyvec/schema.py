@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
@@ -19,7 +20,7 @@ BM25 = "bm25"
 OWN = "_polyvec"  # the payload key that is ours; `page_content` and `metadata` belong to the stock integrations
 TENANT = f"{OWN}.tenant"
 # Payload fields that searches, deletions and checks select by.
-INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.kind", "metadata.source")
+INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.content_hash", f"{OWN}.kind", "metadata.source")
 
 Precision = Literal["float32", "float16", "turbo8", "turbo4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -52,6 +53,10 @@ class Schema:
             raise ValueError(f"`late` is {self.late!r}; it must be one of {', '.join(map(repr, PRECISIONS))}.")
         if self.bm25 is not None:
             bm25.check_language(self.bm25)
+
+    def names(self) -> list[str]:
+        """Of its vectors."""
+        return [DENSE, LATE, *([POOLED] if self.pooled else []), *([BM25] if self.bm25 else [])]
 
     @classmethod
     def of(cls, config: models.CollectionConfig, language: str | None) -> "Schema":
@@ -153,7 +158,7 @@ def _unless_there() -> Iterator[None]:
     except UnexpectedResponse as error:
         if error.status_code != 409 and b"already exists" not in error.content:
             raise
-    except ValueError as error:
+    except (ValueError, grpc.RpcError) as error:
         if "already exists" not in str(error):
             raise
 

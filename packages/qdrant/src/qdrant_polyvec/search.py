@@ -45,8 +45,8 @@ class Search:
 
     def requests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
         """What is sent for each query."""
-        wanted = _wanted(tasks, self._place.embedder)
-        encoded = {task: self._encode(task, _one_by_one(queries), options) for task in wanted}
+        wanted, asked = _wanted(tasks, self._place.embedder), _one_by_one(queries, options)
+        encoded = {task: self._encode(task, asked, options) for task in wanted}
         return self._planned(queries, encoded, self._effective(options))
 
     def batch(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[list[Hit]]:
@@ -98,8 +98,7 @@ class Search:
             await aclient.close()
 
     async def _arequests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
-        wanted = _wanted(tasks, self._place.embedder)
-        asked = _one_by_one(queries)
+        wanted, asked = _wanted(tasks, self._place.embedder), _one_by_one(queries, options)
         encoded = {task: await asyncio.to_thread(self._encode, task, asked, options) for task in wanted}
         effective = await asyncio.to_thread(self._effective, options)
         return self._planned(queries, encoded, effective)
@@ -210,12 +209,14 @@ def _wanted(tasks: Tasks, embedder: Encoder) -> list[AnyTask]:
     return wanted
 
 
-def _one_by_one(queries: Sequence[Input]) -> list[Input]:
+def _one_by_one(queries: Sequence[Input], options: Options) -> list[Input]:
     if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):
         raise TypeError(f"`queries` is a list of texts and images, not one {type(queries).__name__}: write [query].")
     for query in queries:
         if isinstance(query, list | tuple):
             raise TypeError("a query is one text or image; give several to `search_batch`.")
+        if options.mode == "hybrid" and not isinstance(query, str):
+            raise ValueError("mode 'hybrid' searches by words, too; the query is an image. Use mode 'two-stage'.")
     return list(queries)
 
 

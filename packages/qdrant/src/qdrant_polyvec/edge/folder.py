@@ -107,11 +107,16 @@ class Folder:
 
         Also clears what an interrupted creation or removal left.
         """
+        removed = self.path / f"{name}.removed"
+        if removed.exists():
+            shutil.rmtree(removed)
+        if self.shard(name).exists():
+            self.shard(name).rename(removed)
         self._manifest(name).unlink(missing_ok=True)
         if self._aliases_file.exists():
             self.write_aliases(self.aliases())  # those of missing collections are gone now
-        if self.shard(name).exists():
-            shutil.rmtree(self.shard(name))
+        if removed.exists():
+            shutil.rmtree(removed)
 
     def aliases(self) -> dict[str, str]:
         """The collection that each alias stands for; collections that are gone have none.

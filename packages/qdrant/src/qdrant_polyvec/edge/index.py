@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from qdrant_polyvec.edge import aliases, shard_config, translate
 from qdrant_polyvec.edge.folder import Folder, Manifest
-from qdrant_polyvec.edge.shard import Shard
+from qdrant_polyvec.edge.shard import EngineError, Shard
 
 
 @dataclass(slots=True)
@@ -87,11 +87,27 @@ class Index:
             if self.has(name):
                 kind = "Alias" if name in self.aliases() else "Collection"
                 raise ValueError(f"{kind} {name!r} already exists in {str(self.folder.path)!r}.")
+            self._check_nothing_is_lost(name)
             self.folder.remove(name)
             shard = Shard(self.folder.shard(name), name)
             shard.create(native)
             self.folder.write(name, Manifest(config))
             self.opened[name] = Collection(name, config, shard)
+
+    def _check_nothing_is_lost(self, name: str) -> None:
+        """Refuse to create a collection where a shard with points has lost its manifest."""
+        if not self.folder.shard(name).is_dir():
+            return
+        left, n_points = Shard(self.folder.shard(name), name), 0
+        with contextlib.suppress(EngineError, ValueError):  # what cannot be opened was not ready when it was left
+            with left.use("info") as engine:
+                n_points = engine.info().points_count
+            left.end()
+        if n_points:
+            raise FileExistsError(
+                f"{str(self.folder.shard(name))!r} holds {n_points} points, but its manifest {name}.edge.json is "
+                "missing. Restore that file, or move the folder away to begin anew."
+            )
 
     def delete(self, name: str) -> bool:
         """Delete a collection and its aliases; whether there was one."""
@@ -99,6 +115,7 @@ class Index:
             self._check_open()
             opened = self.opened.get(name)
             with opened.shard.lock if opened else contextlib.nullcontext(), self._mutex:
+                self._check_open()  # it may have been closed while this waited
                 if self.opened.get(name) is not opened:
                     continue  # it was opened, or made anew, in between
                 if not self.folder.has(name):
