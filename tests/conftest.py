@@ -28,4 +28,4 @@ def _is_array(hint: object) -> bool:
 
 
 # Before anything imports the packages; the hook finds the checker under this module's own name.
-jaxtyping.install_import_hook(["polyvec", "qdrant_polyvec"], f"{__name__}.check_shapes")
+jaxtyping.install_import_hook(["langchain_polyvec", "polyvec", "qdrant_polyvec"], f"{__name__}.check_shapes")

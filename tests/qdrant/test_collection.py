@@ -10,7 +10,17 @@ from qdrant_client import models
 from polyvec.scoring import cosine, maxsim
 from polyvec.testing import HashEmbedder
 from polyvec.types import Embeddings, Grid
-from qdrant_polyvec import Collection, Failure, FingerprintError, FolderLockedError, SchemaError, limits, open_client
+from qdrant_polyvec import (
+    Collection,
+    Failure,
+    FingerprintError,
+    FolderLockedError,
+    Schema,
+    SchemaError,
+    Stored,
+    limits,
+    open_client,
+)
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
@@ -176,10 +186,10 @@ def test_changed_content_replaces_the_old(docs, embedder):
 
 def test_changed_metadata_is_stored_without_encoding(docs, embedder):
     docs.add(["red fox"], ids=["a"], metadatas=[{"n": 1}])
-    before, _ = docs.multivector("a")
+    before = docs.embeddings(["a"], multivector=True)["a"].multivector[0]
     assert docs.add(["red fox"], ids=["a"], metadatas=[{"n": 2}]).ok == ["a"]
     assert docs.search("red fox")[0].metadata["n"] == 2
-    assert np.array_equal(docs.multivector("a")[0], before)
+    assert np.array_equal(docs.embeddings(["a"], multivector=True)["a"].multivector[0], before)
     assert embedder.encoded == ["red fox"]
 
 
@@ -314,16 +324,93 @@ def test_deleting_by_source_or_id_tells_how_many(docs):
             docs.delete(**wrong)
 
 
-def test_the_stored_multivector_is_given_with_its_grid(docs, page, embedder):
+def test_stored_vectors_are_given_with_the_grid_of_an_image(docs, page, embedder):
     docs.add([page, "red fox"], ids=["page", "text"])
-    wanted = embedder.encode_document([page], task="retrieval", multivector=True).multivector[0]
-    late, grid = docs.multivector("page")
-    assert late == pytest.approx(wanted, abs=1e-3)
-    assert late.dtype == np.float32
-    assert grid == Grid(2, 3, 0)
-    assert docs.multivector("text")[1] is None
-    with pytest.raises(LookupError, match="'nil'"):
-        docs.multivector("nil")
+    wanted = embedder.encode_document([page], task="retrieval", multivector=True)
+    stored = docs.embeddings(["page", "nil", "text"], multivector=True)
+    assert list(stored) == ["page", "text"]
+    assert stored["page"].multivector[0] == pytest.approx(wanted.multivector[0], abs=1e-3)
+    assert stored["page"].dense == pytest.approx(wanted.dense, abs=1e-3)
+    assert stored["page"].multivector[0].dtype == stored["page"].dense.dtype == np.float32
+    assert stored["page"].grids == (Grid(2, 3, 0),)
+    assert stored["text"].grids == (None,)
+    assert docs.embeddings(["text"])["text"].multivector is None
+
+
+def test_items_are_read_by_their_ids(docs, page):
+    docs.add(["red fox", page], ids=["a", 7], sources=["a.md", "p.png"], metadatas=[{"n": 1}, None])
+    assert docs.get([7, "nil", "a", "a"]) == [
+        Stored(7, "p.png", {"source": "p.png"}, "p.png", "0", "image", "retrieval", docs.embedder.fingerprint),
+        Stored("a", "red fox", {"n": 1, "source": "a.md"}, "a.md", "0", "text", "retrieval", docs.embedder.fingerprint),
+    ]
+    assert docs.get([]) == []
+    for wrong in ("a", {"a"}):
+        with pytest.raises(TypeError, match="as a list"):
+            docs.get(wrong)
+
+
+def test_more_items_than_fit_one_request_are_read(docs):
+    docs.add([f"word{n}" for n in range(300)], ids=list(range(300)))
+    assert [one.id for one in docs.get(list(range(299, -1, -1)))] == list(range(299, -1, -1))
+    assert len(docs.embeddings(list(range(300)), multivector=True)) == 300
+
+
+def test_relevance_does_not_grow_with_the_query(docs):
+    docs.add(["red fox", "blue whale"])
+    for mode in ("dense", "late", "two-stage"):
+        for query in ("red fox", "red fox red fox"):
+            best, worst = docs.search(query, mode=mode)
+            assert best.relevance == pytest.approx(1, abs=1e-3)
+            assert 0 <= worst.relevance < 0.9
+    assert docs.search("red fox fox", mode="late")[0].score == pytest.approx(3, abs=2e-3)
+    assert docs.search("red fox", task=["retrieval", "code"])[0].relevance is None
+    assert docs.search_groups("red fox")[0].hits[0].relevance == pytest.approx(1, abs=1e-3)
+
+
+def test_a_query_may_be_encoded_already(docs, embedder):
+    docs.add(["red fox", "blue whale"])
+    made = embedder.encode_query(["blue whale"], task="retrieval", multivector=True)
+    for mode in ("dense", "late", "two-stage"):
+        assert docs.search(made, mode=mode) == docs.search("blue whale", mode=mode)
+    assert docs.search_batch([made, "red fox"])[1] == docs.search("red fox")
+    dense = Embeddings(made.dense, None, (None,))
+    assert docs.search(dense, mode="dense")[0].content == "blue whale"
+    with pytest.raises(ValueError, match="'late' needs the query's multi-vector; mode 'dense' needs none"):
+        docs.search(dense, mode="late")
+    with pytest.raises(ValueError, match="has 8 numbers; the collection's have 16"):
+        docs.search(Embeddings(made.dense[:, :8], None, (None,)), mode="dense")
+    with pytest.raises(ValueError, match="of one task"):
+        docs.search(made, task=["retrieval", "code"])
+    with pytest.raises(ValueError, match="of 2 items"):
+        docs.search(embedder.encode_query(["a", "b"], task="retrieval", multivector=True))
+
+
+class DenseOnly(HashEmbedder):
+    """Makes no multi-vectors, as most embedders."""
+
+    def __init__(self):
+        super().__init__(dim=16, multivector_dim=8)
+        self.multivector_dim = 0
+
+
+@pytest.mark.parametrize("where", ["folder", ":memory:"])
+def test_an_embedder_without_multivectors_has_dense_collections(tmp_path, where):
+    with Collection.open(tmp_path if where == "folder" else where, "docs", embedder=DenseOnly()) as docs:
+        assert len(docs.add(["red fox", "blue whale"]).ok) == 2
+        assert docs.search("whale", mode="dense")[0].content == "blue whale"
+        assert docs.verify().ok
+        (known,) = docs.add(["red fox"]).skipped
+        assert docs.embeddings([known])[known].multivector is None
+        with pytest.raises(ValueError, match="has no multi-vectors"):
+            docs.embeddings([known], multivector=True)
+        for mode in ("late", "two-stage"):
+            with pytest.raises(ValueError, match=f"{mode!r} needs multi-vectors, and this embedder makes none"):
+                docs.search("whale", mode=mode)
+        assert docs.copy_to(tmp_path / "copy").failed == []
+        with pytest.raises(SchemaError, match="this embedder makes none"):
+            Collection.open(docs.client, "other", embedder=DenseOnly(), schema=Schema(pooled=True))
+        with pytest.raises(FingerprintError):
+            Collection.open(docs.client, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
 
 
 def test_another_models_vectors_are_not_mixed_in(tmp_path, embedder):

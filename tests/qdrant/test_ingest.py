@@ -159,7 +159,7 @@ def test_ready_made_embeddings_are_stored_as_they_are(docs, embedder):
     made = HashEmbedder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
     assert docs.add(texts, ids=["a", "b"], embeddings=made).ok == ["a", "b"]
     assert embedder.encoded == []
-    assert docs.multivector("a")[0] == pytest.approx(made.multivector[0], abs=1e-3)
+    assert docs.embeddings(["a"], multivector=True)["a"].multivector[0] == pytest.approx(made.multivector[0], abs=1e-3)
     assert docs.search("red fox")[0].id == "a"
     assert docs.add(texts, ids=["a", "b"], embeddings=made).skipped == ["a", "b"]
     swapped = Embeddings(made.dense[::-1], made.multivector[::-1], made.grids)
@@ -196,8 +196,11 @@ def test_vectors_get_unit_length_and_the_collections_size(tmp_path, embedder):
     ("change", "message"),
     [
         (lambda d, m: Embeddings(d, None, (None,)), "has no multi-vector"),
-        (lambda d, m: Embeddings(d[:, :8], (m,), (None,)), "8 (dense) and 8 (late) numbers; the collection's have 16"),
-        (lambda d, m: Embeddings(d, (m[:, :4],), (None,)), "16 (dense) and 4 (late) numbers"),
+        (lambda d, m: Embeddings(d[:, :8], (m,), (None,)), "its dense vector has 8 numbers; the collection's have 16"),
+        (
+            lambda d, m: Embeddings(d, (m[:, :4],), (None,)),
+            "the rows of its multi-vector have 4 numbers; the collection's have 8",
+        ),
         (lambda d, m: Embeddings(d * np.nan, (m,), (None,)), "dense vector contains NaN"),
         (lambda d, m: Embeddings(d * 0, (m,), (None,)), "dense vector contains a zero vector"),
         (lambda d, m: Embeddings(d, (np.vstack([m, m[:1] * 0]),), (None,)), "late vector contains a zero vector"),
@@ -238,7 +241,7 @@ def test_tenants_do_not_see_each_other(tmp_path, embedder):
         for mode in ("dense", "late", "two-stage"):
             assert {hit.content for hit in ann.search("hawk", mode=mode)} == {"red fox", "owl"}
         assert ann.add(["red fox"], ids=["a"]).skipped == ["a"]
-        assert bob.multivector(7)[0].shape == (1, 8)
+        assert bob.embeddings([7], multivector=True)[7].multivector[0].shape == (1, 8)
         assert bob.delete(ids=["a", 7]) == 2
         assert (ann.count(), bob.count()) == (2, 0)
         assert ann.sources().keys() == both.sources().keys()
@@ -342,7 +345,8 @@ def test_more_tokens_than_qdrant_takes_are_pooled_with_a_warning(docs, monkeypat
     ):
         report = docs.add([Item(text, id="long", source="long.md", unit="3"), "short"])
     assert len(report.ok) == 2
-    stored, grid = docs.multivector("long")
+    long = docs.embeddings(["long"], multivector=True)["long"]
+    stored, grid = long.multivector[0], long.grids[0]
     whole = HashEmbedder(**SIZES).encode_document([text], task="retrieval", multivector=True).multivector[0]
     assert stored == pytest.approx(neighbours(whole, 3), abs=1e-3)
     assert (stored.shape, grid) == ((4, 8), None)
@@ -381,7 +385,7 @@ def test_hybrid_needs_words_on_both_sides(tmp_path, embedder, page):
         docs.search("red", mode="hybrid")
     with Collection.open(tmp_path / "bm25", "docs", embedder=embedder, schema=Schema(bm25="english")) as docs:
         docs.add(["red foxes", page], texts=[None, "the foxes of the region"])
-        with pytest.raises(ValueError, match="the query is an image"):
+        with pytest.raises(ValueError, match="the query is no text"):
             docs.search(page, mode="hybrid", candidates=5)
         assert {hit.kind for hit in docs.search("fox", mode="hybrid", candidates=5)} == {"text", "image"}
 

@@ -8,7 +8,7 @@ from PIL import Image
 from qdrant_client import models
 
 from polyvec.testing import HashEmbedder
-from polyvec.types import TASKS, Grid
+from polyvec.types import TASKS
 from qdrant_polyvec import Collection, limits, points
 from qdrant_polyvec.items import Checks, content_hash, derived_id, listed_items, point_id
 
@@ -50,12 +50,6 @@ def test_the_users_id_is_remembered_only_where_qdrants_differs():
     assert "id" not in points.payload(plain, **how)["_polyvec"]
     record = models.Record(id=point_id("page-1"), payload=points.payload(named, **how))
     assert points.identity(record) == "page-1"
-
-
-def test_a_grid_comes_back_as_it_was():
-    (item,) = items(["a"])
-    payload = points.payload(item, content_hash="h", fingerprint="f", n_tokens=9, grid=(2, 3, 1))
-    assert points.stored_grid(models.Record(id=1, payload=payload)) == Grid(2, 3, 1)
 
 
 def test_a_content_without_source_is_named_by_its_hash(tmp_path):

@@ -248,7 +248,7 @@ def test_a_copy_has_everything(client, docs, page, tmp_path):
             found = copy.search("red fox", mode=mode)
             assert [hit.id for hit in found] == [hit.id for hit in wanted]
             assert [hit.score for hit in found] == pytest.approx([hit.score for hit in wanted], abs=2e-3)
-        assert copy.multivector(4)[1] == docs.multivector(4)[1]
+        assert copy.embeddings([4])[4].grids == docs.embeddings([4])[4].grids
     docs.add(["new"], ids=["d"])
     again = docs.copy_to(tmp_path / "copy", "other")
     assert (again.ok, len(again.skipped)) == (["d"], 4)
@@ -374,7 +374,7 @@ def test_groups_of_several_tasks_are_not_crowded_out(client, docs):
 def test_hybrid_is_for_words_however_small_the_collection(client, page):
     docs = Collection.open(client, "words", embedder=OLD, schema=Schema(bm25="english"))
     docs.add(TEXTS)
-    with pytest.raises(ValueError, match="the query is an image"):
+    with pytest.raises(ValueError, match="the query is no text"):
         docs.search(page, mode="hybrid")
     assert docs.search("red fox", mode="hybrid")
 

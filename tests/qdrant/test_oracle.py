@@ -42,6 +42,7 @@ PAYLOADS = [
         "_polyvec": {"task": "code" if i % 5 == 0 else "retrieval"},
         "color": ["red", "green", "blue"][i % 3],
         "n": i,
+        "odd": i % 2 == 1,
         "day": DAYS[i].isoformat(),
         "words": "quick brown fox" if i % 4 == 0 else "lazy dog",
         "tags": ["t"] * (i % 3),
@@ -83,6 +84,8 @@ EVEN = field("maybe", match=models.MatchValue(value="yes"))
 
 FILTERS = {
     "value": (RED, lambda i: i % 3 == 0),
+    "true": (field("odd", match=models.MatchValue(value=True)), lambda i: i % 2 == 1),
+    "false": (field("odd", match=models.MatchValue(value=False)), lambda i: i % 2 == 0),
     "any": (field("color", match=models.MatchAny(any=["red", "blue"])), lambda i: i % 3 != 1),
     "except": (field("color", match=models.MatchExcept(**{"except": ["red"]})), lambda i: i % 3 != 0),
     "text": (field("words", match=models.MatchText(text="brown")), lambda i: i % 4 == 0),

@@ -167,7 +167,7 @@ def test_the_whole_life_of_a_collection(rest, tmp_path):
             docs.search_batch(["red fox", "some red"]), here.search_batch(["red fox", "some red"]), strict=True
         ):
             assert one == rounded(other)
-        assert docs.multivector(3)[0] == pytest.approx(here.multivector(3)[0])
+        assert docs.embeddings([3])[3].dense == pytest.approx(here.embeddings([3])[3].dense)
         assert docs.sources() == here.sources()
         assert here.copy_to(rest.client(), "copy").failed == []
     copied = Collection.open(rest.client(), "copy", embedder=EMBEDDER)

@@ -96,7 +96,7 @@ class Encoder(Protocol):
 
     @property
     def multivector_dim(self) -> int:
-        """Length of each vector of a multi-vector."""
+        """Length of each vector of a multi-vector; 0 if it makes none."""
         ...
 
     def encode_query(

@@ -4,7 +4,7 @@ from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.edge import EngineError, FolderLockedError
 from qdrant_polyvec.fingerprint import FingerprintError
-from qdrant_polyvec.hits import Group, Hit
+from qdrant_polyvec.hits import Group, Hit, Stored
 from qdrant_polyvec.items import Failure, Item
 from qdrant_polyvec.location import Location, open_async_client, open_client
 from qdrant_polyvec.maintenance import Verification
@@ -32,6 +32,7 @@ __all__ = [
     "SchemaError",
     "ServerVersionError",
     "StoreUnavailableError",
+    "Stored",
     "Verification",
     "open_async_client",
     "open_client",

@@ -210,10 +210,10 @@ def _explain(docs: Collection, hits: Sequence[Hit], options: argparse.Namespace)
 
     embedder: Any = docs.embedder  # an Embedder; the Encoder protocol has no tokens
     query = embedder.encode_query([options.query], task=best.task, multivector=True).multivector[0]
-    document, grid = docs.multivector(best.id)
-    if grid is None:
+    stored = docs.embeddings([best.id], multivector=True)[best.id]
+    if stored.multivector is None or stored.grids[0] is None:
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
-    maps = similarity_map(query, document, grid)
+    maps = similarity_map(query, stored.multivector[0], stored.grids[0])
     words = embedder.tokens(options.query, task=best.task, prompt_name="query")
     picture = open_image(files.load(best.source, best.unit))
     overlay(picture, similarity=maps, tokens=words).save(options.explain)

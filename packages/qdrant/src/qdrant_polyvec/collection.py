@@ -9,17 +9,16 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 import numpy as np
-from jaxtyping import Float32
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
 from polyvec.prompts import check_task
-from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Grid, Input
-from qdrant_polyvec import maintenance, points, schema, server
+from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
+from qdrant_polyvec import hits, maintenance, points, schema, server
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
-from qdrant_polyvec.hits import Group, Hit
+from qdrant_polyvec.hits import Group, Hit, Stored
 from qdrant_polyvec.ingest import Ingest, source_of
 from qdrant_polyvec.items import Checks, Entry, Failure, Identity, Item, listed_items, point_id
 from qdrant_polyvec.location import Location, open_client
@@ -28,8 +27,8 @@ from qdrant_polyvec.place import Place, behind_alias, point_alias
 from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.retrying import StoreUnavailableError
-from qdrant_polyvec.schema import LATE, OWN, Schema
-from qdrant_polyvec.search import Search, Tasks
+from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
+from qdrant_polyvec.search import Query, Search, Tasks
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 
@@ -194,7 +193,7 @@ class Collection:
 
     def search(
         self,
-        query: Input,
+        query: Query,
         *,
         limit: int = 5,
         mode: Mode = "two-stage",
@@ -207,7 +206,8 @@ class Collection:
         """The items that suit a text or an image best, best first.
 
         Args:
-            query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
+            query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array; an
+                `Embeddings` of one item, if the same model has encoded it as a query for `task` already.
             limit: how many items at most.
             mode: `dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` takes the
                 best `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders
@@ -237,14 +237,14 @@ class Collection:
         return self._search.batch([query], task, options)[0]
 
     def search_batch(
-        self, queries: Sequence[Input], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+        self, queries: Sequence[Query], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         """The results of each query, as `search` gives them; they are encoded and sent together."""
         return self._search.batch(queries, task, Options(**options))
 
     def search_groups(
         self,
-        query: Input,
+        query: Query,
         *,
         group_by: str = "metadata.source",
         group_size: int = 3,
@@ -263,24 +263,24 @@ class Collection:
         return self._search.groups(query, task, Options(**options), group_by, group_size)
 
     def explain(
-        self, query: Input, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+        self, query: Query, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
     ) -> models.QueryRequest:
         """The request that `search` with the same arguments would send. Nothing is searched."""
         return self._search.requests([query], task, Options(**options))[0]
 
-    async def asearch(self, query: Input, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]) -> list[Hit]:
+    async def asearch(self, query: Query, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
         return (await self._search.abatch([query], task, Options(**options)))[0]
 
     async def asearch_batch(
-        self, queries: Sequence[Input], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+        self, queries: Sequence[Query], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         """`search_batch` on the asynchronous client; the queries are encoded in a thread."""
         return await self._search.abatch(queries, task, Options(**options))
 
     async def asearch_groups(
         self,
-        query: Input,
+        query: Query,
         *,
         group_by: str = "metadata.source",
         group_size: int = 3,
@@ -347,22 +347,42 @@ class Collection:
             self._search.forget_size()
         return n_deleted
 
-    def multivector(self, id: Identity) -> tuple[Float32[np.ndarray, "tokens dim"], Grid | None]:  # noqa: A002
-        """A stored item's multi-vector, and where an image's patches stand in it.
+    def get(self, ids: Sequence[Identity]) -> list[Stored]:
+        """The items with these ids that are there, each once, in the order of `ids`."""
+        found = [one for how in self._place.reading(_listed(ids)) for one in self.client.retrieve(**how)]
+        return hits.stored(_in_order(found, ids, self._place.tenant))
 
-        Raises:
-            LookupError: no item has this id.
+    async def aget(self, ids: Sequence[Identity]) -> list[Stored]:
+        """`get` on the asynchronous client."""
+        aclient = self._search.aclient()
+        found = [one for how in self._place.reading(_listed(ids)) for one in await aclient.retrieve(**how)]
+        return hits.stored(_in_order(found, ids, self._place.tenant))
+
+    def embeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
+        """The stored vectors of items, by id: each an `Embeddings` of one item. Items that are not there are left out.
+
+        Args:
+            ids: which items.
+            multivector: read the multi-vectors, too; an item that has none is left out.
         """
-        found = self.client.retrieve(
-            self.name,
-            [point_id(id, self._place.tenant)],
-            with_payload=True,
-            with_vectors=[LATE],
-            **self._place.cluster.reading(),
-        )
-        if not found or not isinstance(found[0].vector, dict) or LATE not in found[0].vector:
-            raise LookupError(f"Collection {self.name!r} has no multi-vector of {id!r}.")
-        return np.asarray(found[0].vector[LATE], dtype=np.float32), points.stored_grid(found[0])
+        names = self._names(multivector=multivector)
+        found = [
+            record
+            for how in self._place.reading(_listed(ids), with_vectors=names)
+            for record in self.client.retrieve(**how)
+        ]
+        return points.stored_embeddings(found, names)
+
+    async def aembeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
+        """`embeddings` on the asynchronous client."""
+        names = self._names(multivector=multivector)
+        aclient = self._search.aclient()
+        found = [
+            record
+            for how in self._place.reading(_listed(ids), with_vectors=names)
+            for record in await aclient.retrieve(**how)
+        ]
+        return points.stored_embeddings(found, names)
 
     def optimize(self, *, in_worker: bool = False) -> bool:
         """Build the graphs of a collection in a folder and merge its segments; returns whether there was work to do.
@@ -471,6 +491,12 @@ class Collection:
         ) as target:
             return maintenance.copy(place, target._place, show_progress=show_progress)  # noqa: SLF001 — of this class
 
+    def _names(self, *, multivector: bool) -> list[str]:
+        """Of the vectors to read; Qdrant refuses names that the collection does not have."""
+        if multivector and LATE not in self._place.vector_names:
+            raise ValueError(f"Collection {self.name!r} has no multi-vectors: its embedder makes none.")
+        return [DENSE, LATE] if multivector else [DENSE]
+
     @property
     def _tasks(self) -> tuple[str, ...]:
         """Those that the embedder knows."""
@@ -483,6 +509,18 @@ class Collection:
     def _move(self, place: Place) -> None:
         self._place = place
         self._search = Search(place)
+
+
+def _listed(ids: Sequence[Identity]) -> Sequence[Identity]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise TypeError("give `ids` as a list.")
+    return ids
+
+
+def _in_order(found: Sequence[models.Record], ids: Sequence[Identity], tenant: str | None) -> list[models.Record]:
+    by_id = {record.id: record for record in found}
+    wanted = dict.fromkeys(point_id(identity, tenant) for identity in ids)
+    return [by_id[identity] for identity in wanted if identity in by_id]
 
 
 def _opened(place: Place, schema_wanted: Schema | None) -> Place:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from polyvec.types import AnyTask, Embeddings, UnreadableInputs
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.items import Entry, Failure, Identity, digest, point_id
+from qdrant_polyvec.location import is_simulated
 from qdrant_polyvec.place import Place
 from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
@@ -38,6 +39,7 @@ class Ingest:
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
         alias, self._place = self._place, patiently(self._place.resolved)
+        alone = is_simulated(self._place.client)  # qdrant-client's imitation reads wrongly what a thread is writing
         stream = iter(entries)
         written: Future[None] | None = None
         with (
@@ -49,6 +51,8 @@ class Ingest:
                 if written is not None:
                     written.result()
                 written = writer.submit(self._write, structs, alias)
+                if alone:
+                    written.result()
                 progress.update(len(batch))
             if written is not None:
                 written.result()
@@ -168,13 +172,14 @@ class Ingest:
 
     def _encode(self, inputs: Sequence[Any], task: AnyTask) -> tuple[Embeddings, Sequence[int], Mapping[int, str]]:
         """The embeddings, which inputs they belong to, and what is wrong with the others."""
+        wanted = self._place.embedder.multivector_dim > 0
         try:
             embeddings = self._place.embedder.encode_document(
-                inputs, task=task, truncate_dim=self._place.truncate_dim, multivector=True
+                inputs, task=task, truncate_dim=self._place.truncate_dim, multivector=wanted
             )
         except UnreadableInputs as error:
             return error.embeddings, error.kept, error.failed
-        if embeddings.multivector is None:
+        if wanted and embeddings.multivector is None:
             embedder = type(self._place.embedder).__name__
             raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")
         return embeddings, range(len(inputs)), {}

@@ -58,6 +58,7 @@ def verify(place: Place, sources: Iterable[str] | None) -> Verification:
         return [one for page in place.scroll(condition, with_payload=[OWN]) for one in identities(page)]
 
     ours = value_is(f"{OWN}.fingerprint", place.embedder.fingerprint)
+    has_late = place.embedder.multivector_dim > 0
     orphans: list[Identity] = []
     if sources is not None:
         named = models.FieldCondition(key="metadata.source", match=models.MatchAny(any=sorted(set(sources))))
@@ -65,7 +66,7 @@ def verify(place: Place, sources: Iterable[str] | None) -> Verification:
     return Verification(
         n_points=place.client.count(place.name, count_filter=place.within(), **place.cluster.counting()).count,
         without_dense=ids(place.within(must_not=[models.HasVectorCondition(has_vector=DENSE)])),
-        without_late=ids(place.within(must_not=[models.HasVectorCondition(has_vector=LATE)])),
+        without_late=ids(place.within(must_not=[models.HasVectorCondition(has_vector=LATE)])) if has_late else [],
         foreign=ids(place.within(must_not=[ours])),
         orphans=orphans,
         leftovers=_leftovers(place),
@@ -224,7 +225,7 @@ def _with_vectors(place: Place, records: Sequence[models.Record]) -> Iterator[mo
                 place.client.retrieve,
                 place.name,
                 [record.id for record in group],
-                with_vectors=place.schema.names(),
+                with_vectors=place.vector_names,
                 **place.cluster.reading(),
             )
         )

@@ -13,11 +13,13 @@ from polyvec.types import Encoder
 from qdrant_polyvec import schema
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.query import value_is
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import TENANT, Schema, SchemaError
+from qdrant_polyvec.schema import BM25, DENSE, LATE, POOLED, TENANT, Schema, SchemaError
 
-_PAGE = 256  # points per request, without their vectors
+_PAGE = 256  # points per request, without their multi-vectors
+_MULTIVECTORS = 32  # points per request, with them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,12 @@ class Place:
     def truncate_dim(self) -> int | None:
         """What the embedder is asked for."""
         return None if self.dim == self.embedder.dim else self.dim
+
+    @property
+    def vector_names(self) -> list[str]:
+        """Of the vectors that its points have."""
+        has = {LATE: self.embedder.multivector_dim, POOLED: self.schema.pooled, BM25: self.schema.bm25}
+        return [DENSE, *(name for name, there in has.items() if there)]
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -123,6 +131,18 @@ class Place:
                 yield page
             if offset is None:
                 return
+
+    def reading(self, ids: Sequence[Identity], *, with_vectors: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """The arguments of `retrieve`, for some items at a time."""
+        step = _MULTIVECTORS if LATE in with_vectors else _PAGE
+        for start in range(0, len(ids), step):
+            yield {
+                "collection_name": self.name,
+                "ids": [point_id(identity, self.tenant) for identity in ids[start : start + step]],
+                "with_payload": True,
+                "with_vectors": list(with_vectors),
+                **self.cluster.reading(),
+            }
 
 
 def behind_alias(client: QdrantClient, name: str) -> str | None:

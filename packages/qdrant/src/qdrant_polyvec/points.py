@@ -49,37 +49,44 @@ def point(
         embedding: its vectors: an `Embeddings` of one item.
         schema: which vectors the collection has.
         dim: length of its dense vectors; a longer dense vector is truncated (Matryoshka).
-        late: length of each vector of its multi-vectors.
+        late: length of each vector of its multi-vectors; 0 if it has none.
         content_hash: decides next time whether the item has changed.
         fingerprint: of the embedder.
 
     Raises:
         ValueError: there is no multi-vector, the vectors hold NaN, infinity or a zero vector, or do not fit.
     """
-    if embedding.multivector is None:
-        raise ValueError("its embedding has no multi-vector: encode with multivector=True")
-    dense, rows, grid = embedding.dense[0], embedding.multivector[0], embedding.grids[0]
-    for name, vector, ndim in ((DENSE, dense, 1), (LATE, rows, 2)):
-        _check(name, vector, ndim)
-    if len(dense) < dim or rows.shape[1] != late:
-        raise ValueError(
-            f"its vectors have {len(dense)} (dense) and {rows.shape[1]} (late) numbers; the collection's have {dim} "
-            f"and {late}"
-        )
-    rows, grid = _fitted(rows, grid, entry)
-    vectors: dict[str, Any] = {DENSE: truncate(dense[None], dim)[0], LATE: unit(rows)}
+    dense, grid = embedding.dense[0], embedding.grids[0]
+    _check(DENSE, dense, 1)
+    if len(dense) < dim:
+        raise ValueError(f"its dense vector has {len(dense)} numbers; the collection's have {dim}")
+    vectors: dict[str, Any] = {DENSE: truncate(dense[None], dim)[0]}
+    if late:
+        rows, grid = _fitted(_rows(embedding, late), grid, entry)
+        vectors[LATE] = unit(rows)
     if not all(np.linalg.norm(vector, axis=-1).all() for vector in vectors.values()):
         raise ValueError("its vectors are zero once they are cut and scaled to unit length")
-    if schema.pooled and grid is not None:
+    if late and schema.pooled and grid is not None:
         vectors[POOLED] = pooled(rows, grid)
     if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):
         vectors[BM25] = words
+    n_tokens = len(vectors[LATE]) if late else 0
     place = None if grid is None else (grid.rows, grid.columns, grid.start)
     return models.PointStruct.model_construct(
         id=point_id(entry.id, entry.tenant),
         vector=vectors,
-        payload=payload(entry, content_hash=content_hash, fingerprint=fingerprint, n_tokens=len(rows), grid=place),
+        payload=payload(entry, content_hash=content_hash, fingerprint=fingerprint, n_tokens=n_tokens, grid=place),
     )
+
+
+def _rows(embedding: Embeddings, late: int) -> np.ndarray:
+    if embedding.multivector is None:
+        raise ValueError("its embedding has no multi-vector: encode with multivector=True")
+    rows = embedding.multivector[0]
+    _check(LATE, rows, 2)
+    if rows.shape[1] != late:
+        raise ValueError(f"the rows of its multi-vector have {rows.shape[1]} numbers; the collection's have {late}")
+    return rows
 
 
 def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarray, Grid | None]:
@@ -120,10 +127,18 @@ def identity(stored: models.Record | models.ScoredPoint | models.PointStruct) ->
     return known
 
 
-def stored_grid(stored: models.Record) -> Grid | None:
-    """Where the image's patches stand in the stored multi-vector; None for a text."""
-    place = (stored.payload or {}).get(OWN, {}).get("grid")
-    return None if place is None else Grid(*place)
+def stored_embeddings(records: Iterable[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
+    """The vectors of points that have all of these names, `dense` first, by the ids that the user knows."""
+    found: dict[Identity, Embeddings] = {}
+    for record in records:
+        vectors = record.vector if isinstance(record.vector, dict) else {}
+        if not all(name in vectors for name in names):
+            continue
+        arrays = [np.asarray(vectors[name], np.float32) for name in names]
+        place = ((record.payload or {}).get(OWN) or {}).get("grid")
+        grid = None if place is None else Grid(*place)
+        found[identity(record)] = Embeddings(arrays[0][None], tuple(arrays[1:]) or None, (grid,))
+    return found
 
 
 def has_id(ids: Iterable[Identity], tenant: str | None) -> models.HasIdCondition:

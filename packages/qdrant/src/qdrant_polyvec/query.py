@@ -108,6 +108,14 @@ def plan(
     )
 
 
+def n_terms(query: object) -> int | None:
+    """How many cosines a score of this query is the sum of; None if it is none."""
+    nearest = getattr(query, "nearest", query)
+    if not isinstance(nearest, list):
+        return None
+    return len(nearest) if nearest and isinstance(nearest[0], list) else 1
+
+
 def restricted(
     task: AnyTask,
     tenant: str | None,
@@ -134,7 +142,7 @@ def _stage(asked: Asked, options: Options, schema: Schema, tenant: str | None, *
     if options.mode == "dense":
         return {"query": asked.dense.tolist(), "using": DENSE, **last}
     if asked.multivector is None:
-        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector.")
+        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector; mode 'dense' needs none.")
     rows = asked.multivector.tolist()
     stage = {"query": rows, "using": LATE, **last}
     if params:
@@ -154,7 +162,7 @@ def _by_words(asked: Asked, schema: Schema, first: dict[str, Any]) -> list[model
     if schema.bm25 is None:
         raise ValueError("mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english').")
     if asked.words is None:
-        raise ValueError("mode 'hybrid' searches by words, too; the query is an image. Use mode 'two-stage'.")
+        raise ValueError("mode 'hybrid' searches by words, too; the query is no text. Use mode 'two-stage'.")
     words = bm25.query(asked.words, schema.bm25)
     return [] if words is None else [models.Prefetch(query=words, using=BM25, **first)]
 

@@ -54,10 +54,6 @@ class Schema:
         if self.bm25 is not None:
             bm25.check_language(self.bm25)
 
-    def names(self) -> list[str]:
-        """Of its vectors."""
-        return [DENSE, LATE, *([POOLED] if self.pooled else []), *([BM25] if self.bm25 else [])]
-
     @classmethod
     def of(cls, config: models.CollectionConfig, language: str | None) -> "Schema":
         """The schema of an existing collection; what is no vector of ours is left out."""
@@ -81,14 +77,18 @@ def vectors_config(
 
     Args:
         dense: length of the dense vectors.
-        late: length of each vector of a multi-vector.
+        late: length of each vector of a multi-vector; 0 keeps none.
         schema: `Schema()` unless given.
         tiers: whether the server knows `memory`, as it does since 1.19, instead of `on_disk`.
 
     Raises:
-        SchemaError: the installed qdrant-client does not know the precision.
+        SchemaError: the installed qdrant-client does not know the precision, or `pooled` is wanted of no multi-vectors.
     """
     schema = schema or Schema()
+    if not late:
+        if schema.pooled:
+            raise SchemaError("`pooled` vectors are means of multi-vectors, and this embedder makes none.")
+        return {DENSE: _dense(dense)}
     if schema.late.upper() not in models.Datatype.__members__:
         raise SchemaError(f"late={schema.late!r} needs a later qdrant-client: `pip install -U qdrant-client`.")
     # Of unit vectors the dot product is the cosine, and nothing has to be normalised again at search time.
@@ -98,7 +98,7 @@ def vectors_config(
     if tiers and hasattr(models, "Memory"):
         cold = {"memory": models.Memory.COLD}
     vectors = {
-        DENSE: models.VectorParams(size=dense, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16),
+        DENSE: _dense(dense),
         LATE: models.VectorParams(
             **rows,
             datatype=models.Datatype(schema.late),
@@ -111,6 +111,10 @@ def vectors_config(
     if schema.pooled:
         vectors[POOLED] = models.VectorParams(**rows, datatype=models.Datatype.FLOAT16, multivector_config=max_sim)
     return vectors
+
+
+def _dense(dim: int) -> models.VectorParams:
+    return models.VectorParams(size=dim, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16)
 
 
 def create(

@@ -12,6 +12,7 @@ import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from polyvec.compression import truncate
 from polyvec.prompts import check_task
 from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
 from qdrant_polyvec import hits, limits
@@ -19,10 +20,11 @@ from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit
 from qdrant_polyvec.location import is_simulated, open_async_client
 from qdrant_polyvec.place import Place
-from qdrant_polyvec.query import Asked, Options, plan
+from qdrant_polyvec.query import Asked, Options, n_terms, plan
 
 T = TypeVar("T")
 Tasks = AnyTask | Sequence[AnyTask]
+Query = Input | Embeddings  # one item, or its vectors if they were made already
 
 _ANSWERS = (ValueError, UnexpectedResponse, grpc.RpcError)  # what an engine says to vectors of another size
 
@@ -43,53 +45,57 @@ class Search:
         """To be called when items were added or deleted."""
         self._small = None
 
-    def requests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+    def requests(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
         """What is sent for each query."""
-        wanted, asked = _wanted(tasks, self._place.embedder), _one_by_one(queries, options)
+        wanted = _wanted(tasks, self._place.embedder)
+        asked = _one_by_one(queries, wanted, options)
         encoded = {task: self._encode(task, asked, options) for task in wanted}
         return self._planned(queries, encoded, self._effective(options))
 
-    def batch(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[list[Hit]]:
+    def batch(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[list[Hit]]:
         """The results of each query."""
         results: list[list[Hit]] = []
         for group in _fitting(self.requests(queries, tasks, options)):
             ask = partial(self._place.client.query_batch_points, **self._batched(group))
-            results += [self._hits(answer.points) for answer in self._checked(ask)]
+            results += [
+                self._hits(answer.points, request.query)
+                for request, answer in zip(group, self._checked(ask), strict=True)
+            ]
         return results
 
-    def groups(self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int) -> list[Group]:
+    def groups(self, query: Query, tasks: Tasks, options: Options, group_by: str, group_size: int) -> list[Group]:
         """The results of a query, grouped by a payload field."""
         request = self.requests([query], tasks, _for_groups(self._effective(options), group_size))[0]
         ask = partial(self._place.client.query_points_groups, **self._grouped(request, group_by, group_size))
-        return self._as_groups(self._checked(ask))
+        return self._as_groups(self._checked(ask), request.query)
 
-    async def abatch(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[list[Hit]]:
+    async def abatch(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[list[Hit]]:
         """`batch` on the asynchronous client."""
         results: list[list[Hit]] = []
         for group in _fitting(await self._arequests(queries, tasks, options)):
             try:
-                answers = await self._async_client().query_batch_points(**self._batched(group))
+                answers = await self.aclient().query_batch_points(**self._batched(group))
             except _ANSWERS:
                 await asyncio.to_thread(self._check_model)
                 raise
-            for answer in answers:
+            for request, answer in zip(group, answers, strict=True):
                 if self._suspicious(answer.points):
                     await asyncio.to_thread(self._check_model, answer.points)
-                results.append(hits.hits(answer.points))
+                results.append(hits.hits(answer.points, n_terms(request.query)))
         return results
 
     async def agroups(
-        self, query: Input, tasks: Tasks, options: Options, group_by: str, group_size: int
+        self, query: Query, tasks: Tasks, options: Options, group_by: str, group_size: int
     ) -> list[Group]:
         """`groups` on the asynchronous client."""
         effective = await asyncio.to_thread(self._effective, options)
         request = (await self._arequests([query], tasks, _for_groups(effective, group_size)))[0]
         try:
-            found = await self._async_client().query_points_groups(**self._grouped(request, group_by, group_size))
+            found = await self.aclient().query_points_groups(**self._grouped(request, group_by, group_size))
         except _ANSWERS:
             await asyncio.to_thread(self._check_model)
             raise
-        return await asyncio.to_thread(self._as_groups, found)
+        return await asyncio.to_thread(self._as_groups, found, request.query)
 
     async def aclose(self) -> None:
         """Close the asynchronous client of this event loop, if there is one."""
@@ -97,33 +103,45 @@ class Search:
         if aclient is not None:
             await aclient.close()
 
-    async def _arequests(self, queries: Sequence[Input], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
-        wanted, asked = _wanted(tasks, self._place.embedder), _one_by_one(queries, options)
+    async def _arequests(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+        wanted = _wanted(tasks, self._place.embedder)
+        asked = _one_by_one(queries, wanted, options)
         encoded = {task: await asyncio.to_thread(self._encode, task, asked, options) for task in wanted}
         effective = await asyncio.to_thread(self._effective, options)
         return self._planned(queries, encoded, effective)
 
-    def _async_client(self) -> AsyncQdrantClient:
+    def aclient(self) -> AsyncQdrantClient:
+        """The asynchronous client of this event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._aclients:
             self._aclients[loop] = open_async_client(self._place.client)
         return self._aclients[loop]
 
-    def _encode(self, task: AnyTask, queries: Sequence[Input], options: Options) -> Embeddings:
-        return self._place.embedder.encode_query(
-            queries, task=task, truncate_dim=self._place.truncate_dim, multivector=options.mode != "dense"
-        )
+    def _encode(self, task: AnyTask, queries: Sequence[Query], options: Options) -> list[Embeddings]:
+        """The vectors of each query; those made already are as they were given."""
+        place, wanted = self._place, options.mode != "dense"
+        if wanted and not place.embedder.multivector_dim:
+            raise ValueError(
+                f"mode {options.mode!r} needs multi-vectors, and this embedder makes none: use mode 'dense'."
+            )
+        inputs = [query for query in queries if not isinstance(query, Embeddings)]
+        made: Iterator[Embeddings] = iter(())
+        if inputs:
+            made = iter(
+                place.embedder.encode_query(inputs, task=task, truncate_dim=place.truncate_dim, multivector=wanted)
+            )
+        return [_fit(query, place.dim) if isinstance(query, Embeddings) else next(made) for query in queries]
 
     def _planned(
-        self, queries: Sequence[Input], encoded: Mapping[AnyTask, Embeddings], options: Options
+        self, queries: Sequence[Query], encoded: Mapping[AnyTask, Sequence[Embeddings]], options: Options
     ) -> list[models.QueryRequest]:
         place = self._place
         requests = []
         for index, query in enumerate(queries):
             words = query if isinstance(query, str) else None
             asked = [
-                Asked(task, found.dense[index], found.multivector[index] if found.multivector else None, words)
-                for task, found in encoded.items()
+                Asked(task, one.dense[0], one.multivector[0] if one.multivector else None, words)
+                for task, one in ((task, found[index]) for task, found in encoded.items())
             ]
             request = plan(
                 asked, options, schema=place.schema, tenant=place.tenant, params=not is_simulated(place.client)
@@ -156,13 +174,13 @@ class Search:
             self._check_model()
             raise
 
-    def _hits(self, found: Sequence[models.ScoredPoint]) -> list[Hit]:
+    def _hits(self, found: Sequence[models.ScoredPoint], query: object) -> list[Hit]:
         if self._suspicious(found):
             self._check_model(found)
-        return hits.hits(found)
+        return hits.hits(found, n_terms(query))
 
-    def _as_groups(self, found: models.GroupsResult) -> list[Group]:
-        groups = [Group(value=group.id, hits=self._hits(group.hits)) for group in found.groups]
+    def _as_groups(self, found: models.GroupsResult, query: object) -> list[Group]:
+        groups = [Group(value=group.id, hits=self._hits(group.hits, query)) for group in found.groups]
         if not groups:
             self._check_model()
         return groups
@@ -209,14 +227,27 @@ def _wanted(tasks: Tasks, embedder: Encoder) -> list[AnyTask]:
     return wanted
 
 
-def _one_by_one(queries: Sequence[Input], options: Options) -> list[Input]:
-    if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):
+def _fit(embeddings: Embeddings, dim: int) -> Embeddings:
+    """The vectors of a query that were made elsewhere, as long as the collection's."""
+    if len(embeddings) != 1:
+        raise ValueError(f"the query's embeddings are of {len(embeddings)} items; a query is one.")
+    if embeddings.dense.shape[1] < dim:
+        raise ValueError(
+            f"the query's dense vector has {embeddings.dense.shape[1]} numbers; the collection's have {dim}."
+        )
+    return replace(embeddings, dense=truncate(embeddings.dense, dim))
+
+
+def _one_by_one(queries: Sequence[Query], tasks: Sequence[AnyTask], options: Options) -> list[Query]:
+    if isinstance(queries, str | bytes | Embeddings) or not isinstance(queries, Sequence):
         raise TypeError(f"`queries` is a list of texts and images, not one {type(queries).__name__}: write [query].")
     for query in queries:
         if isinstance(query, list | tuple):
             raise TypeError("a query is one text or image; give several to `search_batch`.")
+        if isinstance(query, Embeddings) and len(tasks) > 1:
+            raise ValueError("ready-made embeddings are of one task; to search several, give the text or image.")
         if options.mode == "hybrid" and not isinstance(query, str):
-            raise ValueError("mode 'hybrid' searches by words, too; the query is an image. Use mode 'two-stage'.")
+            raise ValueError("mode 'hybrid' searches by words, too; the query is no text. Use mode 'two-stage'.")
     return list(queries)
 
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
@@ -92,6 +93,11 @@ def _match(model: Model) -> Native:
     return _MATCHES[type(model).__name__](model)
 
 
+def _value(value: Native) -> Native:
+    """The value to match. The engine's binding takes a bool of Python for an integer; one of numpy it knows."""
+    return np.bool_(value) if isinstance(value, bool) else value
+
+
 def _range(model: Model) -> Native:
     match model:
         case None:
@@ -143,7 +149,7 @@ _CONDITIONS: dict[str, Callable[[Model], Native]] = {
     ),
 }
 _MATCHES: dict[str, Callable[[Model], Native]] = {
-    "MatchValue": lambda match: edge.MatchValue(match.value),
+    "MatchValue": lambda match: edge.MatchValue(_value(match.value)),
     "MatchText": lambda match: edge.MatchText(match.text),
     "MatchTextAny": lambda match: edge.MatchTextAny(match.text_any),
     "MatchPhrase": lambda match: edge.MatchPhrase(match.phrase),
