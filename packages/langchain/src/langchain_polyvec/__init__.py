@@ -1,0 +1,39 @@
+"""Texts, images and pages in LangChain: embeddings, a multi-vector store, a retriever, a re-ranker."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from langchain_polyvec.embeddings import PolyvecEmbeddings
+from langchain_polyvec.messages import content_blocks
+from langchain_polyvec.rerank import PolyvecRerank
+
+if TYPE_CHECKING:
+    from langchain_polyvec.additions import UnstoredItems
+    from langchain_polyvec.retrievers import PolyvecRetriever
+    from langchain_polyvec.vectorstores import PolyvecVectorStore
+
+__all__ = [
+    "PolyvecEmbeddings",
+    "PolyvecRerank",
+    "PolyvecRetriever",
+    "PolyvecVectorStore",
+    "UnstoredItems",
+    "content_blocks",
+]
+
+_MODULES = {"PolyvecRetriever": "retrievers", "PolyvecVectorStore": "vectorstores", "UnstoredItems": "additions"}
+
+
+def __getattr__(name: str) -> Any:  # whatever the name stands for
+    """Import the store when it is asked for: it needs the extra `qdrant`."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("qdrant_polyvec", "qdrant_client", "qdrant_edge"):
+            raise
+        raise ImportError(
+            f"{name} keeps things in Qdrant; install that with `pip install 'langchain-polyvec[qdrant]'`."
+        ) from error
+    return getattr(module, name)

@@ -1,0 +1,163 @@
+"""LangChain's documents and what a collection keeps, each made of the other.
+
+A document with `image_uri` in its metadata is an image: a file, or the page of a PDF as `report.pdf#page=3`. Its
+`page_content` is what the image says, if that is known.
+"""
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.documents import Document
+
+from langchain_polyvec.images import IMAGE_URI, ImageLike, Picture, mime_type, page_uri, picture, thumbnail
+from polyvec.types import AnyTask, ImageInput
+from qdrant_polyvec import Failure, Hit, Item, Stored
+from qdrant_polyvec.items import content_hash
+
+_NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
+_DERIVED_SOURCE = re.compile(r"sha256:[0-9a-f]{32}|unreadable image")  # how a collection names what has no source
+_PAGE = re.compile(r"page ([1-9]\d*)")
+
+
+def document(found: Hit | Stored) -> Document:
+    """What was found, as LangChain's users know it: with the metadata that it was added with.
+
+    What `python -m qdrant_polyvec index` has added gets an `image_uri` here, and the `unit` of its source.
+    """
+    metadata = dict(found.metadata)
+    content = found.content
+    if _DERIVED_SOURCE.fullmatch(found.source):
+        metadata.pop("source", None)
+    if found.kind == "image":
+        content = "" if found.content == found.source else found.content
+        page = _PAGE.fullmatch(found.unit)
+        if found.unit == "image":
+            metadata.setdefault(IMAGE_URI, found.source)
+        elif page and found.source.lower().endswith(".pdf"):
+            metadata.setdefault(IMAGE_URI, page_uri(found.source, int(page[1])))
+    if found.unit and not found.unit.isdecimal():
+        metadata.setdefault("unit", found.unit)
+    return Document(id=str(found.id), page_content=content, metadata=metadata)
+
+
+def text_item(text: str, metadata: Mapping[str, Any] | None, identity: str | None, task: AnyTask) -> Item:
+    """A text to add."""
+    key = identity or _derived("text", text, metadata, task)
+    return Item(text, id=key, unit="", metadata=metadata, task=task)
+
+
+def image_item(
+    image: ImageLike | Picture,
+    metadata: Mapping[str, Any] | None,
+    identity: str | None,
+    task: AnyTask,
+    *,
+    says: str | None = None,
+    unit: str = "",
+    thumbnails: bool = False,
+) -> Item | Failure:
+    """An image to add, or why it cannot be.
+
+    An image with a URI is known by that: added again when the file has changed, it takes the old one's place.
+    """
+    metadata = metadata or {}
+    try:
+        shown = image if isinstance(image, Picture) else picture(image)
+        facts = _facts(shown.content, thumbnails=thumbnails)
+    except (OSError, TypeError, ValueError) as error:
+        return Failure(identity, _told(image), str(error))
+    if shown.uri is not None:
+        facts[IMAGE_URI] = shown.uri
+    key = identity or _derived("image", shown.uri or facts["image_sha256"], metadata, task)
+    source = metadata.get("source", shown.uri)
+    return Item(shown.content, id=key, source=source, unit=unit, metadata={**metadata, **facts}, task=task, text=says)
+
+
+def document_item(given: Document, identity: str | None, task: AnyTask, *, thumbnails: bool = False) -> Item | Failure:
+    """A document to add: an image if its metadata has an `image_uri`, otherwise a text."""
+    uri = given.metadata.get(IMAGE_URI)
+    if uri is None:
+        return text_item(given.page_content, given.metadata, identity, task)
+    metadata = {key: value for key, value in given.metadata.items() if key not in _FACTS}
+    return image_item(uri, metadata, identity, task, says=given.page_content or None, thumbnails=thumbnails)
+
+
+def checked_ids(ids: Sequence[str | None] | None, n: int) -> list[str | None]:
+    """One id for each of `n` items, None for those that have none.
+
+    Raises:
+        ValueError: not as many, or one twice.
+        TypeError: one is no string.
+    """
+    if ids is None:
+        return [None] * n
+    if isinstance(ids, str):
+        raise TypeError("`ids` is a list of strings, not one string.")
+    listed = list(ids)
+    if len(listed) != n:
+        raise ValueError(f"there are {len(listed)} `ids` for {n} items; give one each, or None for those without.")
+    given = [identity for identity in listed if identity is not None]
+    if wrong := next((identity for identity in given if not isinstance(identity, str)), None):
+        raise TypeError(f"`ids` holds {wrong!r}; an id is a string.")
+    if twice := sorted(
+        {identity for identity in given if given.count(identity) > 1} if len(set(given)) < len(given) else ()
+    ):
+        raise ValueError(f"`ids` holds {twice[0]!r} twice; each item needs its own. Nothing was stored.")
+    return listed
+
+
+def checked_metadatas(metadatas: Iterable[Mapping[str, Any] | None] | None, n: int) -> list[Mapping[str, Any] | None]:
+    """The metadata of each of `n` items.
+
+    Raises:
+        ValueError: not as many.
+    """
+    listed: list[Mapping[str, Any] | None] = [None] * n if metadatas is None else list(metadatas)
+    if len(listed) != n:
+        raise ValueError(f"there are {len(listed)} `metadatas` for {n} items; give one each.")
+    return listed
+
+
+def checked_captions(captions: Sequence[str | None] | None, n: int) -> Sequence[str | None]:
+    """What each of `n` images says.
+
+    Raises:
+        ValueError: not as many.
+    """
+    if captions is None:
+        return [None] * n
+    if isinstance(captions, str) or len(captions) != n:
+        raise ValueError(f"`captions` must be a list with one entry for each of the {n} images.")
+    return captions
+
+
+_FACTS = (IMAGE_URI, "image_sha256", "mime_type", "thumbnail")  # what is known of an image by itself
+
+
+def _facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {"image_sha256": content_hash(image)}
+    if isinstance(image, Path | bytes):
+        content = image if isinstance(image, bytes) else image.read_bytes()
+        if kind := mime_type(content):
+            facts["mime_type"] = kind
+    if thumbnails:
+        facts["thumbnail"] = thumbnail(image)
+    return facts
+
+
+def _told(image: ImageLike | Picture) -> str:
+    """How a failure names an image."""
+    name = image if isinstance(image, str | Path) else getattr(image, "uri", None) or getattr(image, "source", None)
+    return str(name or f"a {type(image).__name__}")[:200]
+
+
+def _derived(kind: str, content: str, metadata: Mapping[str, Any] | None, task: AnyTask) -> str:
+    """The same for the same content with the same metadata, so that adding it again changes nothing."""
+    told = json.dumps(dict(metadata or {}), sort_keys=True, default=str)
+    whole = hashlib.sha256(f"{kind}\0{task}\0{content}\0{told}".encode("utf-8", "surrogatepass")).hexdigest()
+    return str(uuid.uuid5(_NAMESPACE, whole))

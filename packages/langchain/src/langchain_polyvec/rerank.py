@@ -1,0 +1,138 @@
+"""Late-interaction re-ranking of documents that any store has found."""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import ConfigDict, Field
+
+from langchain_polyvec.embeddings import PolyvecEmbeddings
+from langchain_polyvec.images import IMAGE_URI, opened
+from polyvec.scoring import maxsim
+from polyvec.types import Input, UnreadableInputs
+
+
+class PolyvecRerank(BaseDocumentCompressor):
+    """Orders documents by MaxSim between the multi-vectors of the query and of each document, text or image.
+
+    Setup:
+        ```bash
+        pip install langchain-polyvec
+        ```
+
+    Key init args:
+        embeddings: makes the multi-vectors.
+        top_n: how many documents are kept.
+        vectorstore: a `PolyvecVectorStore` whose stored multi-vectors are taken for documents that are in it; others
+            are encoded.
+
+    Instantiate:
+        ```python
+        from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank
+
+        rerank = PolyvecRerank(embeddings=PolyvecEmbeddings(model="demo"), top_n=3)
+        ```
+
+    Usage:
+        ```python
+        rerank.compress_documents(documents, "revenue by region")
+        ```
+
+    A document with `image_uri` in its metadata is an image, others are texts. The documents that are returned are
+    copies with `metadata["relevance_score"]`: MaxSim per query token on a scale from 0 to 1, as the relevance scores of
+    `PolyvecVectorStore`. A document whose image cannot be read comes last, with a warning.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    embeddings: PolyvecEmbeddings
+    top_n: int = Field(default=3, gt=0)
+    vectorstore: Any = Field(default=None, repr=False)  # Any: a PolyvecVectorStore, which needs the extra `qdrant`
+
+    def compress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,  # noqa: ARG002 — the interface has it; nothing is run here
+    ) -> Sequence[Document]:
+        """The `top_n` documents, best first."""
+        if not documents:
+            return []
+        asked = self.embeddings.embed_query_multi_vector(query)
+        rows = self._stored(documents)
+        rows |= self._encoded({index: one for index, one in enumerate(documents) if index not in rows})
+        scores = dict.fromkeys(range(len(documents)), 0.0)
+        scores |= zip(rows, _relevance(asked, list(rows.values())), strict=True)
+        best = sorted(scores, key=lambda index: (index in rows, scores[index]), reverse=True)[: self.top_n]
+        return [_scored(documents[index], scores[index]) for index in best]
+
+    def _stored(self, documents: Sequence[Document]) -> dict[int, np.ndarray]:
+        """The multi-vectors of documents that are in the store as they are here, by their places."""
+        if self.vectorstore is None:
+            return {}
+        from langchain_polyvec.documents import document  # needs the extra `qdrant`, as the store that was given
+
+        collection = self.vectorstore.collection
+        wanted = [one.id for one in documents if one.id is not None]
+        there = {
+            str(one.id): one
+            for one in collection.get(wanted)
+            if one.task == self.embeddings.task and one.fingerprint == self.embeddings.encoder.fingerprint
+        }
+        same = {
+            index: there[one.id].id
+            for index, one in enumerate(documents)
+            if one.id in there and _is_same(one, document(there[one.id]))
+        }
+        vectors = collection.embeddings(list(same.values()), multivector=True)
+        return {index: vectors[key].multivector[0] for index, key in same.items() if key in vectors}
+
+    def _encoded(self, documents: Mapping[int, Document]) -> dict[int, np.ndarray]:
+        """The multi-vectors of documents by their places, without those that cannot be read."""
+        contents: dict[int, Input] = {}
+        failed: dict[int, str] = {}
+        for index, one in documents.items():
+            uri = one.metadata.get(IMAGE_URI)
+            try:
+                contents[index] = one.page_content if uri is None else opened(uri)
+            except ValueError as error:
+                failed[index] = str(error)
+        places, kept = list(contents), range(len(contents))
+        try:
+            embeddings = self.embeddings.encoder.encode_document(
+                list(contents.values()), task=self.embeddings.task, multivector=True
+            )
+        except UnreadableInputs as error:
+            embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
+            failed |= {places[index]: reason for index, reason in error.failed.items()}
+        if failed:
+            warnings.warn(
+                f"{len(failed)} documents could not be read and come last; the first: {next(iter(failed.values()))}.",
+                stacklevel=4,
+            )
+        rows = embeddings.multivector
+        if rows is None:
+            raise ValueError("this embedder makes no multi-vectors, so it cannot re-rank.")
+        return {places[place]: row for place, row in zip(kept, rows, strict=True)}
+
+
+def _relevance(asked: np.ndarray, rows: list[np.ndarray]) -> list[float]:
+    """MaxSim per query token on a scale from 0 to 1."""
+    scores: list[float] = ((1 + maxsim([asked], rows)[0] / len(asked)) / 2).clip(0, 1).tolist()
+    return scores
+
+
+def _is_same(given: Document, stored: Document) -> bool:
+    """Whether a document of this id is what is stored under it."""
+    if IMAGE_URI in stored.metadata or IMAGE_URI in given.metadata:
+        return bool(given.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI))
+    return given.page_content == stored.page_content
+
+
+def _scored(given: Document, score: float) -> Document:
+    metadata = {**copy.deepcopy(given.metadata), "relevance_score": score}
+    return Document(id=given.id, page_content=given.page_content, metadata=metadata)

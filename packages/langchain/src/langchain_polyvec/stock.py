@@ -1,0 +1,201 @@
+"""Collections that langchain-qdrant's `QdrantVectorStore` has made: searched by their dense vectors, never written."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from polyvec.compression import truncate
+from polyvec.types import AnyTask, Embeddings, Encoder, Input
+from qdrant_polyvec import Hit, Item, Location, Stored, open_async_client, open_client
+from qdrant_polyvec.hits import relevance
+from qdrant_polyvec.search import Query
+
+_PAGE = 256
+
+
+class StockCollection:
+    """The reading half of `qdrant_polyvec.Collection`, for a collection that knows no multi-vectors.
+
+    Nothing in it says which model made its vectors: that `embedder` is the one is the caller's word.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        name: str,
+        *,
+        embedder: Encoder,
+        vector_name: str | None = None,
+        content_key: str = "page_content",
+        metadata_key: str = "metadata",
+    ) -> None:
+        self.client, self.name, self.embedder = open_client(location), name, embedder
+        self._owns_client = self.client is not location
+        self._content_key, self.metadata_key = content_key, metadata_key
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.close)
+            self._vector_name, params = _dense_vector(self.client, name, vector_name)
+            self._check_size(params.size)
+            on_error.pop_all()
+        self._dim, self._is_cosine = params.size, params.distance == models.Distance.COSINE
+        self._aclient: AsyncQdrantClient | None = None
+
+    def search(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
+        """As `Collection.search`, in mode `dense`."""
+        return self._hits(self.client.query_points(**self._request(query, task, limit, **options)).points)
+
+    async def asearch(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
+        """`search` on the asynchronous client; the query is encoded here."""
+        request = self._request(query, task, limit, **options)
+        return self._hits((await self._async().query_points(**request)).points)
+
+    def get(self, ids: Sequence[str | int]) -> list[Stored]:
+        """The items with these ids that are there."""
+        return self._stored(self.client.retrieve(self.name, _point_ids(ids)))
+
+    async def aget(self, ids: Sequence[str | int]) -> list[Stored]:
+        """`get` on the asynchronous client."""
+        return self._stored(await self._async().retrieve(self.name, _point_ids(ids)))
+
+    def embeddings(self, ids: Sequence[str | int], *, multivector: bool = False) -> dict[str | int, Embeddings]:
+        """The stored dense vectors, by id; there are no multi-vectors."""
+        if multivector:
+            return {}
+        return self._vectors(self.client.retrieve(self.name, _point_ids(ids), with_vectors=True))
+
+    async def aembeddings(self, ids: Sequence[str | int], *, multivector: bool = False) -> dict[str | int, Embeddings]:
+        """`embeddings` on the asynchronous client."""
+        if multivector:
+            return {}
+        return self._vectors(await self._async().retrieve(self.name, _point_ids(ids), with_vectors=True))
+
+    def items(self) -> Iterator[Item]:
+        """Everything in it, to be added to a `Collection`, which encodes it anew."""
+        offset = None
+        while True:
+            page, offset = self.client.scroll(self.name, limit=_PAGE, offset=offset)
+            for one in self._stored(page):
+                yield Item(one.content, id=one.id, unit="", metadata=one.metadata)
+            if offset is None:
+                return
+
+    def close(self) -> None:
+        """Release the folder; a client that was handed in stays open."""
+        if self._owns_client:
+            self.client.close()
+
+    async def aclose(self) -> None:
+        """Close the asynchronous client."""
+        if self._aclient is not None:
+            await self._aclient.close()
+
+    def _check_size(self, size: int) -> None:
+        if size > self.embedder.dim:
+            raise ValueError(
+                f"the vectors of {self.name!r} have {size} numbers, this embedder's {self.embedder.dim}: another model "
+                "made them."
+            )
+
+    def _async(self) -> AsyncQdrantClient:
+        if self._aclient is None:
+            self._aclient = open_async_client(self.client)
+        return self._aclient
+
+    def _request(
+        self,
+        query: Query,
+        task: AnyTask,
+        limit: int,
+        *,
+        mode: str = "dense",
+        filter: models.Filter | None = None,  # noqa: A002 — Qdrant's word
+        candidates: int | None = None,
+        score_threshold: float | None = None,
+        oversampling: float | None = None,
+    ) -> dict[str, Any]:
+        if mode != "dense" or candidates is not None or oversampling is not None:
+            raise ValueError(
+                f"a stock store made {self.name!r}: it has dense vectors only, so `mode` is 'dense', without "
+                "`candidates` and `oversampling`."
+            )
+        vector = query if isinstance(query, Embeddings) else self._encoded(query, task)
+        return {
+            "collection_name": self.name,
+            "query": truncate(vector.dense, self._dim)[0].tolist(),
+            "using": self._vector_name or None,
+            "query_filter": filter,
+            "limit": limit,
+            "score_threshold": score_threshold,
+        }
+
+    def _encoded(self, query: Input, task: AnyTask) -> Embeddings:
+        return self.embedder.encode_query([query], task=task)
+
+    def _hits(self, found: Sequence[models.ScoredPoint]) -> list[Hit]:
+        return [
+            Hit(score=one.score, relevance=relevance(one.score) if self._is_cosine else None, **self._facts(one))
+            for one in found
+        ]
+
+    def _stored(self, found: Sequence[models.Record]) -> list[Stored]:
+        return [Stored(fingerprint="", **self._facts(one)) for one in found]
+
+    def _facts(self, point: models.Record | models.ScoredPoint) -> dict[str, Any]:
+        payload = point.payload or {}
+        metadata = payload.get(self.metadata_key) or {}
+        return {
+            "id": point.id if isinstance(point.id, str | int) else str(point.id),
+            "content": payload.get(self._content_key) or "",
+            "metadata": metadata,
+            "source": str(metadata.get("source", "")),
+            "unit": "",
+            "kind": "text",
+            "task": "retrieval",
+        }
+
+    def _vectors(self, found: Sequence[models.Record]) -> dict[str | int, Embeddings]:
+        vectors: dict[str | int, Embeddings] = {}
+        for one in found:
+            vector: Any = one.vector  # a list, or a list by name
+            dense = vector.get(self._vector_name) if isinstance(vector, dict) else vector
+            if dense is not None:
+                vectors[one.id if isinstance(one.id, str | int) else str(one.id)] = Embeddings(
+                    np.asarray([dense], np.float32), None, (None,)
+                )
+        return vectors
+
+
+def _dense_vector(client: QdrantClient, name: str, wanted: str | None) -> tuple[str, models.VectorParams]:
+    """The dense vector to search by; the only one there is unless it is named.
+
+    Raises:
+        ValueError: there is no such vector, or more than one to choose from.
+    """
+    given = client.get_collection(name).config.params.vectors
+    by_name = given if isinstance(given, dict) else {"": given} if given is not None else {}
+    dense = {name: params for name, params in by_name.items() if not params.multivector_config}
+    if wanted is None and len(dense) == 1:
+        wanted = next(iter(dense))
+    if wanted is None or wanted not in dense:
+        raise ValueError(
+            f"`vector_name` is {wanted!r}; the dense vectors of {name!r} are {', '.join(map(repr, dense)) or 'none'}."
+        )
+    return wanted, dense[wanted]
+
+
+def _point_ids(ids: Sequence[str | int]) -> list[str | int]:
+    """Those ids that Qdrant can have; langchain-qdrant knows no others."""
+    found: list[str | int] = []
+    for identity in ids:
+        if isinstance(identity, int) or identity.isdecimal():
+            found.append(int(identity))
+            continue
+        try:
+            found.append(str(uuid.UUID(identity)))
+        except ValueError:
+            continue
+    return found

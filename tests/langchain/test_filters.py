@@ -1,0 +1,86 @@
+from datetime import UTC, date, datetime
+
+import pytest
+from qdrant_client import models
+
+from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
+from langchain_polyvec.filters import qdrant_filter
+from polyvec.testing import HashEmbedder
+
+ROWS = [
+    {"n": 1, "lang": "en", "score": 0.5, "tags": ["a", "b"], "who": {"name": "ann"}, "day": "2026-01-05", "ok": True},
+    {"n": 2, "lang": "de", "score": 1.5, "tags": ["b"], "who": {"name": "bob"}, "day": "2026-02-05", "ok": False},
+    {"n": 3, "lang": "fr", "score": 2.0, "tags": [], "a key": "x", "day": "2026-03-05T10:00:00Z", "ok": True},
+    {"n": 4},
+]
+
+
+@pytest.fixture(scope="module", params=["folder", "memory"])
+def store(request, tmp_path_factory):
+    location = tmp_path_factory.mktemp("index") if request.param == "folder" else ":memory:"
+    embeddings = PolyvecEmbeddings(client=HashEmbedder())
+    with PolyvecVectorStore.from_texts(["a fox"] * 4, embeddings, ROWS, location=location) as store:
+        yield store
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"lang": "en"}, {1}),
+        ({"lang": "en", "n": 2}, set()),
+        ({"n": 2}, {2}),
+        ({"ok": True}, {1, 3}),
+        ({"score": 1.5}, {2}),
+        ({"lang": ["en", "de"]}, {1, 2}),
+        ({"lang": []}, set()),
+        ({"tags": "b"}, {1, 2}),
+        ({"who.name": "ann"}, {1}),
+        ({"a key": "x"}, {3}),
+        ({"lang": None}, {4}),
+        ({"lang": {"$ne": "en"}}, {2, 3, 4}),
+        ({"lang": {"$eq": "en"}}, {1}),
+        ({"n": {"$in": [1, 4]}}, {1, 4}),
+        ({"n": {"$nin": [1, 4]}}, {2, 3}),
+        ({"n": {"$gt": 1, "$lte": 3}}, {2, 3}),
+        ({"score": {"$gte": 1.5}}, {2, 3}),
+        ({"day": {"$lt": date(2026, 2, 5)}}, {1}),
+        ({"day": {"$gt": datetime(2026, 3, 5, 9, tzinfo=UTC)}}, {3}),
+        ({"$or": [{"n": 1}, {"lang": "fr"}]}, {1, 3}),
+        ({"$and": [{"n": {"$gt": 1}}, {"$not": {"lang": "fr"}}]}, {2, 4}),
+        ({"$not": {"lang": "en", "n": 2}}, {1, 2, 3, 4}),
+        ({"$or": []}, {1, 2, 3, 4}),
+        ({}, {1, 2, 3, 4}),
+        (None, {1, 2, 3, 4}),
+    ],
+)
+def test_documents_that_pass(store, given, wanted):
+    assert {one.metadata["n"] for one in store.similarity_search("fox", k=9, filter=given)} == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("lang = 'en'", "`filter` is a str; it is a mapping"),
+        ({"$gt": 3}, "belong to a field"),
+        ({"n": {"$gtx": 3}}, r"'\$gtx' is not one of \$eq, \$ne"),
+        ({"n": {"name": 3}}, "write a dot for nested metadata"),
+        ({"n": {"$gt": "3"}}, "compares numbers, dates and datetimes, not '3'"),
+        ({"n": {"$gt": True}}, "not True"),
+        ({"n": {"$in": 3}}, "take a list, not 3"),
+        ({"n": object()}, "metadata is compared with strings"),
+        ({"$or": {"n": 1}}, "combines a list of mappings"),
+        ({"$not": [{"n": 1}]}, "takes a mapping"),
+    ],
+)
+def test_what_is_no_filter_is_refused(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        qdrant_filter(given)
+
+
+def test_a_qdrant_filter_stays_as_it_is():
+    given = models.Filter(must=[])
+    assert qdrant_filter(given) is given
+
+
+def test_the_metadata_may_be_elsewhere_in_the_payload():
+    assert qdrant_filter({"n": 1}, metadata_key="meta").must[0].key == "meta.n"
