@@ -49,6 +49,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/peak.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/frameworks.py
 
 clean:
 	rm -rf .venv $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

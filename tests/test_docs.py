@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "core.md", ROOT / "docs" / "qdrant.md"]
+PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
+DOCS = [ROOT / "docs" / f"{name}.md" for name in ("core", "langchain", "qdrant")]
+PAGES = [ROOT / "README.md", *PACKAGES, *DOCS]
 DEMO = ROOT / "packages" / "core" / "src" / "polyvec" / "demo" / "checkpoint"
 
 
@@ -28,6 +30,11 @@ def desk(tmp_path, monkeypatch):
     shutil.copy(ROOT / "examples" / "pages" / "page-01.png", tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as page:
         page.convert("RGB").save(tmp_path / "report.pdf", append_images=[page.convert("RGB")], save_all=True)
+    (tmp_path / "reports").mkdir()
+    for name, numbers in (("first", (2, 3)), ("second", (4, 5))):
+        pages = [Image.open(ROOT / "examples" / "pages" / f"page-{number:02}.png") for number in numbers]
+        one, other = (page.convert("RGB") for page in pages)
+        one.save(tmp_path / "reports" / f"{name}.pdf", append_images=[other], save_all=True)
     adapter = tmp_path / "my-adapter"
     adapter.mkdir()
     shutil.copy(DEMO / "adapters" / "adapter_config.json", adapter)
@@ -38,14 +45,14 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_of_a_page_runs(page, desk):
     exec(compile(python(page), page.name, "exec"), {})
 
 
 def test_the_python_of_the_docs_type_checks(tmp_path):
     files = []
-    for page in PAGES[1:]:  # the README leaves out what tells mypy that multi-vectors are there
+    for page in DOCS:  # the READMEs leave out what tells mypy that multi-vectors are there
         files.append(tmp_path / f"{page.stem.lower()}_page.py")
         files[-1].write_text(python(page), encoding="utf-8")
     report, errors, status = api.run(["--config-file", str(ROOT / "pyproject.toml"), *map(str, files)])

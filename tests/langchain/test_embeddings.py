@@ -173,7 +173,7 @@ def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
     alone = [demo.embed_query(text) for text in words]
     engine = demo.encoder._engine
     forward, running, most = engine.replica.network.forward, threading.Semaphore(0), []
-    inside = 0
+    inside, threads = 0, set()
     lock = threading.Lock()
 
     def watched(*args, **kwargs):
@@ -181,6 +181,7 @@ def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
         with lock:
             inside += 1
             most.append(inside)
+            threads.add(threading.current_thread())
         try:
             return forward(*args, **kwargs)
         finally:
@@ -210,6 +211,7 @@ def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
     finally:
         engine.replica.network.forward = forward
     assert max(most) == 1  # one forward pass at a time
+    assert threading.main_thread() not in threads
     assert len(lags) > len(words)  # the loop went on
     for one, other in zip(vectors, alone, strict=True):
         assert np.allclose(one, other, atol=1e-5)
@@ -309,6 +311,20 @@ def test_sizes_that_the_model_was_not_trained_for_are_refused(demo):
         PolyvecEmbeddings(model="demo", dimensions=100).embed_query("a")
     with pytest.raises(ValidationError, match="`dimensions` is 100"):
         PolyvecEmbeddings(client=demo.encoder, dimensions=100)
+
+
+def test_a_copy_with_other_settings_is_checked_and_loaded_anew(demo):
+    demo.embed_query("load it")
+    short = demo.model_copy(update={"dimensions": 128})
+    assert short.encoder is demo.encoder
+    assert len(short.embed_query("a")) == 128
+    other = demo.model_copy(update={"max_pixels": 40_000})
+    assert other.encoder.max_pixels == 40_000
+    assert demo.encoder.max_pixels != 40_000
+    for wrong, message in (({"dimensions": 77}, "was trained for"), ({"dimension": 128}, "Extra inputs")):
+        with pytest.raises(ValueError, match=message):
+            demo.model_copy(update=wrong)
+    assert hash(PolyvecEmbeddings(device=["cpu", "cpu"]))
 
 
 def test_settings_do_not_change():

@@ -1,5 +1,6 @@
 from datetime import UTC, date, datetime
 
+import numpy as np
 import pytest
 from qdrant_client import models
 
@@ -29,6 +30,12 @@ def store(request, tmp_path_factory):
         ({"lang": "en"}, {1}),
         ({"lang": "en", "n": 2}, set()),
         ({"n": 2}, {2}),
+        ({"n": 2.0}, {2}),
+        ({"score": 2}, {3}),  # which is stored as 2.0
+        ({"score": [1.5, 2]}, {2, 3}),
+        ({"n": np.int64(2)}, {2}),
+        ({"n": {"$gt": np.float32(3)}}, {4}),
+        ({"n": 2**60}, set()),
         ({"ok": True}, {1, 3}),
         ({"score": 1.5}, {2}),
         ({"lang": ["en", "de"]}, {1, 2}),
@@ -48,7 +55,7 @@ def store(request, tmp_path_factory):
         ({"$or": [{"n": 1}, {"lang": "fr"}]}, {1, 3}),
         ({"$and": [{"n": {"$gt": 1}}, {"$not": {"lang": "fr"}}]}, {2, 4}),
         ({"$not": {"lang": "en", "n": 2}}, {1, 2, 3, 4}),
-        ({"$or": []}, {1, 2, 3, 4}),
+        ({"$or": []}, set()),
         ({}, {1, 2, 3, 4}),
         (None, {1, 2, 3, 4}),
     ],
@@ -67,6 +74,11 @@ def test_documents_that_pass(store, given, wanted):
         ({"n": {"$gt": "3"}}, "compares numbers, dates and datetimes, not '3'"),
         ({"n": {"$gt": True}}, "not True"),
         ({"n": {"$in": 3}}, "take a list, not 3"),
+        ({"n": {}}, "the condition on 'n' is empty"),
+        ({1: 2}, "names are strings"),
+        ({"n": 2**70}, "beyond the numbers"),
+        ({"n": float("inf")}, "beyond the numbers"),
+        ({'a"b': 1}, "quotation marks"),
         ({"n": object()}, "metadata is compared with strings"),
         ({"$or": {"n": 1}}, "combines a list of mappings"),
         ({"$not": [{"n": 1}]}, "takes a mapping"),

@@ -69,6 +69,25 @@ def test_what_is_no_image_is_never_sent(tmp_path):
     assert [block["type"] for block in blocks] == ["text"]
 
 
+def test_odd_places_lose_only_their_own_picture(pictures):
+    odd = [5, ["a"], {"a": 1}, True, "x" * 5000 + ".pdf#page=1", "https://example.org/a.pdf#page=2", "data:image/png"]
+    documents = [Document("text", metadata={"image_uri": place}) for place in odd]
+    documents.append(Document("", metadata={"image_uri": pictures[0]}))
+    documents.append(Document("", metadata={"thumbnail": 5}))
+    with pytest.warns(UserWarning, match="is left out") as warned:
+        blocks = content_blocks(documents)
+    assert len(warned) == len(odd) + 1
+    assert [block["type"] for block in blocks].count("image") == 1
+    assert len([block for block in blocks if block["type"] == "text"]) == len(documents)
+
+
+def test_a_picture_in_its_uri_is_not_told_as_text(pictures):
+    uri = f"data:image/png;base64,{base64.b64encode(pictures[0].read_bytes()).decode()}"
+    text, image = content_blocks([Document("what it says", metadata={"image_uri": uri})])
+    assert text["text"] == "[1] \nwhat it says"
+    assert shown(image).size == (84, 56)
+
+
 class Recording(FakeListChatModel):
     """Answers as it is told, and keeps what it was asked."""
 
@@ -89,7 +108,9 @@ def test_a_chain_answers_over_text_code_and_pages(tmp_path, pictures, report):
         retriever = PolyvecRetriever(vectorstore=store, k=6, search_kwargs={"task": ["retrieval", "code"]})
         model = Recording(responses=["Up."])
         ask = RunnableLambda(
-            lambda given: [HumanMessage([*content_blocks(given["context"]), {"type": "text", "text": given["q"]}])]
+            lambda given: [
+                HumanMessage(content_blocks=[*content_blocks(given["context"]), {"type": "text", "text": given["q"]}])
+            ]
         )
         chain = {"context": retriever, "q": RunnablePassthrough()} | ask | model
         assert chain.invoke("how did revenue develop?").content == "Up."

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
@@ -48,14 +49,16 @@ def test_documents_are_ordered_by_maxsim(embeddings):
     assert PolyvecRerank(embeddings=embeddings).compress_documents([], "a") == []
 
 
-def test_images_and_pages_are_re_ranked_with_texts(embeddings, pictures, report):
-    query = Document("", metadata={"image_uri": str(pictures[1])})
+def test_images_and_pages_are_re_ranked_with_texts(counting, pictures, report):
     documents = [
         Document("a text"),
-        query,
+        Document("", metadata={"image_uri": str(pictures[1])}),
         Document("says something", metadata={"image_uri": f"{report}#page=2"}),
     ]
-    found = asyncio.run(PolyvecRerank(embeddings=embeddings).acompress_documents(documents, "a text"))
+    found = asyncio.run(PolyvecRerank(embeddings=counting).acompress_documents(documents, "a text"))
+    text, picture, page = counting.client.encoded
+    assert (text, picture.size) == ("a text", (84, 56))
+    assert page.width > 100
     assert found[0].page_content == "a text"
     assert len(found) == 3
     assert {one.metadata.get("image_uri") for one in found} == {None, str(pictures[1]), f"{report}#page=2"}
@@ -66,13 +69,15 @@ def test_an_unreadable_image_comes_last_and_loses_no_other(embeddings, pictures,
     documents = [
         Document("", metadata={"image_uri": str(tmp_path / "broken.png")}),
         Document("", metadata={"image_uri": "https://example.org/a.png"}),
+        Document("", metadata={"image_uri": 5}),
+        Document("", metadata={"image_uri": "x" * 5000 + ".pdf#page=1"}),
         Document("opposite of everything"),
         Document("a red fox"),
     ]
-    with pytest.warns(UserWarning, match="2 documents could not be read and come last"):
-        found = PolyvecRerank(embeddings=embeddings, top_n=4).compress_documents(documents, "a red fox")
-    assert contents(found) == ["a red fox", "opposite of everything", "", ""]
-    assert [one.metadata["relevance_score"] for one in found[2:]] == [0, 0]
+    with pytest.warns(UserWarning, match="4 documents could not be read and come last"):
+        found = PolyvecRerank(embeddings=embeddings, top_n=6).compress_documents(documents, "a red fox")
+    assert contents(found) == ["a red fox", "opposite of everything", "", "", "", ""]
+    assert [one.metadata["relevance_score"] for one in found[2:]] == [0] * 4
 
 
 def test_stored_multivectors_are_taken(counting, pictures, tmp_path):
@@ -105,6 +110,27 @@ def test_a_stored_vector_is_not_taken_for_another_document(counting, tmp_path):
         ]
         rerank.compress_documents(documents, "red fox")
         assert counting.client.encoded == [one.page_content for one in documents]
+
+
+def test_an_image_from_memory_is_re_ranked_by_its_thumbnail(counting, pictures, tmp_path):
+    with PolyvecVectorStore(counting, location=tmp_path / "index") as store:
+        store.add_images([pictures[0].read_bytes()], thumbnails=True)
+        store.add_images([pictures[1].read_bytes()])
+        documents = store.similarity_search("x", k=2)
+    counting.client.encoded.clear()
+    with pytest.warns(UserWarning, match="no thumbnail was kept"):
+        found = PolyvecRerank(embeddings=counting).compress_documents(documents, "x")
+    assert [image.size for image in counting.client.encoded] == [(84, 56)]
+    assert ["thumbnail" in one.metadata for one in found] == [True, False]
+
+
+def test_a_store_without_multivectors_helps_nothing(embeddings, tmp_path):
+    with PolyvecVectorStore(DeterministicFakeEmbedding(size=4), location=tmp_path / "index") as store:
+        store.add_texts(TEXTS, ids=list("abcd"))
+        rerank = PolyvecRerank(embeddings=embeddings, vectorstore=store, top_n=1)
+        assert contents(rerank.compress_documents(store.similarity_search("x"), "a blue whale")) == ["a blue whale"]
+    with pytest.raises(ValidationError, match="InMemoryVectorStore keeps no multi-vectors"):
+        PolyvecRerank(embeddings=embeddings, vectorstore=InMemoryVectorStore(embeddings))
 
 
 def test_documents_of_any_store_are_re_ranked(embeddings):

@@ -1,10 +1,12 @@
 import asyncio
+import threading
 
 import pytest
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
-from langchain_polyvec import PolyvecRetriever
+from langchain_polyvec import PolyvecEmbeddings, PolyvecRetriever, retrievers
+from langchain_polyvec.images import picture
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
@@ -23,6 +25,8 @@ def test_k_is_of_the_retriever_or_of_the_call(retriever):
     assert len(retriever.invoke("fox")) == 2
     assert len(retriever.invoke("fox", k=3)) == 3
     assert len(asyncio.run(retriever.ainvoke("fox", k=1))) == 1
+    assert len(PolyvecRetriever(vectorstore=retriever.vectorstore, search_kwargs={"k": 3}).invoke("fox")) == 3
+    assert len(retriever.invoke("fox", mode=None)) == 2
     with pytest.raises(ValidationError, match="greater than 0"):
         PolyvecRetriever(vectorstore=retriever.vectorstore, k=0)
     with pytest.raises(ValueError, match="`limit` is 0"):
@@ -56,6 +60,18 @@ def test_an_image_may_ask(retriever, pictures):
         retriever.invoke(pictures[0])
 
 
+def test_a_picture_is_read_off_the_event_loop(retriever, report, monkeypatch):
+    threads = []
+
+    def drawn(image):
+        threads.append(threading.current_thread())
+        return picture(image)
+
+    monkeypatch.setattr(retrievers, "picture", drawn)
+    asyncio.run(retriever.ainvoke("", image=f"{report}#page=1"))
+    assert threads != [threading.main_thread()]
+
+
 def test_progress_comes_as_events(retriever):
     async def scenario():
         return [event async for event in retriever.astream_events("the red fox", version="v2")]
@@ -73,4 +89,6 @@ def test_a_trace_names_store_and_model(retriever):
     assert params["ls_retriever_name"] == "polyvec"
     assert params["ls_vector_store_provider"] == "PolyvecVectorStore"
     assert params["ls_embedding_provider"] == "PolyvecEmbeddings"
-    assert params["ls_embedding_model"] == "jinaai/jina-embeddings-v4"
+    assert params["ls_embedding_model"] == "hash-64-32"
+    retriever.vectorstore._embedding = PolyvecEmbeddings()
+    assert retriever._get_ls_params()["ls_embedding_model"] == "jinaai/jina-embeddings-v4"

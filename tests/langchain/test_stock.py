@@ -1,6 +1,7 @@
 """Collections of langchain-qdrant's store and ours, each read by the other."""
 
 import asyncio
+import threading
 import uuid
 
 import pytest
@@ -9,6 +10,7 @@ from langchain_qdrant import QdrantVectorStore
 from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
+from langchain_polyvec.stock import StockCollection
 from polyvec.testing import HashEmbedder
 from qdrant_polyvec import open_client
 
@@ -90,12 +92,45 @@ def test_a_stock_collection_is_never_written(client, embeddings, pictures):
 
 
 def test_a_stock_collection_is_moved_once(client, embeddings):
-    made_by_stock(client, embeddings)
-    old = PolyvecVectorStore.from_existing_collection(embeddings, location=client, collection_name="stock")
-    new = PolyvecVectorStore(embeddings, location=client, collection_name="docs")
-    assert sorted(new.collection.add(old.collection.items()).ok) == IDS
+    code = embeddings.with_task("code")
+    made_by_stock(client, code)
+    odd = [{"metadata": {"source": None}}, {"metadata": "text"}, {"page_content": 5}]
+    client.upsert(
+        "stock",
+        [
+            models.PointStruct(id=n, vector=code.embed_query("hawk"), payload={"page_content": f"hawk {n}", **payload})
+            for n, payload in enumerate(odd)
+        ],
+    )
+    old = PolyvecVectorStore.from_existing_collection(code, location=client, collection_name="stock")
+    new = PolyvecVectorStore(code, location=client, collection_name="docs")
+    ids = new.add_documents(old.documents())
+    assert sorted(ids) == sorted([*IDS, "0", "1", "2"])
     assert contents(new.similarity_search("a blue whale", k=1, mode="late")) == ["a blue whale"]
     assert new.get_by_ids(IDS) == old.get_by_ids(IDS)
+    assert sorted(one.id for one in new.documents()) == sorted(ids)
+    assert contents(old.get_by_ids(["0", "1", "2", str(2**70)])) == ["hawk 0", "hawk 1", ""]
+    assert contents(new.get_by_ids(["0", "1", "2"])) == ["hawk 0", "hawk 1", ""]
+
+
+class Slow(HashEmbedder):
+    """Remembers in which thread it works."""
+
+    def encode_query(self, inputs, **how):
+        self.thread = threading.current_thread()
+        return super().encode_query(inputs, **how)
+
+
+def test_a_stock_collection_is_searched_off_the_event_loop(client):
+    slow = Slow(dim=64, multivector_dim=32)
+    embeddings = PolyvecEmbeddings(client=slow)
+    made_by_stock(client, embeddings)
+    ours = PolyvecVectorStore.from_existing_collection(embeddings, location=client, collection_name="stock")
+    for _ in range(2):  # in two loops
+        asyncio.run(ours.asimilarity_search("fox"))
+    assert slow.thread is not threading.main_thread()
+    with pytest.raises(ValueError, match="knows no tasks"):
+        ours.similarity_search("fox", task=["retrieval", "code"])
 
 
 def test_other_keys_and_distances_are_read(client, embeddings):
@@ -117,8 +152,21 @@ def test_other_keys_and_distances_are_read(client, embeddings):
 def test_what_cannot_be_read_is_refused(client, embeddings, tmp_path):
     made_by_stock(client, embeddings)
     how = {"location": client, "collection_name": "stock"}
-    with pytest.raises(ValueError, match="another model made"):
-        PolyvecVectorStore.from_existing_collection(PolyvecEmbeddings(client=HashEmbedder(dim=8)), **how)
+    for other in (
+        PolyvecEmbeddings(client=HashEmbedder(dim=8)),
+        PolyvecEmbeddings(client=HashEmbedder(dim=80)),
+        PolyvecEmbeddings(client=HashEmbedder(dim=64), dimensions=8),
+    ):
+        with pytest.raises(ValueError, match="another model made them, or other `dimensions`"):
+            PolyvecVectorStore.from_existing_collection(other, **how)
+    PolyvecVectorStore(embeddings, location=client, collection_name="docs")
+    with pytest.raises(TypeError, match="have their own names"):
+        PolyvecVectorStore.from_existing_collection(
+            embeddings, location=client, collection_name="docs", vector_name="dense"
+        )
+    stock = StockCollection(client, "stock", embedder=embeddings.encoder)
+    with pytest.raises(TypeError, match="have no meaning"):
+        PolyvecVectorStore(embeddings, location=stock, tenant="ann")
     with pytest.raises(ValueError, match="`vector_name` is 'text'; the dense vectors of 'stock' are ''"):
         PolyvecVectorStore.from_existing_collection(embeddings, vector_name="text", **how)
     with pytest.raises(TypeError, match="`tenant` has no meaning"):

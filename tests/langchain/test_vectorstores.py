@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.stores import InMemoryByteStore
 from PIL import Image
 from qdrant_client import models
 
@@ -87,6 +89,10 @@ def test_vectors_are_searched_in_mode_dense(store):
         store.similarity_search_by_vector(vector, mode="late")
     with pytest.raises(ValueError, match="has 3 numbers; the collection's have 64"):
         store.similarity_search_by_vector([1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="has 100 numbers; the collection's have 64"):
+        store.similarity_search_by_vector([0.1] * 100)
+    with pytest.raises(ValueError, match="it has no direction"):
+        store.similarity_search_by_vector([0.0] * 64)
     with pytest.raises(ValueError, match="it is one dense vector"):
         store.similarity_search_by_vector([vector])
 
@@ -191,6 +197,11 @@ def test_ids_are_any_strings_and_may_be_missing(store):
         (lambda s: s.delete(), "`delete` takes `ids`"),
         (lambda s: s.delete(ids=None), "`delete` takes `ids`"),
         (lambda s: s.add_texts("a"), "`texts` is one string"),
+        (lambda s: s.add_texts([b"a"]), "text 0 is a bytes; images go to `add_images`"),
+        (lambda s: s.add_texts(["a"], {"n": 1}), "`metadatas` is one mapping"),
+        (lambda s: s.add_texts(["a", "b"], [{}, "n"]), "the metadata of item 1 are a str"),
+        (lambda s: s.add_texts(["a"], task="coding"), "`task` is 'coding'"),
+        (lambda s: s.add_blobs(Blob.from_data("a")), "`blobs` is one blob"),
         (lambda s: s.add_texts(["a"], ids="x"), "`ids` is a list"),
         (lambda s: s.add_texts(["a"], ids=[1]), "`ids` holds 1"),
         (lambda s: s.add_images("a.png"), "`uris` is one image"),
@@ -215,6 +226,89 @@ def test_what_cannot_be_stored_is_told_and_loses_nothing(folder):
     assert caught.value.ids == ["a", "d"]
     assert {failure.id for failure in caught.value.failed} == {"b", "c"}
     assert contents(folder.get_by_ids(["a", "b", "c", "d"])) == ["good", "good, too"]
+
+
+def test_odd_metadata_stop_no_other_item(folder):
+    circle = {}
+    circle["n"] = circle
+    given = [{1: 2, "a": 3}, circle, {"source": 5}, {"source": None}, {"n": {"deep": [1]}}]
+    with pytest.raises(UnstoredItems, match="2 of 5") as caught:
+        folder.add_texts(list("abcde"), given, batch_size=1)
+    found = {one.page_content: one.metadata for one in folder.get_by_ids(caught.value.ids)}
+    assert found == {"a": {"1": 2, "a": 3}, "d": {}, "e": {"n": {"deep": [1]}}}
+
+
+def test_items_with_numbers_as_ids_are_reached(store):
+    store.collection.add(["a red fox"], ids=[5])
+    (found,) = store.similarity_search("fox")
+    assert found.id == "5"
+    assert store.get_by_ids(["5"]) == asyncio.run(store.aget_by_ids(["5"])) == [found]
+    assert store.delete(["5"])
+    assert store.collection.count() == 0
+
+
+def test_images_in_memory_are_told_apart_by_their_content(folder, pictures, report):
+    parts = [
+        Blob.from_data(path.read_bytes(), mime_type="image/png", path="report.docx", metadata={"source": "report.docx"})
+        for path in pictures
+    ]
+    assert len(set(folder.add_images(parts[:2]))) == 2
+    assert len(set(folder.add_blobs(parts))) == 3
+    assert folder.collection.count() == 3
+    found = folder.similarity_search_by_image(pictures[0], k=1)[0]
+    assert found.metadata["source"] == "report.docx"
+    assert "image_uri" not in found.metadata
+    whole = Blob.from_data(pictures[1].read_bytes(), mime_type="Image/PNG; x=y", path=str(pictures[1]))
+    (known,) = folder.add_blobs([whole])
+    assert folder.get_by_ids([known])[0].metadata["image_uri"] == str(pictures[1])
+
+
+def test_pdfs_in_memory_are_told_apart_by_their_content(folder, report, pictures):
+    with Image.open(pictures[0]) as image:
+        image.convert("RGB").save(report.parent / "other.pdf")
+    blobs = [
+        Blob(data=path.read_bytes(), mimetype="application/PDF", metadata={"source": "https://example.org/a.pdf"})
+        for path in (report, report.parent / "other.pdf")
+    ]
+    ids = folder.add_blobs(blobs)
+    assert len(set(ids)) == folder.collection.count() == 3
+    assert folder.add_blobs(blobs) == ids
+    assert all("image_uri" not in one.metadata for one in folder.get_by_ids(ids))
+
+
+def test_formats_of_phones_and_broken_pictures(folder, pictures, tmp_path):
+    with Image.open(pictures[0]) as one, Image.open(pictures[1]) as other:
+        one.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[other])
+    content = pictures[2].read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    with Image.open(tmp_path / "cut.png") as lazy, pytest.raises(UnstoredItems, match="1 of 2") as caught:
+        folder.add_images([lazy, tmp_path / "phone.jpg"])
+    (found,) = folder.get_by_ids(caught.value.ids)
+    assert found.metadata["mime_type"] == "image/jpeg"
+
+
+def test_what_was_stored_is_told_even_if_a_twin_was_not(folder, pictures):
+    with pytest.raises(UnstoredItems, match="1 of 2 items were not stored") as caught:
+        folder.add_images([pictures[0], pictures[0]], captions=["a", "b"])
+    assert len(caught.value.ids) == folder.collection.count() == 1
+
+
+def test_a_thumbnail_is_kept_when_a_document_moves_on(folder, pictures):
+    folder.add_images([pictures[0]], thumbnails=True)
+    (found,) = folder.similarity_search_by_image(pictures[0], k=1)
+    with PolyvecVectorStore.from_documents([found], folder.embeddings, location=":memory:") as other:
+        assert other.get_by_ids([found.id])[0].metadata["thumbnail"] == found.metadata["thumbnail"]
+
+
+def test_a_hybrid_store_takes_images_vectors_and_wants_diversity(tmp_path, embeddings, pictures):
+    with PolyvecVectorStore(embeddings, location=tmp_path, schema=Schema(bm25="english"), mode="hybrid") as store:
+        store.add_texts(TEXTS)
+        store.add_images(pictures[:1])
+        assert contents(store.similarity_search("a blue whale", k=1)) == ["a blue whale"]
+        assert contents(store.max_marginal_relevance_search("a blue whale", k=1)) == ["a blue whale"]
+        assert contents(asyncio.run(store.amax_marginal_relevance_search("a blue whale", k=1))) == ["a blue whale"]
+        assert store.similarity_search_by_image(pictures[0], k=1)[0].metadata["image_uri"]
+        assert contents(store.similarity_search_by_vector(embeddings.embed_query("a blue whale"), k=1)) == [TEXTS[1]]
 
 
 def test_images_and_texts_are_found_together(store, pictures):
@@ -262,6 +356,8 @@ def test_no_picture_is_kept_unless_asked_for(folder, pictures):
 
 def test_a_changed_image_takes_the_place_of_the_old_one(folder, pictures):
     ids = folder.add_images(pictures[:1])
+    assert folder.add_images([pictures[0].as_uri()], [{"n": 1}]) == ids
+    assert folder.get_by_ids(ids)[0].metadata["n"] == 1
     pictures[0].write_bytes(pictures[1].read_bytes())
     assert folder.add_images(pictures[:1]) == ids
     assert folder.collection.count() == 1
@@ -375,6 +471,12 @@ def test_async_gives_the_same(store, pictures):
         assert await store.amax_marginal_relevance_search_by_vector(vector) == (
             store.max_marginal_relevance_search_by_vector(vector)
         )
+        assert await store.asimilarity_search_with_score_by_vector(vector) == (
+            store.similarity_search_with_score_by_vector(vector)
+        )
+        assert await store.asimilarity_search_by_image_with_score(pictures[0]) == (
+            store.similarity_search_by_image_with_score(pictures[0])
+        )
         assert await store.aget_by_ids(ids) == store.get_by_ids(ids)
         assert await store.adelete(ids[:1])
         assert len(await store.aget_by_ids(ids)) == 4
@@ -402,6 +504,8 @@ def test_a_store_is_made_from_texts_documents_and_images(tmp_path, embeddings, p
     with PolyvecVectorStore.from_images(pictures, embeddings, ids=["p", "q", "r"], **how) as store:
         assert store.similarity_search_by_image(pictures[2], k=1)[0].id == "r"
     with asyncio.run(PolyvecVectorStore.afrom_texts(["async"], embeddings, **how)) as store:
+        assert store.collection.count() == 8
+    with asyncio.run(PolyvecVectorStore.afrom_images(pictures, embeddings, ids=["p", "q", "r"], **how)) as store:
         assert store.collection.count() == 8
     with asyncio.run(PolyvecVectorStore.afrom_documents([Document("async")], embeddings, **how)) as store:
         assert store.collection.count() == 8
@@ -442,6 +546,8 @@ def test_another_models_collection_is_refused_and_harmed_by_nothing(tmp_path, em
             PolyvecVectorStore(other, location=tmp_path)
         with pytest.raises(FingerprintError, match="cannot be compared"):
             PolyvecVectorStore.from_existing_collection(other, location=tmp_path)
+    with pytest.raises(FingerprintError, match="with dimensions=64"):
+        PolyvecVectorStore(others[1], location=tmp_path)
     with PolyvecVectorStore(embeddings, location=tmp_path) as store:
         assert store.collection.count() == 3
 
@@ -465,11 +571,15 @@ def test_any_embeddings_have_texts_in_mode_dense(tmp_path, pictures):
         for mode in ("late", "two-stage"):
             with pytest.raises(ValueError, match="this embedder makes none"):
                 store.similarity_search("a", mode=mode)
-        with pytest.raises(TypeError, match="DeterministicFakeEmbedding embeds texts only"):
+        with pytest.raises(UnstoredItems, match="DeterministicFakeEmbedding embeds texts only"):
             store.add_images(pictures)
-        with pytest.raises(TypeError, match="embeds texts only"):
+        with pytest.raises(ValueError, match="embeds texts only"):
             store.similarity_search_by_image(pictures[0])
         assert store.collection.count() == len(ids)
+        mixed = [Document("one"), Document("", metadata={"image_uri": str(pictures[0])}), Document("two")]
+        with pytest.raises(UnstoredItems, match="1 of 3") as caught:
+            store.add_documents(mixed, batch_size=1)
+        assert contents(store.get_by_ids(caught.value.ids)) == ["one", "two"]
     with pytest.raises(ValueError, match="`mode` is 'late'; it must be one of 'dense'"):
         PolyvecVectorStore(plain, location=tmp_path, mode="late")
     with pytest.raises(TypeError, match="`embedding` is a HashEmbedder"):
@@ -482,6 +592,21 @@ def test_plain_embeddings_are_told_apart_as_far_as_can_be():
 
     marks = [DenseEncoder(one).fingerprint for one in (Named(size=6), Named(size=6, model="b"), Named(size=7))]
     assert len({*marks, DenseEncoder(DeterministicFakeEmbedding(size=6)).fingerprint}) == 4
+
+
+def test_a_cache_does_not_hide_the_task_or_the_model(tmp_path):
+    def cached(name, task):
+        inner = PolyvecEmbeddings(client=HashEmbedder(name=name), task=task)
+        return CacheBackedEmbeddings.from_bytes_store(
+            inner, InMemoryByteStore(), namespace=inner.cache_namespace, key_encoder="sha256"
+        )
+
+    with PolyvecVectorStore.from_texts(TEXTS, cached("a", "code"), location=tmp_path) as store:
+        assert (store.mode, store.task) == ("dense", "code")
+        assert contents(store.similarity_search("a blue whale", k=1)) == ["a blue whale"]
+    for name, task in (("b", "code"), ("a", "retrieval")):
+        with pytest.raises(FingerprintError):
+            PolyvecVectorStore(cached(name, task), location=tmp_path)
 
 
 def test_shorter_vectors_are_stored(tmp_path):
@@ -513,6 +638,34 @@ def test_what_the_command_line_has_indexed_is_read(tmp_path, report, pictures):
     assert found["L1-9"].metadata == {"source": "a.md", "unit": "L1-9"}
     assert found["image"].metadata["image_uri"] == pictures[0].as_posix()
     assert (found["page 2"].page_content, found["page 2"].metadata["image_uri"]) == ("what it says", f"{report}#page=2")
+
+
+def test_a_document_of_a_lost_image_is_not_taken_for_a_text(folder, pictures):
+    folder.add_images([pictures[0].read_bytes()])
+    (found,) = folder.similarity_search("x")
+    with pytest.raises(UnstoredItems, match="no thumbnail was kept"):
+        PolyvecVectorStore.from_documents([found], folder.embeddings, location=":memory:")
+
+
+def test_a_mode_that_cannot_be_is_told_before_anything_is_made(tmp_path, embeddings):
+    with pytest.raises(ValueError, match="`mode` is 'fast'"):
+        PolyvecVectorStore(embeddings, location=tmp_path / "index", mode="fast")
+    assert not (tmp_path / "index").exists()
+    for _ in range(2):  # the folder is released
+        with pytest.raises(ValueError, match="needs a collection with Schema"):
+            PolyvecVectorStore(embeddings, location=tmp_path / "index", mode="hybrid")
+
+
+def test_diversity_among_tenants_needs_a_tenant(tmp_path, embeddings):
+    client = open_client(tmp_path)
+    ann = PolyvecVectorStore(embeddings, location=client, tenant="ann")
+    ann.add_texts(["a red fox"], ids=["1"])
+    assert contents(ann.max_marginal_relevance_search("fox")) == ["a red fox"]
+    whole = PolyvecVectorStore(embeddings, location=client)
+    assert contents(whole.similarity_search("fox")) == ["a red fox"]
+    with pytest.raises(ValueError, match="it belongs to a tenant"):
+        whole.max_marginal_relevance_search("fox")
+    client.close()
 
 
 def test_a_tenant_sees_its_own(tmp_path, embeddings):

@@ -353,6 +353,7 @@ def test_more_items_than_fit_one_request_are_read(docs):
     docs.add([f"word{n}" for n in range(300)], ids=list(range(300)))
     assert [one.id for one in docs.get(list(range(299, -1, -1)))] == list(range(299, -1, -1))
     assert len(docs.embeddings(list(range(300)), multivector=True)) == 300
+    assert sorted(one.id for one in docs.all()) == list(range(300))
 
 
 def test_relevance_does_not_grow_with_the_query(docs):
@@ -381,15 +382,38 @@ def test_a_query_may_be_encoded_already(docs, embedder):
         docs.search(Embeddings(made.dense[:, :8], None, (None,)), mode="dense")
     with pytest.raises(ValueError, match="of one task"):
         docs.search(made, task=["retrieval", "code"])
+    both = embedder.encode_query(["blue whale", "red fox"], task="retrieval", multivector=True)
+    assert docs.search_batch(both) == docs.search_batch(["blue whale", "red fox"])
+    long = Embeddings(3 * made.dense, (3 * made.multivector[0],), (None,))
+    assert docs.search(long)[0].score == pytest.approx(docs.search(made)[0].score)
+    wide = Embeddings(made.dense, (made.multivector[0][:, :4],), (None,))
+    with pytest.raises(ValueError, match="the collection's rows have 8 numbers"):
+        docs.search(wide)
+    with pytest.raises(ValueError, match="it has no direction"):
+        docs.search(Embeddings(0 * made.dense, None, (None,)), mode="dense")
     with pytest.raises(ValueError, match="of 2 items"):
         docs.search(embedder.encode_query(["a", "b"], task="retrieval", multivector=True))
+
+
+def test_a_collection_becomes_dense_and_whole_again(tmp_path, embedder):
+    with Collection.open(tmp_path, "docs", embedder=embedder) as docs:
+        docs.add(TEXTS)
+        old = Collection.open(docs.client, "docs", embedder=embedder)
+        (known,) = [hit.id for hit in docs.search("a blue whale", limit=1)]
+        assert docs.reindex(DenseOnly()).failed == []
+        assert docs.search("a blue whale", limit=1, mode="dense")[0].content == "a blue whale"
+        with pytest.raises(FingerprintError):  # the old handle never hands out the new model's vectors
+            old.embeddings([known])
+        assert docs.reindex(embedder).failed == []
+        assert docs.search("a blue whale", limit=1, mode="late")[0].content == "a blue whale"
+        assert docs.verify().ok
 
 
 class DenseOnly(HashEmbedder):
     """Makes no multi-vectors, as most embedders."""
 
     def __init__(self):
-        super().__init__(dim=16, multivector_dim=8)
+        super().__init__(dim=16, multivector_dim=8, name="dense")
         self.multivector_dim = 0
 
 
@@ -407,8 +431,9 @@ def test_an_embedder_without_multivectors_has_dense_collections(tmp_path, where)
             with pytest.raises(ValueError, match=f"{mode!r} needs multi-vectors, and this embedder makes none"):
                 docs.search("whale", mode=mode)
         assert docs.copy_to(tmp_path / "copy").failed == []
-        with pytest.raises(SchemaError, match="this embedder makes none"):
-            Collection.open(docs.client, "other", embedder=DenseOnly(), schema=Schema(pooled=True))
+        for schema in (Schema(pooled=True), Schema(bm25="english"), Schema(late="turbo4")):
+            with pytest.raises(SchemaError, match="this embedder makes none: give Schema"):
+                Collection.open(docs.client, "other", embedder=DenseOnly(), schema=schema)
         with pytest.raises(FingerprintError):
             Collection.open(docs.client, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
 

@@ -242,6 +242,11 @@ def test_tenants_do_not_see_each_other(tmp_path, embedder):
             assert {hit.content for hit in ann.search("hawk", mode=mode)} == {"red fox", "owl"}
         assert ann.add(["red fox"], ids=["a"]).skipped == ["a"]
         assert bob.embeddings([7], multivector=True)[7].multivector[0].shape == (1, 8)
+        late = asyncio.run(bob.aembeddings([7, "a"], multivector=True))
+        assert list(late) == [7, "a"]
+        assert late[7].multivector[0].shape == (1, 8)
+        assert asyncio.run(bob.aget(["a", 7])) == bob.get(["a", 7])
+        assert [one.id for one in asyncio.run(bob.aget(["a", 7]))] == ["a", 7]
         assert bob.delete(ids=["a", 7]) == 2
         assert (ann.count(), bob.count()) == (2, 0)
         assert ann.sources().keys() == both.sources().keys()
@@ -442,3 +447,23 @@ def test_what_is_nested_too_deep_never_reaches_the_engine(docs):
         docs.client.set_payload("docs", {"n": deep}, points=[1])
     with pytest.raises(TypeError, match="`keep` as a list"):
         docs.delete(sources=["s"], keep="ab")
+
+
+def test_the_imitation_in_memory_is_not_read_while_it_is_written(monkeypatch):
+    with Collection.open(":memory:", "docs", embedder=Watched()) as docs:
+        inside = []
+        upsert, retrieve = docs.client.upsert, docs.client.retrieve
+
+        def slow_upsert(*args, **how):
+            inside.append(True)
+            threading.Event().wait(0.05)
+            upsert(*args, **how)
+            inside.clear()
+
+        def watched_retrieve(*args, **how):
+            assert not inside
+            return retrieve(*args, **how)
+
+        monkeypatch.setattr(docs.client, "upsert", slow_upsert)
+        monkeypatch.setattr(docs.client, "retrieve", watched_retrieve)
+        assert len(docs.add(["a", "b", "c"], batch_size=1).ok) == 3

@@ -33,11 +33,11 @@ class UnstoredItems(ValueError):  # noqa: N818 — it names the items, and calle
 
     def __init__(self, failed: Sequence[Failure], ids: Sequence[str]) -> None:
         self.failed, self.ids = list(failed), list(ids)
-        shown = "; ".join(f"{one.source or one.id}: {one.error}" for one in self.failed[:5])
+        shown = "; ".join(f"{one.source or one.id}: {one.error.rstrip('.')}" for one in self.failed[:5])
         more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
         super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + len(self.ids)} items were not stored. {shown}{more}. The "
-            "others were: see `.ids` of this error."
+            f"{len(self.failed)} of {len(self.failed) + len(self.ids)} items were not stored. {shown}{more}."
+            + (" The others were: see `.ids` of this error." if self.ids else "")
         )
 
     def __reduce__(self) -> tuple[type["UnstoredItems"], tuple[object, ...]]:
@@ -54,11 +54,11 @@ class Additions(VectorStore):
 
     @property
     @abstractmethod
-    def show_progress(self) -> bool:
+    def _show_progress(self) -> bool:
         """Whether progress bars are shown unless a call says otherwise."""
 
     @abstractmethod
-    def writable(self) -> Collection:
+    def _writable(self) -> Collection:
         """Where items are added.
 
         Raises:
@@ -93,15 +93,13 @@ class Additions(VectorStore):
             ValueError: not as many metadatas or ids as texts, or an id twice. Nothing is stored then.
             UnstoredItems: some could not be stored; all others were.
         """
-        if isinstance(texts, str):
-            raise TypeError("`texts` is one string; give a list of them.")
-        listed = list(texts)
+        listed = made.checked_texts(texts)
         rows = zip(
             listed, made.checked_metadatas(metadatas, len(listed)), made.checked_ids(ids, len(listed)), strict=True
         )
         of_task = task or self.task
         items = (made.text_item(text, metadata, identity, of_task) for text, metadata, identity in rows)
-        return self._add(items, batch_size, show_progress)
+        return self._add(items, of_task, batch_size, show_progress)
 
     def add_documents(  # type: ignore[override]  # as above
         self,
@@ -114,6 +112,8 @@ class Additions(VectorStore):
         show_progress: bool | None = None,
     ) -> list[str]:
         """Encode and store documents. One with `image_uri` in its metadata is an image; its text is what it says.
+
+        That file is opened, wherever it is: take documents from strangers only without `image_uri`.
 
         Args:
             documents: with ids or without.
@@ -132,7 +132,7 @@ class Additions(VectorStore):
             made.document_item(one, identity, of_task, thumbnails=thumbnails)
             for one, identity in zip(listed, given, strict=True)
         )
-        return self._add(items, batch_size, show_progress)
+        return self._add(items, of_task, batch_size, show_progress)
 
     def add_images(
         self,
@@ -174,7 +174,7 @@ class Additions(VectorStore):
             made.image_item(image, metadata, identity, of_task, says=caption, thumbnails=thumbnails)
             for image, metadata, identity, caption in rows
         )
-        return self._add(items, batch_size, show_progress)
+        return self._add(items, of_task, batch_size, show_progress)
 
     def add_pdfs(
         self,
@@ -182,6 +182,7 @@ class Additions(VectorStore):
         metadatas: Iterable[Metadata | None] | None = None,
         *,
         dpi: float = 150,
+        password: str | None = None,
         task: AnyTask | None = None,
         thumbnails: bool = False,
         batch_size: int = PAGE_BATCH,
@@ -190,12 +191,15 @@ class Additions(VectorStore):
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
         Metadata of a page: `source`, `page` (counted from 0, as LangChain's loaders do), `page_label` (from 1) and
-        `image_uri`, as `report.pdf#page=1`. Pages are drawn as they are reached, so memory does not grow.
+        `image_uri`, as `report.pdf#page=1`. Pages are drawn as they are reached, so memory does not grow. A
+        file that has changed takes the place of its pages; what it has no more must be deleted:
+        `store.collection.delete(sources=[…])`.
 
         Args:
             paths: the files.
             metadatas: JSON values to keep with each page of a file.
             dpi: pixels per inch of the pages.
+            password: of encrypted files.
             task: as for `add_texts`.
             thumbnails: as for `add_images`.
             batch_size: how many pages are encoded and stored at a time.
@@ -211,13 +215,22 @@ class Additions(VectorStore):
         items = (
             item
             for path, metadata in zip(listed, made.checked_metadatas(metadatas, len(listed)), strict=True)
-            for item in of_pdf(path, path.as_posix(), metadata, of_task, dpi=dpi, thumbnails=thumbnails)
+            for item in of_pdf(
+                path,
+                metadata,
+                of_task,
+                path=path.as_posix(),
+                key=path.as_posix(),
+                dpi=dpi,
+                password=password,
+                thumbnails=thumbnails,
+            )
         )
-        return self._add(items, batch_size, show_progress)
+        return self._add(items, of_task, batch_size, show_progress)
 
     def add_blobs(
         self,
-        blobs: Iterable[Blob],
+        blobs: Iterable[object],
         *,
         dpi: float = 150,
         task: AnyTask | None = None,
@@ -229,9 +242,11 @@ class Additions(VectorStore):
 
         Arguments as for `add_pdfs`. A blob that is neither is told as not stored.
         """
+        if isinstance(blobs, Blob | str | bytes):
+            raise TypeError("`blobs` is one blob; give a list or iterator of them.")
         of_task = task or self.task
         items = (item for blob in blobs for item in of_blob(blob, of_task, dpi=dpi, thumbnails=thumbnails))
-        return self._add(items, batch_size, show_progress)
+        return self._add(items, of_task, batch_size, show_progress)
 
     async def aadd_images(
         self, uris: Iterable[ImageLike], metadatas: Iterable[Metadata | None] | None = None, **how: Any
@@ -245,11 +260,17 @@ class Additions(VectorStore):
         """`add_pdfs` in a thread."""
         return await asyncio.to_thread(partial(self.add_pdfs, paths, metadatas, **how))
 
-    async def aadd_blobs(self, blobs: Iterable[Blob], **how: Any) -> list[str]:
+    async def aadd_blobs(self, blobs: Iterable[object], **how: Any) -> list[str]:
         """`add_blobs` in a thread."""
         return await asyncio.to_thread(partial(self.add_blobs, blobs, **how))
 
-    def _add(self, items: Iterable[Item | Failure], batch_size: int, show_progress: bool | None) -> list[str]:  # noqa: FBT001
+    def _add(
+        self,
+        items: Iterable[Item | Failure],
+        task: AnyTask,
+        batch_size: int,
+        show_progress: bool | None,  # noqa: FBT001 — as its callers give it
+    ) -> list[str]:
         ids: list[str] = []
 
         def noted() -> Iterator[Item | Failure]:
@@ -258,9 +279,9 @@ class Additions(VectorStore):
                     ids.append(str(item.id))
                 yield item
 
-        shown = self.show_progress if show_progress is None else show_progress
-        report = self.writable().add(noted(), batch_size=batch_size, show_progress=shown)
+        shown = self._show_progress if show_progress is None else show_progress
+        report = self._writable().add(noted(), task=task, batch_size=batch_size, show_progress=shown)
         if report.failed:
-            failed = {failure.id for failure in report.failed}
-            raise UnstoredItems(report.failed, [identity for identity in ids if identity not in failed])
+            stored = {*report.ok, *report.skipped}
+            raise UnstoredItems(report.failed, [identity for identity in dict.fromkeys(ids) if identity in stored])
         return ids

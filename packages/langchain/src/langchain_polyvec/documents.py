@@ -8,13 +8,25 @@ import hashlib
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
 
-from langchain_polyvec.images import IMAGE_URI, ImageLike, Picture, mime_type, page_uri, picture, thumbnail
+from langchain_polyvec.images import (
+    IMAGE_URI,
+    NOT_KEPT,
+    ImageLike,
+    Picture,
+    file_content,
+    mime_type,
+    page_uri,
+    picture,
+    thumbnail,
+)
 from polyvec.types import AnyTask, ImageInput
 from qdrant_polyvec import Failure, Hit, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -36,7 +48,9 @@ def document(found: Hit | Stored) -> Document:
     if found.kind == "image":
         content = "" if found.content == found.source else found.content
         page = _PAGE.fullmatch(found.unit)
-        if found.unit == "image":
+        if "image_sha256" in metadata:
+            pass  # it was added here, and has a URI if it can have one
+        elif found.unit == "image":
             metadata.setdefault(IMAGE_URI, found.source)
         elif page and found.source.lower().endswith(".pdf"):
             metadata.setdefault(IMAGE_URI, page_uri(found.source, int(page[1])))
@@ -47,8 +61,9 @@ def document(found: Hit | Stored) -> Document:
 
 def text_item(text: str, metadata: Mapping[str, Any] | None, identity: str | None, task: AnyTask) -> Item:
     """A text to add."""
-    key = identity or _derived("text", text, metadata, task)
-    return Item(text, id=key, unit="", metadata=metadata, task=task)
+    known = _known(metadata)
+    key = _derived("text", text, known, task) if identity is None else identity
+    return Item(text, id=key, unit="", metadata=known, task=task)
 
 
 def image_item(
@@ -63,28 +78,57 @@ def image_item(
 ) -> Item | Failure:
     """An image to add, or why it cannot be.
 
-    An image with a URI is known by that: added again when the file has changed, it takes the old one's place.
+    An image file is known by its path: added again when it or its metadata have changed, it takes the old one's place.
+    What the metadata say of an image that can be seen in itself is replaced by what is seen.
     """
-    metadata = metadata or {}
+    known = _known(metadata)
+    if isinstance(image, Blob):
+        known = _known({"source": image.source, **image.metadata, **known})
+        identity = image.id if identity is None else identity
     try:
         shown = image if isinstance(image, Picture) else picture(image)
         facts = _facts(shown.content, thumbnails=thumbnails)
-    except (OSError, TypeError, ValueError) as error:
+    except ImportError:
+        raise
+    except OSError as error:
+        return Failure(identity, _told(image), f"cannot be read: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 — decoders raise whatever they like, and one bad image loses no other
         return Failure(identity, _told(image), str(error))
     if shown.uri is not None:
         facts[IMAGE_URI] = shown.uri
-    key = identity or _derived("image", shown.uri or facts["image_sha256"], metadata, task)
-    source = metadata.get("source", shown.uri)
-    return Item(shown.content, id=key, source=source, unit=unit, metadata={**metadata, **facts}, task=task, text=says)
+    key = identity
+    if key is None and shown.key is not None:
+        key = _derived("image", shown.key, {}, task)
+    elif key is None:
+        said = {name: value for name, value in known.items() if name not in _FACTS}
+        key = _derived("image", facts["image_sha256"], said, task)
+    source = known.get("source", shown.uri)
+    return Item(shown.content, id=key, source=source, unit=unit, metadata={**known, **facts}, task=task, text=says)
 
 
 def document_item(given: Document, identity: str | None, task: AnyTask, *, thumbnails: bool = False) -> Item | Failure:
     """A document to add: an image if its metadata has an `image_uri`, otherwise a text."""
-    uri = given.metadata.get(IMAGE_URI)
-    if uri is None:
+    place = given.metadata.get(IMAGE_URI) or given.metadata.get("thumbnail")
+    if place is None and "image_sha256" in given.metadata:
+        return Failure(identity, str(given.metadata.get("source", "an image")), NOT_KEPT)
+    if place is None:
         return text_item(given.page_content, given.metadata, identity, task)
-    metadata = {key: value for key, value in given.metadata.items() if key not in _FACTS}
-    return image_item(uri, metadata, identity, task, says=given.page_content or None, thumbnails=thumbnails)
+    return image_item(place, given.metadata, identity, task, says=given.page_content or None, thumbnails=thumbnails)
+
+
+def checked_texts(texts: Iterable[str]) -> list[str]:
+    """The texts, as a list.
+
+    Raises:
+        TypeError: one is none.
+    """
+    if isinstance(texts, str):
+        raise TypeError("`texts` is one string; give a list of them.")
+    listed = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} is a {type(text).__name__}; images go to `add_images`.")
+    return listed
 
 
 def checked_ids(ids: Sequence[str | None] | None, n: int) -> list[str | None]:
@@ -102,11 +146,10 @@ def checked_ids(ids: Sequence[str | None] | None, n: int) -> list[str | None]:
     if len(listed) != n:
         raise ValueError(f"there are {len(listed)} `ids` for {n} items; give one each, or None for those without.")
     given = [identity for identity in listed if identity is not None]
-    if wrong := next((identity for identity in given if not isinstance(identity, str)), None):
-        raise TypeError(f"`ids` holds {wrong!r}; an id is a string.")
-    if twice := sorted(
-        {identity for identity in given if given.count(identity) > 1} if len(set(given)) < len(given) else ()
-    ):
+    for identity in given:
+        if not isinstance(identity, str):
+            raise TypeError(f"`ids` holds {identity!r}; an id is a string.")
+    if twice := [identity for identity, times in Counter(given).items() if times > 1]:
         raise ValueError(f"`ids` holds {twice[0]!r} twice; each item needs its own. Nothing was stored.")
     return listed
 
@@ -116,10 +159,16 @@ def checked_metadatas(metadatas: Iterable[Mapping[str, Any] | None] | None, n: i
 
     Raises:
         ValueError: not as many.
+        TypeError: one is no mapping.
     """
+    if isinstance(metadatas, Mapping):
+        raise TypeError("`metadatas` is one mapping; give a list with one for each item.")
     listed: list[Mapping[str, Any] | None] = [None] * n if metadatas is None else list(metadatas)
     if len(listed) != n:
         raise ValueError(f"there are {len(listed)} `metadatas` for {n} items; give one each.")
+    for index, one in enumerate(listed):
+        if one is not None and not isinstance(one, Mapping):
+            raise TypeError(f"the metadata of item {index} are a {type(one).__name__}; they are a mapping, or None.")
     return listed
 
 
@@ -139,12 +188,19 @@ def checked_captions(captions: Sequence[str | None] | None, n: int) -> Sequence[
 _FACTS = (IMAGE_URI, "image_sha256", "mime_type", "thumbnail")  # what is known of an image by itself
 
 
+def _known(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the metadata, in which a source that is None is none."""
+    copy = dict(metadata or {})
+    if copy.get("source", "") is None:
+        del copy["source"]
+    return copy
+
+
 def _facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"image_sha256": content_hash(image)}
-    if isinstance(image, Path | bytes):
-        content = image if isinstance(image, bytes) else image.read_bytes()
-        if kind := mime_type(content):
-            facts["mime_type"] = kind
+    content = file_content(image)
+    if content is not None and (kind := mime_type(content)):
+        facts["mime_type"] = kind
     if thumbnails:
         facts["thumbnail"] = thumbnail(image)
     return facts
@@ -156,8 +212,11 @@ def _told(image: ImageLike | Picture) -> str:
     return str(name or f"a {type(image).__name__}")[:200]
 
 
-def _derived(kind: str, content: str, metadata: Mapping[str, Any] | None, task: AnyTask) -> str:
+def _derived(kind: str, content: str, metadata: Mapping[str, Any], task: AnyTask) -> str:
     """The same for the same content with the same metadata, so that adding it again changes nothing."""
-    told = json.dumps(dict(metadata or {}), sort_keys=True, default=str)
+    try:
+        told = json.dumps(metadata, sort_keys=True, default=str)
+    except (TypeError, ValueError, RecursionError):  # they are refused, each for itself, where items are checked
+        told = ""
     whole = hashlib.sha256(f"{kind}\0{task}\0{content}\0{told}".encode("utf-8", "surrogatepass")).hexdigest()
     return str(uuid.uuid5(_NAMESPACE, whole))

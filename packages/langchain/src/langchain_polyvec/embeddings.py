@@ -78,8 +78,8 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     task: AnyTask = Field(default="retrieval", description="What the vectors are for; each task has its own space.")
     dimensions: int | None = Field(default=None, gt=0, description="Length of the vectors; the model's own if None.")
-    device: str | list[str] | None = Field(
-        default=None, description="The first accelerator, else the CPU, if None; a list has a process for each entry."
+    device: str | tuple[str, ...] | None = Field(
+        default=None, description="The first accelerator, else the CPU, if None; several have a process each."
     )
     dtype: Dtype = Field(default="auto", description="bfloat16 where the device computes it natively, else float32.")
     token_budget: int | None = Field(
@@ -122,6 +122,8 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         """
         if self.client is not None:
             return cast("Encoder", self.client)
+        if self._loaded is not None:
+            return cast("Encoder", self._loaded)
         with _LOADING:
             if self._loaded is None:
                 self._loaded = self._load()
@@ -143,9 +145,7 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         Raises:
             ValueError: the model has no such task.
         """
-        other = self.model_copy(update={"task": task})  # which is not validated
-        other._check_settings()  # noqa: SLF001 — of this class
-        return other
+        return self.model_copy(update={"task": task})
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of passages, the side that is found. Whitespace stays as it is."""
@@ -232,6 +232,15 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         """`embed_images_multi_vector`; the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.embed_images_multi_vector, images)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """The same embeddings with other settings, which are checked. Weights that are the same are shared."""
+        settings = {name: getattr(self, name) for name in self.model_fields_set} | dict(update or {})
+        copied = type(self)(**settings)
+        if not (_OF_LOADING | {"model", "client"}) & (update or {}).keys():
+            copied._loaded = self._loaded  # noqa: SLF001 — of this class
+            copied._check_settings()  # noqa: SLF001
+        return copied
+
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.model_copy()  # frozen; the weights are shared
 
@@ -265,8 +274,9 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
             check_task(self.task, TASKS)
             return
         self._check(encoder)
-        if self.client is not None and (without_effect := self.model_fields_set & _OF_LOADING):
-            raise ValueError(f"`{min(without_effect)}` has no effect on a `client` that is loaded already.")
+        given = sorted(name for name in _OF_LOADING if getattr(self, name) not in (None, "auto"))
+        if self.client is not None and given:
+            raise ValueError(f"`{given[0]}` has no effect on a `client` that is loaded already.")
 
     def _check(self, encoder: Encoder) -> None:
         check_task(self.task, getattr(encoder, "tasks", TASKS))

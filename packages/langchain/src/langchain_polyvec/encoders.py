@@ -1,13 +1,13 @@
 """Any `Embeddings` of LangChain as the store sees an embedder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from polyvec import types
-from polyvec.types import AnyTask, Encoder, Input
+from polyvec.types import AnyTask, Encoder, Input, UnreadableInputs
 
 _NAMES = ("model", "model_name", "model_id", "deployment")  # of the field that says which model it is
 
@@ -22,10 +22,13 @@ class DenseEncoder:
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._embeddings = embeddings
-        inner = getattr(embeddings, "underlying_embeddings", embeddings)  # of a cache
-        model = next((str(getattr(inner, name)) for name in _NAMES if getattr(inner, name, None)), "")
+        inner = _inner(embeddings)
         self.dim = len(embeddings.embed_query("length"))
-        self.fingerprint = f"{type(inner).__name__}-{model}-{self.dim}"
+        if isinstance(inner, PolyvecEmbeddings):
+            self.fingerprint = inner.cache_namespace
+        else:
+            model = next((str(getattr(inner, name)) for name in _NAMES if getattr(inner, name, None)), "")
+            self.fingerprint = f"{type(inner).__name__}-{model}-{self.dim}"
 
     def encode_query(
         self,
@@ -36,7 +39,7 @@ class DenseEncoder:
         multivector: bool = False,  # noqa: ARG002
         show_progress: bool = False,  # noqa: ARG002
     ) -> types.Embeddings:
-        return self._of([self._embeddings.embed_query(text) for text in self._texts(inputs)])
+        return self._of(inputs, lambda texts: [self._embeddings.embed_query(text) for text in texts])
 
     def encode_document(
         self,
@@ -47,22 +50,31 @@ class DenseEncoder:
         multivector: bool = False,  # noqa: ARG002
         show_progress: bool = False,  # noqa: ARG002
     ) -> types.Embeddings:
-        texts = self._texts(inputs)
-        return self._of(self._embeddings.embed_documents(texts) if texts else [])
+        return self._of(inputs, self._embeddings.embed_documents)
 
-    def _texts(self, inputs: Sequence[Input]) -> list[str]:
-        texts = [one for one in inputs if isinstance(one, str)]
+    def _of(self, inputs: Sequence[Input], embed: Callable[[list[str]], list[list[float]]]) -> types.Embeddings:
+        texts = {index: one for index, one in enumerate(inputs) if isinstance(one, str)}
+        vectors = embed(list(texts.values())) if texts else []
+        dense = np.asarray(vectors, np.float32).reshape(len(texts), self.dim)
+        embeddings = types.Embeddings(dense, None, (None,) * len(texts))
         if len(texts) < len(inputs):
-            raise TypeError(
-                f"{type(self._embeddings).__name__} embeds texts only; PolyvecEmbeddings embeds images, too."
-            )
-        return texts
-
-    def _of(self, vectors: list[list[float]]) -> types.Embeddings:
-        dense = np.asarray(vectors, np.float32).reshape(len(vectors), self.dim)
-        return types.Embeddings(dense, None, (None,) * len(vectors))
+            reason = f"{type(self._embeddings).__name__} embeds texts only; PolyvecEmbeddings embeds images, too"
+            raise UnreadableInputs({n: reason for n in range(len(inputs)) if n not in texts}, list(texts), embeddings)
+        return embeddings
 
 
 def encoder_of(embeddings: Embeddings) -> Encoder:
     """What makes the vectors of a store."""
     return embeddings.encoder if isinstance(embeddings, PolyvecEmbeddings) else DenseEncoder(embeddings)
+
+
+def task_of(embeddings: Embeddings) -> AnyTask:
+    """What the vectors are for."""
+    inner = _inner(embeddings)
+    return inner.task if isinstance(inner, PolyvecEmbeddings) else "retrieval"
+
+
+def _inner(embeddings: Embeddings) -> Embeddings:
+    """The embeddings that a cache stands before."""
+    inner: Embeddings = getattr(embeddings, "underlying_embeddings", embeddings)
+    return inner

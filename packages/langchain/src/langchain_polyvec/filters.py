@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 from qdrant_client import models
 
 FilterLike = models.Filter | Mapping[str, Any]
 
 _RANGES = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _OPERATORS = ("$eq", "$ne", "$in", "$nin", *_RANGES)
+_EXACT = 2**53  # integers up to here are exact as floats
 _LOGIC = ("$and", "$or", "$not")
 
 
@@ -40,11 +42,15 @@ def _conditions(given: Mapping[str, Any], prefix: str) -> list[models.Condition]
 
 
 def _of_field(key: str, wanted: Any, prefix: str) -> list[models.Condition]:
+    if not isinstance(key, str):
+        raise TypeError(f"{key!r} names no metadata; names are strings.")
     if key in ("$and", "$or"):
         if not isinstance(wanted, list | tuple) or not all(isinstance(one, Mapping) for one in wanted):
             raise TypeError(f"{key!r} combines a list of mappings, not {wanted!r}.")
         parts: list[models.Condition] = [models.Filter(must=_conditions(one, prefix)) for one in wanted]
-        return [models.Filter(must=parts) if key == "$and" else models.Filter(should=parts)]
+        if key == "$or":
+            return [models.Filter(should=parts) if parts else _nothing()]
+        return [models.Filter(must=parts)]
     if key == "$not":
         if not isinstance(wanted, Mapping):
             raise TypeError(f"'$not' takes a mapping, not {wanted!r}.")
@@ -53,6 +59,8 @@ def _of_field(key: str, wanted: Any, prefix: str) -> list[models.Condition]:
         raise ValueError(f"{key!r} is not one of {', '.join((*_LOGIC, *_OPERATORS))}; the latter belong to a field.")
     path = _path(key, prefix)
     if isinstance(wanted, Mapping):
+        if not wanted:
+            raise ValueError(f"the condition on {key!r} is empty; it is a value, a list, or operators such as '$gte'.")
         return [_operation(path, operator, value) for operator, value in wanted.items()]
     return [_one_of(path, wanted) if isinstance(wanted, list | tuple | set) else _equal(path, wanted)]
 
@@ -75,10 +83,13 @@ def _operation(path: str, operator: str, value: Any) -> models.Condition:
 def _equal(path: str, value: Any) -> models.Condition:
     if value is None:
         return models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
-    if isinstance(value, float):
-        return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))
-    if not isinstance(value, str | int):
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, str | int | float):
         raise TypeError(f"metadata is compared with strings, numbers, booleans and None, not with {value!r}.")
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _EXACT:
+        return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))  # 3 is 3.0
+    if isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise ValueError(f"{value!r} is beyond the numbers that can be compared.")
     return models.FieldCondition(key=path, match=models.MatchValue(value=value))
 
 
@@ -96,11 +107,14 @@ def _nothing() -> models.Filter:
 def _range(bound: str, value: Any) -> models.Range | models.DatetimeRange:
     if isinstance(value, datetime | date):
         return models.DatetimeRange(**{bound: value})
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"'${bound}' compares numbers, dates and datetimes, not {value!r}.")
     return models.Range(**{bound: value})
 
 
 def _path(key: str, prefix: str) -> str:
+    if '"' in key:
+        raise ValueError(f"{key!r} cannot be asked for: a name with quotation marks is not reached by filters.")
     parts = [part if re.fullmatch(r"[\w-]+(\[\d*\])*", part, re.ASCII) else f'"{part}"' for part in key.split(".")]
     return ".".join([prefix, *parts])

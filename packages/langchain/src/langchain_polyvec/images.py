@@ -3,11 +3,12 @@
 import base64
 import binascii
 import io
+import mimetypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
@@ -18,14 +19,17 @@ from PIL import Image
 from polyvec.images import open_image
 from polyvec.types import AnyTask, Embeddings, Encoder, ImageInput, UnreadableInputs
 
+T = TypeVar("T")
 # A string is a path, a `file:` or a `data:` URI; a mapping is an image content block.
 ImageLike = str | ImageInput | Blob | Mapping[str, Any]
 
 IMAGE_URI = "image_uri"  # the metadata that makes a document an image
+NO_PDF = "PDFs are read with pypdfium2; install it with `pip install 'langchain-polyvec[pdf]'`."
+NOT_KEPT = "the image was added from memory, and no thumbnail was kept"
 THUMBNAIL_SIDE = 512  # pixels of the longer side
 
 _PDF_PAGE = re.compile(r"(?P<path>.+\.pdf)#page=(?P<number>[1-9]\d*)", re.IGNORECASE | re.DOTALL)  # RFC 8118
-_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
+_FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +38,12 @@ class Picture:
 
     Attributes:
         uri: a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only.
+        key: what makes it the same image when it is added again; its content if None.
     """
 
     content: ImageInput
     uri: str | None
+    key: str | None
 
 
 def picture(image: ImageLike) -> Picture:
@@ -49,32 +55,57 @@ def picture(image: ImageLike) -> Picture:
     """
     match image:
         case str():
-            return Picture(opened(image), None if image.startswith("data:") else image)
+            content, uri = opened(image), None if image.startswith("data:") else image
+            return Picture(content, uri, content.as_posix() if isinstance(content, Path) else uri)
         case Path():
-            return Picture(image, image.as_posix())
+            return Picture(image, image.as_posix(), image.as_posix())
         case Blob():
             return _of_blob(image)
         case Mapping():
             return _of_block(image)
         case bytes() | np.ndarray() | Image.Image():
-            return Picture(image, None)
+            return Picture(image, None, None)
     raise TypeError(
         f"a {type(image).__name__} is no image: give a path, bytes, a Blob, a PIL image, a numpy array, or an image "
         "content block."
     )
 
 
-def opened(uri: str) -> ImageInput:
-    """What a document's `image_uri` stands for.
+def opened(uri: object) -> ImageInput:
+    """What a document's `image_uri` stands for. A file is not read yet.
 
     Raises:
-        ValueError: it is not read, or the page of a PDF cannot be drawn.
+        ValueError: it is no URI, or one that is not read, or the page of a PDF cannot be drawn.
     """
+    if isinstance(uri, Path):
+        uri = uri.as_posix()
+    if not isinstance(uri, str):
+        raise ValueError(f"`{IMAGE_URI}` is {uri!r}; it is a string.")  # noqa: TRY004 — one of many bad things in metadata
     if page := _PDF_PAGE.fullmatch(uri):
         return _page(_path(page["path"]), int(page["number"]))
     if uri.startswith("data:"):
         return _decoded(uri)
     return _path(uri)
+
+
+def found_again(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
+    """A document's image, read from its `image_uri` or else from its thumbnail; None if it is no image.
+
+    Raises:
+        ValueError: it is one, but cannot be read.
+    """
+    places = [metadata[key] for key in (IMAGE_URI, "thumbnail") if metadata.get(key) is not None]
+    if not places:
+        if "image_sha256" in metadata:
+            raise ValueError(NOT_KEPT)
+        return None
+    for number, place in enumerate(places, start=1):
+        try:
+            return read(opened(place))
+        except ValueError:
+            if number == len(places):
+                raise
+    return None
 
 
 def page_uri(path: str, number: int) -> str:
@@ -102,20 +133,23 @@ def encoded(image: ImageInput) -> tuple[str, str]:
         ValueError: the image cannot be read.
     """
     whole = open_image(image)  # also a check: what is no image must not be sent anywhere
-    if isinstance(image, Path | bytes):
-        content = image if isinstance(image, bytes) else image.read_bytes()
-        if kind := mime_type(content):
-            return base64.b64encode(content).decode(), kind
+    if (content := file_content(image)) is not None and (kind := mime_type(content)):
+        return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
     whole.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode(), "image/png"
 
 
+def file_content(image: ImageInput) -> bytes | None:
+    """The bytes of an image file; None if the image is not one."""
+    return image.read_bytes() if isinstance(image, Path) else image if isinstance(image, bytes) else None
+
+
 def mime_type(content: bytes) -> str | None:
     """Of an image file's content, if it is of a format that chat models take."""
     try:
-        with Image.open(io.BytesIO(content), formats=list(_FORMATS)) as image:
-            return _FORMATS[image.format or ""]
+        with Image.open(io.BytesIO(content), formats=("GIF", "JPEG", "PNG", "WEBP")) as image:
+            return _FORMATS.get(image.format or "")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
@@ -156,8 +190,10 @@ def encode_images(
 def _of_blob(blob: Blob) -> Picture:
     if blob.data is None:
         path = Path(str(blob.path))
-        return Picture(path, path.as_posix())
-    return Picture(blob.as_bytes(), blob.source)
+        return Picture(path, path.as_posix(), path.as_posix())
+    # What is in memory may be a part of what its path names, as a picture in a document.
+    path_is_image = blob.path is not None and (mimetypes.guess_type(str(blob.path))[0] or "").startswith("image/")
+    return Picture(blob.as_bytes(), str(blob.path) if path_is_image else None, None)
 
 
 def _of_block(block: Mapping[str, Any]) -> Picture:
@@ -169,7 +205,7 @@ def _of_block(block: Mapping[str, Any]) -> Picture:
     elif block.get("type") != "image":
         raise TypeError(f"a content block of type {block.get('type')!r} is no image.")
     if isinstance(data := block.get("base64"), str):
-        return Picture(_base64(data), None)
+        return Picture(_base64(data), None, None)
     if isinstance(url, str):
         return picture(url)
     raise ValueError("an image content block needs `base64` or `url`; files at a provider (`file_id`) cannot be read.")
@@ -191,8 +227,10 @@ def _page(path: Path, number: int) -> Image.Image:
 
     try:
         page = next(pages(path, first=number), None)
-    except UnreadablePages as error:
+    except (OSError, UnreadablePages) as error:
         raise ValueError(str(error)) from error
+    except ImportError as error:
+        raise ImportError(NO_PDF) from error
     if page is None or page.number != number:
         raise ValueError(f"{path.as_posix()!r} has no page {number} that can be read")
     return page.image

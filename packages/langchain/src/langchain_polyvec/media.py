@@ -8,24 +8,46 @@ from typing import Any
 from langchain_core.documents.base import Blob
 
 from langchain_polyvec.documents import image_item, text_item
-from langchain_polyvec.images import Picture, page_uri
+from langchain_polyvec.images import NO_PDF, Picture, page_uri
 from polyvec.pdf import UnreadablePages, pages
 from polyvec.types import AnyTask
 from qdrant_polyvec import Failure, Item
+from qdrant_polyvec.items import content_hash
 
 PDF = "application/pdf"
 
 
 def of_pdf(
-    file: Path | bytes, name: str, metadata: Mapping[str, Any] | None, task: AnyTask, *, dpi: float, thumbnails: bool
+    file: Path | bytes,
+    metadata: Mapping[str, Any] | None,
+    task: AnyTask,
+    *,
+    path: str | None,
+    key: str | None = None,
+    dpi: float,
+    password: str | None = None,
+    thumbnails: bool,
 ) -> Iterator[Item | Failure]:
-    """The pages of a PDF one by one, and those that cannot be read."""
+    """The pages of a PDF one by one, and those that cannot be read.
+
+    Args:
+        file: the PDF.
+        metadata: of each page.
+        task: to encode for.
+        path: where the file is, if its pages can be drawn again.
+        key: what makes it the same PDF when it is added again; its content if None.
+        dpi: pixels per inch.
+        password: of an encrypted PDF.
+        thumbnails: keep a small picture of each page.
+    """
+    known = {"source": path, **(metadata or {})}
+    name = str(known.get("source") or "a PDF in memory")
     try:
-        for page in pages(file, dpi=dpi):
-            facts = {"source": name, **(metadata or {}), "page": page.number - 1, "page_label": str(page.number)}
+        key = key or content_hash(file)
+        for page in pages(file, dpi=dpi, password=password):
             yield image_item(
-                Picture(page.image, page_uri(name, page.number)),
-                facts,
+                Picture(page.image, path and page_uri(path, page.number), page_uri(key, page.number)),
+                {**known, "page": page.number - 1, "page_label": str(page.number)},
                 None,
                 task,
                 says=page.text.strip() or None,
@@ -37,25 +59,30 @@ def of_pdf(
     except (OSError, ValueError) as error:
         yield Failure(None, name, str(error))
     except ImportError as error:
-        raise ImportError(
-            "PDFs are read with pypdfium2; install it with `pip install 'langchain-polyvec[pdf]'`."
-        ) from error
+        raise ImportError(NO_PDF) from error
 
 
-def of_blob(blob: Blob, task: AnyTask, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
+def of_blob(blob: object, task: AnyTask, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
     """A blob: an image, the pages of a PDF, or a text; a failure if it is none of them."""
+    if not isinstance(blob, Blob):
+        yield Failure(None, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
+        return
     name = blob.source or "a blob"
     metadata = {**blob.metadata, **({"source": name} if blob.source else {})}
-    kind = blob.mimetype or mimetypes.guess_type(name)[0] or ("text/plain" if isinstance(blob.data, str) else "")
+    kind = (blob.mimetype or mimetypes.guess_type(name)[0] or "").partition(";")[0].strip().lower()
     try:
         if kind.startswith("image/"):
-            yield image_item(blob, metadata, blob.id, task, thumbnails=thumbnails)
+            yield image_item(blob, None, None, task, thumbnails=thumbnails)
         elif kind == PDF:
-            file = Path(str(blob.path)) if blob.data is None else blob.as_bytes()
-            yield from of_pdf(file, name, metadata, task, dpi=dpi, thumbnails=thumbnails)
-        elif kind.startswith("text/"):
+            how: dict[str, Any] = {"dpi": dpi, "thumbnails": thumbnails}
+            if blob.data is None:
+                path = Path(str(blob.path)).as_posix()
+                yield from of_pdf(Path(path), metadata, task, path=path, key=path, **how)
+            else:
+                yield from of_pdf(blob.as_bytes(), metadata, task, path=None, key=blob.id, **how)
+        elif kind.startswith("text/") or (not kind and isinstance(blob.data, str)):
             yield text_item(blob.as_string(), metadata, blob.id, task)
         else:
             yield Failure(blob.id, name, f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored")
-    except (OSError, ValueError) as error:
+    except (LookupError, OSError, ValueError) as error:  # LookupError: an encoding that there is not
         yield Failure(blob.id, name, str(error))

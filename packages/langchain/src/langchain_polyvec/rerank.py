@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.images import IMAGE_URI, opened
+from langchain_polyvec.images import IMAGE_URI, found_again
+from polyvec.images import open_image
 from polyvec.scoring import maxsim
 from polyvec.types import Input, UnreadableInputs
 
@@ -42,9 +43,9 @@ class PolyvecRerank(BaseDocumentCompressor):
         rerank.compress_documents(documents, "revenue by region")
         ```
 
-    A document with `image_uri` in its metadata is an image, others are texts. The documents that are returned are
-    copies with `metadata["relevance_score"]`: MaxSim per query token on a scale from 0 to 1, as the relevance scores of
-    `PolyvecVectorStore`. A document whose image cannot be read comes last, with a warning.
+    A document with `image_uri` in its metadata is an image, or else its thumbnail; others are texts. The documents that
+    are returned are copies with `metadata["relevance_score"]`: MaxSim per query token on a scale from 0 to 1, as the
+    relevance scores of `PolyvecVectorStore`. A document whose image cannot be read comes last, with a warning.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -52,6 +53,13 @@ class PolyvecRerank(BaseDocumentCompressor):
     embeddings: PolyvecEmbeddings
     top_n: int = Field(default=3, gt=0)
     vectorstore: Any = Field(default=None, repr=False)  # Any: a PolyvecVectorStore, which needs the extra `qdrant`
+
+    @field_validator("vectorstore")
+    @classmethod
+    def _is_ours(cls, store: Any) -> Any:
+        if store is not None and not hasattr(store, "has_multivectors"):
+            raise ValueError(f"a {type(store).__name__} keeps no multi-vectors; leave `vectorstore` out.")
+        return store
 
     def compress_documents(
         self,
@@ -72,15 +80,14 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     def _stored(self, documents: Sequence[Document]) -> dict[int, np.ndarray]:
         """The multi-vectors of documents that are in the store as they are here, by their places."""
-        if self.vectorstore is None:
+        if self.vectorstore is None or not self.vectorstore.has_multivectors:
             return {}
         from langchain_polyvec.documents import document  # needs the extra `qdrant`, as the store that was given
 
         collection = self.vectorstore.collection
-        wanted = [one.id for one in documents if one.id is not None]
         there = {
             str(one.id): one
-            for one in collection.get(wanted)
+            for one in self.vectorstore.stored([one.id for one in documents if one.id is not None])
             if one.task == self.embeddings.task and one.fingerprint == self.embeddings.encoder.fingerprint
         }
         same = {
@@ -96,11 +103,12 @@ class PolyvecRerank(BaseDocumentCompressor):
         contents: dict[int, Input] = {}
         failed: dict[int, str] = {}
         for index, one in documents.items():
-            uri = one.metadata.get(IMAGE_URI)
             try:
-                contents[index] = one.page_content if uri is None else opened(uri)
+                image = found_again(one.metadata, open_image)
             except ValueError as error:
                 failed[index] = str(error)
+            else:
+                contents[index] = one.page_content if image is None else image
         places, kept = list(contents), range(len(contents))
         try:
             embeddings = self.embeddings.encoder.encode_document(

@@ -1,5 +1,6 @@
 """A LangChain retriever that takes a text or an image."""
 
+import asyncio
 from typing import Any
 
 from langchain_core.callbacks.manager import (
@@ -17,7 +18,7 @@ from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import ImageLike, picture
 from langchain_polyvec.vectorstores import PolyvecVectorStore
 from polyvec.types import Input
-from qdrant_polyvec import MODES, Hit, Mode
+from qdrant_polyvec import Hit, Mode
 
 SEARCHING, FOUND = "polyvec_searching", "polyvec_found"  # the custom events
 
@@ -77,7 +78,7 @@ class PolyvecRetriever(BaseRetriever):
     ) -> list[Document]:
         how = self._how(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        dispatch_custom_event(SEARCHING, _plan(how), config=events)
+        dispatch_custom_event(SEARCHING, {"mode": how["mode"], "k": how["k"]}, config=events)
         found = self.vectorstore.hits(_asked(query, image), **how)
         dispatch_custom_event(FOUND, _outcome(found), config=events)
         return [document(hit) for hit in found]
@@ -93,8 +94,9 @@ class PolyvecRetriever(BaseRetriever):
     ) -> list[Document]:
         how = self._how(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        await adispatch_custom_event(SEARCHING, _plan(how), config=events)
-        found = await self.vectorstore.ahits(_asked(query, image), **how)
+        await adispatch_custom_event(SEARCHING, {"mode": how["mode"], "k": how["k"]}, config=events)
+        asked = await asyncio.to_thread(_asked, query, image)
+        found = await self.vectorstore.ahits(asked, **how)
         await adispatch_custom_event(FOUND, _outcome(found), config=events)
         return [document(hit) for hit in found]
 
@@ -104,14 +106,14 @@ class PolyvecRetriever(BaseRetriever):
         embeddings = self.vectorstore.embeddings
         params["ls_embedding_provider"] = type(embeddings).__name__
         if isinstance(embeddings, PolyvecEmbeddings):
-            params["ls_embedding_model"] = str(embeddings.model)
+            client = embeddings.client
+            params["ls_embedding_model"] = str(embeddings.model) if client is None else client.fingerprint
         return params
 
     def _how(self, k: int | None, options: dict[str, Any]) -> dict[str, Any]:
-        how = {"mode": self.mode or self.vectorstore.mode, **self.search_kwargs, **options}
-        if how["mode"] not in MODES:
-            raise ValueError(f"`mode` is {how['mode']!r}; it must be one of {', '.join(map(repr, MODES))}.")
-        return {**how, "k": self.k if k is None else k}
+        how = {"k": self.k, **self.search_kwargs, **options}
+        mode = how.get("mode") or self.mode or self.vectorstore.mode
+        return {**how, "k": how["k"] if k is None else k, "mode": mode}
 
 
 def _asked(query: str, image: ImageLike | None) -> Input:
@@ -122,10 +124,6 @@ def _asked(query: str, image: ImageLike | None) -> Input:
     if query:
         raise ValueError("a query is a text or an image; with an image, the text must be empty: invoke('', image=…).")
     return picture(image).content
-
-
-def _plan(how: dict[str, Any]) -> dict[str, Any]:
-    return {"mode": how["mode"], "k": how["k"]}
 
 
 def _outcome(found: list[Hit]) -> dict[str, Any]:

@@ -11,14 +11,16 @@ from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from langchain_polyvec.documents import document
-from langchain_polyvec.filters import FilterLike, qdrant_filter
+from langchain_polyvec.filters import qdrant_filter
 from langchain_polyvec.images import ImageLike, picture
 from langchain_polyvec.stock import StockCollection
 from polyvec import types
 from polyvec.types import AnyTask
 from qdrant_polyvec import Collection, Hit, Mode, Stored
 from qdrant_polyvec.hits import relevance
-from qdrant_polyvec.search import Query, Tasks
+from qdrant_polyvec.search import Query
+
+OPTIONS = ("filter", "mode", "task", "candidates", "score_threshold", "oversampling")
 
 
 class Searches(VectorStore):
@@ -71,6 +73,12 @@ class Searches(VectorStore):
         """The documents nearest to a dense vector, with their cosines."""
         return _scored(self.hits(_vector(embedding), k, **_dense(options)))
 
+    async def asimilarity_search_with_score_by_vector(
+        self, embedding: list[float], k: int = 4, **options: Any
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_with_score_by_vector` on the asynchronous client."""
+        return _scored(await self.ahits(_vector(embedding), k, **_dense(options)))
+
     def similarity_search_by_image(self, uri: ImageLike, k: int = 4, **options: Any) -> list[Document]:
         """The documents that suit an image best; it is given as for `PolyvecEmbeddings.embed_images`."""
         return as_documents(self.hits(picture(uri).content, k, **options))
@@ -84,6 +92,12 @@ class Searches(VectorStore):
     ) -> list[tuple[Document, float]]:
         """The documents that suit an image best, with their scores."""
         return _scored(self.hits(picture(uri).content, k, **options))
+
+    async def asimilarity_search_by_image_with_score(
+        self, uri: ImageLike, k: int = 4, **options: Any
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_by_image_with_score` on the asynchronous client."""
+        return _scored(await self.ahits((await asyncio.to_thread(picture, uri)).content, k, **options))
 
     def max_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
@@ -100,17 +114,19 @@ class Searches(VectorStore):
             lambda_mult: λ: 1 cares for relevance only, 0 for diversity only.
             options: those of the class.
         """
-        how = self._how(max(k, fetch_k), **options)
+        how = self._how(query, max(k, fetch_k), **options)
         encoded = self._encoded(_text(query), how)
-        return self._diverse(self.collection.search(encoded, **how), encoded, k, lambda_mult)
+        asked = query if how["mode"] == "hybrid" else encoded  # which searches by the words, too
+        return self._diverse(self.collection.search(asked, **how), encoded, k, lambda_mult)
 
     async def amax_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
     ) -> list[Document]:
         """`max_marginal_relevance_search` on the asynchronous client."""
-        how = self._how(max(k, fetch_k), **options)
+        how = self._how(query, max(k, fetch_k), **options)
         encoded = await asyncio.to_thread(self._encoded, _text(query), how)
-        return await self._adiverse(await self.collection.asearch(encoded, **how), encoded, k, lambda_mult)
+        asked = query if how["mode"] == "hybrid" else encoded
+        return await self._adiverse(await self.collection.asearch(asked, **how), encoded, k, lambda_mult)
 
     def max_marginal_relevance_search_by_vector(
         self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
@@ -135,11 +151,11 @@ class Searches(VectorStore):
             k: how many at most.
             options: those of the class.
         """
-        return self.collection.search(query, **self._how(k, **options))
+        return self.collection.search(query, **self._how(query, k, **options))
 
     async def ahits(self, query: Query, k: int = 4, **options: Any) -> list[Hit]:
         """`hits` on the asynchronous client."""
-        return await self.collection.asearch(query, **self._how(k, **options))
+        return await self.collection.asearch(query, **self._how(query, k, **options))
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **options: Any
@@ -154,31 +170,21 @@ class Searches(VectorStore):
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return relevance  # of a cosine; where scores are MaxSim, the two methods above know better
 
-    def _how(
-        self,
-        k: int,
-        *,
-        filter: FilterLike | None = None,  # noqa: A002 — the word of LangChain's stores
-        mode: Mode | None = None,
-        task: Tasks | None = None,
-        candidates: int | None = None,
-        score_threshold: float | None = None,
-        oversampling: float | None = None,
-    ) -> dict[str, Any]:
-        """The arguments of `Collection.search`. An unknown option is refused by this signature."""
+    def _how(self, query: Query, k: int, **options: Any) -> dict[str, Any]:  # Any: those of the class
+        """The arguments of `Collection.search`."""
+        if unknown := sorted(options.keys() - set(OPTIONS)):
+            raise TypeError(f"{unknown[0]!r} is no option of a search; those are `k`, {', '.join(OPTIONS)}.")
+        default = self.mode
+        if default == "hybrid" and not isinstance(query, str):
+            default = "two-stage"  # hybrid searches by words, too
+        metadata_key = self.collection.metadata_key if isinstance(self.collection, StockCollection) else "metadata"
+        task = options.get("task") or self.task
         return {
+            **options,
             "limit": k,
-            "filter": qdrant_filter(
-                filter,
-                metadata_key=self.collection.metadata_key
-                if isinstance(self.collection, StockCollection)
-                else "metadata",
-            ),
-            "mode": mode or self.mode,
-            "task": task or self.task,
-            "candidates": candidates,
-            "score_threshold": score_threshold,
-            "oversampling": oversampling,
+            "filter": qdrant_filter(options.get("filter"), metadata_key=metadata_key),
+            "mode": options.get("mode") or default,
+            "task": task[0] if isinstance(task, list | tuple) and len(task) == 1 else task,
         }
 
     def _encoded(self, query: str, how: Mapping[str, Any]) -> types.Embeddings:
@@ -206,13 +212,17 @@ def _chosen(
 ) -> list[Document]:
     if not 0 <= lambda_mult <= 1:
         raise ValueError(f"`lambda_mult` is {lambda_mult}; it is between 0, most diverse, and 1, most relevant.")
-    there = [hit for hit in found if hit.id in vectors]
-    if not there:
+    if missing := [hit.id for hit in found if hit.id not in vectors]:
+        raise ValueError(
+            f"{missing[0]!r} cannot be read by its id: it belongs to a tenant, or is gone by now. Open the store with "
+            "its `tenant`."
+        )
+    if not found:
         return []
-    rows = [vectors[hit.id].dense[0] for hit in there]
+    rows = [vectors[hit.id].dense[0] for hit in found]
     asked = query.dense[0, : len(rows[0])]
     order = maximal_marginal_relevance(asked, rows, lambda_mult=lambda_mult, k=k)
-    return as_documents([there[index] for index in order])
+    return as_documents([found[index] for index in order])
 
 
 def as_documents(found: Iterable[Hit | Stored]) -> list[Document]:

@@ -1,16 +1,18 @@
 """Collections that langchain-qdrant's `QdrantVectorStore` has made: searched by their dense vectors, never written."""
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from polyvec.compression import truncate
-from polyvec.types import AnyTask, Embeddings, Encoder, Input
-from qdrant_polyvec import Hit, Item, Location, Stored, open_async_client, open_client
+from polyvec.types import AnyTask, Embeddings, Encoder
+from qdrant_polyvec import Hit, Location, Stored, open_async_client, open_client, points
 from qdrant_polyvec.hits import relevance
 from qdrant_polyvec.search import Query
 
@@ -29,6 +31,7 @@ class StockCollection:
         name: str,
         *,
         embedder: Encoder,
+        dim: int | None = None,
         vector_name: str | None = None,
         content_key: str = "page_content",
         metadata_key: str = "metadata",
@@ -39,18 +42,23 @@ class StockCollection:
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
             self._vector_name, params = _dense_vector(self.client, name, vector_name)
-            self._check_size(params.size)
+            if params.size != (dim or embedder.dim):
+                raise ValueError(
+                    f"the vectors of {name!r} have {params.size} numbers, this embedding's {dim or embedder.dim}: "
+                    "another model made them, or other `dimensions`."
+                )
             on_error.pop_all()
         self._dim, self._is_cosine = params.size, params.distance == models.Distance.COSINE
-        self._aclient: AsyncQdrantClient | None = None
+        # One for each event loop: connections belong to the loop that they were opened in.
+        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
 
     def search(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
         """As `Collection.search`, in mode `dense`."""
         return self._hits(self.client.query_points(**self._request(query, task, limit, **options)).points)
 
     async def asearch(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
-        """`search` on the asynchronous client; the query is encoded here."""
-        request = self._request(query, task, limit, **options)
+        """`search` on the asynchronous client; the query is encoded in a thread."""
+        request = await asyncio.to_thread(self._request, query, task, limit, **options)
         return self._hits((await self._async().query_points(**request)).points)
 
     def get(self, ids: Sequence[str | int]) -> list[Stored]:
@@ -73,13 +81,12 @@ class StockCollection:
             return {}
         return self._vectors(await self._async().retrieve(self.name, _point_ids(ids), with_vectors=True))
 
-    def items(self) -> Iterator[Item]:
-        """Everything in it, to be added to a `Collection`, which encodes it anew."""
+    def all(self) -> Iterator[Stored]:
+        """Everything in it, some hundred at a time."""
         offset = None
         while True:
             page, offset = self.client.scroll(self.name, limit=_PAGE, offset=offset)
-            for one in self._stored(page):
-                yield Item(one.content, id=one.id, unit="", metadata=one.metadata)
+            yield from self._stored(page)
             if offset is None:
                 return
 
@@ -89,21 +96,16 @@ class StockCollection:
             self.client.close()
 
     async def aclose(self) -> None:
-        """Close the asynchronous client."""
-        if self._aclient is not None:
-            await self._aclient.close()
-
-    def _check_size(self, size: int) -> None:
-        if size > self.embedder.dim:
-            raise ValueError(
-                f"the vectors of {self.name!r} have {size} numbers, this embedder's {self.embedder.dim}: another model "
-                "made them."
-            )
+        """Close the asynchronous client of this event loop, if there is one."""
+        aclient = self._aclients.pop(asyncio.get_running_loop(), None)
+        if aclient is not None:
+            await aclient.close()
 
     def _async(self) -> AsyncQdrantClient:
-        if self._aclient is None:
-            self._aclient = open_async_client(self.client)
-        return self._aclient
+        loop = asyncio.get_running_loop()
+        if loop not in self._aclients:
+            self._aclients[loop] = open_async_client(self.client)
+        return self._aclients[loop]
 
     def _request(
         self,
@@ -117,12 +119,14 @@ class StockCollection:
         score_threshold: float | None = None,
         oversampling: float | None = None,
     ) -> dict[str, Any]:
+        if not isinstance(task, str):
+            raise ValueError(f"a stock store made {self.name!r}: it knows no tasks, so `task` is one.")  # noqa: TRY004
         if mode != "dense" or candidates is not None or oversampling is not None:
             raise ValueError(
                 f"a stock store made {self.name!r}: it has dense vectors only, so `mode` is 'dense', without "
                 "`candidates` and `oversampling`."
             )
-        vector = query if isinstance(query, Embeddings) else self._encoded(query, task)
+        vector = query if isinstance(query, Embeddings) else self.embedder.encode_query([query], task=task)
         return {
             "collection_name": self.name,
             "query": truncate(vector.dense, self._dim)[0].tolist(),
@@ -131,9 +135,6 @@ class StockCollection:
             "limit": limit,
             "score_threshold": score_threshold,
         }
-
-    def _encoded(self, query: Input, task: AnyTask) -> Embeddings:
-        return self.embedder.encode_query([query], task=task)
 
     def _hits(self, found: Sequence[models.ScoredPoint]) -> list[Hit]:
         return [
@@ -146,10 +147,11 @@ class StockCollection:
 
     def _facts(self, point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         payload = point.payload or {}
-        metadata = payload.get(self.metadata_key) or {}
+        content, metadata = payload.get(self._content_key), payload.get(self.metadata_key)
+        metadata = metadata if isinstance(metadata, dict) else {}
         return {
-            "id": point.id if isinstance(point.id, str | int) else str(point.id),
-            "content": payload.get(self._content_key) or "",
+            "id": points.identity(point),
+            "content": content if isinstance(content, str) else "",
             "metadata": metadata,
             "source": str(metadata.get("source", "")),
             "unit": "",
@@ -163,9 +165,7 @@ class StockCollection:
             vector: Any = one.vector  # a list, or a list by name
             dense = vector.get(self._vector_name) if isinstance(vector, dict) else vector
             if dense is not None:
-                vectors[one.id if isinstance(one.id, str | int) else str(one.id)] = Embeddings(
-                    np.asarray([dense], np.float32), None, (None,)
-                )
+                vectors[points.identity(one)] = Embeddings(np.asarray([dense], np.float32), None, (None,))
         return vectors
 
 
@@ -192,7 +192,8 @@ def _point_ids(ids: Sequence[str | int]) -> list[str | int]:
     found: list[str | int] = []
     for identity in ids:
         if isinstance(identity, int) or identity.isdecimal():
-            found.append(int(identity))
+            if int(identity) < 2**64:
+                found.append(int(identity))
             continue
         try:
             found.append(str(uuid.UUID(identity)))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,21 +12,14 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.additions import Additions, Metadata
+from langchain_polyvec.documents import document
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.encoders import encoder_of
+from langchain_polyvec.encoders import encoder_of, task_of
 from langchain_polyvec.images import ImageLike
 from langchain_polyvec.searches import Searches, as_documents
 from langchain_polyvec.stock import StockCollection
 from polyvec.types import AnyTask
-from qdrant_polyvec import (
-    MODES,
-    Cluster,
-    Collection,
-    Location,
-    Mode,
-    Schema,
-    open_client,
-)
+from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
 from qdrant_polyvec.fingerprint import KEY
 from qdrant_polyvec.place import behind_alias
 
@@ -88,7 +81,8 @@ class PolyvecVectorStore(Additions, Searches):
         """Open a collection; create it if it does not exist.
 
         Args:
-            embedding: makes the vectors; it must be the one that the collection was created with.
+            embedding: makes the vectors; it must be the one that the collection was created with. A `PolyvecEmbeddings`
+                is loaded here, any other one is asked for one vector.
             location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests; or a
                 `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may share; or a
                 `StockCollection`, for which the other arguments mean nothing.
@@ -108,28 +102,33 @@ class PolyvecVectorStore(Additions, Searches):
         if not isinstance(embedding, Embeddings):
             raise TypeError(f"`embedding` is a {type(embedding).__name__}; it is a langchain_core Embeddings.")
         self._closing = contextlib.ExitStack()
+        self._embedding = embedding
         if isinstance(location, StockCollection):
-            collection: Collection | StockCollection = location
+            if any(one is not None for one in (schema, tenant, cluster)):
+                raise TypeError("`schema`, `tenant` and `cluster` have no meaning for the collection of a stock store.")
             self._closing.callback(location.close)  # which closes what it has opened itself
-        else:
+            self._collection: Collection | StockCollection = location
+            self._mode = _checked_mode(mode, has_late=False)
+            return
+        encoder = encoder_of(embedding)
+        self._mode = _checked_mode(mode, has_late=encoder.multivector_dim > 0)
+        try:
             collection = Collection.open(
                 location,
                 collection_name,
-                embedder=encoder_of(embedding),
+                embedder=encoder,
                 truncate_dim=embedding.dimensions if isinstance(embedding, PolyvecEmbeddings) else None,
                 schema=schema,
                 tenant=tenant,
                 cluster=cluster,
             )
-            self._closing.callback(collection.close)
-        has_late = isinstance(collection, Collection) and collection.embedder.multivector_dim > 0
-        self._embedding, self._collection = embedding, collection
-        self._mode: Mode = mode or ("two-stage" if has_late else "dense")
-        if mode is not None and (mode not in MODES or (mode != "dense" and not has_late)):
-            self.close()
-            raise ValueError(
-                f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES if has_late else ('dense',)))}."
-            )
+        except FingerprintError as error:
+            raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
+        if self._mode == "hybrid" and collection.schema.bm25 is None:
+            collection.close()
+            raise ValueError("mode 'hybrid' searches by words, too: it needs a collection with Schema(bm25='english').")
+        self._collection = collection
+        self._closing.callback(collection.close)
 
     @classmethod
     def from_texts(
@@ -183,6 +182,19 @@ class PolyvecVectorStore(Additions, Searches):
         return await asyncio.to_thread(partial(cls.from_texts, texts, embedding, metadatas, ids=ids, **kwargs))
 
     @classmethod
+    async def afrom_images(
+        cls,
+        uris: Iterable[ImageLike],
+        embedding: Embeddings,
+        metadatas: Iterable[Metadata | None] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,  # Any: handed to the constructor
+    ) -> Self:
+        """`from_images` in a thread."""
+        return await asyncio.to_thread(partial(cls.from_images, uris, embedding, metadatas, ids=ids, **kwargs))
+
+    @classmethod
     async def afrom_documents(
         cls,
         documents: Iterable[Document],
@@ -222,11 +234,14 @@ class PolyvecVectorStore(Additions, Searches):
                 location,
                 collection_name,
                 embedder=encoder_of(embedding),
+                dim=embedding.dimensions if isinstance(embedding, PolyvecEmbeddings) else None,
                 vector_name=vector_name,
                 content_key=content_payload_key,
                 metadata_key=metadata_payload_key,
             )
             return cls(embedding, location=stock, mode=mode)
+        if vector_name is not None or (content_payload_key, metadata_payload_key) != ("page_content", "metadata"):
+            raise TypeError(f"{collection_name!r} was made by polyvec: its vectors and payload have their own names.")
         return cls(embedding, location=location, collection_name=collection_name, mode=mode, **kwargs)
 
     @property
@@ -246,10 +261,15 @@ class PolyvecVectorStore(Additions, Searches):
     @property
     def task(self) -> AnyTask:
         """What items are encoded and searched for unless a call says otherwise: the embedding's task."""
-        return self._embedding.task if isinstance(self._embedding, PolyvecEmbeddings) else "retrieval"
+        return task_of(self._embedding)
 
     @property
-    def show_progress(self) -> bool:
+    def has_multivectors(self) -> bool:
+        """Whether items have multi-vectors, and so other modes than `dense`."""
+        return isinstance(self._collection, Collection) and self._collection.embedder.multivector_dim > 0
+
+    @property
+    def _show_progress(self) -> bool:
         """Whether progress bars are shown unless a call says otherwise: as the embedding says."""
         return isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
 
@@ -272,20 +292,28 @@ class PolyvecVectorStore(Additions, Searches):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents with these ids that are there, in the order of `ids`."""
-        return as_documents(self._collection.get(ids))
+        return as_documents(self.stored(ids))
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """`get_by_ids` on the asynchronous client."""
-        return as_documents(await self._collection.aget(ids))
+        return as_documents(await self._collection.aget(_with_numbers(ids)))
 
-    def writable(self) -> Collection:
+    def stored(self, ids: Sequence[str]) -> list[Stored]:
+        """What `get_by_ids` gives, as `qdrant_polyvec.Stored` items, which know their task and model."""
+        return self._collection.get(_with_numbers(ids))
+
+    def _writable(self) -> Collection:
         """Where items are added and deleted."""
         if isinstance(self._collection, Collection):
             return self._collection
         raise TypeError(
             f"a stock store made {self._collection.name!r}; it is only read here. Move it once: "
-            "`new.collection.add(old.collection.items())`, into a store with another collection_name."
+            "`new.add_documents(old.documents())`, into a store with another collection_name."
         )
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, some hundred at a time: to look through them, or to add them to another store."""
+        return (document(one) for one in self._collection.all())
 
     def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents by their ids; those that are not there do not matter.
@@ -298,7 +326,7 @@ class PolyvecVectorStore(Additions, Searches):
                 "`delete` takes `ids`, a list. By source: `store.collection.delete(sources=[…])`; everything: delete "
                 "the collection with `store.collection.client`."
             )
-        self.writable().delete(ids=ids)
+        self._writable().delete(ids=_with_numbers(ids))
         return True
 
     async def adelete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
@@ -314,6 +342,27 @@ class PolyvecVectorStore(Additions, Searches):
             add(store)
             on_error.pop_all()
         return store
+
+
+def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
+    """The mode of a store; by default the best that it has vectors for.
+
+    Raises:
+        ValueError: an unknown one, or one that it has no vectors for.
+    """
+    possible = MODES if has_late else ("dense",)
+    if mode is None:
+        return "two-stage" if has_late else "dense"
+    if mode not in possible:
+        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, possible))}.")
+    return mode
+
+
+def _with_numbers(ids: Sequence[str]) -> list[str | int]:
+    """The ids, and the numbers that they are written as: a `Collection` may have items with such ids."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise TypeError("give `ids` as a list.")
+    return [*ids, *(int(identity) for identity in ids if identity.isdecimal() and int(identity) < 2**64)]
 
 
 def _is_stock(location: Location, name: str) -> bool:

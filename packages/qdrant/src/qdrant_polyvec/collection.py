@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -26,9 +26,9 @@ from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.place import Place, behind_alias, point_alias
 from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
 from qdrant_polyvec.report import Report
-from qdrant_polyvec.retrying import StoreUnavailableError
+from qdrant_polyvec.retrying import StoreUnavailableError, patiently
 from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
-from qdrant_polyvec.search import Query, Search, Tasks
+from qdrant_polyvec.search import Queries, Query, Search, Tasks
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 
@@ -237,7 +237,7 @@ class Collection:
         return self._search.batch([query], task, options)[0]
 
     def search_batch(
-        self, queries: Sequence[Query], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+        self, queries: Queries, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         """The results of each query, as `search` gives them; they are encoded and sent together."""
         return self._search.batch(queries, task, Options(**options))
@@ -273,7 +273,7 @@ class Collection:
         return (await self._search.abatch([query], task, Options(**options)))[0]
 
     async def asearch_batch(
-        self, queries: Sequence[Query], *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
+        self, queries: Queries, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         """`search_batch` on the asynchronous client; the queries are encoded in a thread."""
         return await self._search.abatch(queries, task, Options(**options))
@@ -349,14 +349,16 @@ class Collection:
 
     def get(self, ids: Sequence[Identity]) -> list[Stored]:
         """The items with these ids that are there, each once, in the order of `ids`."""
-        found = [one for how in self._place.reading(_listed(ids)) for one in self.client.retrieve(**how)]
-        return hits.stored(_in_order(found, ids, self._place.tenant))
+        return hits.stored(_in_order(self._read(ids), ids, self._place.tenant))
 
     async def aget(self, ids: Sequence[Identity]) -> list[Stored]:
         """`get` on the asynchronous client."""
-        aclient = self._search.aclient()
-        found = [one for how in self._place.reading(_listed(ids)) for one in await aclient.retrieve(**how)]
-        return hits.stored(_in_order(found, ids, self._place.tenant))
+        return hits.stored(_in_order(await self._aread(ids), ids, self._place.tenant))
+
+    def all(self) -> Iterator[Stored]:
+        """All items, some hundred at a time, in no order that means anything."""
+        for page in self._place.scroll(self._place.within()):
+            yield from hits.stored(page)
 
     def embeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
         """The stored vectors of items, by id: each an `Embeddings` of one item. Items that are not there are left out.
@@ -364,25 +366,19 @@ class Collection:
         Args:
             ids: which items.
             multivector: read the multi-vectors, too; an item that has none is left out.
+
+        Raises:
+            ValueError: the collection keeps no multi-vectors.
+            FingerprintError: it holds another model's vectors by now.
         """
         names = self._names(multivector=multivector)
-        found = [
-            record
-            for how in self._place.reading(_listed(ids), with_vectors=names)
-            for record in self.client.retrieve(**how)
-        ]
-        return points.stored_embeddings(found, names)
+        return self._as_embeddings(self._read(ids, names), names)
 
     async def aembeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
         """`embeddings` on the asynchronous client."""
         names = self._names(multivector=multivector)
-        aclient = self._search.aclient()
-        found = [
-            record
-            for how in self._place.reading(_listed(ids), with_vectors=names)
-            for record in await aclient.retrieve(**how)
-        ]
-        return points.stored_embeddings(found, names)
+        found = await self._aread(ids, names)
+        return await asyncio.to_thread(self._as_embeddings, found, names)
 
     def optimize(self, *, in_worker: bool = False) -> bool:
         """Build the graphs of a collection in a folder and merge its segments; returns whether there was work to do.
@@ -490,6 +486,23 @@ class Collection:
             cluster=cluster,
         ) as target:
             return maintenance.copy(place, target._place, show_progress=show_progress)  # noqa: SLF001 — of this class
+
+    def _read(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
+        return [
+            record
+            for how in self._place.reading(_listed(ids), with_vectors=with_vectors)
+            for record in patiently(partial(self.client.retrieve, **how))
+        ]
+
+    async def _aread(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
+        aclient = self._search.aclient()
+        requests = self._place.reading(_listed(ids), with_vectors=with_vectors)
+        return [record for how in requests for record in await aclient.retrieve(**how)]
+
+    def _as_embeddings(self, found: Sequence[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
+        if any(one.fingerprint not in ("", self.embedder.fingerprint) for one in hits.stored(found)):
+            self._place.check_model()
+        return points.stored_embeddings(found, names)
 
     def _names(self, *, multivector: bool) -> list[str]:
         """Of the vectors to read; Qdrant refuses names that the collection does not have."""

@@ -76,9 +76,9 @@ def hits(found: Sequence[models.ScoredPoint], n_terms: int | None) -> list[Hit]:
         found: what the engine found.
         n_terms: how many cosines a score is the sum of; None if it is none.
     """
+    relevances = [None if n_terms is None else relevance(point.score / n_terms) for point in found]
     return [
-        Hit(score=point.score, relevance=n_terms and relevance(point.score / n_terms), **_facts(point))
-        for point in found
+        Hit(score=point.score, relevance=known, **_facts(point)) for point, known in zip(found, relevances, strict=True)
     ]
 
 

@@ -140,7 +140,7 @@ class Place:
                 "collection_name": self.name,
                 "ids": [point_id(identity, self.tenant) for identity in ids[start : start + step]],
                 "with_payload": True,
-                "with_vectors": list(with_vectors),
+                "with_vectors": list(with_vectors) or False,
                 **self.cluster.reading(),
             }
 

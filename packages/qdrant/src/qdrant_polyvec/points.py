@@ -66,7 +66,7 @@ def point(
         vectors[LATE] = unit(rows)
     if not all(np.linalg.norm(vector, axis=-1).all() for vector in vectors.values()):
         raise ValueError("its vectors are zero once they are cut and scaled to unit length")
-    if late and schema.pooled and grid is not None:
+    if schema.pooled and grid is not None:
         vectors[POOLED] = pooled(rows, grid)
     if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):
         vectors[BM25] = words

@@ -36,7 +36,7 @@ class Options:
         if self.mode not in MODES:
             raise ValueError(f"`mode` is {self.mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
         for name, number in (("limit", self.limit), ("candidates", self.candidates)):
-            if number is not None and not (isinstance(number, int) and 1 <= number < _MOST):
+            if (number is not None or name == "limit") and not (isinstance(number, int) and 1 <= number < _MOST):
                 raise ValueError(f"`{name}` is {number!r}; it must be a whole number, at least 1 and below {_MOST}.")
         if self.candidates is not None and self.candidates < self.limit:
             raise ValueError(f"`candidates` is {self.candidates}; it must be at least `limit`, which is {self.limit}.")

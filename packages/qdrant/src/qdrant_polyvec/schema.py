@@ -82,12 +82,13 @@ def vectors_config(
         tiers: whether the server knows `memory`, as it does since 1.19, instead of `on_disk`.
 
     Raises:
-        SchemaError: the installed qdrant-client does not know the precision, or `pooled` is wanted of no multi-vectors.
+        SchemaError: the installed qdrant-client does not know the precision, or the schema is about multi-vectors
+            that there are not.
     """
     schema = schema or Schema()
     if not late:
-        if schema.pooled:
-            raise SchemaError("`pooled` vectors are means of multi-vectors, and this embedder makes none.")
+        if schema != Schema():
+            raise SchemaError(f"{schema} is about multi-vectors, and this embedder makes none: give Schema().")
         return {DENSE: _dense(dense)}
     if schema.late.upper() not in models.Datatype.__members__:
         raise SchemaError(f"late={schema.late!r} needs a later qdrant-client: `pip install -U qdrant-client`.")

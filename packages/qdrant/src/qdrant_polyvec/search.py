@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec.compression import truncate
 from polyvec.prompts import check_task
+from polyvec.scoring import unit
 from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
 from qdrant_polyvec import hits, limits
 from qdrant_polyvec.fingerprint import FingerprintError
@@ -25,6 +26,7 @@ from qdrant_polyvec.query import Asked, Options, n_terms, plan
 T = TypeVar("T")
 Tasks = AnyTask | Sequence[AnyTask]
 Query = Input | Embeddings  # one item, or its vectors if they were made already
+Queries = Sequence[Query] | Embeddings
 
 _ANSWERS = (ValueError, UnexpectedResponse, grpc.RpcError)  # what an engine says to vectors of another size
 
@@ -45,14 +47,14 @@ class Search:
         """To be called when items were added or deleted."""
         self._small = None
 
-    def requests(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+    def requests(self, queries: Queries, tasks: Tasks, options: Options) -> list[models.QueryRequest]:
         """What is sent for each query."""
         wanted = _wanted(tasks, self._place.embedder)
         asked = _one_by_one(queries, wanted, options)
         encoded = {task: self._encode(task, asked, options) for task in wanted}
-        return self._planned(queries, encoded, self._effective(options))
+        return self._planned(asked, encoded, self._effective(options))
 
-    def batch(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[list[Hit]]:
+    def batch(self, queries: Queries, tasks: Tasks, options: Options) -> list[list[Hit]]:
         """The results of each query."""
         results: list[list[Hit]] = []
         for group in _fitting(self.requests(queries, tasks, options)):
@@ -69,7 +71,7 @@ class Search:
         ask = partial(self._place.client.query_points_groups, **self._grouped(request, group_by, group_size))
         return self._as_groups(self._checked(ask), request.query)
 
-    async def abatch(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[list[Hit]]:
+    async def abatch(self, queries: Queries, tasks: Tasks, options: Options) -> list[list[Hit]]:
         """`batch` on the asynchronous client."""
         results: list[list[Hit]] = []
         for group in _fitting(await self._arequests(queries, tasks, options)):
@@ -103,12 +105,12 @@ class Search:
         if aclient is not None:
             await aclient.close()
 
-    async def _arequests(self, queries: Sequence[Query], tasks: Tasks, options: Options) -> list[models.QueryRequest]:
+    async def _arequests(self, queries: Queries, tasks: Tasks, options: Options) -> list[models.QueryRequest]:
         wanted = _wanted(tasks, self._place.embedder)
         asked = _one_by_one(queries, wanted, options)
         encoded = {task: await asyncio.to_thread(self._encode, task, asked, options) for task in wanted}
         effective = await asyncio.to_thread(self._effective, options)
-        return self._planned(queries, encoded, effective)
+        return self._planned(asked, encoded, effective)
 
     def aclient(self) -> AsyncQdrantClient:
         """The asynchronous client of this event loop."""
@@ -124,13 +126,13 @@ class Search:
             raise ValueError(
                 f"mode {options.mode!r} needs multi-vectors, and this embedder makes none: use mode 'dense'."
             )
-        inputs = [query for query in queries if not isinstance(query, Embeddings)]
-        made: Iterator[Embeddings] = iter(())
+        made = {index: _fit(one, place, options) for index, one in enumerate(queries) if isinstance(one, Embeddings)}
+        inputs = [one for one in queries if not isinstance(one, Embeddings)]
+        encoded: Iterator[Embeddings] = iter(())
         if inputs:
-            made = iter(
-                place.embedder.encode_query(inputs, task=task, truncate_dim=place.truncate_dim, multivector=wanted)
-            )
-        return [_fit(query, place.dim) if isinstance(query, Embeddings) else next(made) for query in queries]
+            how: dict[str, Any] = {"task": task, "truncate_dim": place.truncate_dim, "multivector": wanted}
+            encoded = iter(place.embedder.encode_query(inputs, **how))
+        return [made[index] if index in made else next(encoded) for index in range(len(queries))]
 
     def _planned(
         self, queries: Sequence[Query], encoded: Mapping[AnyTask, Sequence[Embeddings]], options: Options
@@ -139,10 +141,7 @@ class Search:
         requests = []
         for index, query in enumerate(queries):
             words = query if isinstance(query, str) else None
-            asked = [
-                Asked(task, one.dense[0], one.multivector[0] if one.multivector else None, words)
-                for task, one in ((task, found[index]) for task, found in encoded.items())
-            ]
+            asked = [_asked(task, found[index], words) for task, found in encoded.items()]
             request = plan(
                 asked, options, schema=place.schema, tenant=place.tenant, params=not is_simulated(place.client)
             )
@@ -227,19 +226,36 @@ def _wanted(tasks: Tasks, embedder: Encoder) -> list[AnyTask]:
     return wanted
 
 
-def _fit(embeddings: Embeddings, dim: int) -> Embeddings:
-    """The vectors of a query that were made elsewhere, as long as the collection's."""
-    if len(embeddings) != 1:
-        raise ValueError(f"the query's embeddings are of {len(embeddings)} items; a query is one.")
-    if embeddings.dense.shape[1] < dim:
+def _asked(task: AnyTask, query: Embeddings, words: str | None) -> Asked:
+    return Asked(task, query.dense[0], query.multivector[0] if query.multivector else None, words)
+
+
+def _fit(query: Embeddings, place: Place, options: Options) -> Embeddings:
+    """The vectors of a query that were made elsewhere, as long as the collection's, and of unit length."""
+    if len(query) != 1:
+        raise ValueError(f"the query's embeddings are of {len(query)} items; a query is one.")
+    size = query.dense.shape[1]
+    if not place.dim <= size <= place.embedder.dim:
+        raise ValueError(f"the query's dense vector has {size} numbers; the collection's have {place.dim}.")
+    if not query.dense.any():
+        raise ValueError("the query's dense vector is zero: it has no direction.")
+    dense = truncate(query.dense, place.dim)
+    if options.mode == "dense":
+        return replace(query, dense=dense)
+    if query.multivector is None:
+        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector; mode 'dense' needs none.")
+    rows, width = query.multivector[0], place.embedder.multivector_dim
+    if rows.ndim != 2 or rows.shape[1] != width:
         raise ValueError(
-            f"the query's dense vector has {embeddings.dense.shape[1]} numbers; the collection's have {dim}."
+            f"the query's multi-vector has shape {rows.shape}; the collection's rows have {width} numbers."
         )
-    return replace(embeddings, dense=truncate(embeddings.dense, dim))
+    return replace(query, dense=dense, multivector=(unit(rows),))
 
 
-def _one_by_one(queries: Sequence[Query], tasks: Sequence[AnyTask], options: Options) -> list[Query]:
-    if isinstance(queries, str | bytes | Embeddings) or not isinstance(queries, Sequence):
+def _one_by_one(queries: Queries, tasks: Sequence[AnyTask], options: Options) -> list[Query]:
+    if isinstance(queries, Embeddings):
+        queries = list(queries)
+    if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):
         raise TypeError(f"`queries` is a list of texts and images, not one {type(queries).__name__}: write [query].")
     for query in queries:
         if isinstance(query, list | tuple):
