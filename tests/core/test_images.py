@@ -519,7 +519,7 @@ def test_an_error_names_the_image():
 
 # height × width → height × width at the released checkpoint's limit and at the benchmarks' (section 5 of the spec).
 @pytest.mark.parametrize(
-    ("size", "released", "benchmark"),
+    ("size", "released", "bounded"),
     [
         ((10, 10), (56, 56), (56, 56)),
         ((1, 150), (28, 700), (28, 700)),
@@ -530,8 +530,8 @@ def test_an_error_names_the_image():
         ((98, 56), (112, 56), (112, 56)),
     ],
 )
-def test_smart_resize_of_the_specification(size, released, benchmark):
-    for limit, (height, width) in ((602_112, released), (37_788_800, benchmark)):
+def test_smart_resize_of_the_specification(size, released, bounded):
+    for limit, (height, width) in ((602_112, released), (37_788_800, bounded)):
         found = smart_resize(size[1], size[0], factor=28, min_pixels=3136, max_pixels=limit)
         assert found == (width, height)
 

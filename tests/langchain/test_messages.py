@@ -73,12 +73,39 @@ def test_odd_places_lose_only_their_own_picture(pictures):
     odd = [5, ["a"], {"a": 1}, True, "x" * 5000 + ".pdf#page=1", "https://example.org/a.pdf#page=2", "data:image/png"]
     documents = [Document("text", metadata={"image_uri": place}) for place in odd]
     documents.append(Document("", metadata={"image_uri": pictures[0]}))
-    documents.append(Document("", metadata={"thumbnail": 5}))
+    documents.append(Document("", metadata={"image_sha256": "0", "thumbnail": 5}))
     with pytest.warns(UserWarning, match="is left out") as warned:
         blocks = content_blocks(documents)
     assert len(warned) == len(odd) + 1
     assert [block["type"] for block in blocks].count("image") == 1
     assert len([block for block in blocks if block["type"] == "text"]) == len(documents)
+
+
+def test_a_foreign_thumbnail_is_no_picture_of_ours(pictures):
+    for thumbnail in ("https://example.org/a.jpg", str(pictures[0])):
+        assert len(content_blocks([Document("a page", metadata={"thumbnail": thumbnail})])) == 1
+
+
+def test_a_picture_that_has_changed_is_told(folder, pictures):
+    folder.add_images([pictures[0]])
+    folder.add_images([pictures[1]], thumbnails=True)
+    documents = list(folder.documents())
+    for path in pictures[:2]:
+        path.write_bytes(pictures[2].read_bytes())
+    with pytest.warns(UserWarning, match=r"page-0\.png' has changed since it was stored"):
+        blocks = content_blocks(documents)
+    kinds = [block["mime_type"] for block in blocks if block["type"] == "image"]
+    assert sorted(kinds) == ["image/jpeg", "image/png"]  # the thumbnail shows what the other one was
+
+
+def test_pages_are_drawn_again_as_they_were(folder, report):
+    folder.add_pdfs([report], dpi=72)
+    documents = list(folder.documents())
+    assert {one.metadata["image_uri"][-7:] for one in documents} == {"&dpi=72"}
+    before = folder.collection.embeddings([one.id for one in documents])
+    folder.add_documents(documents)
+    after = folder.collection.embeddings([one.id for one in documents])
+    assert all((before[key].dense == after[key].dense).all() for key in before)
 
 
 def test_a_picture_in_its_uri_is_not_told_as_text(pictures):

@@ -118,10 +118,21 @@ def test_an_image_from_memory_is_re_ranked_by_its_thumbnail(counting, pictures, 
         store.add_images([pictures[1].read_bytes()])
         documents = store.similarity_search("x", k=2)
     counting.client.encoded.clear()
-    with pytest.warns(UserWarning, match="no thumbnail was kept"):
+    with pytest.warns(UserWarning, match="is not kept"):
         found = PolyvecRerank(embeddings=counting).compress_documents(documents, "x")
     assert [image.size for image in counting.client.encoded] == [(84, 56)]
     assert ["thumbnail" in one.metadata for one in found] == [True, False]
+
+
+def test_a_document_with_text_counts_by_it_if_its_picture_is_lost(embeddings):
+    documents = [
+        Document("zzz"),
+        Document("a red fox", metadata={"image_uri": "https://example.org/a.png"}),
+        Document("a red fox", metadata={"image_uri": "", "thumbnail": "https://example.org/a.jpg"}),
+    ]
+    found = PolyvecRerank(embeddings=embeddings).compress_documents(documents, "a red fox")
+    assert contents(found) == ["a red fox", "a red fox", "zzz"]
+    assert [one.metadata["relevance_score"] for one in found[:2]] == pytest.approx([1, 1], abs=1e-3)
 
 
 def test_a_store_without_multivectors_helps_nothing(embeddings, tmp_path):

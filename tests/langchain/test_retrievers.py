@@ -5,8 +5,9 @@ import pytest
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
-from langchain_polyvec import PolyvecEmbeddings, PolyvecRetriever, retrievers
+from langchain_polyvec import PolyvecEmbeddings, PolyvecRetriever, PolyvecVectorStore, retrievers
 from langchain_polyvec.images import picture
+from qdrant_polyvec import Schema
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
@@ -58,6 +59,15 @@ def test_an_image_may_ask(retriever, pictures):
         retriever.invoke("", image="https://example.org/a.png")
     with pytest.raises(TypeError, match="an image goes in `image`"):
         retriever.invoke(pictures[0])
+
+
+def test_an_image_may_ask_a_hybrid_store(tmp_path, embeddings, pictures):
+    with PolyvecVectorStore(embeddings, location=tmp_path, schema=Schema(bm25="english"), mode="hybrid") as store:
+        (wanted,) = store.add_images(pictures[:1])
+        store.add_texts(TEXTS)
+        retriever = PolyvecRetriever(vectorstore=store, k=1)
+        assert retriever.invoke("", image=pictures[0])[0].id == wanted
+        assert contents(retriever.invoke("a blue whale")) == ["a blue whale"]
 
 
 def test_a_picture_is_read_off_the_event_loop(retriever, report, monkeypatch):

@@ -12,7 +12,7 @@ from langchain_core.stores import InMemoryByteStore
 from PIL import Image
 from qdrant_client import models
 
-from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems
+from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems, content_blocks
 from langchain_polyvec.encoders import DenseEncoder
 from polyvec import Embedder, maxsim
 from polyvec.testing import HashEmbedder
@@ -300,6 +300,70 @@ def test_a_thumbnail_is_kept_when_a_document_moves_on(folder, pictures):
         assert other.get_by_ids([found.id])[0].metadata["thumbnail"] == found.metadata["thumbnail"]
 
 
+def test_the_same_with_other_metadata_in_one_call_is_told(folder, pictures, report):
+    with pytest.raises(UnstoredItems, match="is the same, with other metadata") as caught:
+        folder.add_images([pictures[0]] * 3, [{"n": 1}, {"n": 2}, {"n": 1}])
+    assert len(caught.value.failed) == 1
+    with pytest.raises(UnstoredItems, match="2 of 4"):
+        folder.add_pdfs([report, report], [{"n": 1}, {"n": 2}])
+    blobs = [
+        Blob.from_data(report.read_bytes(), mime_type="application/pdf", path="copy.pdf", metadata={"n": n})
+        for n in range(2)
+    ]
+    assert len(set(folder.add_blobs(blobs))) == 4
+
+
+def test_a_picture_is_found_from_any_working_directory(folder, pictures, report, monkeypatch, tmp_path):
+    monkeypatch.chdir(pictures[0].parent)
+    ids = [*folder.add_images(["page-0.png"]), *folder.add_pdfs(["report.pdf"])]
+    assert ids == [*folder.add_images([pictures[0]]), *folder.add_pdfs([report])]
+    assert folder.add_images(["./report.pdf#page=1", "report.pdf#page=2"]) == ids[1:]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(content_blocks(folder.documents())) == 6
+
+
+def test_a_pdf_may_have_any_name(folder, report, tmp_path):
+    (tmp_path / "2506.18902v1").write_bytes(report.read_bytes())
+    folder.add_pdfs([tmp_path / "2506.18902v1"])
+    assert len(content_blocks(folder.documents())) == 4
+    for call in (folder.add_images, folder.embeddings.embed_images):
+        with pytest.raises(ValueError, match="is a PDF: name a page"):
+            call([report])
+
+
+def test_a_crop_is_not_taken_for_the_whole(folder, pictures):
+    crop = Blob.from_data(pictures[1].read_bytes(), mime_type="image/png", path=str(pictures[0]))
+    (key,) = folder.add_blobs([crop])
+    assert "image_uri" not in folder.get_by_ids([key])[0].metadata
+
+
+def test_a_thumbnail_of_others_makes_no_image(folder):
+    ids = folder.add_documents([Document("a page about foxes", metadata={"thumbnail": "https://example.org/a.jpg"})])
+    assert folder.stored(ids)[0].kind == "text"
+
+
+def test_only_numbers_as_they_are_written_are_ids_of_numbers(folder):
+    folder.collection.add(["seven", "three"], ids=[7, 3])
+    assert folder.get_by_ids(["007", "٣", "7.0"]) == []
+    assert folder.delete(["007", "٣"])
+    assert folder.collection.count() == 2
+
+
+def test_documents_are_given_task_by_task(folder):
+    folder.add_texts(["def fox(): ..."], ids=["a"], task="code")
+    folder.add_texts(["a fox"], ids=["b"])
+    assert [one.id for one in folder.documents(task="code")] == ["a"]
+    assert sorted(one.id for one in folder.documents()) == ["a", "b"]
+
+
+def test_code_is_a_text_whatever_its_type(folder, tmp_path):
+    names = ["a.go", "a.rs", "Makefile", "a.yaml", "a.sql", "a.json"]
+    for name in names:
+        (tmp_path / name).write_text(f"fox in {name}", encoding="utf-8")
+    assert len(folder.add_blobs([Blob.from_path(tmp_path / name) for name in names])) == len(names)
+
+
 def test_a_hybrid_store_takes_images_vectors_and_wants_diversity(tmp_path, embeddings, pictures):
     with PolyvecVectorStore(embeddings, location=tmp_path, schema=Schema(bm25="english"), mode="hybrid") as store:
         store.add_texts(TEXTS)
@@ -495,6 +559,16 @@ def test_async_blobs_and_pdfs(folder, report):
     asyncio.run(scenario())
 
 
+def test_a_store_is_an_asynchronous_context(tmp_path, embeddings):
+    async def scenario():
+        async with PolyvecVectorStore(embeddings, location=tmp_path) as store:
+            await store.aadd_texts(["a"])
+            return await store.asimilarity_search("a")
+
+    assert contents(asyncio.run(scenario())) == ["a"]
+    PolyvecVectorStore(embeddings, location=tmp_path).close()
+
+
 def test_a_store_is_made_from_texts_documents_and_images(tmp_path, embeddings, pictures):
     how = {"location": tmp_path / "index", "collection_name": "docs"}
     with PolyvecVectorStore.from_texts(TEXTS, embeddings, [{"n": 1}] * 3, ids=["a", "b", "c"], **how) as store:
@@ -607,6 +681,12 @@ def test_a_cache_does_not_hide_the_task_or_the_model(tmp_path):
     for name, task in (("b", "code"), ("a", "retrieval")):
         with pytest.raises(FingerprintError):
             PolyvecVectorStore(cached(name, task), location=tmp_path)
+    twice = CacheBackedEmbeddings.from_bytes_store(
+        cached("a", "code"), InMemoryByteStore(), namespace="twice", key_encoder="sha256"
+    )
+    store = PolyvecVectorStore(twice, location=tmp_path)
+    with store, pytest.raises(ValueError, match="`task` is 'retrieval'; this model knows 'code'"):
+        store.add_texts(["a"], task="retrieval")
 
 
 def test_shorter_vectors_are_stored(tmp_path):
@@ -643,7 +723,7 @@ def test_what_the_command_line_has_indexed_is_read(tmp_path, report, pictures):
 def test_a_document_of_a_lost_image_is_not_taken_for_a_text(folder, pictures):
     folder.add_images([pictures[0].read_bytes()])
     (found,) = folder.similarity_search("x")
-    with pytest.raises(UnstoredItems, match="no thumbnail was kept"):
+    with pytest.raises(UnstoredItems, match="is not kept"):
         PolyvecVectorStore.from_documents([found], folder.embeddings, location=":memory:")
 
 

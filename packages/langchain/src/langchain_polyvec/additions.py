@@ -12,7 +12,7 @@ from langchain_core.documents.base import Blob
 from langchain_core.vectorstores import VectorStore
 
 from langchain_polyvec import documents as made
-from langchain_polyvec.images import ImageLike
+from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import of_blob, of_pdf
 from polyvec.types import AnyTask
 from qdrant_polyvec import Collection, Failure, Item
@@ -33,7 +33,7 @@ class UnstoredItems(ValueError):  # noqa: N818 — it names the items, and calle
 
     def __init__(self, failed: Sequence[Failure], ids: Sequence[str]) -> None:
         self.failed, self.ids = list(failed), list(ids)
-        shown = "; ".join(f"{one.source or one.id}: {one.error.rstrip('.')}" for one in self.failed[:5])
+        shown = "; ".join(f"{_name(one)}: {one.error.rstrip('.')}" for one in self.failed[:5])
         more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
         super().__init__(
             f"{len(self.failed)} of {len(self.failed) + len(self.ids)} items were not stored. {shown}{more}."
@@ -42,6 +42,12 @@ class UnstoredItems(ValueError):  # noqa: N818 — it names the items, and calle
 
     def __reduce__(self) -> tuple[type["UnstoredItems"], tuple[object, ...]]:
         return type(self), (self.failed, self.ids)
+
+
+def _name(failure: Failure) -> str:
+    """What a user calls an item."""
+    derived = not failure.source or failure.source.startswith("sha256:")
+    return str(failure.id) if derived and failure.id is not None else failure.source
 
 
 class Additions(VectorStore):
@@ -181,7 +187,7 @@ class Additions(VectorStore):
         paths: Iterable[str | Path],
         metadatas: Iterable[Metadata | None] | None = None,
         *,
-        dpi: float = 150,
+        dpi: float = DPI,
         password: str | None = None,
         task: AnyTask | None = None,
         thumbnails: bool = False,
@@ -199,7 +205,7 @@ class Additions(VectorStore):
             paths: the files.
             metadatas: JSON values to keep with each page of a file.
             dpi: pixels per inch of the pages.
-            password: of encrypted files.
+            password: of encrypted files. Their pages cannot be drawn again later: keep `thumbnails`.
             task: as for `add_texts`.
             thumbnails: as for `add_images`.
             batch_size: how many pages are encoded and stored at a time.
@@ -220,7 +226,6 @@ class Additions(VectorStore):
                 metadata,
                 of_task,
                 path=path.as_posix(),
-                key=path.as_posix(),
                 dpi=dpi,
                 password=password,
                 thumbnails=thumbnails,
@@ -232,7 +237,7 @@ class Additions(VectorStore):
         self,
         blobs: Iterable[object],
         *,
-        dpi: float = 150,
+        dpi: float = DPI,
         task: AnyTask | None = None,
         thumbnails: bool = False,
         batch_size: int = PAGE_BATCH,
@@ -271,12 +276,17 @@ class Additions(VectorStore):
         batch_size: int,
         show_progress: bool | None,  # noqa: FBT001 — as its callers give it
     ) -> list[str]:
+        metadata_by_id: dict[str, Any] = {}
         ids: list[str] = []
 
         def noted() -> Iterator[Item | Failure]:
             for item in items:
                 if isinstance(item, Item):
-                    ids.append(str(item.id))
+                    ids.append(key := str(item.id))
+                    if metadata_by_id.setdefault(key, item.metadata) != item.metadata:
+                        source = str((item.metadata or {}).get("source", key))
+                        yield Failure(None, source, "an earlier item of this call is the same, with other metadata")
+                        continue
                 yield item
 
         shown = self._show_progress if show_progress is None else show_progress

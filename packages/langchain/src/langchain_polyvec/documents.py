@@ -96,22 +96,24 @@ def image_item(
         return Failure(identity, _told(image), str(error))
     if shown.uri is not None:
         facts[IMAGE_URI] = shown.uri
+    if thumbnails is False and "thumbnail" in known and known.get("image_sha256") != facts["image_sha256"]:
+        del known["thumbnail"]  # it shows what the image was
     key = identity
     if key is None and shown.key is not None:
         key = _derived("image", shown.key, {}, task)
     elif key is None:
         said = {name: value for name, value in known.items() if name not in _FACTS}
         key = _derived("image", facts["image_sha256"], said, task)
-    source = known.get("source", shown.uri)
+    source = known.get("source", _named(image) or shown.uri)
     return Item(shown.content, id=key, source=source, unit=unit, metadata={**known, **facts}, task=task, text=says)
 
 
 def document_item(given: Document, identity: str | None, task: AnyTask, *, thumbnails: bool = False) -> Item | Failure:
     """A document to add: an image if its metadata has an `image_uri`, otherwise a text."""
-    place = given.metadata.get(IMAGE_URI) or given.metadata.get("thumbnail")
-    if place is None and "image_sha256" in given.metadata:
+    place = given.metadata.get(IMAGE_URI)
+    if not place and "image_sha256" in given.metadata:  # a thumbnail must not take the place of the whole
         return Failure(identity, str(given.metadata.get("source", "an image")), NOT_KEPT)
-    if place is None:
+    if not place:
         return text_item(given.page_content, given.metadata, identity, task)
     return image_item(place, given.metadata, identity, task, says=given.page_content or None, thumbnails=thumbnails)
 
@@ -204,6 +206,13 @@ def _facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     if thumbnails:
         facts["thumbnail"] = thumbnail(image)
     return facts
+
+
+def _named(image: ImageLike | Picture) -> str | None:
+    """What an image's source is called: its path as it was given."""
+    if isinstance(image, str) and not image.startswith("data:"):
+        return image
+    return image.as_posix() if isinstance(image, Path) else None
 
 
 def _told(image: ImageLike | Picture) -> str:

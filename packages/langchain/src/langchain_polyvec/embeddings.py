@@ -157,7 +157,8 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents`; the event loop goes on meanwhile."""
-        return self._dense(await self._aencode("document", _texts(texts)))
+        found = await self._aencode("document", _texts(texts))
+        return await asyncio.to_thread(self._dense, found)
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query`; the event loop goes on meanwhile."""

@@ -7,7 +7,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from polyvec import types
-from polyvec.types import AnyTask, Encoder, Input, UnreadableInputs
+from polyvec.types import TASKS, AnyTask, Encoder, Input, UnreadableInputs
 
 _NAMES = ("model", "model_name", "model_id", "deployment")  # of the field that says which model it is
 
@@ -24,8 +24,9 @@ class DenseEncoder:
         self._embeddings = embeddings
         inner = _inner(embeddings)
         self.dim = len(embeddings.embed_query("length"))
+        self.tasks: tuple[str, ...] = TASKS
         if isinstance(inner, PolyvecEmbeddings):
-            self.fingerprint = inner.cache_namespace
+            self.fingerprint, self.tasks = inner.cache_namespace, (inner.task,)
         else:
             model = next((str(getattr(inner, name)) for name in _NAMES if getattr(inner, name, None)), "")
             self.fingerprint = f"{type(inner).__name__}-{model}-{self.dim}"
@@ -76,5 +77,6 @@ def task_of(embeddings: Embeddings) -> AnyTask:
 
 def _inner(embeddings: Embeddings) -> Embeddings:
     """The embeddings that a cache stands before."""
-    inner: Embeddings = getattr(embeddings, "underlying_embeddings", embeddings)
-    return inner
+    while isinstance(inner := getattr(embeddings, "underlying_embeddings", None), Embeddings):
+        embeddings = inner
+    return embeddings

@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import hashlib
 import io
-import mimetypes
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ ImageLike = str | ImageInput | Blob | Mapping[str, Any]
 
 IMAGE_URI = "image_uri"  # the metadata that makes a document an image
 NO_PDF = "PDFs are read with pypdfium2; install it with `pip install 'langchain-polyvec[pdf]'`."
-NOT_KEPT = "the image was added from memory, and no thumbnail was kept"
+NOT_KEPT = "the image was added from memory, and is not kept"
+DPI = 150  # of the pages of a PDF, unless their URI says otherwise
 THUMBNAIL_SIDE = 512  # pixels of the longer side
 
-_PDF_PAGE = re.compile(r"(?P<path>.+\.pdf)#page=(?P<number>[1-9]\d*)", re.IGNORECASE | re.DOTALL)  # RFC 8118
+_PDF_PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
 _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
@@ -55,10 +57,12 @@ def picture(image: ImageLike) -> Picture:
     """
     match image:
         case str():
-            content, uri = opened(image), None if image.startswith("data:") else image
-            return Picture(content, uri, content.as_posix() if isinstance(content, Path) else uri)
+            if image.startswith("data:"):
+                return Picture(opened(image), None, None)
+            uri = absolute(image)
+            return Picture(opened(image), uri, uri)
         case Path():
-            return Picture(image, image.as_posix(), image.as_posix())
+            return Picture(_image_file(image), absolute(image), absolute(image))
         case Blob():
             return _of_blob(image)
         case Mapping():
@@ -81,11 +85,18 @@ def opened(uri: object) -> ImageInput:
         uri = uri.as_posix()
     if not isinstance(uri, str):
         raise ValueError(f"`{IMAGE_URI}` is {uri!r}; it is a string.")  # noqa: TRY004 — one of many bad things in metadata
-    if page := _PDF_PAGE.fullmatch(uri):
-        return _page(_path(page["path"]), int(page["number"]))
     if uri.startswith("data:"):
         return _decoded(uri)
-    return _path(uri)
+    if (page := _PDF_PAGE.fullmatch(uri)) and not _is_file(uri):
+        return _page(_path(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
+    return _image_file(_path(uri))
+
+
+def absolute(place: str | Path) -> str:
+    """A path, or the page of a PDF, such that it is found from any working directory."""
+    if isinstance(place, str) and (page := _PDF_PAGE.fullmatch(place)) and not _is_file(place):
+        return _path(page["path"]).absolute().as_posix() + place[page.end("path") :]
+    return (place if isinstance(place, Path) else _path(place)).absolute().as_posix()
 
 
 def found_again(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
@@ -94,23 +105,39 @@ def found_again(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) ->
     Raises:
         ValueError: it is one, but cannot be read.
     """
-    places = [metadata[key] for key in (IMAGE_URI, "thumbnail") if metadata.get(key) is not None]
+    thumbnail = metadata.get("thumbnail")
+    is_ours = "image_sha256" in metadata and isinstance(thumbnail, str) and thumbnail.startswith("data:image/")
+    places = [place for place in (metadata.get(IMAGE_URI), thumbnail if is_ours else None) if place]
     if not places:
         if "image_sha256" in metadata:
             raise ValueError(NOT_KEPT)
         return None
     for number, place in enumerate(places, start=1):
+        is_last = number == len(places)
         try:
-            return read(opened(place))
+            content = opened(place)
+            if not _is_changed(content, metadata):
+                return read(content)
+            if is_last:
+                warnings.warn(f"{str(place)[:200]!r} has changed since it was stored.", stacklevel=3)
+                return read(content)
         except ValueError:
-            if number == len(places):
+            if is_last:
                 raise
     return None
 
 
-def page_uri(path: str, number: int) -> str:
+def _is_changed(content: ImageInput, metadata: Mapping[str, Any]) -> bool:
+    """Whether an image file is not any more what it was when it was stored."""
+    known: object = metadata.get("image_sha256")
+    if known is None or not isinstance(content, Path) or not content.is_file():
+        return False
+    return hashlib.sha256(content.read_bytes()).hexdigest() != known
+
+
+def page_uri(path: str, number: int, dpi: float = DPI) -> str:
     """How the picture of a page is named; pages are counted from 1."""
-    return f"{path}#page={number}"
+    return f"{path}#page={number}" + ("" if dpi == DPI else f"&dpi={dpi:g}")
 
 
 def thumbnail(image: ImageInput) -> str:
@@ -189,11 +216,12 @@ def encode_images(
 
 def _of_blob(blob: Blob) -> Picture:
     if blob.data is None:
-        path = Path(str(blob.path))
-        return Picture(path, path.as_posix(), path.as_posix())
-    # What is in memory may be a part of what its path names, as a picture in a document.
-    path_is_image = blob.path is not None and (mimetypes.guess_type(str(blob.path))[0] or "").startswith("image/")
-    return Picture(blob.as_bytes(), str(blob.path) if path_is_image else None, None)
+        return picture(Path(str(blob.path)))
+    # What is in memory may be a part of what its path names, as a crop, or a picture in a document.
+    content = blob.as_bytes()
+    path = Path(str(blob.path)) if blob.path is not None else None
+    is_whole = path is not None and path.is_file() and path.read_bytes() == content
+    return Picture(content, absolute(path) if path is not None and is_whole else None, None)
 
 
 def _of_block(block: Mapping[str, Any]) -> Picture:
@@ -222,11 +250,24 @@ def _path(uri: str) -> Path:
     return Path(uri)
 
 
-def _page(path: Path, number: int) -> Image.Image:
+def _is_file(place: str) -> bool:
+    try:
+        return Path(place).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _image_file(path: Path) -> Path:
+    if path.suffix.lower() == ".pdf":
+        raise ValueError(f"{path.as_posix()!r} is a PDF: name a page, as in `{path.name}#page=1`, or use `add_pdfs`")
+    return path
+
+
+def _page(path: Path, number: int, dpi: float) -> Image.Image:
     from polyvec.pdf import UnreadablePages, pages  # an optional extra is needed to read them
 
     try:
-        page = next(pages(path, first=number), None)
+        page = next(pages(path, first=number, dpi=dpi), None)
     except (OSError, UnreadablePages) as error:
         raise ValueError(str(error)) from error
     except ImportError as error:
@@ -245,6 +286,6 @@ def _decoded(uri: str) -> bytes:
 
 def _base64(data: str) -> bytes:
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode("".join(data.split()), validate=True)
     except binascii.Error as error:
         raise ValueError(f"an image is not valid base64: {error}") from error

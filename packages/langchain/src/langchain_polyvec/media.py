@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.documents.base import Blob
 
 from langchain_polyvec.documents import image_item, text_item
-from langchain_polyvec.images import NO_PDF, Picture, page_uri
+from langchain_polyvec.images import NO_PDF, Picture, absolute, page_uri
 from polyvec.pdf import UnreadablePages, pages
 from polyvec.types import AnyTask
 from qdrant_polyvec import Failure, Item
@@ -35,18 +35,19 @@ def of_pdf(
         metadata: of each page.
         task: to encode for.
         path: where the file is, if its pages can be drawn again.
-        key: what makes it the same PDF when it is added again; its content if None.
+        key: what makes it the same PDF when it is added again; if None, its path, or else its content and metadata.
         dpi: pixels per inch.
         password: of an encrypted PDF.
         thumbnails: keep a small picture of each page.
     """
     known = {"source": path, **(metadata or {})}
     name = str(known.get("source") or "a PDF in memory")
+    uri = None if path is None else absolute(path)
     try:
-        key = key or content_hash(file)
+        key = uri or key or f"{content_hash(file)} {sorted(known.items(), key=str)}"
         for page in pages(file, dpi=dpi, password=password):
             yield image_item(
-                Picture(page.image, path and page_uri(path, page.number), page_uri(key, page.number)),
+                Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
                 {**known, "page": page.number - 1, "page_label": str(page.number)},
                 None,
                 task,
@@ -77,12 +78,23 @@ def of_blob(blob: object, task: AnyTask, *, dpi: float, thumbnails: bool) -> Ite
             how: dict[str, Any] = {"dpi": dpi, "thumbnails": thumbnails}
             if blob.data is None:
                 path = Path(str(blob.path)).as_posix()
-                yield from of_pdf(Path(path), metadata, task, path=path, key=path, **how)
+                yield from of_pdf(Path(path), metadata, task, path=path, **how)
             else:
                 yield from of_pdf(blob.as_bytes(), metadata, task, path=None, key=blob.id, **how)
-        elif kind.startswith("text/") or (not kind and isinstance(blob.data, str)):
-            yield text_item(blob.as_string(), metadata, blob.id, task)
-        else:
-            yield Failure(blob.id, name, f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored")
+        else:  # code has all kinds of types, or none
+            text = _text(blob)
+            if text is None:
+                yield Failure(blob.id, name, f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored")
+            else:
+                yield text_item(text, metadata, blob.id, task)
     except (LookupError, OSError, ValueError) as error:  # LookupError: an encoding that there is not
         yield Failure(blob.id, name, str(error))
+
+
+def _text(blob: Blob) -> str | None:
+    """The text that a blob is; None if it is none."""
+    try:
+        text = blob.as_string()
+    except UnicodeError:
+        return None
+    return None if "\0" in text else text

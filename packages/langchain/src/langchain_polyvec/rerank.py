@@ -45,7 +45,8 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     A document with `image_uri` in its metadata is an image, or else its thumbnail; others are texts. The documents that
     are returned are copies with `metadata["relevance_score"]`: MaxSim per query token on a scale from 0 to 1, as the
-    relevance scores of `PolyvecVectorStore`. A document whose image cannot be read comes last, with a warning.
+    relevance scores of `PolyvecVectorStore`. One whose image cannot be read counts by its text; if it
+    has none, it comes last, with a warning.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -106,7 +107,10 @@ class PolyvecRerank(BaseDocumentCompressor):
             try:
                 image = found_again(one.metadata, open_image)
             except ValueError as error:
-                failed[index] = str(error)
+                if one.page_content:
+                    contents[index] = one.page_content
+                else:
+                    failed[index] = str(error)
             else:
                 contents[index] = one.page_content if image is None else image
         places, kept = list(contents), range(len(contents))

@@ -78,7 +78,7 @@ class PolyvecRetriever(BaseRetriever):
     ) -> list[Document]:
         how = self._how(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        dispatch_custom_event(SEARCHING, {"mode": how["mode"], "k": how["k"]}, config=events)
+        dispatch_custom_event(SEARCHING, self._told(how), config=events)
         found = self.vectorstore.hits(_asked(query, image), **how)
         dispatch_custom_event(FOUND, _outcome(found), config=events)
         return [document(hit) for hit in found]
@@ -94,7 +94,7 @@ class PolyvecRetriever(BaseRetriever):
     ) -> list[Document]:
         how = self._how(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        await adispatch_custom_event(SEARCHING, {"mode": how["mode"], "k": how["k"]}, config=events)
+        await adispatch_custom_event(SEARCHING, self._told(how), config=events)
         asked = await asyncio.to_thread(_asked, query, image)
         found = await self.vectorstore.ahits(asked, **how)
         await adispatch_custom_event(FOUND, _outcome(found), config=events)
@@ -110,10 +110,12 @@ class PolyvecRetriever(BaseRetriever):
             params["ls_embedding_model"] = str(embeddings.model) if client is None else client.fingerprint
         return params
 
+    def _told(self, how: dict[str, Any]) -> dict[str, Any]:
+        return {"mode": how["mode"] or self.vectorstore.mode, "k": how["k"]}
+
     def _how(self, k: int | None, options: dict[str, Any]) -> dict[str, Any]:
         how = {"k": self.k, **self.search_kwargs, **options}
-        mode = how.get("mode") or self.mode or self.vectorstore.mode
-        return {**how, "k": how["k"] if k is None else k, "mode": mode}
+        return {**how, "k": how["k"] if k is None else k, "mode": how.get("mode") or self.mode}
 
 
 def _asked(query: str, image: ImageLike | None) -> Input:

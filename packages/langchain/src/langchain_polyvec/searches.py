@@ -200,7 +200,7 @@ class Searches(VectorStore):
         self, found: Sequence[Hit], query: types.Embeddings, k: int, lambda_mult: float
     ) -> list[Document]:
         vectors = await self.collection.aembeddings([hit.id for hit in found])
-        return _chosen(found, vectors, query, k, lambda_mult)
+        return await asyncio.to_thread(_chosen, found, vectors, query, k, lambda_mult)
 
 
 def _chosen(

@@ -191,8 +191,8 @@ def _point_ids(ids: Sequence[str | int]) -> list[str | int]:
     """Those ids that Qdrant can have; langchain-qdrant knows no others."""
     found: list[str | int] = []
     for identity in ids:
-        if isinstance(identity, int) or identity.isdecimal():
-            if int(identity) < 2**64:
+        if isinstance(identity, int) or (identity.isascii() and identity.isdecimal()):
+            if int(identity) < 2**64 and str(int(identity)) == str(identity):
                 found.append(int(identity))
             continue
         try:

@@ -83,9 +83,9 @@ class PolyvecVectorStore(Additions, Searches):
         Args:
             embedding: makes the vectors; it must be the one that the collection was created with. A `PolyvecEmbeddings`
                 is loaded here, any other one is asked for one vector.
-            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests; or a
-                `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may share; or a
-                `StockCollection`, for which the other arguments mean nothing.
+            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests in one
+                thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
+                share; or a `StockCollection`, for which the other arguments mean nothing.
             collection_name: the collection.
             mode: how to search unless a search says otherwise; `"two-stage"`, or `"dense"` for an `Embeddings` that
                 makes no multi-vectors.
@@ -290,6 +290,14 @@ class PolyvecVectorStore(Additions, Searches):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents with these ids that are there, in the order of `ids`."""
         return as_documents(self.stored(ids))
@@ -311,9 +319,13 @@ class PolyvecVectorStore(Additions, Searches):
             "`new.add_documents(old.documents())`, into a store with another collection_name."
         )
 
-    def documents(self) -> Iterator[Document]:
-        """All documents, some hundred at a time: to look through them, or to add them to another store."""
-        return (document(one) for one in self._collection.all())
+    def documents(self, *, task: AnyTask | None = None) -> Iterator[Document]:
+        """All documents, some hundred at a time: to look through them, or to add them to another store.
+
+        Args:
+            task: only those of this task; a document itself does not say which it is of, so add them task by task.
+        """
+        return (document(one) for one in self._collection.all() if task is None or one.task == task)
 
     def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents by their ids; those that are not there do not matter.
@@ -362,7 +374,8 @@ def _with_numbers(ids: Sequence[str]) -> list[str | int]:
     """The ids, and the numbers that they are written as: a `Collection` may have items with such ids."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
         raise TypeError("give `ids` as a list.")
-    return [*ids, *(int(identity) for identity in ids if identity.isdecimal() and int(identity) < 2**64)]
+    numbers = [int(identity) for identity in ids if identity.isascii() and identity.isdecimal()]
+    return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
 
 
 def _is_stock(location: Location, name: str) -> bool:
@@ -377,7 +390,7 @@ def _is_stock(location: Location, name: str) -> bool:
     client = open_client(location)
     try:
         if not client.collection_exists(name) and behind_alias(client, name) is None:
-            raise ValueError(f"there is no collection {name!r} in {location!r}.")
+            raise ValueError(f"there is no collection {name!r} there.")
         return KEY not in (client.get_collection(name).config.metadata or {})
     finally:
         if client is not location:

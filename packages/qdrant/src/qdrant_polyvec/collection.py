@@ -105,6 +105,10 @@ class Collection:
     def schema(self) -> Schema:
         return self._place.schema
 
+    @property
+    def tenant(self) -> str | None:
+        return self._place.tenant
+
     def close(self) -> None:
         """Write everything to disk and release the folder. A client that was handed in stays open."""
         if self._owns_client:
@@ -339,13 +343,12 @@ class Collection:
         if task is not None:
             check_task(task, self._tasks)
             must.append(value_is(f"{OWN}.task", task))
-        condition = self._place.within(*must, must_not=[points.has_id(keep, self._place.tenant)] if keep else [])
-        n_deleted = self._count(condition)
-        if n_deleted:
-            selector = models.FilterSelector(filter=condition)
-            self.client.delete(self.name, selector, wait=True, **self._place.cluster.writing())
-            self._search.forget_size()
-        return n_deleted
+        kept = [points.has_id(keep, self._place.tenant)] if keep else []
+        return self._delete(self._place.within(*must, must_not=kept))
+
+    def delete_where(self, filter: models.Filter) -> int:  # noqa: A002 — Qdrant's word
+        """Delete all items that pass a filter; an empty one passes everything. Returns how many there were."""
+        return self._delete(self._place.within(filter))
 
     def get(self, ids: Sequence[Identity]) -> list[Stored]:
         """The items with these ids that are there, each once, in the order of `ids`."""
@@ -355,9 +358,10 @@ class Collection:
         """`get` on the asynchronous client."""
         return hits.stored(_in_order(await self._aread(ids), ids, self._place.tenant))
 
-    def all(self) -> Iterator[Stored]:
-        """All items, some hundred at a time, in no order that means anything."""
-        for page in self._place.scroll(self._place.within()):
+    def all(self, filter: models.Filter | None = None) -> Iterator[Stored]:  # noqa: A002 — Qdrant's word
+        """All items, or those that pass a filter, some hundred at a time, in no order that means anything."""
+        condition = self._place.within() if filter is None else self._place.within(filter)
+        for page in self._place.scroll(condition):
             yield from hits.stored(page)
 
     def embeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
@@ -515,6 +519,14 @@ class Collection:
         """Those that the embedder knows."""
         tasks: tuple[str, ...] = getattr(self.embedder, "tasks", TASKS)
         return tasks
+
+    def _delete(self, condition: models.Filter) -> int:
+        n_deleted = self._count(condition)
+        if n_deleted:
+            selector = models.FilterSelector(filter=condition)
+            self.client.delete(self.name, selector, wait=True, **self._place.cluster.writing())
+            self._search.forget_size()
+        return n_deleted
 
     def _count(self, condition: models.Filter) -> int:
         return self.client.count(self.name, count_filter=condition, **self._place.cluster.counting()).count

@@ -1,7 +1,7 @@
 """What a search finds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qdrant_client import models
@@ -25,6 +25,7 @@ class Hit:
             were searched.
         content: the text; for an image what it says, if that is known, else its source.
         unit: which part of its source it is.
+        payload: what `Item.payload` was.
     """
 
     id: Identity
@@ -36,6 +37,7 @@ class Hit:
     unit: str
     kind: Kind
     task: AnyTask
+    payload: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Stored:
     kind: Kind
     task: AnyTask
     fingerprint: str
+    payload: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +114,5 @@ def _facts(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         "unit": own.get("unit", ""),
         "kind": own.get("kind", "text"),
         "task": own.get("task", "retrieval"),
+        "payload": points.others(payload),
     }

@@ -118,7 +118,8 @@ class Ingest:
 
     def _changed(self, works: Sequence[Work]) -> list[Work]:
         """Those to encode. Where only the metadata differ, they are replaced here."""
-        stored = self._stored([point_id(entry.id, entry.tenant) for entry, _ in works])
+        whole = any(entry.payload for entry, _ in works)
+        stored = self._stored([point_id(entry.id, entry.tenant) for entry, _ in works], whole=whole)
         fingerprint = self._place.embedder.fingerprint
         changed = []
         for entry, digested in works:
@@ -131,7 +132,8 @@ class Ingest:
             new = points.payload(
                 entry, content_hash=digested, fingerprint=fingerprint, n_tokens=own["n_tokens"], grid=own["grid"]
             )
-            if all(new[key] == old.get(key) for key in (OWN, "metadata")):
+            same = new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata"))
+            if same:
                 self.report.skipped.append(entry.id)
             else:
                 self._call(
@@ -147,12 +149,13 @@ class Ingest:
                 self.report.ok.append(entry.id)
         return changed
 
-    def _stored(self, ids: Sequence[int | str]) -> dict[int | str, dict[str, Any]]:
+    def _stored(self, ids: Sequence[int | str], *, whole: bool) -> dict[int | str, dict[str, Any]]:
+        """The payloads that are there; of others' keys, only if `whole`."""
         if not ids:
             return {}
-        found = self._call(
-            self._place.client.retrieve, ids=ids, with_payload=[OWN, "metadata"], **self._place.cluster.reading()
-        )
+        wanted = True if whole else [OWN, "metadata"]
+        reading = self._place.cluster.reading()
+        found = self._call(self._place.client.retrieve, ids=ids, with_payload=wanted, **reading)
         return {record.id: record.payload or {} for record in found}
 
     def _embedded(self, works: Sequence[Work]) -> Iterator[tuple[Work, Embeddings]]:

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from qdrant_polyvec import limits
 Identity = str | int  # what a user calls an item
 Kind = Literal["text", "image"]
 
+TAKEN = {"page_content", "metadata", "_polyvec"}  # what a collection itself writes into a payload
 MAX_DEPTH = 64  # of metadata; the engine stops reading at 128 levels of a payload, and with it every search
 
 _NAMESPACE = uuid.UUID(
@@ -40,6 +41,8 @@ class Item:
         text: what an image says, such as the text layer of a page: it is stored as the item's content, and mode
             `hybrid` finds it by its words.
         embedding: its vectors if they were made elsewhere, as an `Embeddings` of one item with its multi-vector.
+        payload: JSON values to keep beside the metadata, at the top level of Qdrant's payload, for other readers of the
+            collection; `page_content`, `metadata` and `_polyvec` are taken.
     """
 
     content: Input
@@ -50,6 +53,7 @@ class Item:
     metadata: Mapping[str, Any] | None = None
     text: str | None = None
     embedding: Embeddings | None = None
+    payload: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Entry:
     metadata: dict[str, Any]
     text: str | None
     embedding: Embeddings | None
+    payload: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -187,7 +192,11 @@ class Checks:
         identity = derived_id(source, unit, task, self._tenant) if item.id is None else item.id
         point_id(identity, self._tenant)
         embedding = None if item.embedding is None else _arrays(item.embedding)
-        return Entry(item.content, identity, source, unit, task, self._tenant, metadata, item.text or None, embedding)
+        payload = json_metadata(item.payload)
+        if taken := sorted(payload.keys() & TAKEN):
+            raise ValueError(f"its `payload` has {taken[0]!r}, which the collection itself writes.")
+        text = item.text or None
+        return Entry(item.content, identity, source, unit, task, self._tenant, metadata, text, embedding, payload)
 
     @staticmethod
     def _source(item: Item, metadata: Mapping[str, Any]) -> str:

@@ -201,6 +201,7 @@ def _entry_again(record: models.Record, load: Load | None) -> Entry | Failure:
         metadata={"source": source} | (metadata if isinstance(metadata, dict) else {}),
         text=None if text == source else text,
         embedding=None,
+        payload=points.others(payload),
     )
 
 

@@ -13,7 +13,7 @@ from polyvec.compression import pool_columns, pool_rows, truncate
 from polyvec.scoring import unit
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import bm25, limits
-from qdrant_polyvec.items import Entry, Identity, point_id
+from qdrant_polyvec.items import TAKEN, Entry, Identity, point_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, Schema
 
 
@@ -36,7 +36,13 @@ def payload(
         own["path"] = entry.content.as_posix()
     if point_id(entry.id, entry.tenant) != entry.id:
         own["id"] = entry.id
-    return {"page_content": entry.source if entry.words is None else entry.words, "metadata": entry.metadata, OWN: own}
+    content = entry.source if entry.words is None else entry.words
+    return {**entry.payload, "page_content": content, "metadata": entry.metadata, OWN: own}
+
+
+def others(payload: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is in a stored payload beside what a collection itself writes."""
+    return {key: value for key, value in (payload or {}).items() if key not in TAKEN}
 
 
 def point(
