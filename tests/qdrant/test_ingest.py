@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from qdrant_client import models
 
 from polyvec.testing import HashEmbedder
 from polyvec.types import Embeddings, Grid
@@ -467,3 +468,31 @@ def test_the_imitation_in_memory_is_not_read_while_it_is_written(monkeypatch):
         monkeypatch.setattr(docs.client, "upsert", slow_upsert)
         monkeypatch.setattr(docs.client, "retrieve", watched_retrieve)
         assert len(docs.add(["a", "b", "c"], batch_size=1).ok) == 3
+
+
+def test_an_item_may_carry_a_payload_for_other_readers(docs, embedder):
+    item = Item("red fox", id="a", payload={"lang": "en", "deep": {"n": [1]}})
+    assert docs.add([item, Item("blue whale", id="b")]).ok == ["a", "b"]
+    assert docs.get(["a"])[0].payload == docs.search("red fox")[0].payload == {"lang": "en", "deep": {"n": [1]}}
+    assert docs.get(["b"])[0].payload == {}
+    english = models.Filter(must=[models.FieldCondition(key="lang", match=models.MatchValue(value="en"))])
+    assert [hit.id for hit in docs.search("x", filter=english)] == [one.id for one in docs.all(english)] == ["a"]
+    embedder.encoded.clear()
+    assert docs.add([item]).skipped == ["a"]
+    assert docs.add([replace(item, payload={"lang": "de"})]).ok == ["a"]
+    assert docs.get(["a"])[0].payload == {"lang": "de"}
+    assert embedder.encoded == []
+    docs.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new"))
+    assert docs.get(["a"])[0].payload == {"lang": "de"}
+    for key in ("page_content", "metadata", "_polyvec"):
+        (failure,) = docs.add(iter([Item("x", payload={key: 1})])).failed
+        assert f"its `payload` has '{key}'" in failure.error
+
+
+def test_items_are_deleted_by_a_filter(docs):
+    docs.add(["a", "b"], ids=["a", "b"], metadatas=[{"n": 1}, {"n": 2}])
+    first = models.Filter(must=[models.FieldCondition(key="metadata.n", match=models.MatchValue(value=1))])
+    assert docs.delete_where(first) == 1
+    assert docs.delete_where(first) == 0
+    assert docs.delete_where(models.Filter()) == 1
+    assert docs.count() == 0
