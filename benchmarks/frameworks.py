@@ -1,6 +1,7 @@
 """What the framework packages cost beside the embedder itself: `python benchmarks/frameworks.py`.
 
-The same call through LangChain's interface and to the embedder, in turns, on the medium random weights of `encode.py`.
+The same call through LangChain's or LlamaIndex's interface and to the embedder, in turns, on the medium random weights
+of `encode.py`.
 """
 
 import os
@@ -14,6 +15,7 @@ import torch
 from made import images, medium, texts
 
 from langchain_polyvec import PolyvecEmbeddings
+from llama_index.embeddings.polyvec import PolyvecEmbedding
 from polyvec import Embedder
 
 ROUNDS = 15
@@ -68,6 +70,22 @@ def main() -> None:
             "LangChain: multi-vectors of 192 texts",
             lambda: langchain.embed_documents_multi_vector(many),
             lambda: embedder.encode_document(many, task="retrieval", multivector=True),
+        )
+        llamaindex = PolyvecEmbedding(client=embedder, embed_batch_size=192)
+        compare(
+            "LlamaIndex: get_text_embedding_batch, 192",
+            lambda: llamaindex.get_text_embedding_batch(many),
+            lambda: embedder.encode_document(many, task="retrieval"),
+        )
+        compare(
+            "LlamaIndex: get_query_embedding, 8 times one",
+            lambda: [llamaindex.get_query_embedding(text) for text in few],
+            lambda: [embedder.encode_query([text], task="retrieval") for text in few],
+        )
+        compare(
+            "LlamaIndex: get_image_embedding_batch, 8",
+            lambda: llamaindex.get_image_embedding_batch(pictures),
+            lambda: embedder.encode_document(pictures, task="retrieval"),
         )
 
 

@@ -28,4 +28,5 @@ def _is_array(hint: object) -> bool:
 
 
 # Before anything imports the packages; the hook finds the checker under this module's own name.
-jaxtyping.install_import_hook(["langchain_polyvec", "polyvec", "qdrant_polyvec"], f"{__name__}.check_shapes")
+PACKAGES = ["langchain_polyvec", "llama_index.embeddings.polyvec", "polyvec", "qdrant_polyvec"]
+jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check_shapes")

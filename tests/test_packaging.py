@@ -23,7 +23,10 @@ def test_all_packages_have_one_version_and_one_licence():
 
 def test_every_package_is_typed():
     for package in PACKAGES:
-        assert list((package / "src").glob("*/py.typed"))
+        modules = {path.parent for path in (package / "src").rglob("__init__.py")}
+        tops = {module for module in modules if module.parent not in modules}
+        assert tops
+        assert all((top / "py.typed").exists() for top in tops)  # a namespace's leaf, not the namespace
 
 
 def test_torchvision_is_not_needed():

@@ -1,0 +1,5 @@
+"""Late-interaction re-ranking of text and image nodes."""
+
+from llama_index.postprocessor.polyvec.base import PolyvecRerank
+
+__all__ = ["PolyvecRerank"]

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from llama_index.core.schema import ImageNode, TextNode
+from PIL import Image
+
+from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.vector_stores.polyvec import PolyvecVectorStore
+from polyvec.testing import HashEmbedder
+
+TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
+
+
+class Counting(HashEmbedder):
+    """Remembers what it was asked to encode."""
+
+    def __init__(self, **how):
+        super().__init__(dim=64, multivector_dim=32, **how)
+        self.encoded = []
+
+    def encode_document(self, inputs, **how):
+        self.encoded += inputs
+        return super().encode_document(inputs, **how)
+
+
+@pytest.fixture
+def embed():
+    return PolyvecEmbedding(client=Counting())
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path, embed):
+    location = tmp_path / "index" if request.param == "folder" else ":memory:"
+    with PolyvecVectorStore(embed, location=location, collection_name="docs") as store:
+        yield store
+
+
+@pytest.fixture
+def folder(tmp_path, embed):
+    """A store in a folder, where one is enough."""
+    with PolyvecVectorStore(embed, location=tmp_path / "index", collection_name="docs") as store:
+        yield store
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three images of 2 × 3 tiles each, as paths."""
+    paths = []
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 256, (56, 84, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"page-{seed}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A PDF of two pages, without a text layer."""
+    first, second = (
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (200, 160, 3), dtype=np.uint8)) for seed in (7, 8)
+    )
+    first.save(tmp_path / "report.pdf", save_all=True, append_images=[second])
+    return tmp_path / "report.pdf"
+
+
+@pytest.fixture
+def nodes(pictures):
+    """Three texts and two images, with ids."""
+    texts = [TextNode(id_=f"text-{n}", text=text, metadata={"n": n}) for n, text in enumerate(TEXTS)]
+    images = [ImageNode(id_=f"image-{n}", image_path=str(pictures[n]), metadata={"n": 10 + n}) for n in range(2)]
+    return [*texts, *images]

@@ -1,0 +1,85 @@
+import asyncio
+
+import pytest
+from llama_index.core.schema import ImageNode, QueryBundle
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+
+from llama_index.retrievers.polyvec import PolyvecRetriever
+from polyvec.testing import HashEmbedder
+
+
+@pytest.fixture
+def retriever(store, nodes):
+    store.add(nodes)
+    return PolyvecRetriever(store, similarity_top_k=2)
+
+
+def ids(found):
+    return [one.node.node_id for one in found]
+
+
+def test_a_text_an_image_or_both_ask(retriever, pictures):
+    """Silent failures 3 and 4."""
+    assert ids(retriever.retrieve("a blue whale"))[0] == "text-1"
+    assert ids(retriever.retrieve(QueryBundle("", image_path=str(pictures[1]))))[0] == "image-1"
+    both = retriever.retrieve(QueryBundle("a blue whale", image_path=str(pictures[1])))
+    assert set(ids(both)) == {"text-1", "image-1"}
+    assert asyncio.run(retriever.aretrieve(QueryBundle("", image_path=str(pictures[0]))))[0].node.node_id == "image-0"
+    several = QueryBundle("x", custom_embedding_strs=["a blue whale", "the red fox"])
+    assert "text-2" in ids(retriever.retrieve(several))  # which has words of both
+    for nothing in ("", QueryBundle("")):
+        with pytest.raises(ValueError, match="neither text nor image"):
+            retriever.retrieve(nothing)
+        with pytest.raises(ValueError, match="neither text nor image"):
+            asyncio.run(retriever.aretrieve(nothing))
+    with pytest.raises(ValueError, match="not fetched"):
+        retriever.retrieve(QueryBundle("", image_path="https://example.org/a.png"))
+
+
+def test_scores_are_on_one_scale(store, nodes):
+    store.add(nodes)
+    for mode in ("dense", "late", "two-stage"):
+        found = PolyvecRetriever(store, similarity_top_k=5, mode=mode).retrieve("a blue whale " * 5)
+        assert all(-1.001 <= one.score <= 1.001 for one in found)
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_the_query_bundle_stays_as_it_is(retriever):
+    """Silent failure 14."""
+    bundle = QueryBundle("a blue whale", embedding=[0.1, 0.2])
+    assert ids(retriever.retrieve(bundle))[0] == "text-1"
+    assert asyncio.run(retriever.aretrieve(bundle))
+    assert bundle == QueryBundle("a blue whale", embedding=[0.1, 0.2])
+
+
+def test_what_is_searched_can_be_restricted(store, nodes):
+    store.add(nodes)
+    filters = MetadataFilters(filters=[MetadataFilter(key="n", value=11)])
+    assert ids(PolyvecRetriever(store, filters=filters).retrieve("fox")) == ["image-1"]
+    assert set(ids(PolyvecRetriever(store, node_ids=["text-0", "image-1"]).retrieve("fox"))) == {"text-0", "image-1"}
+    assert ids(PolyvecRetriever(store, doc_ids=["nobody"]).retrieve("fox")) == []
+    assert len(PolyvecRetriever(store, similarity_top_k=9).retrieve("fox")) == 5
+    assert PolyvecRetriever(store, mode="dense", score_threshold=2.0).retrieve("fox") == []
+
+
+def test_impossible_settings_are_refused(store):
+    for given, message in (({"similarity_top_k": 0}, "at least 1"), ({"top_k": 3}, "top_k"), ({"k": 3}, "'k'")):
+        with pytest.raises((TypeError, ValueError), match=message):
+            PolyvecRetriever(store, **given)
+    with pytest.raises(TypeError, match="it is a PolyvecVectorStore"):
+        PolyvecRetriever(HashEmbedder())
+    with pytest.raises(ValueError, match="`mode` is 'fast'"):
+        PolyvecRetriever(store, mode="fast").retrieve("fox")
+
+
+def test_images_are_image_nodes(retriever, pictures):
+    found = retriever.retrieve(QueryBundle("", image_path=str(pictures[0])))[0].node
+    assert isinstance(found, ImageNode)
+    assert found.image_path == str(pictures[0])
+
+
+def test_many_at_once_do_not_mix(retriever):
+    async def scenario():
+        return await asyncio.gather(*(retriever.aretrieve(text) for text in ("the red fox", "a blue whale") * 16))
+
+    assert [ids(found)[0] for found in asyncio.run(scenario())] == ["text-0", "text-1"] * 16

@@ -1,0 +1,330 @@
+import asyncio
+import base64
+
+import numpy as np
+import pytest
+from llama_index.core.schema import (
+    Document,
+    ImageDocument,
+    ImageNode,
+    MediaResource,
+    Node,
+    NodeRelationship,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import models
+
+from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredNodes
+from polyvec import maxsim
+from polyvec.testing import HashEmbedder
+from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
+
+MODES = ("dense", "late", "two-stage")
+
+
+def ask(text, k=3, **how):
+    return VectorStoreQuery(query_str=text, similarity_top_k=k, **how)
+
+
+def where(key, value, operator=FilterOperator.EQ):
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
+
+
+def ids(nodes):
+    return [node.node_id for node in nodes]
+
+
+def test_text_and_image_nodes_live_in_one_collection(store, nodes, pictures):
+    assert store.add(nodes) == ids(nodes)
+    for mode in MODES:
+        found = store.query(ask("a blue whale", k=1), mode=mode)
+        assert found.ids == ["text-1"]
+        assert 0.6 < found.similarities[0] < 1.001
+        found = store.query(VectorStoreQuery(similarity_top_k=1), mode=mode, query_image=pictures[1])
+        assert found.ids == ["image-1"]
+    assert store.mode == "two-stage"
+    assert store.collection.verify().ok
+
+
+def test_nodes_come_back_as_they_were(store, nodes):
+    nodes[0].relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="doc-1")
+    nodes[1].excluded_embed_metadata_keys = ["n"]
+    store.add(nodes)
+    for given, found in zip(nodes, store.get_nodes(ids(nodes)), strict=True):
+        assert type(found) is type(given)
+        assert found.model_dump() == given.model_dump()
+
+
+def test_images_are_normalised_and_never_lost(folder, pictures):
+    """Silent failure 7."""
+    data = base64.b64encode(pictures[0].read_bytes())
+    given = [
+        ImageDocument(id_="document", image_path=str(pictures[0]), text="says", metadata={"n": 1}),
+        Node(id_="resource", image_resource=MediaResource(path=pictures[1])),
+        ImageNode(id_="base64", image=data.decode()),
+        Node(id_="bytes", image_resource=MediaResource(data=data)),
+    ]
+    with pytest.raises(UnstoredNodes, match="its image is in memory only and would be lost") as caught:
+        folder.add(given)
+    assert caught.value.ids == ["document", "resource", "base64"]
+    document, resource, kept = folder.get_nodes(caught.value.ids)
+    assert isinstance(document, ImageNode)
+    assert (document.text, document.image_path, document.metadata) == ("says", str(pictures[0]), {"n": 1})
+    assert isinstance(resource, ImageNode)
+    assert resource.image_path == str(pictures[1])
+    assert kept.image == data.decode()
+
+
+def test_similarities_do_not_grow_with_the_query(store, embed, nodes):
+    store.add(nodes[:3])
+    for text in ("red fox", "red fox " * 10):
+        rows = maxsim(
+            [embed.get_query_multi_vector(text)],
+            embed.get_text_multi_vectors([n.get_content("embed") for n in nodes[:3]]),
+        )[0] / len(embed.get_query_multi_vector(text))
+        found = store.query(ask(text))
+        by_id = dict(zip(found.ids, found.similarities, strict=True))
+        assert by_id == pytest.approx({f"text-{n}": row for n, row in enumerate(rows.tolist())}, abs=5e-3)
+
+
+def test_an_embedding_of_the_query_finds_the_candidates(store, embed, nodes):
+    store.add(nodes[:3])
+    vector = embed.get_query_embedding("a blue whale")
+    alone = VectorStoreQuery(query_embedding=vector, similarity_top_k=1)
+    assert store.query(alone, mode="dense").ids == store.query(alone).ids == ["text-1"]
+    with pytest.raises(ValueError, match="mode 'two-stage' needs the query's text"):
+        store.query(alone, mode="two-stage")
+    both = ask("a blue whale", k=1, query_embedding=vector)
+    assert store.query(both).ids == store.query(both, mode="late").ids == ["text-1"]
+    with pytest.raises(ValueError, match="has 8 numbers; the collection's have 64"):
+        store.query(VectorStoreQuery(query_embedding=vector[:8]), mode="dense")
+
+
+def test_a_query_of_nothing_is_refused(store, nodes):
+    """Silent failure 3."""
+    store.add(nodes)
+    for query in (VectorStoreQuery(), ask("")):
+        for mode in MODES:
+            with pytest.raises(ValueError, match="neither text nor embedding"):
+                store.query(query, mode=mode)
+            with pytest.raises(ValueError, match="neither text nor embedding"):
+                asyncio.run(store.aquery(query, mode=mode))
+
+
+def test_options_and_modes_that_are_not_there_are_refused(store, nodes):
+    store.add(nodes)
+    with pytest.raises(TypeError, match="'top_k' is no option of a query"):
+        store.query(ask("fox"), top_k=3)
+    with pytest.raises(ValueError, match="`mode` is 'fast'"):
+        store.query(ask("fox"), mode="fast")
+    for mode in (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.MMR, VectorStoreQueryMode.TEXT_SEARCH):
+        with pytest.raises(ValueError, match=f"query mode '{mode.value}' is not offered"):
+            store.query(ask("fox", mode=mode))
+    with pytest.raises(ValueError, match="needs a collection with BM25 vectors"):
+        store.query(ask("fox", mode=VectorStoreQueryMode.HYBRID))
+    with pytest.raises(TypeError, match="shard"):
+        store.delete("doc", shard="a")
+    with pytest.raises(TypeError, match="list of LlamaIndex nodes"):
+        store.add(nodes[0])
+    with pytest.raises(TypeError, match="list of LlamaIndex nodes"):
+        store.add(["a text"])
+    with pytest.raises(TypeError):
+        store.add(nodes, batch=3)
+
+
+def test_hybrid_is_a_mode_of_llamaindex_too(tmp_path, embed, nodes):
+    with PolyvecVectorStore(embed, location=tmp_path, schema=Schema(bm25="english")) as store:
+        store.add(nodes)
+        assert store.query(ask("a blue whale", k=1, mode=VectorStoreQueryMode.HYBRID)).ids == ["text-1"]
+
+
+def test_the_filters_are_those_of_the_stock_store(store, nodes):
+    store.add(nodes)
+    both = MetadataFilters(
+        filters=[MetadataFilter(key="n", value=1, operator=FilterOperator.GTE), *where("n", 11).filters],
+        condition=FilterCondition.AND,
+    )
+    either = MetadataFilters(filters=[*where("n", 0).filters, *where("n", 11).filters], condition=FilterCondition.OR)
+    for filters, wanted in (
+        (where("n", 1), {"text-1"}),
+        (where("n", 2, FilterOperator.GT), {"image-0", "image-1"}),
+        (both, {"image-1"}),
+        (either, {"text-0", "image-1"}),
+        (where("n", 99), set()),
+    ):
+        assert set(store.query(ask("fox", k=9, filters=filters)).ids) == wanted
+        assert set(ids(store.get_nodes(filters=filters))) == wanted
+    given = models.Filter(must=[models.FieldCondition(key="n", match=models.MatchValue(value=1))])
+    assert store.query(ask("fox", k=9), qdrant_filters=given).ids == ["text-1"]
+    assert store.query(ask("fox", k=9, doc_ids=["nobody"])).ids == []
+
+
+def test_ids_of_images_alone_are_no_scope(store, nodes):
+    """Silent failure 2: an index hands on the ids of its images, which would hide its texts."""
+    store.add(nodes)
+    assert len(store.query(ask("fox", k=9, node_ids=["image-0", "image-1"])).ids) == 5
+    assert store.query(ask("fox", k=9, node_ids=["text-0", "image-1"])).ids == ["text-0", "image-1"]
+    assert store.query(ask("fox", k=9), node_ids=["image-1"]).ids == ["image-1"]
+
+
+def test_deleting_needs_to_know_what(store, nodes):
+    """Silent failure 16."""
+    for node, document in zip(nodes, "aabbc", strict=True):
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=document)
+    store.add(nodes)
+    with pytest.raises(ValueError, match=r"`clear\(\)` deletes everything"):
+        store.delete_nodes()
+    with pytest.raises(ValueError, match=r"`clear\(\)` deletes everything"):
+        store.delete_nodes(filters=MetadataFilters(filters=[]))
+    store.delete_nodes(["text-0", "text-1"], filters=where("n", 1))  # both must hold
+    assert ids(store.get_nodes(["text-0", "text-1"])) == ["text-0"]
+    assert ids(store.get_nodes(["text-0", "text-2"], filters=where("n", 2))) == ["text-2"]
+    store.delete("b")
+    assert sorted(ids(store.get_nodes())) == ["image-1", "text-0"]
+    store.delete_nodes([])
+    store.delete_nodes(filters=where("n", 11))
+    assert sorted(ids(store.get_nodes())) == ["text-0"]
+    store.delete("nobody")
+    store.clear()
+    assert store.get_nodes() == []
+    assert store.add(nodes) == ids(nodes)
+    assert len(store.get_nodes(limit=2)) == len(store.get_nodes(ids(nodes), limit=2)) == 2
+
+
+def test_more_nodes_than_a_page_are_read(folder):
+    folder.add([TextNode(id_=str(n), text=f"word{n}") for n in range(600)])
+    assert len(folder.get_nodes()) == 600
+
+
+def test_async_gives_the_same(store, nodes, pictures):
+    async def scenario():
+        assert await store.async_add(nodes) == ids(nodes)
+        for how in ({}, {"mode": "late"}, {"mode": "dense"}):
+            assert (await store.aquery(ask("red fox"), **how)).ids == store.query(ask("red fox"), **how).ids
+        found = await store.aquery(VectorStoreQuery(similarity_top_k=1), query_image=pictures[0])
+        assert found.ids == ["image-0"]
+        assert ids(await store.aget_nodes(["text-0"])) == ["text-0"]
+        many = await asyncio.gather(*(store.aquery(ask(text, k=1)) for text in ("the red fox", "a blue whale") * 8))
+        assert [one.ids[0] for one in many] == ["text-0", "text-1"] * 8
+        await store.adelete_nodes(["text-0"])
+        await store.adelete("nobody")
+        assert len(await store.aget_nodes()) == 4
+        await store.aclear()
+        assert await store.aget_nodes() == []
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_stored_is_told_and_loses_nothing(folder, nodes, tmp_path):
+    bad = [
+        TextNode(id_="empty", text=""),
+        ImageNode(id_="nothing"),
+        ImageNode(id_="gone", image_path=str(tmp_path / "gone.png")),
+        ImageNode(id_="far", image_url="https://example.org/a.png"),
+        TextNode(id_="odd", text="a", metadata={"n": object()}),
+        TextNode(id_="wrong", text="a", embedding=[0.1] * 8),
+        TextNode(id_="nan", text="a", metadata={"n": float("nan")}),
+    ]
+    with pytest.raises(UnstoredNodes, match="nodes were not stored") as caught:
+        folder.add([*bad, *nodes])
+    reasons = {failure.id: failure.error for failure in caught.value.failed}
+    assert set(reasons) >= {"empty", "nothing", "gone", "far", "odd", "wrong"}
+    assert "neither text nor image" in reasons["empty"]
+    assert "another model made it" in reasons["wrong"]
+    assert set(caught.value.ids) >= set(ids(nodes))
+    assert set(ids(folder.get_nodes())) == set(caught.value.ids)
+
+
+def test_the_same_again_costs_nothing_and_changes_are_seen(folder, embed, nodes, pictures):
+    folder.add(nodes)
+    embed.client.encoded.clear()
+    folder.add(nodes)
+    assert embed.client.encoded == []
+    nodes[0].metadata["lang"] = "en"
+    nodes[1].excluded_llm_metadata_keys = ["n"]
+    folder.add(nodes)
+    assert folder.get_nodes(["text-0"])[0].metadata["lang"] == "en"
+    assert folder.get_nodes(["text-1"])[0].excluded_llm_metadata_keys == ["n"]
+    pictures[0].write_bytes(pictures[2].read_bytes())
+    folder.add(nodes)
+    assert folder.query(VectorStoreQuery(similarity_top_k=1), query_image=pictures[2]).ids == ["image-0"]
+
+
+def test_the_stock_store_reads_the_collection(folder, embed, nodes):
+    folder.add(nodes)
+    stock = QdrantVectorStore("docs", client=folder.collection.client, dense_vector_name="dense")
+    query = VectorStoreQuery(query_embedding=embed.get_query_embedding("a blue whale"), similarity_top_k=1)
+    found = stock.query(query)
+    assert found.nodes[0].model_dump(exclude={"embedding"}) == nodes[1].model_dump(exclude={"embedding"})
+    filtered = VectorStoreQuery(query_embedding=query.query_embedding, similarity_top_k=9, filters=where("n", 11))
+    assert isinstance(stock.query(filtered).nodes[0], ImageNode)
+
+
+def test_what_others_have_added_is_read(folder, pictures):
+    folder.collection.add(
+        ["some text", pictures[0]], ids=["a", 7], sources=["a.md", pictures[0].as_posix()], metadatas=[{"n": 1}, None]
+    )
+    text, image = folder.get_nodes(["a"])[0], folder.query(VectorStoreQuery(), query_image=pictures[0]).nodes[0]
+    assert (text.text, text.metadata) == ("some text", {"n": 1, "source": "a.md"})
+    assert (image.node_id, image.image_path) == ("7", pictures[0].as_posix())
+
+
+def test_reindexing_keeps_the_nodes(tmp_path, embed, nodes):
+    with PolyvecVectorStore(embed, location=tmp_path, collection_name="docs") as store:
+        store.add(nodes)
+        assert store.collection.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new")).failed == []
+    other = PolyvecEmbedding(client=HashEmbedder(dim=16, multivector_dim=8, name="new"))
+    with PolyvecVectorStore(other, location=tmp_path, collection_name="docs") as store:
+        assert [node.model_dump() for node in store.get_nodes(ids(nodes))] == [node.model_dump() for node in nodes]
+
+
+def test_another_models_collection_is_refused_and_kept(tmp_path, embed, nodes):
+    with PolyvecVectorStore(embed, location=tmp_path) as store:
+        store.add(nodes)
+    for other in (
+        PolyvecEmbedding(client=HashEmbedder(dim=64, multivector_dim=32, name="other")),
+        PolyvecEmbedding(client=HashEmbedder(dim=64, multivector_dim=32), dimensions=8),
+    ):
+        with pytest.raises(FingerprintError, match="cannot be compared"):
+            PolyvecVectorStore(other, location=tmp_path)
+    with PolyvecVectorStore(embed, location=tmp_path) as store:
+        assert len(store.get_nodes()) == 5
+        with pytest.raises(FolderLockedError):
+            PolyvecVectorStore(embed, location=tmp_path)
+    with pytest.raises(TypeError, match="it is a PolyvecEmbedding"):
+        PolyvecVectorStore(HashEmbedder(), location=tmp_path)
+    with pytest.raises(ValueError, match="`mode` is 'fast'"):
+        PolyvecVectorStore(embed, location=tmp_path, mode="fast")
+
+
+def test_tenants_share_a_collection(tmp_path, embed, nodes):
+    client = open_client(tmp_path)
+    ann, bob = (PolyvecVectorStore(embed, location=client, tenant=name) for name in ("ann", "bob"))
+    ann.add(nodes)
+    bob.add(nodes[:1])
+    assert len(ann.query(ask("fox", k=9, node_ids=["image-0", "image-1"])).ids) == 5
+    bob.clear()
+    assert (len(ann.get_nodes()), len(bob.get_nodes())) == (5, 0)
+    client.close()
+
+
+def test_tasks_are_spaces_of_their_own(folder):
+    folder.add([TextNode(id_="code", text="def fox(): ...")], task="code")
+    folder.add([TextNode(id_="text", text="a fox")])
+    assert folder.query(ask("fox")).ids == ["text"]
+    assert folder.query(ask("fox"), task="code").ids == ["code"]
+    assert set(folder.query(ask("fox"), task=["retrieval", "code"]).ids) == {"text", "code"}
+
+
+def test_document_texts_are_stored_too(folder, embed):
+    folder.add([Document(id_="d", text="a red fox", metadata={"page_content": "x", "metadata": "y", "n": 1})])
+    (found,) = folder.get_nodes(["d"])
+    assert found.get_content() == "a red fox"
+    assert found.metadata == {"page_content": "x", "metadata": "y", "n": 1}
+    assert isinstance(Collection.open(folder.collection.client, "docs", embedder=embed.encoder).get(["d"]), list)
+    assert np.isfinite(folder.query(ask("a red fox")).similarities).all()
