@@ -333,7 +333,7 @@ def test_settings_do_not_change():
 
 
 def test_a_client_must_encode():
-    with pytest.raises(ValidationError, match="a str has no `encode_query`"):
+    with pytest.raises(ValidationError, match="is a str without `encode_query`"):
         PolyvecEmbeddings(client="demo")
 
 

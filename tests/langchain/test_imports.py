@@ -25,7 +25,7 @@ def run(code):
 def test_all_names_are_there():
     assert sorted(EXPECTED_ALL) == sorted(langchain_polyvec.__all__)
     for name in EXPECTED_ALL:
-        assert getattr(langchain_polyvec, name).__module__.startswith("langchain_polyvec.")
+        assert getattr(langchain_polyvec, name).__module__.startswith(("langchain_polyvec.", "qdrant_polyvec."))
     with pytest.raises(AttributeError, match="no attribute 'nil'"):
         _ = langchain_polyvec.nil
 

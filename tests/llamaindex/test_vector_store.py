@@ -19,7 +19,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
-from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredNodes
+from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
 from polyvec import maxsim
 from polyvec.testing import HashEmbedder
 from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
@@ -69,7 +69,7 @@ def test_images_are_normalised_and_never_lost(folder, pictures):
         ImageNode(id_="base64", image=data.decode()),
         Node(id_="bytes", image_resource=MediaResource(data=data)),
     ]
-    with pytest.raises(UnstoredNodes, match="its image is in memory only and would be lost") as caught:
+    with pytest.raises(UnstoredItems, match="its image is in memory only and would be lost") as caught:
         folder.add(given)
     assert caught.value.ids == ["document", "resource", "base64"]
     document, resource, kept = folder.get_nodes(caught.value.ids)
@@ -230,7 +230,7 @@ def test_what_cannot_be_stored_is_told_and_loses_nothing(folder, nodes, tmp_path
         TextNode(id_="wrong", text="a", embedding=[0.1] * 8),
         TextNode(id_="nan", text="a", metadata={"n": float("nan")}),
     ]
-    with pytest.raises(UnstoredNodes, match="nodes were not stored") as caught:
+    with pytest.raises(UnstoredItems, match="items were not stored") as caught:
         folder.add([*bad, *nodes])
     reasons = {failure.id: failure.error for failure in caught.value.failed}
     assert set(reasons) >= {"empty", "nothing", "gone", "far", "odd", "wrong"}

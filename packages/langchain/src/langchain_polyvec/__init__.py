@@ -8,9 +8,9 @@ from langchain_polyvec.messages import content_blocks
 from langchain_polyvec.rerank import PolyvecRerank
 
 if TYPE_CHECKING:
-    from langchain_polyvec.additions import UnstoredItems
     from langchain_polyvec.retrievers import PolyvecRetriever
     from langchain_polyvec.vectorstores import PolyvecVectorStore
+    from qdrant_polyvec import UnstoredItems
 
 __all__ = [
     "PolyvecEmbeddings",
@@ -21,7 +21,11 @@ __all__ = [
     "content_blocks",
 ]
 
-_MODULES = {"PolyvecRetriever": "retrievers", "PolyvecVectorStore": "vectorstores", "UnstoredItems": "additions"}
+_MODULES = {
+    "PolyvecRetriever": f"{__name__}.retrievers",
+    "PolyvecVectorStore": f"{__name__}.vectorstores",
+    "UnstoredItems": "qdrant_polyvec",
+}
 
 
 def __getattr__(name: str) -> Any:  # whatever the name stands for
@@ -29,7 +33,7 @@ def __getattr__(name: str) -> Any:  # whatever the name stands for
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f"{__name__}.{_MODULES[name]}")
+        module = import_module(_MODULES[name])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("qdrant_polyvec", "qdrant_client", "qdrant_edge"):
             raise

@@ -23,33 +23,6 @@ BATCH = 64  # texts and images that are encoded and stored at a time
 PAGE_BATCH = 16  # pages of a PDF, which are pictures in memory until then
 
 
-class UnstoredItems(ValueError):  # noqa: N818 — it names the items, and callers read them
-    """Some items were not stored; every other one was.
-
-    Attributes:
-        failed: which, and why.
-        ids: of the others, in their order.
-    """
-
-    def __init__(self, failed: Sequence[Failure], ids: Sequence[str]) -> None:
-        self.failed, self.ids = list(failed), list(ids)
-        shown = "; ".join(f"{_name(one)}: {one.error.rstrip('.')}" for one in self.failed[:5])
-        more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
-        super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + len(self.ids)} items were not stored. {shown}{more}."
-            + (" The others were: see `.ids` of this error." if self.ids else "")
-        )
-
-    def __reduce__(self) -> tuple[type["UnstoredItems"], tuple[object, ...]]:
-        return type(self), (self.failed, self.ids)
-
-
-def _name(failure: Failure) -> str:
-    """What a user calls an item."""
-    derived = not failure.source or failure.source.startswith("sha256:")
-    return str(failure.id) if derived and failure.id is not None else failure.source
-
-
 class Additions(VectorStore):
     """The half of `PolyvecVectorStore` that adds; LangChain wants both halves to be one class."""
 
@@ -291,7 +264,5 @@ class Additions(VectorStore):
 
         shown = self._show_progress if show_progress is None else show_progress
         report = self._writable().add(noted(), task=task, batch_size=batch_size, show_progress=shown)
-        if report.failed:
-            stored = {*report.ok, *report.skipped}
-            raise UnstoredItems(report.failed, [identity for identity in dict.fromkeys(ids) if identity in stored])
+        report.check(ids)
         return ids

@@ -2,25 +2,23 @@
 
 import asyncio
 import re
-import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 import numpy as np
 from jaxtyping import Float32
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from langchain_polyvec.images import ImageLike, encode_images
-from polyvec import types
+from langchain_polyvec.images import ImageLike, picture
+from polyvec import settings, types
 from polyvec.prompts import check_task
+from polyvec.settings import Dtype
 from polyvec.types import TASKS, AnyTask, Encoder
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-
 _OF_LOADING = {"revision", "device", "dtype", "token_budget", "max_pixels", "cache_folder"}
-_LOADING = threading.Lock()  # of all instances: one that held its own could be neither copied nor pickled
 
 
 class PolyvecEmbeddings(BaseModel, Embeddings):
@@ -97,16 +95,6 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
 
     _loaded: Any = PrivateAttr(default=None)
 
-    @field_validator("client")
-    @classmethod
-    def _is_encoder(cls, client: Any) -> Any:
-        if client is not None and not all(hasattr(client, name) for name in ("encode_query", "encode_document")):
-            raise ValueError(
-                f"a {type(client).__name__} has no `encode_query` and `encode_document`: give a `polyvec.Embedder`, a "
-                "`polyvec.bridge.SentenceTransformersEncoder` or a `polyvec.testing.HashEmbedder`."
-            )
-        return client
-
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         self._check_settings()
@@ -124,7 +112,7 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
             return cast("Encoder", self.client)
         if self._loaded is not None:
             return cast("Encoder", self._loaded)
-        with _LOADING:
+        with settings.LOADING:
             if self._loaded is None:
                 self._loaded = self._load()
             return cast("Encoder", self._loaded)
@@ -235,8 +223,8 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """The same embeddings with other settings, which are checked. Weights that are the same are shared."""
-        settings = {name: getattr(self, name) for name in self.model_fields_set} | dict(update or {})
-        copied = type(self)(**settings)
+        given = {name: getattr(self, name) for name in self.model_fields_set} | dict(update or {})
+        copied = type(self)(**given)
         if not (_OF_LOADING | {"model", "client"}) & (update or {}).keys():
             copied._loaded = self._loaded  # noqa: SLF001 — of this class
             copied._check_settings()  # noqa: SLF001
@@ -250,23 +238,16 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         return state | {"__pydantic_private__": {"_loaded": None}}
 
     def _load(self) -> Encoder:
-        from polyvec import Embedder  # imports torch, which an injected client may not need
-
-        dtype: Any = self.dtype  # a torch.dtype, or "auto"
-        if self.dtype != "auto":
-            import torch  # as above
-
-            dtype = getattr(torch, self.dtype)
-        embedder = Embedder.from_pretrained(
-            self.model,
+        embedder = settings.load(
+            str(self.model),
+            dtype=self.dtype,
             revision=self.revision,
             device=self.device,
-            dtype=dtype,
             max_pixels=self.max_pixels,
             token_budget=self.token_budget,
             cache_dir=self.cache_folder,
         )
-        self._check(embedder)
+        settings.check(embedder, task=self.task, dimensions=self.dimensions)
         return embedder
 
     def _check_settings(self) -> None:
@@ -274,22 +255,11 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         if encoder is None:
             check_task(self.task, TASKS)
             return
-        self._check(encoder)
+        settings.check_client(encoder)
+        settings.check(encoder, task=self.task, dimensions=self.dimensions)
         given = sorted(name for name in _OF_LOADING if getattr(self, name) not in (None, "auto"))
         if self.client is not None and given:
             raise ValueError(f"`{given[0]}` has no effect on a `client` that is loaded already.")
-
-    def _check(self, encoder: Encoder) -> None:
-        check_task(self.task, getattr(encoder, "tasks", TASKS))
-        sizes = getattr(getattr(encoder, "config", None), "matryoshka_dims", ())
-        if self.dimensions is None or self.dimensions in sizes:
-            return
-        if sizes:
-            raise ValueError(
-                f"`dimensions` is {self.dimensions}; this model was trained for {', '.join(map(str, sizes))}."
-            )
-        if self.dimensions > encoder.dim:
-            raise ValueError(f"`dimensions` is {self.dimensions}; this model's vectors have {encoder.dim} numbers.")
 
     def _options(self, multivector: bool) -> dict[str, Any]:  # noqa: FBT001 — one flag of two private callers
         return {
@@ -319,7 +289,8 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
     def _encode_images(self, images: Sequence[ImageLike], *, multivector: bool = False) -> types.Embeddings:
         if isinstance(images, str | bytes | Mapping) or not isinstance(images, Sequence):
             raise TypeError(f"`images` is a list of images, not a {type(images).__name__}: write [image].")
-        return encode_images(self.encoder, images, **self._options(multivector))
+        encode = partial(self.encoder.encode_document, **self._options(multivector))
+        return settings.encode_each(encode, images, lambda image: picture(image).content)
 
     @staticmethod
     def _dense(embeddings: types.Embeddings) -> list[list[float]]:

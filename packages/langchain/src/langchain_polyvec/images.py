@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from langchain_core.documents.base import Blob
 from PIL import Image
 
 from polyvec.images import open_image
-from polyvec.types import AnyTask, Embeddings, Encoder, ImageInput, UnreadableInputs
+from polyvec.types import ImageInput
 
 T = TypeVar("T")
 # A string is a path, a `file:` or a `data:` URI; a mapping is an image content block.
@@ -179,39 +179,6 @@ def mime_type(content: bytes) -> str | None:
             return _FORMATS.get(image.format or "")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-
-
-def encode_images(
-    encoder: Encoder,
-    images: Sequence[ImageLike],
-    *,
-    task: AnyTask,
-    truncate_dim: int | None,
-    multivector: bool,
-    show_progress: bool,
-) -> Embeddings:
-    """The embeddings of images, passage side; arguments as for `Embedder.encode_document`.
-
-    Raises:
-        TypeError: an item is no image.
-        UnreadableInputs: some images cannot be read; it carries the embeddings of the others.
-    """
-    contents, places, failed = [], [], {}
-    for index, image in enumerate(images):
-        try:
-            contents.append(picture(image).content)
-            places.append(index)
-        except ValueError as error:
-            failed[index] = str(error)
-    how: dict[str, Any] = {"task": task, "truncate_dim": truncate_dim, "multivector": multivector}
-    try:
-        embeddings, kept = encoder.encode_document(contents, **how, show_progress=show_progress), range(len(contents))
-    except UnreadableInputs as error:
-        embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
-        failed |= {places[index]: reason for index, reason in error.failed.items()}
-    if failed:
-        raise UnreadableInputs(dict(sorted(failed.items())), [places[index] for index in kept], embeddings)
-    return embeddings
 
 
 def _of_blob(blob: Blob) -> Picture:

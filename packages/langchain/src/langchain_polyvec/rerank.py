@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import IMAGE_URI, found_again
 from polyvec.images import open_image
 from polyvec.scoring import maxsim
+from polyvec.settings import encode_each
 from polyvec.types import Input, UnreadableInputs
 
 
@@ -101,35 +103,32 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     def _encoded(self, documents: Mapping[int, Document]) -> dict[int, np.ndarray]:
         """The multi-vectors of documents by their places, without those that cannot be read."""
-        contents: dict[int, Input] = {}
-        failed: dict[int, str] = {}
-        for index, one in documents.items():
-            try:
-                image = found_again(one.metadata, open_image)
-            except ValueError as error:
-                if one.page_content:
-                    contents[index] = one.page_content
-                else:
-                    failed[index] = str(error)
-            else:
-                contents[index] = one.page_content if image is None else image
-        places, kept = list(contents), range(len(contents))
+        encode = partial(self.embeddings.encoder.encode_document, task=self.embeddings.task, multivector=True)
+        places, kept = list(documents), range(len(documents))
         try:
-            embeddings = self.embeddings.encoder.encode_document(
-                list(contents.values()), task=self.embeddings.task, multivector=True
-            )
+            embeddings = encode_each(encode, list(documents.values()), _content)
         except UnreadableInputs as error:
             embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
-            failed |= {places[index]: reason for index, reason in error.failed.items()}
-        if failed:
             warnings.warn(
-                f"{len(failed)} documents could not be read and come last; the first: {next(iter(failed.values()))}.",
+                f"{len(error.failed)} documents could not be read and come last; the first: "
+                f"{next(iter(error.failed.values()))}.",
                 stacklevel=4,
             )
         rows = embeddings.multivector
         if rows is None:
             raise ValueError("this embedder makes no multi-vectors, so it cannot re-rank.")
         return {places[place]: row for place, row in zip(kept, rows, strict=True)}
+
+
+def _content(given: Document) -> Input:
+    """What of a document is encoded: its image, or its text, also where the image is lost."""
+    try:
+        image = found_again(given.metadata, open_image)
+    except ValueError:
+        if given.page_content:
+            return given.page_content
+        raise
+    return given.page_content if image is None else image
 
 
 def _relevance(asked: np.ndarray, rows: list[np.ndarray]) -> list[float]:

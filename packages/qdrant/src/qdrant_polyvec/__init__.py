@@ -9,7 +9,7 @@ from qdrant_polyvec.items import Failure, Item
 from qdrant_polyvec.location import Location, open_async_client, open_client
 from qdrant_polyvec.maintenance import Verification
 from qdrant_polyvec.query import MODES, Mode
-from qdrant_polyvec.report import Report
+from qdrant_polyvec.report import Report, UnstoredItems
 from qdrant_polyvec.retrying import StoreUnavailableError
 from qdrant_polyvec.schema import Schema, SchemaError
 from qdrant_polyvec.server import ServerVersionError
@@ -33,6 +33,7 @@ __all__ = [
     "ServerVersionError",
     "StoreUnavailableError",
     "Stored",
+    "UnstoredItems",
     "Verification",
     "open_async_client",
     "open_client",

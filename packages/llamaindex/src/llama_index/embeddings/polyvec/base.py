@@ -1,9 +1,9 @@
 """Texts and images as vectors, for everything in LlamaIndex that takes an embedding."""
 
 import asyncio
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -16,14 +16,14 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from llama_index.embeddings.polyvec.caching import SidedCache
 from llama_index.embeddings.polyvec.images import ImageLike, has_image, image_input
+from polyvec import settings
 from polyvec.prompts import check_task
+from polyvec.settings import Dtype
 from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input, UnreadableInputs
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Side = Literal["query", "document"]
 
 _OF_LOADING = ("revision", "device", "dtype", "token_budget", "max_pixels", "cache_folder")
-_LOADING = threading.Lock()  # of all instances: one that held its own could be neither copied nor pickled
 
 
 class UnreadableNodes(ValueError):  # noqa: N818 — it names the nodes, and callers read them
@@ -111,12 +111,8 @@ class PolyvecEmbedding(MultiModalEmbedding):
         if encoder is None:
             check_task(self.task, TASKS)
             return self
-        if not all(hasattr(encoder, name) for name in ("encode_query", "encode_document")):
-            raise ValueError(
-                f"`client` is a {type(encoder).__name__} without `encode_query` and `encode_document`: give "
-                "a `polyvec.Embedder`, a `polyvec.bridge.SentenceTransformersEncoder`, or a test double."
-            )
-        self._check(encoder)
+        settings.check_client(encoder)
+        settings.check(encoder, task=self.task, dimensions=self.dimensions)
         given = [name for name in _OF_LOADING if getattr(self, name) not in (None, "auto")]
         if self.client is not None and given:
             raise ValueError(f"`{given[0]}` has no effect on a `client` that is loaded already.")
@@ -135,7 +131,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
         if self.client is not None:
             return cast("Encoder", self.client)
         if self._loaded is None:
-            with _LOADING:
+            with settings.LOADING:
                 if self._loaded is None:
                     self._loaded = self._load()
         return cast("Encoder", self._loaded)
@@ -146,11 +142,11 @@ class PolyvecEmbedding(MultiModalEmbedding):
         Raises:
             ValueError: the model has no such task.
         """
-        settings = {name: getattr(self, name) for name in self.model_fields_set}
-        other = type(self)(**settings | {"task": task})
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        other = type(self)(**given | {"task": task})
         other._loaded = self._loaded  # noqa: SLF001 — of this class
         if self._loaded is not None:
-            other._check(self._loaded)  # noqa: SLF001
+            settings.check(self._loaded, task=task, dimensions=self.dimensions)
         return other
 
     def to_payload(self) -> dict[str, Any]:
@@ -286,36 +282,17 @@ class PolyvecEmbedding(MultiModalEmbedding):
         return [f"{self.encoder.fingerprint} {self.task} {size} {side} {text}" for text in texts]
 
     def _load(self) -> Encoder:
-        from polyvec import Embedder  # imports torch, which an injected client may not need
-
-        dtype: Any = self.dtype  # a torch.dtype, or "auto"
-        if self.dtype != "auto":
-            import torch  # as above
-
-            dtype = getattr(torch, self.dtype)
-        embedder = Embedder.from_pretrained(
+        embedder = settings.load(
             self.model_name,
+            dtype=self.dtype,
             revision=self.revision,
             device=self.device,
-            dtype=dtype,
             max_pixels=self.max_pixels,
             token_budget=self.token_budget,
             cache_dir=self.cache_folder,
         )
-        self._check(embedder)
+        settings.check(embedder, task=self.task, dimensions=self.dimensions)
         return embedder
-
-    def _check(self, encoder: Encoder) -> None:
-        check_task(self.task, getattr(encoder, "tasks", TASKS))
-        sizes = getattr(getattr(encoder, "config", None), "matryoshka_dims", ())
-        if self.dimensions is None or self.dimensions in sizes:
-            return
-        if sizes:
-            raise ValueError(
-                f"`dimensions` is {self.dimensions}; this model was trained for {', '.join(map(str, sizes))}."
-            )
-        if self.dimensions > encoder.dim:
-            raise ValueError(f"`dimensions` is {self.dimensions}; this model's vectors have {encoder.dim} numbers.")
 
     def _options(self, *, multivector: bool) -> dict[str, Any]:
         return {"task": self.task, "truncate_dim": self.dimensions, "multivector": multivector}
@@ -334,24 +311,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
         return found
 
     def _encode_images(self, images: Sequence[ImageLike], *, multivector: bool = False) -> Embeddings:
-        """Of images; those that cannot be had fail together with those that cannot be read."""
-        contents: dict[int, Input] = {}
-        failed: dict[int, str] = {}
-        for index, image in enumerate(images):
-            try:
-                contents[index] = image_input(image)
-            except ValueError as error:
-                failed[index] = str(error)
-        places = list(contents)
-        kept: Sequence[int] = range(len(places))
-        try:
-            embeddings = self._encode("document", list(contents.values()), multivector=multivector)
-        except UnreadableInputs as error:
-            embeddings, kept = error.embeddings, error.kept
-            failed |= {places[index]: reason for index, reason in error.failed.items()}
-        if failed:
-            raise UnreadableInputs(dict(sorted(failed.items())), [places[index] for index in kept], embeddings)
-        return embeddings
+        return settings.encode_each(partial(self._encode, "document", multivector=multivector), images, image_input)
 
 
 def _parted(nodes: Sequence[BaseNode], failed: dict[str, str]) -> tuple[list[BaseNode], list[BaseNode]]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.embeddings.polyvec.images import image_input, node_input
 from polyvec.scoring import maxsim
+from polyvec.settings import encode_each
 from polyvec.types import Input, UnreadableInputs
 
 dispatcher = get_dispatcher(__name__)
@@ -111,25 +113,15 @@ class PolyvecRerank(BaseNodePostprocessor):
 
     def _encoded(self, nodes: Mapping[int, BaseNode]) -> dict[int, np.ndarray]:
         """The multi-vectors of nodes by their places, without those that cannot be read."""
-        contents: dict[int, Input] = {}
-        failed: dict[int, str] = {}
-        for index, one in nodes.items():
-            try:
-                contents[index] = node_input(one)
-            except ValueError as error:
-                failed[index] = str(error)
-        places = list(contents)
-        kept: Sequence[int] = range(len(places))
+        encode = partial(self.embed_model.encoder.encode_document, task=self.embed_model.task, multivector=True)
+        places, kept = list(nodes), range(len(nodes))
         try:
-            embeddings = self.embed_model.encoder.encode_document(
-                list(contents.values()), task=self.embed_model.task, multivector=True
-            )
+            embeddings = encode_each(encode, list(nodes.values()), node_input)
         except UnreadableInputs as error:
-            embeddings, kept = error.embeddings, error.kept
-            failed |= {places[index]: reason for index, reason in error.failed.items()}
-        if failed:
+            embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
             warnings.warn(
-                f"{len(failed)} nodes could not be read and come last; the first: {next(iter(failed.values()))}.",
+                f"{len(error.failed)} nodes could not be read and come last; the first: "
+                f"{next(iter(error.failed.values()))}.",
                 stacklevel=4,
             )
         return {places[place]: row for place, row in zip(kept, embeddings.multivector or (), strict=True)}

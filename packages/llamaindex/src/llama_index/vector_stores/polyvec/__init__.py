@@ -1,7 +1,8 @@
 """Texts, images and pages with dense vectors and multi-vectors in Qdrant (extra: `qdrant`)."""
 
 try:
-    from llama_index.vector_stores.polyvec.base import PolyvecVectorStore, UnstoredNodes
+    from llama_index.vector_stores.polyvec.base import PolyvecVectorStore
+    from qdrant_polyvec import UnstoredItems
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("qdrant_polyvec", "qdrant_client", "qdrant_edge", "llama_index"):
         raise
@@ -10,4 +11,4 @@ except ModuleNotFoundError as error:
         "`pip install 'llama-index-embeddings-polyvec[qdrant]'`."
     ) from error
 
-__all__ = ["PolyvecVectorStore", "UnstoredNodes"]
+__all__ = ["PolyvecVectorStore", "UnstoredItems"]

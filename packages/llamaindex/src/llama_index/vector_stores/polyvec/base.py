@@ -42,27 +42,6 @@ from qdrant_polyvec.search import Query, Tasks
 OPTIONS = ("mode", "task", "candidates", "score_threshold", "oversampling", "qdrant_filters", "node_ids", "query_image")
 
 
-class UnstoredNodes(ValueError):  # noqa: N818 — it names the nodes, and callers read them
-    """Some nodes were not stored; every other one was.
-
-    Attributes:
-        failed: which, and why.
-        ids: of the others, in their order.
-    """
-
-    def __init__(self, failed: Sequence[Failure], ids: Sequence[str]) -> None:
-        self.failed, self.ids = list(failed), list(ids)
-        shown = "; ".join(f"node {one.id!r}: {one.error.rstrip('.')}" for one in self.failed[:5])
-        more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
-        super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + len(self.ids)} nodes were not stored. {shown}{more}."
-            + (" The others were: see `.ids` of this error." if self.ids else "")
-        )
-
-    def __reduce__(self) -> tuple[type["UnstoredNodes"], tuple[object, ...]]:
-        return type(self), (self.failed, self.ids)
-
-
 class PolyvecVectorStore(QdrantVectorStore):
     """Text and image nodes in one collection, with dense vectors and multi-vectors.
 
@@ -199,7 +178,7 @@ class PolyvecVectorStore(QdrantVectorStore):
             The nodes' ids, in order.
 
         Raises:
-            UnstoredNodes: some could not be stored (no text, no image, a file that has vanished, metadata that are not
+            UnstoredItems: some could not be stored (no text, no image, a file that has vanished, metadata that are not
                 JSON); all others were.
         """
         if isinstance(nodes, BaseNode) or not all(isinstance(one, BaseNode) for one in nodes):
@@ -210,9 +189,7 @@ class PolyvecVectorStore(QdrantVectorStore):
         found: Iterator[Item | Failure] = (item(one, of_task, dim=dim) for one in listed)
         report = self._collection.add(found, task=of_task, batch_size=batch_size, show_progress=show_progress)
         ids = [one.node_id for one in listed]
-        if report.failed:
-            stored = {*report.ok, *report.skipped}
-            raise UnstoredNodes(report.failed, [key for key in dict.fromkeys(ids) if key in stored])
+        report.check(ids)
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **how: Any) -> list[str]:  # type: ignore[override]  # as above
