@@ -3,8 +3,11 @@ from collections.abc import Callable, Iterator
 from typing import get_args
 
 import jaxtyping
+import numpy as np
+import pytest
 from beartype import beartype
 from jaxtyping import AbstractArray
+from PIL import Image
 
 
 def check_shapes(function: Callable) -> Callable:
@@ -30,3 +33,24 @@ def _is_array(hint: object) -> bool:
 # Before anything imports the packages; the hook finds the checker under this module's own name.
 PACKAGES = ["langchain_polyvec", "llama_index.embeddings.polyvec", "polyvec", "qdrant_polyvec"]
 jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check_shapes")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three images of 2 × 3 tiles each, as paths."""
+    paths = []
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 256, (56, 84, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"page-{seed}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A PDF of two pages, without a text layer."""
+    first, second = (
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (200, 160, 3), dtype=np.uint8)) for seed in (7, 8)
+    )
+    first.save(tmp_path / "report.pdf", save_all=True, append_images=[second])
+    return tmp_path / "report.pdf"
