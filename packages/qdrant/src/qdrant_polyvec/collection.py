@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -14,20 +13,21 @@ from qdrant_client import QdrantClient, models
 
 from polyvec.prompts import check_task
 from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
-from qdrant_polyvec import hits, maintenance, points, schema, server
+from qdrant_polyvec import hits, maintenance, points, reading
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
-from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Group, Hit, Stored
 from qdrant_polyvec.ingest import Ingest, source_of
-from qdrant_polyvec.items import Checks, Entry, Failure, Identity, Item, listed_items, point_id
+from qdrant_polyvec.items import Checks, Entry, Failure, Identity, Item, listed_items
 from qdrant_polyvec.location import Location, open_client
 from qdrant_polyvec.maintenance import Load, Verification
-from qdrant_polyvec.place import Place, behind_alias, point_alias
+from qdrant_polyvec.opening import opened
+from qdrant_polyvec.place import Place
 from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
 from qdrant_polyvec.report import Report
-from qdrant_polyvec.retrying import StoreUnavailableError, patiently
-from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
+from qdrant_polyvec.retrying import StoreUnavailableError
+from qdrant_polyvec.schema import OWN, Schema
 from qdrant_polyvec.search import Queries, Query, Search, Tasks
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
@@ -85,7 +85,7 @@ class Collection:
             if owns_client:
                 on_error.callback(client.close)
             place = Place(client, name, embedder, fingerprint.dense, schema or Schema(), tenant, cluster or Cluster())
-            place = _opened(place, schema)
+            place = opened(place, schema)
             on_error.pop_all()
         return cls(place, owns_client=owns_client)
 
@@ -352,11 +352,11 @@ class Collection:
 
     def get(self, ids: Sequence[Identity]) -> list[Stored]:
         """The items with these ids that are there, each once, in the order of `ids`."""
-        return hits.stored(_in_order(self._read(ids), ids, self._place.tenant))
+        return reading.items(self._place, reading.records(self._place, ids), ids)
 
     async def aget(self, ids: Sequence[Identity]) -> list[Stored]:
         """`get` on the asynchronous client."""
-        return hits.stored(_in_order(await self._aread(ids), ids, self._place.tenant))
+        return reading.items(self._place, await reading.arecords(self._place, self._search.aclient(), ids), ids)
 
     def all(self, filter: models.Filter | None = None) -> Iterator[Stored]:  # noqa: A002 — Qdrant's word
         """All items, or those that pass a filter, some hundred at a time, in no order that means anything."""
@@ -375,14 +375,14 @@ class Collection:
             ValueError: the collection keeps no multi-vectors.
             FingerprintError: it holds another model's vectors by now.
         """
-        names = self._names(multivector=multivector)
-        return self._as_embeddings(self._read(ids, names), names)
+        names = reading.names(self._place, multivector=multivector)
+        return reading.embeddings(self._place, reading.records(self._place, ids, names), names)
 
     async def aembeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
         """`embeddings` on the asynchronous client."""
-        names = self._names(multivector=multivector)
-        found = await self._aread(ids, names)
-        return await asyncio.to_thread(self._as_embeddings, found, names)
+        names = reading.names(self._place, multivector=multivector)
+        found = await reading.arecords(self._place, self._search.aclient(), ids, names)
+        return await asyncio.to_thread(reading.embeddings, self._place, found, names)
 
     def optimize(self, *, in_worker: bool = False) -> bool:
         """Build the graphs of a collection in a folder and merge its segments; returns whether there was work to do.
@@ -491,29 +491,6 @@ class Collection:
         ) as target:
             return maintenance.copy(place, target._place, show_progress=show_progress)  # noqa: SLF001 — of this class
 
-    def _read(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
-        return [
-            record
-            for how in self._place.reading(_listed(ids), with_vectors=with_vectors)
-            for record in patiently(partial(self.client.retrieve, **how))
-        ]
-
-    async def _aread(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
-        aclient = self._search.aclient()
-        requests = self._place.reading(_listed(ids), with_vectors=with_vectors)
-        return [record for how in requests for record in await aclient.retrieve(**how)]
-
-    def _as_embeddings(self, found: Sequence[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
-        if any(one.fingerprint not in ("", self.embedder.fingerprint) for one in hits.stored(found)):
-            self._place.check_model()
-        return points.stored_embeddings(found, names)
-
-    def _names(self, *, multivector: bool) -> list[str]:
-        """Of the vectors to read; Qdrant refuses names that the collection does not have."""
-        if multivector and LATE not in self._place.vector_names:
-            raise ValueError(f"Collection {self.name!r} has no multi-vectors: its embedder makes none.")
-        return [DENSE, LATE] if multivector else [DENSE]
-
     @property
     def _tasks(self) -> tuple[str, ...]:
         """Those that the embedder knows."""
@@ -534,43 +511,3 @@ class Collection:
     def _move(self, place: Place) -> None:
         self._place = place
         self._search = Search(place)
-
-
-def _listed(ids: Sequence[Identity]) -> Sequence[Identity]:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
-        raise TypeError("give `ids` as a list.")
-    return ids
-
-
-def _in_order(found: Sequence[models.Record], ids: Sequence[Identity], tenant: str | None) -> list[models.Record]:
-    by_id = {record.id: record for record in found}
-    wanted = dict.fromkeys(point_id(identity, tenant) for identity in ids)
-    return [by_id[identity] for identity in wanted if identity in by_id]
-
-
-def _opened(place: Place, schema_wanted: Schema | None) -> Place:
-    """The place, its collection being there and of this model and schema."""
-    found = server.version(place.client)
-    server.check(found, Schema())  # before anything is asked that an old server does not know
-    client, name = place.client, place.name
-    if not client.collection_exists(name) and behind_alias(client, name) is None:
-        server.check(found, place.schema)
-        real_name = place.real_name()
-        place.create(real_name, tiers=server.has_memory_tiers(found))
-        point_alias(client, name, real_name, instead=False)
-        return place
-    config = client.get_collection(name).config
-    place.fingerprint.check(name, config.metadata)
-    language = (config.metadata or {})[KEY].get("bm25")
-    there = Schema.of(config, language)
-    place = replace(place, schema=schema_wanted or there)
-    server.check(found, place.schema)
-    if place.cluster.shard_key is not None:
-        schema.ensure_shard_key(client, behind_alias(client, name) or name, place.cluster)
-    schema.check(name, config, place.schema, dense=place.dim, late=place.embedder.multivector_dim)
-    if place.schema.bm25 != there.bm25:
-        raise schema.SchemaError(
-            f"Collection {name!r} has BM25 vectors for {there.bm25!r}, not {place.schema.bm25!r}. Open it without "
-            "`schema` to take it as it is, or `reindex` it."
-        )
-    return place
