@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, Node, QueryBundle, TextNode
@@ -338,3 +338,33 @@ def test_the_ingestion_cache_does_not_take_one_image_for_another(embed, pictures
     for path in pictures:
         (found,) = pipeline.run(nodes=[ImageNode(image_path=str(path))])
         assert found.embedding == HASH.encode_document([path], task="retrieval").dense[0].tolist()
+    cache = IngestionCache()
+    for path in pictures:  # nor does another embedding of this process
+        another = PolyvecEmbedding(client=embed.client)
+        (found,) = IngestionPipeline(transformations=[another], cache=cache).run(
+            nodes=[ImageNode(image_path=str(path))]
+        )
+        assert found.image_path == str(path)
+    assert PolyvecEmbedding.from_dict(PolyvecEmbedding(model_name="demo").to_dict()).model_name == "demo"
+
+
+def test_images_of_several_batches_fail_by_their_places(embed, pictures, tmp_path):
+    one = PolyvecEmbedding(client=embed.client, embed_batch_size=2)
+    given = [*pictures, tmp_path / "gone.png", *pictures]
+    with pytest.raises(UnreadableInputs) as caught:
+        one.get_image_embedding_batch(given)
+    assert (list(caught.value.failed), caught.value.kept) == ([3], [0, 1, 2, 4, 5, 6])
+    assert len(caught.value.embeddings) == 6
+
+
+def test_those_who_count_tokens_are_told_words(embed, pictures):
+    counter = TokenCountingHandler(tokenizer=str.split)
+    one = PolyvecEmbedding(client=embed.client, callback_manager=CallbackManager([counter]))
+    one([ImageNode(image_path=str(pictures[0])), TextNode(text="a red fox")])
+    assert one.get_image_embedding_batch([pictures[0], pictures[0].read_bytes()])
+    assert counter.total_embedding_token_count == 3 + 1 + 2
+
+
+def test_a_query_bundle_with_an_image_alone_is_that_image(embed, pictures):
+    rows = embed.get_query_multi_vector(QueryBundle("", image_path=str(pictures[0])))
+    assert np.array_equal(rows, embed.get_image_multi_vectors([pictures[0]])[0])

@@ -242,3 +242,34 @@ def test_what_cannot_be_read_is_told(tmp_path, report):
     for name in ("broken.png", "broken.pdf", "gone.png", "gone.pdf"):
         with pytest.raises((OSError, ValueError), match=name.replace(".", r"\.")):
             reader.load_data(tmp_path / name)
+
+
+def test_documents_that_are_gone_are_deleted(folder, embed, library, tmp_path):
+    pipeline = IngestionPipeline(
+        transformations=[embed],
+        vector_store=folder,
+        docstore=SimpleDocumentStore(),
+        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+    )
+    extractors = PolyvecReader(page_folder=tmp_path / "pages").file_extractor()
+
+    def run():
+        reader = SimpleDirectoryReader(str(library), file_extractor=extractors, filename_as_id=True)
+        return pipeline.run(documents=reader.load_data())
+
+    assert len(run()) == len(folder.get_nodes()) == 5
+    assert run() == []
+    (library / "page.png").unlink()
+    run()
+    assert len(folder.get_nodes()) == 4
+
+
+def test_the_pages_of_a_tiff_are_documents(tmp_path):
+    first, second = (Image.new("RGB", (56, 56), color) for color in ("red", "green"))
+    first.save(tmp_path / "scan.tiff", save_all=True, append_images=[second])
+    documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(tmp_path / "scan.tiff")
+    assert [one.metadata["page_label"] for one in documents] == ["1", "2"]
+    with Image.open(documents[1].image_path) as picture:
+        assert picture.convert("RGB").getpixel((0, 0)) == (0, 128, 0)
+    with pytest.raises(ValueError, match="local files only"):
+        PolyvecReader().load_data(tmp_path / "scan.tiff", fs=object())

@@ -5,7 +5,9 @@ from llama_index.core.schema import ImageNode, QueryBundle
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index.retrievers.polyvec import PolyvecRetriever
+from llama_index.vector_stores.polyvec import PolyvecVectorStore
 from polyvec.testing import HashEmbedder
+from qdrant_polyvec import Schema
 
 
 @pytest.fixture
@@ -60,6 +62,17 @@ def test_what_is_searched_can_be_restricted(store, nodes):
     assert ids(PolyvecRetriever(store, doc_ids=["nobody"]).retrieve("fox")) == []
     assert len(PolyvecRetriever(store, similarity_top_k=9).retrieve("fox")) == 5
     assert PolyvecRetriever(store, mode="dense", score_threshold=2.0).retrieve("fox") == []
+
+
+def test_candidates_and_hybrid_stores_take_images_too(tmp_path, embed, nodes, pictures):
+    with PolyvecVectorStore(embed, location=tmp_path, schema=Schema(bm25="english"), mode="hybrid") as store:
+        store.add(nodes)
+        retriever = PolyvecRetriever(store, similarity_top_k=3, candidates=5)
+        both = QueryBundle("a blue whale", image_path=str(pictures[1]))
+        assert set(ids(retriever.retrieve(both))) >= {"text-1", "image-1"}
+        assert ids(asyncio.run(retriever.aretrieve(QueryBundle("", image_path=str(pictures[0])))))[0] == "image-0"
+    with PolyvecVectorStore(embed, location=":memory:") as empty:
+        assert PolyvecRetriever(empty, doc_ids=[]).retrieve("fox") == []
 
 
 def test_impossible_settings_are_refused(store):

@@ -1,5 +1,7 @@
 import asyncio
 import base64
+import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from llama_index.core.schema import (
     Document,
     ImageDocument,
     ImageNode,
+    IndexNode,
     MediaResource,
     Node,
     NodeRelationship,
@@ -172,6 +175,61 @@ def test_ids_of_images_alone_are_no_scope(store, nodes):
     assert store.query(ask("fox", k=9), node_ids=["image-1"]).ids == ["image-1"]
 
 
+def test_index_nodes_hide_no_texts(store, nodes):
+    """Silent failure 2, for index nodes."""
+    store.add([*nodes, IndexNode(id_="index", text="a summary", index_id="s")])
+    assert len(store.query(ask("fox", k=9, node_ids=["index", "image-0"])).ids) == 6
+    store.delete_nodes(["index"])
+    assert len(store.query(ask("fox", k=9, node_ids=["index", "image-0"])).ids) == 5
+
+
+def test_documents_that_were_not_cut_are_their_own(store):
+    store.add([Document(id_="a", text="alpha"), Document(id_="b", text="beta"), TextNode(id_="t", text="gamma")])
+    assert store.query(ask("alpha", k=9, doc_ids=["a"])).ids == ["a"]
+    assert store.query(ask("alpha", k=9, doc_ids=[])).ids == []
+    store.delete("a")
+    store.delete("None")
+    assert sorted(ids(store.get_nodes())) == ["b", "t"]
+
+
+def test_a_qdrant_filter_takes_the_place_of_the_filters_only(store, nodes):
+    store.add(nodes)
+    own = models.Filter(must=[models.FieldCondition(key="n", range=models.Range(gte=1))])
+    how = {"qdrant_filters": own, "node_ids": ["text-0", "text-1"]}
+    assert store.query(ask("fox", k=9), **how).ids == ["text-1"]
+    assert store.query(ask("fox", k=9, doc_ids=["nobody"]), qdrant_filters=own).ids == []
+
+
+def test_a_query_for_another_task_is_encoded_for_it(tmp_path):
+    embed_model = PolyvecEmbedding(model_name="demo")
+    with PolyvecVectorStore(embed_model, location=tmp_path) as store:
+        store.add([TextNode(id_="a", text="beta costs"), TextNode(id_="b", text="alpha revenue")], task="code")
+        given = embed_model.get_query_embedding("beta costs")
+        for mode in MODES:
+            plain = store.query(ask("beta costs"), mode=mode, task="code")
+            found = store.query(ask("beta costs", query_embedding=given), mode=mode, task="code")
+            assert found.similarities == pytest.approx(plain.similarities, abs=1e-5)
+        assert len(store.query(ask("costs", query_embedding=given), mode="dense", task=["code", "retrieval"]).ids) == 2
+
+
+def test_images_at_file_urls_get_a_path(folder, pictures):
+    odd = pictures[0].parent / "a page.png"
+    odd.write_bytes(pictures[0].read_bytes())
+    given = [
+        ImageNode(id_="a", image_url=odd.as_uri()),
+        Node(id_="b", image_resource=MediaResource(url=odd.as_uri())),
+    ]
+    assert folder.add(given) == ["a", "b"]
+    assert [node.image_path for node in folder.get_nodes(["a", "b"])] == [str(odd)] * 2
+    assert given[0].image_path is None
+
+
+def test_a_store_is_copied_but_not_pickled(folder):
+    assert copy.deepcopy(folder) is folder
+    with pytest.raises(TypeError, match="is not pickled"):
+        pickle.dumps(folder)
+
+
 def test_deleting_needs_to_know_what(store, nodes):
     """Silent failure 16."""
     for node, document in zip(nodes, "aabbc", strict=True):
@@ -179,8 +237,10 @@ def test_deleting_needs_to_know_what(store, nodes):
     store.add(nodes)
     with pytest.raises(ValueError, match=r"`clear\(\)` deletes everything"):
         store.delete_nodes()
-    with pytest.raises(ValueError, match=r"`clear\(\)` deletes everything"):
-        store.delete_nodes(filters=MetadataFilters(filters=[]))
+    empty = MetadataFilters(filters=[])
+    for filters in (empty, MetadataFilters(filters=[empty])):
+        with pytest.raises(ValueError, match=r"`clear\(\)` deletes everything"):
+            store.delete_nodes(filters=filters)
     store.delete_nodes(["text-0", "text-1"], filters=where("n", 1))  # both must hold
     assert ids(store.get_nodes(["text-0", "text-1"])) == ["text-0"]
     assert ids(store.get_nodes(["text-0", "text-2"], filters=where("n", 2))) == ["text-2"]

@@ -4,15 +4,18 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import numpy as np
 from jaxtyping import Float32
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, QueryBundle
 from llama_index.core.storage.kvstore.types import BaseKVStore
+from llama_index.core.utils import get_tqdm_iterable
 
 from llama_index.embeddings.polyvec.caching import SidedCache
 from llama_index.embeddings.polyvec.images import ImageLike, has_image, image_input
@@ -23,6 +26,9 @@ from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input, Unreadable
 
 Side = Literal["query", "document"]
 
+# Of what this process may take from LlamaIndex's ingestion caches: another one after images were embedded that those
+# caches cannot tell apart.
+_GENERATION: list[str] = []
 _OF_LOADING = ("revision", "device", "dtype", "token_budget", "max_pixels", "cache_folder")
 
 
@@ -81,10 +87,6 @@ class PolyvecEmbedding(MultiModalEmbedding):
     cache_folder: str | None = Field(default=None, description="Where the hub's files are kept.")
     embed_batch_size: int = Field(
         default=64, gt=0, le=2048, description="Items per call; forward passes are planned by `token_budget`."
-    )
-    generation: str = Field(
-        default="",
-        description="Another one after images were embedded that LlamaIndex's ingestion cache cannot tell apart.",
     )
     embeddings_cache: Any | None = Field(default=None, exclude=True, description="A BaseKVStore that keeps vectors.")
     client: Any = Field(  # Any: an Encoder; pydantic cannot check a protocol
@@ -155,7 +157,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
 
     def get_query_multi_vector(self, query: str | QueryBundle) -> Float32[np.ndarray, "tokens dim"]:
         """The multi-vector of a query: one unit row per token. Score it with `polyvec.maxsim`."""
-        return _rows(self._encode("query", [_words(query)], multivector=True))[0]
+        return _rows(self._encode("query", [_asked(query)], multivector=True))[0]
 
     def get_text_multi_vectors(self, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ dim"]]:
         """The multi-vectors of texts, the side that is found."""
@@ -172,7 +174,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
 
     async def aget_query_multi_vector(self, query: str | QueryBundle) -> Float32[np.ndarray, "tokens dim"]:
         """`get_query_multi_vector`; the event loop goes on meanwhile."""
-        return _rows(await self._aencode("query", [_words(query)], multivector=True))[0]
+        return _rows(await self._aencode("query", [_asked(query)], multivector=True))[0]
 
     async def aget_text_multi_vectors(self, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ dim"]]:
         """`get_text_multi_vectors`; the event loop goes on meanwhile."""
@@ -181,6 +183,62 @@ class PolyvecEmbedding(MultiModalEmbedding):
     async def aget_image_multi_vectors(self, images: Sequence[ImageLike]) -> list[Float32[np.ndarray, "_ dim"]]:
         """`get_image_multi_vectors`; the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.get_image_multi_vectors, images)
+
+    def get_image_embedding_batch(
+        self,
+        img_file_paths: Sequence[ImageLike],  # what else than a path may be an image; the name is the base class's
+        show_progress: bool = False,  # noqa: FBT001, FBT002 — as in the base class
+    ) -> list[Embedding]:
+        """The vectors of images, for both sides of a search.
+
+        Args:
+            img_file_paths: paths, `file:` URLs, bytes, streams, PIL images, numpy arrays, nodes with an image. Nothing
+                is fetched: pass `polyvec.images.fetch(url)`.
+            show_progress: show a progress bar.
+
+        Raises:
+            TypeError: an item is no image.
+            polyvec.UnreadableInputs: images that cannot be read; it carries the embeddings of the others.
+        """
+        found: list[Embeddings] = []
+        kept: list[int] = []
+        failed: dict[int, str] = {}
+        size = self.embed_batch_size
+        payload: dict[str, Any] = {EventPayload.SERIALIZED: self.to_payload()}
+        starts = range(0, len(img_file_paths), size)
+        for start in get_tqdm_iterable(starts, show_progress, "Generating image embeddings"):
+            batch = img_file_paths[start : start + size]
+            with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+                try:
+                    embeddings, places = self._encode_images(batch), list(range(len(batch)))
+                except UnreadableInputs as error:
+                    embeddings, places = error.embeddings, error.kept
+                    failed |= {start + index: reason for index, reason in error.failed.items()}
+                found.append(embeddings)
+                kept += [start + index for index in places]
+                told: dict[str, Any] = {EventPayload.CHUNKS: [_told(one) for one in batch]}
+                event.on_end(payload=told | {EventPayload.EMBEDDINGS: _dense(embeddings)})
+        if failed:
+            dense = np.concatenate([one.dense for one in found])
+            raise UnreadableInputs(failed, kept, Embeddings(dense, None, (None,) * len(dense)))
+        return [vector for one in found for vector in _dense(one)]
+
+    async def aget_image_embedding_batch(
+        self,
+        img_file_paths: Sequence[ImageLike],
+        show_progress: bool = False,  # noqa: FBT001, FBT002 — as in the base class
+    ) -> list[Embedding]:
+        """`get_image_embedding_batch`; the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.get_image_embedding_batch, img_file_paths, show_progress)
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The settings; LlamaIndex's ingestion caches take them for all that determines what comes out."""
+        return super().to_dict(**kwargs) | ({"generation": _GENERATION[0]} if _GENERATION else {})
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """An embedding by its settings."""
+        return super().from_dict({key: value for key, value in data.items() if key != "generation"}, **kwargs)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the embedding of each node: of its image if it has one, else of its text.
@@ -193,20 +251,17 @@ class PolyvecEmbedding(MultiModalEmbedding):
         if any("image_sha256" not in node.get_content(MetadataMode.ALL) for node in images):
             # The cache's key is what nodes say, whatever they show: without a hash of the picture in it, what is kept
             # of these nodes must not be taken for that of others.
-            self.generation = uuid.uuid4().hex
+            _GENERATION[:] = [uuid.uuid4().hex]
         vectors = self.get_text_embedding_batch([node.get_content(MetadataMode.EMBED) for node in texts], **kwargs)
         for node, vector in zip(texts, vectors, strict=True):
             node.embedding = vector
-        shown = bool(kwargs.get("show_progress", False))
-        for start in range(0, len(images), self.embed_batch_size):
-            batch = images[start : start + self.embed_batch_size]
-            try:
-                vectors = self.get_image_embedding_batch(batch, show_progress=shown)  # type: ignore[arg-type]  # ours take nodes
-            except UnreadableInputs as error:
-                vectors = _kept(batch, error, failed)
-                batch = [batch[index] for index in error.kept]
-            for node, vector in zip(batch, vectors, strict=True):
-                node.embedding = vector
+        try:
+            vectors = self.get_image_embedding_batch(images, show_progress=bool(kwargs.get("show_progress", False)))
+        except UnreadableInputs as error:
+            failed |= {images[index].node_id: reason for index, reason in error.failed.items()}
+            vectors, images = _dense(error.embeddings), [images[index] for index in error.kept]
+        for node, vector in zip(images, vectors, strict=True):
+            node.embedding = vector
         if failed:
             raise UnreadableNodes(failed, len(nodes))
         return nodes
@@ -327,21 +382,25 @@ def _parted(nodes: Sequence[BaseNode], failed: dict[str, str]) -> tuple[list[Bas
     return texts, images
 
 
-def _kept(batch: Sequence[BaseNode], error: UnreadableInputs, failed: dict[str, str]) -> list[Embedding]:
-    """The vectors of those images of a batch that could be read."""
-    failed.update({batch[index].node_id: reason for index, reason in error.failed.items()})
-    return _dense(error.embeddings)
-
-
 def _missing(keys: Sequence[str], texts: Sequence[str], known: Mapping[str, Embedding]) -> dict[str, str]:
     return {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
 
 
-def _words(query: str | QueryBundle) -> str:
+def _asked(query: str | QueryBundle) -> Input:
+    """What a query is: its text, or its image if it has no text."""
     words = query.query_str if isinstance(query, QueryBundle) else query
     if not isinstance(words, str):
         raise TypeError(f"the query is a {type(words).__name__}; an image goes to `get_image_multi_vectors`.")
+    if not words and isinstance(query, QueryBundle) and query.image_path is not None:
+        return image_input(query.image_path)
     return words
+
+
+def _told(image: ImageLike) -> str:
+    """What those who watch are told of an image; some of them count its words."""
+    if isinstance(image, BaseNode):
+        return image.node_id
+    return str(image) if isinstance(image, str | Path) else type(image).__name__
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

@@ -5,6 +5,8 @@ import binascii
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
@@ -97,7 +99,7 @@ def _path(place: str) -> Path:
             f"{place[:200]!r} is not fetched: nothing here opens connections by itself. Give the bytes that "
             "`polyvec.images.fetch(url)` returns, or a path"
         )
-    return Path(place.removeprefix("file://"))
+    return Path(url2pathname(urlsplit(place).path)) if place.startswith("file://") else Path(place)
 
 
 def _decoded(data: Any) -> bytes:

@@ -6,11 +6,12 @@ from typing import Any
 
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import Document, ImageDocument, MediaResource
+from PIL import Image
 
 from polyvec.images import image_size
 from polyvec.pdf import pages
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ico", ".ppm", ".jp2")
 
 
 class PolyvecReader(BaseReader):
@@ -45,42 +46,69 @@ class PolyvecReader(BaseReader):
         """This reader for all suffixes that it reads, for the `file_extractor` of `SimpleDirectoryReader`."""
         return dict.fromkeys((*IMAGE_SUFFIXES, ".pdf"), self)
 
-    def load_data(self, file: str | Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
+    def load_data(
+        self, file: str | Path, extra_info: dict[str, Any] | None = None, fs: object = None
+    ) -> list[Document]:
         """The documents of a file.
 
         Args:
             file: an image or a PDF.
             extra_info: metadata of each document.
+            fs: must be None: nodes name their images by path, so only local files are read.
 
         Raises:
             ValueError: the file cannot be read.
             polyvec.pdf.UnreadablePages: some pages cannot be read.
             ImportError: pypdfium2 is not installed (extra: `pdf`).
         """
+        if fs is not None:
+            raise ValueError("PolyvecReader reads local files only: nodes name their images by path.")
         file = Path(file)
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
             return self._pages(file, metadata)
         image_size(file)  # a clear error, where ImageDocument has none
-        return [_document(file, "", metadata)]
+        with Image.open(file) as image:
+            n_frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        return self._frames(file, metadata, n_frames) if n_frames > 1 else [_document(file, "", metadata)]
+
+    def _frames(self, file: Path, metadata: dict[str, Any], n_frames: int) -> list[Document]:
+        """The pages of a TIFF, as scanners make them."""
+        documents: list[Document] = []
+        with Image.open(file) as image:
+            for index in range(n_frames):
+                image.seek(index)
+                picture = _kept(self._folder(file), index + 1, image)
+                documents.append(_document(picture, "", {**metadata, "page_label": str(index + 1)}))
+        return documents
+
+    def _folder(self, file: Path) -> Path:
+        folder = self.page_folder / f"{file.stem[:100]}-{_sha256(file)[:12]}-{self.dpi:g}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _pages(self, file: Path, metadata: dict[str, Any]) -> list[Document]:
-        folder = self.page_folder / f"{file.stem}-{_sha256(file)[:12]}-{self.dpi:g}"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._folder(file)
         documents: list[Document] = []
         try:
             for page in pages(file, dpi=self.dpi):
-                picture = folder / f"page-{page.number:04}.png"
-                if not picture.exists():
-                    unfinished = picture.with_suffix(".part")
-                    page.image.save(unfinished, "PNG")
-                    unfinished.replace(picture)
+                picture = _kept(folder, page.number, page.image)
                 documents.append(_document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)}))
         except ImportError as error:
             raise ImportError(
                 "PDFs are read with pypdfium2; install it with `pip install 'llama-index-embeddings-polyvec[pdf]'`."
             ) from error
         return documents
+
+
+def _kept(folder: Path, number: int, image: Image.Image) -> Path:
+    """The file of a page's picture; written once."""
+    picture = folder / f"page-{number:04}.png"
+    if not picture.exists():
+        unfinished = picture.with_suffix(".part")
+        image.save(unfinished, "PNG")
+        unfinished.replace(picture)
+    return picture
 
 
 def _document(picture: Path, text: str, metadata: dict[str, Any]) -> ImageDocument:

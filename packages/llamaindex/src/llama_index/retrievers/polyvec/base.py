@@ -46,6 +46,7 @@ class PolyvecRetriever(BaseRetriever):
         task: Tasks | None = None,
         candidates: int | None = None,
         score_threshold: float | None = None,
+        oversampling: float | None = None,
         node_ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
         callback_manager: CallbackManager | None = None,
@@ -63,6 +64,7 @@ class PolyvecRetriever(BaseRetriever):
             task: for what; the store's unless given. Several are merged.
             candidates: of how many the second stage chooses.
             score_threshold: leave out what scores less: a cosine in mode `dense`, otherwise MaxSim.
+            oversampling: for quantized multi-vectors, see `qdrant_polyvec.Collection.search`.
             node_ids: search only these.
             doc_ids: search only nodes of these documents.
             callback_manager: as for all retrievers, like the rest.
@@ -80,6 +82,7 @@ class PolyvecRetriever(BaseRetriever):
             "task": task,
             "candidates": candidates,
             "score_threshold": score_threshold,
+            "oversampling": oversampling,
             "filter": vector_store.condition(filters, node_ids=node_ids, doc_ids=doc_ids),
         }
         super().__init__(callback_manager=callback_manager, object_map=object_map, objects=objects, verbose=verbose)
@@ -90,16 +93,23 @@ class PolyvecRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         parts = _parts(query_bundle)
-        return _scored([self._store.hits(part, self._n(parts), **self._how) for part in parts], self.similarity_top_k)
+        found = [self._store.hits(part, **self._plan(part, len(parts))) for part in parts]
+        return _scored(found, self.similarity_top_k)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         parts = _parts(query_bundle)
-        found = await asyncio.gather(*(self._store.ahits(part, self._n(parts), **self._how) for part in parts))
+        found = await asyncio.gather(*(self._store.ahits(part, **self._plan(part, len(parts))) for part in parts))
         return _scored(found, self.similarity_top_k)
 
-    def _n(self, parts: Sequence[Input]) -> int:
-        """How many of each part are looked at: where rankings are merged, more than are returned."""
-        return self.similarity_top_k if len(parts) == 1 else 4 * self.similarity_top_k
+    def _plan(self, part: Input, n_parts: int) -> dict[str, Any]:
+        """How a part of the query is searched: where rankings are merged, for more than are returned."""
+        limit = self.similarity_top_k if n_parts == 1 else 4 * self.similarity_top_k
+        if self._how["candidates"] is not None and n_parts > 1:
+            limit = max(min(limit, self._how["candidates"]), self.similarity_top_k)
+        mode = self._how["mode"] or self._store.mode
+        if mode == "hybrid" and not isinstance(part, str):
+            mode = "two-stage"  # hybrid searches by words, too
+        return {**self._how, "mode": mode, "limit": limit}
 
 
 def _parts(query: QueryBundle) -> list[Input]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, IndexNode
 from llama_index.core.vector_stores.types import (
     MetadataFilters,
     VectorStoreQuery,
@@ -71,6 +71,7 @@ class PolyvecVectorStore(QdrantVectorStore):
     _embed_model: PolyvecEmbedding = PrivateAttr()
     _mode: Mode = PrivateAttr()
     _closing: contextlib.ExitStack = PrivateAttr()
+    _asked_about: tuple[int, bool] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -87,8 +88,9 @@ class PolyvecVectorStore(QdrantVectorStore):
 
         Args:
             embed_model: makes the vectors, and is loaded here; it must be the one that the collection was created with.
-            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests; or a
-                `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may share.
+            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests in one
+                thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
+                share.
             collection_name: the collection.
             mode: how to search unless a query says otherwise.
             schema: which vectors a new collection has and how they are stored; see `qdrant_polyvec.Schema`.
@@ -150,6 +152,12 @@ class PolyvecVectorStore(QdrantVectorStore):
         """Close the asynchronous client, which the asynchronous queries opened, and the store."""
         await self._collection.aclose()
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self  # there is one client
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("a PolyvecVectorStore is not pickled: it holds a client. Open it where it is needed.")
+
     def __enter__(self) -> Self:
         return self
 
@@ -170,7 +178,8 @@ class PolyvecVectorStore(QdrantVectorStore):
 
         Args:
             nodes: with embeddings or without; dense vectors and multi-vectors are made here, in one pass.
-            task: what to encode for; the embedding's task unless given. Queries find nodes of their own task only.
+            task: what to encode for; the embedding's task unless given. Queries find nodes of their own task only, and
+                a node is of one task: added again for another, it changes over.
             batch_size: how many are encoded and stored at a time.
             show_progress: show a progress bar.
 
@@ -183,6 +192,7 @@ class PolyvecVectorStore(QdrantVectorStore):
         """
         if isinstance(nodes, BaseNode) or not all(isinstance(one, BaseNode) for one in nodes):
             raise TypeError("`nodes` is a list of LlamaIndex nodes.")
+        self._asked_about = None
         of_task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
         listed = list(nodes)
@@ -214,7 +224,7 @@ class PolyvecVectorStore(QdrantVectorStore):
             ValueError: neither ids nor filters: `clear` deletes everything.
         """
         _refuse(delete_kwargs)
-        if node_ids is None and not (filters and filters.filters):
+        if node_ids is None and not _has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
         self._delete(self._conditions(node_ids=node_ids, filters=filters))
 
@@ -309,11 +319,15 @@ class PolyvecVectorStore(QdrantVectorStore):
         alone: Mode | None = "dense" if not query.query_str and kwargs.get("query_image") is None else None
         how["mode"] = kwargs.get("mode") or hybrid or alone or self._mode
         node_ids = kwargs.get("node_ids")
-        if node_ids is None and query.node_ids and not self._all_images(query.node_ids):
+        if node_ids is None and query.node_ids and not self._of_an_index(query.node_ids):
             node_ids = query.node_ids
-        how["filter"] = kwargs.get("qdrant_filters") or self.condition(
-            query.filters, node_ids=node_ids, doc_ids=query.doc_ids
+        own = kwargs.get("qdrant_filters")
+        must = self._conditions(
+            node_ids=node_ids, doc_ids=query.doc_ids, filters=query.filters if own is None else None
         )
+        if own is not None:
+            must.append(own)
+        how["filter"] = models.Filter(must=must) if must else None
         image: ImageLike | None = kwargs.get("query_image")
         return (query.query_str or None) if image is None else image_input(image), how
 
@@ -328,31 +342,36 @@ class PolyvecVectorStore(QdrantVectorStore):
                 )
             return asked
         dense = Embeddings(np.asarray([given], np.float32), None, (None,))
-        if how["mode"] == "dense":
+        if how["mode"] == "dense" and (asked is None or how.get("task") in (None, self._embed_model.task)):
             return dense
         if asked is None:
             raise ValueError(f"mode {how['mode']!r} needs the query's text; an embedding alone is searched in 'dense'.")
         task: Tasks = how.get("task") or self._embed_model.task
-        if how["mode"] == "hybrid" or not isinstance(task, str):
-            return asked
+        if how["mode"] == "hybrid" or task != self._embed_model.task:
+            return asked  # it is encoded for what is searched; the query's embedding is of the embedding's own task
         encoded = self._collection.embedder.encode_query(
             [asked], task=task, truncate_dim=self._embed_model.dimensions, multivector=True
         )
         return replace(encoded, dense=dense.dense)
 
-    def _all_images(self, node_ids: Sequence[str]) -> bool:
-        """Whether these are images only: then they are not what a user chose.
+    def _of_an_index(self, node_ids: Sequence[str]) -> bool:
+        """Whether these are images and index nodes only: then they are not what a user chose.
 
-        A `VectorStoreIndex` remembers only its image nodes and hands their ids to every query, which would hide its
-        texts. To search some images only, pass `node_ids` as an option.
+        A `VectorStoreIndex` remembers only those and hands their ids to every query, which would hide its texts. To
+        search some of them only, pass `node_ids` as an option.
         """
-        others: list[models.Condition] = [
-            has_id(node_ids, self._collection.tenant),
-            models.Filter(
-                must_not=[models.FieldCondition(key="_polyvec.kind", match=models.MatchValue(value="image"))]
-            ),
-        ]
-        return next(self._scroll(others, 1), None) is None
+        key = hash(tuple(node_ids))
+        if self._asked_about is None or self._asked_about[0] != key:
+            of_an_index: list[models.Condition] = [
+                models.FieldCondition(key="_polyvec.kind", match=models.MatchValue(value="image")),
+                models.FieldCondition(key="_node_type", match=models.MatchValue(value=IndexNode.class_name())),
+            ]
+            others: list[models.Condition] = [
+                has_id(node_ids, self._collection.tenant),
+                models.Filter(must_not=of_an_index),
+            ]
+            self._asked_about = key, next(self._scroll(others, 1), None) is None
+        return self._asked_about[1]
 
     def _conditions(
         self,
@@ -362,15 +381,16 @@ class PolyvecVectorStore(QdrantVectorStore):
         doc_ids: Sequence[str] | None = None,
     ) -> list[models.Condition]:
         must: list[models.Condition] = []
-        if doc_ids:
+        if doc_ids is not None:
             must.append(_of_documents(doc_ids))
         if node_ids is not None:
             must.append(has_id(node_ids, self._collection.tenant))
-        if filters and filters.filters:
+        if filters is not None and _has_condition(filters):
             must.append(self._build_subfilter(filters))
         return must
 
     def _delete(self, must: Sequence[models.Condition]) -> None:
+        self._asked_about = None
         self._collection.delete_where(models.Filter(must=list(must)))
 
     def _scroll(self, must: Sequence[models.Condition], limit: int | None) -> Iterator[Stored]:
@@ -378,7 +398,15 @@ class PolyvecVectorStore(QdrantVectorStore):
         return found if limit is None else (one for one, _ in zip(found, range(limit), strict=False))
 
 
-def _of_documents(ref_doc_ids: Sequence[str]) -> models.FieldCondition:
+def _has_condition(filters: MetadataFilters | None) -> bool:
+    """Whether a filter asks for anything; an empty one would let everything pass."""
+    parts = filters.filters if filters is not None else []
+    return any(_has_condition(part) if isinstance(part, MetadataFilters) else True for part in parts)
+
+
+def _of_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
+    if not ref_doc_ids:
+        return models.HasIdCondition(has_id=[])  # of no document is nothing
     return models.FieldCondition(key="doc_id", match=models.MatchAny(any=list(ref_doc_ids)))
 
 

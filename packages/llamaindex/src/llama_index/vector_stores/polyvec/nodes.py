@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, ImageNode, Node, TextNode
+from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from llama_index.embeddings.polyvec.images import has_image, node_input
+from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
 from polyvec.types import AnyTask
 from qdrant_polyvec import Failure, Hit, Item, Stored
 from qdrant_polyvec.items import TAKEN
@@ -18,10 +18,13 @@ def item(node: BaseNode, task: AnyTask, *, dim: int) -> Item | Failure:
     The collection's own metadata are the node's, for other readers. An embedding that the node brings is looked at for
     its length only: the vectors are made again together with the multi-vector, in one pass.
     """
+    # A document that was not cut into nodes is its own; the stock store writes "None", and could never delete it.
+    document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
     try:
         node = _lasting(node)
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
+        payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
     except (TypeError, ValueError) as error:  # what pydantic cannot write as JSON is a ValueError
         return Failure(node.node_id, _source(node) or node.node_id, str(error))
     if node.embedding is not None and len(node.embedding) != dim:
@@ -59,21 +62,22 @@ def _lasting(node: BaseNode) -> BaseNode:
     Raises:
         ValueError: the image is in memory only, where LlamaIndex's own classes would lose it.
     """
-    if isinstance(node, ImageNode) or not has_image(node):
+    if isinstance(node, ImageNode):
+        is_file = node.image is None and node.image_path is None and str(node.image_url).startswith("file://")
+        return node.model_copy(update={"image_path": str(node_image(node)), "image_url": None}) if is_file else node
+    if not has_image(node):
         return node
-    resource = node.image_resource if isinstance(node, Node) else None
     assert isinstance(node, Node)
-    assert resource is not None
-    if resource.path is None:
-        raise ValueError(
+    path = node_image(node)
+    if not isinstance(path, Path):
+        raise ValueError(  # noqa: TRY004 — it is the node that is wrong
             "its image is in memory only and would be lost: save it, and give `image_path` (or keep it as base64 in "
             "`ImageNode(image=…)`)"
         )
     return ImageNode(
         id_=node.node_id,
         text=(node.text_resource.text if node.text_resource else None) or "",
-        image_path=str(resource.path),
-        image_mimetype=resource.mimetype,
+        image_path=str(path),
         metadata=node.metadata,
         relationships=node.relationships,
         excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,
