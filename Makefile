@@ -12,7 +12,7 @@ help:
 	@echo "make demo    index this repository's files and a folder of page images, then search them"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, import directions"
-	@echo "make bench   measure speed and memory against a plain loop and against the machine (about fifteen minutes)"
+	@echo "make bench   measure speed and memory against a plain loop and against the machine; the longest of these"
 	@echo "make clean   remove what the other targets made"
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
