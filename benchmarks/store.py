@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from polyvec.scoring import maxsim, unit
-from polyvec.types import TASKS, AnyTask, Embeddings, Grid, Input
+from polyvec.types import TASKS, Embeddings, Grid, Input
 from qdrant_polyvec import Collection, Item, Mode, Schema, points
 from qdrant_polyvec.items import Checks, Entry
 from qdrant_polyvec.schema import PRECISIONS
@@ -71,7 +71,7 @@ class Made:
         self,
         inputs: Sequence[Input],
         *,
-        task: AnyTask,  # noqa: ARG002 — the Encoder protocol has it, and the others
+        task: str,  # noqa: ARG002 — the Encoder protocol has it, and the others
         truncate_dim: int | None = None,  # noqa: ARG002
         multivector: bool = False,  # noqa: ARG002
         show_progress: bool = False,  # noqa: ARG002

@@ -88,9 +88,7 @@ def test_an_adapter_of_the_backbone_alone_is_read_too(damaged):
 def test_the_texts_carry_the_prefixes_of_the_task_it_was_trained_from(embedder, stock):
     embedder.load_adapter(stock, task="plain")
     embedder.load_adapter(stock, task="symmetric", base_task="text-matching")
-    assert embedder.tokens("", task="plain", prompt_name="passage") == embedder.tokens(
-        "", task="retrieval", prompt_name="passage"
-    )
+    assert embedder.tokens("", task="plain", side="document") == embedder.tokens("", task="retrieval", side="document")
     query, document = (
         method(["a"], task="symmetric").dense for method in (embedder.encode_query, embedder.encode_document)
     )

@@ -9,7 +9,7 @@ from polyvec import Embeddings, Grid
 from polyvec.beir import read_folder
 from polyvec.compress_report import Row, main, measure, report, table
 from polyvec.scoring import unit
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 PAGE = Grid(rows=2, columns=3, start=1)
 
@@ -173,7 +173,7 @@ def qrels(folder, *lines, name="test.tsv"):
 
 
 def test_words_of_a_query_find_their_document(folder):
-    rows, left_out = measure(HashEmbedder(), read_folder(folder), task="retrieval", pool_factors=[], k=1)
+    rows, left_out = measure(HashEncoder(), read_folder(folder), task="retrieval", pool_factors=[], k=1)
     assert rows[0].ndcg == 1
     assert not left_out
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_read_is_left_out_and_named(folder):
         {"_id": "fruit", "text": "apples"},
     )
     qrels(folder, "broken\td1\t1", "red\tpage\t1", "fruit\tpage\t1", "fruit\td2\t1")
-    rows, left_out = measure(HashEmbedder(), read_folder(folder), task="retrieval", pool_factors=[], k=1)
+    rows, left_out = measure(HashEncoder(), read_folder(folder), task="retrieval", pool_factors=[], k=1)
     assert list(left_out) == ["document 'page'", "query 'broken'", "query 'red'"]
     assert "cannot be read as an image" in left_out["document 'page'"]
     assert "no relevant document of it" in left_out["query 'red'"]
@@ -204,7 +204,7 @@ def test_where_nothing_is_left_the_error_says_why(folder):
     (folder / "pages" / "red.png").write_bytes(b"no picture")
     qrels(folder, "q0\td2\t1")
     with pytest.raises(ValueError, match="nothing is left to search: document 'd2': image file"):
-        measure(HashEmbedder(), read_folder(folder), task="retrieval", pool_factors=[])
+        measure(HashEncoder(), read_folder(folder), task="retrieval", pool_factors=[])
 
 
 def test_the_command_line_prints_a_table_of_the_demo_world(capsys):

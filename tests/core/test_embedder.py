@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from polyvec import calls, loading
+from polyvec import Encoder, calls, loading
 from polyvec import embedder as module
 from polyvec.embedder import Embedder
 from polyvec.model import adapters
-from polyvec.types import Encoder, Grid, UnreadableInputs
+from polyvec.types import Grid, UnreadableInputs
 
 TASKS = ("retrieval", "text-matching", "code")
 TEXTS = ["a few words", "", "def f(x):\n    return x + 1", "   ", "word " * 30]
@@ -107,7 +107,7 @@ def test_a_string_is_text_even_if_a_file_is_called_so(embedder, tiny):
 def test_a_text_without_words_has_the_vectors_of_its_prefix(embedder):
     found = embedder.encode_query(["", "   "], task="retrieval", multivector=True)
     assert [len(rows) for rows in found.multivector] == [
-        len(embedder.tokens(text, task="retrieval", prompt_name="query")) for text in ("", "   ")
+        len(embedder.tokens(text, task="retrieval", side="query")) for text in ("", "   ")
     ]
     np.testing.assert_allclose(np.linalg.norm(found.dense, axis=1), 1, atol=1e-6)
 
@@ -117,7 +117,7 @@ def test_a_marker_in_a_text_is_embedded_as_text(embedder, tiny, marker):
     icon = tiny / "images" / "icon.png"
     found = embedder.encode_document([f"a {marker} b", icon], task="retrieval", multivector=True)
     assert found.grids[0] is None
-    pieces = embedder.tokens(f"a {marker} b", task="retrieval", prompt_name="passage")
+    pieces = embedder.tokens(f"a {marker} b", task="retrieval", side="document")
     assert "".join(pieces) == f"Passage: a {marker} b"
     assert len(found.multivector[0]) == len(pieces) > 5
     alone = embedder.encode_document([icon], task="retrieval")
@@ -140,7 +140,7 @@ def test_an_item_of_another_type_is_refused_before_anything_is_encoded(embedder,
 def test_a_text_that_is_no_unicode_is_named_and_the_rest_is_kept(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         embedder.encode_query(["a", "half a pair: \ud83d"], task="code")
-    assert list(caught.value.failed) == [1]
+    assert list(caught.value.reasons) == [1]
 
 
 @pytest.mark.parametrize("empty", [[], (), iter([])])
@@ -170,7 +170,7 @@ def test_a_multivector_has_a_row_for_each_token(embedder, mixed):
     for item, rows, grid in zip(mixed, found.multivector, found.grids, strict=True):
         if isinstance(item, str):
             assert grid is None
-            assert len(rows) == len(embedder.tokens(item, task="retrieval", prompt_name="query"))
+            assert len(rows) == len(embedder.tokens(item, task="retrieval", side="query"))
         else:
             after = embedder._processor.image_length(Grid(0, 0, 0)) - grid.start
             assert len(rows) == grid.start + grid.rows * grid.columns + after
@@ -272,7 +272,7 @@ def test_texts_that_are_too_long_are_cut_with_one_warning(embedder):
     with pytest.warns(UserWarning, match=r"2 of 3 texts are longer than 12 tokens") as caught:
         found = embedder.encode_document(long, task="retrieval", multivector=True, max_length=12)
     assert len(caught) == 1
-    n_tokens = len(embedder.tokens(long[0], task="retrieval", prompt_name="passage"))
+    n_tokens = len(embedder.tokens(long[0], task="retrieval", side="document"))
     assert f"the first is item 0 with {n_tokens} tokens" in str(caught[0].message)
     assert [len(rows) for rows in found.multivector][::2] == [12, 12]
     whole = embedder.encode_document(long[:1], task="retrieval", multivector=True).multivector[0]
@@ -280,7 +280,7 @@ def test_texts_that_are_too_long_are_cut_with_one_warning(embedder):
 
 
 def test_a_text_of_exactly_the_length_is_not_cut(embedder):
-    n_tokens = len(embedder.tokens("some words", task="code", prompt_name="query"))
+    n_tokens = len(embedder.tokens("some words", task="code", side="query"))
     found = embedder.encode_query(["some words"], task="code", multivector=True, max_length=n_tokens)
     assert len(found.multivector[0]) == n_tokens
 
@@ -291,7 +291,7 @@ def test_the_model_s_own_length_is_the_default(embedder, monkeypatch):
     with pytest.warns(UserWarning, match="longer than 10 tokens"):
         found = embedder.encode_query(["word " * 30], task="code", multivector=True)
     assert len(found.multivector[0]) == 10
-    assert len(embedder.tokens("word " * 30, task="code", prompt_name="query")) == 10
+    assert len(embedder.tokens("word " * 30, task="code", side="query")) == 10
 
 
 @pytest.mark.parametrize("max_length", [0, -1, 32_769])
@@ -379,10 +379,10 @@ def test_unreadable_images_are_named_and_everything_else_is_encoded(
     with pytest.raises(UnreadableInputs, match="3 of 10 inputs could not be read") as caught:
         embedder.encode_document(inputs, task="code", multivector=True)
     error = caught.value
-    assert list(error.failed) == [2, 6, 7]
-    assert "0 bytes" in error.failed[2]
-    assert "does not exist" in error.failed[6]
-    assert "cannot be decoded" in error.failed[7]
+    assert list(error.reasons) == [2, 6, 7]
+    assert "0 bytes" in error.reasons[2]
+    assert "does not exist" in error.reasons[6]
+    assert "cannot be decoded" in error.reasons[7]
     assert error.kept == [0, 1, 3, 4, 5, 8, 9]
     assert_same(error.embeddings, expected)
 
@@ -390,7 +390,7 @@ def test_unreadable_images_are_named_and_everything_else_is_encoded(
 def test_a_png_with_damaged_pixels_is_one_unreadable_input(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         embedder.encode_document(["a", cut_short("PNG")], task="code")
-    assert list(caught.value.failed) == [1]
+    assert list(caught.value.reasons) == [1]
 
 
 @pytest.mark.parametrize("multivector", [True, False])
@@ -398,7 +398,7 @@ def test_nothing_but_unreadable_images_leaves_an_empty_result(embedder, forwards
     with pytest.raises(UnreadableInputs) as caught:
         embedder.encode_document([b"", b"x"], task="code", truncate_dim=8, multivector=multivector)
     error = caught.value
-    assert (list(error.failed), error.kept, forwards) == ([0, 1], [], [])
+    assert (list(error.reasons), error.kept, forwards) == ([0, 1], [], [])
     assert error.embeddings.dense.shape == (0, 8)
     assert error.embeddings.multivector == (() if multivector else None)
 

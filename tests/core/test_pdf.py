@@ -189,7 +189,7 @@ def test_a_broken_page_does_not_lose_the_others(tmp_path):
     assert [(one.number, one.image.width) for one in islice(found, 3)] == [(1, 101), (3, 103), (4, 104)]
     with pytest.raises(UnreadablePages) as refused:
         next(found)
-    assert refused.value.failed.keys() == {2, 5}
+    assert refused.value.reasons.keys() == {2, 5}
     assert str(refused.value) == (
         f"2 of 5 pages of PDF file '{path}' could not be read. page 2: Failed to load page; "
         "page 5: Failed to load page. The others were handed out."
@@ -200,7 +200,7 @@ def test_an_error_of_many_pages_shows_five_and_comes_back_from_a_pickle():
     with pytest.raises(UnreadablePages, match=r"; page 5: [^;]*; and 2 more\.$") as refused:
         next(pages(sheets(7, broken=range(1, 8))))
     again = pickle.loads(pickle.dumps(refused.value))
-    assert (str(again), again.failed, again.handed_out) == (str(refused.value), refused.value.failed, 0)
+    assert (str(again), again.reasons, again.name) == (str(refused.value), refused.value.reasons, refused.value.name)
 
 
 def test_a_page_that_is_too_large_says_which_dpi_fits(monkeypatch):

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from polyvec import Embedder
 from polyvec.ray_data import EncodeBatch
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 TEXTS = ["a fox", "", "one long line of words", "whale"]
 
@@ -25,12 +25,12 @@ def batch(**columns):
 
 
 def test_each_row_gets_the_embedders_vectors_and_keeps_its_columns():
-    encode = EncodeBatch(HashEmbedder(), task="code", truncate_dim=16, multivector=True)
+    encode = EncodeBatch(HashEncoder(), task="code", truncate_dim=16, multivector=True)
     given = batch(text=TEXTS, n=[1, None, 3, None])
     found = encode(given)
     assert found.select(["id", "text", "n"]).equals(given)
     assert found.column_names == ["id", "text", "n", "dense", "multivector", "error"]
-    expected = HashEmbedder().encode_document(TEXTS, task="code", truncate_dim=16, multivector=True)
+    expected = HashEncoder().encode_document(TEXTS, task="code", truncate_dim=16, multivector=True)
     np.testing.assert_array_equal(np.array(column(found, "dense"), np.float32), expected.dense)
     for rows, wanted in zip(column(found, "multivector"), expected.multivector, strict=True):
         np.testing.assert_array_equal(np.array(rows, np.float32), wanted)
@@ -42,13 +42,13 @@ def test_each_row_gets_the_embedders_vectors_and_keeps_its_columns():
 def test_one_bad_row_never_loses_the_others(tmp_path):
     Image.new("RGB", (30, 40), "red").save(tmp_path / "red.png")
     image = (tmp_path / "red.png").read_bytes()
-    (expected,) = HashEmbedder().encode_document([image], task="retrieval").dense
+    (expected,) = HashEncoder().encode_document([image], task="retrieval").dense
     columns = {
         "bytes": [None, b"no image", image, b""],
         "path": [None, str(tmp_path / "missing.png"), str(tmp_path / "red.png"), str(tmp_path)],
     }
     for content, values in columns.items():
-        found = EncodeBatch(HashEmbedder(), column="page", content=content, multivector=True)(batch(page=values))
+        found = EncodeBatch(HashEncoder(), column="page", content=content, multivector=True)(batch(page=values))
         assert column(found, "id") == [0, 1, 2, 3]
         errors = column(found, "error")
         assert errors[0] == "its 'page' is null"
@@ -61,15 +61,15 @@ def test_one_bad_row_never_loses_the_others(tmp_path):
 
 
 def test_parquet_keeps_what_was_added(tmp_path):
-    found = EncodeBatch(HashEmbedder(), multivector=True)(batch(text=["a", None, "b c"]))
+    found = EncodeBatch(HashEncoder(), multivector=True)(batch(text=["a", None, "b c"]))
     parquet.write_table(found, tmp_path / "found.parquet")
     assert parquet.read_table(tmp_path / "found.parquet").equals(found)
 
 
 def test_a_batch_without_a_single_good_row_has_the_same_columns():
-    good = EncodeBatch(HashEmbedder(), multivector=True)(batch(text=["a"]))
+    good = EncodeBatch(HashEncoder(), multivector=True)(batch(text=["a"]))
     for values in ([None, None], []):
-        bad = EncodeBatch(HashEmbedder(), multivector=True)(batch(text=pa.array(values, pa.string())))
+        bad = EncodeBatch(HashEncoder(), multivector=True)(batch(text=pa.array(values, pa.string())))
         assert bad.schema.field("dense") == good.schema.field("dense")
         assert bad.schema.field("multivector") == good.schema.field("multivector")
         assert bad.schema.field("error") == good.schema.field("error")
@@ -77,22 +77,23 @@ def test_a_batch_without_a_single_good_row_has_the_same_columns():
 
 
 def test_the_side_is_that_of_the_query_when_asked_for():
-    class Sided(HashEmbedder):
-        def encode_document(self, inputs, **how):
-            return super().encode_query([f"passage {text}" for text in inputs], **how)
+    class Sided(HashEncoder):
+        def encode(self, inputs, *, side, **how):
+            prefixed = [f"document {text}" for text in inputs] if side == "document" else inputs
+            return super().encode(prefixed, side=side, **how)
 
-    query, passage = (
-        column(EncodeBatch(Sided(), prompt_name=side)(batch(text=["a"])), "dense")[0] for side in ("query", "passage")
+    query, document = (
+        column(EncodeBatch(Sided(), side=side)(batch(text=["a"])), "dense")[0] for side in ("query", "document")
     )
-    np.testing.assert_array_equal(np.float32(query), HashEmbedder().encode_query(["a"], task="retrieval").dense[0])
-    assert query != passage
+    np.testing.assert_array_equal(np.float32(query), HashEncoder().encode_query(["a"], task="retrieval").dense[0])
+    assert query != document
 
 
 def test_what_makes_an_embedder_is_called_once():
     made = []
 
     def make():
-        made.append(HashEmbedder())
+        made.append(HashEncoder())
         return made[-1]
 
     encode = EncodeBatch(make)
@@ -109,10 +110,10 @@ def test_an_embedder_is_sent_along_as_its_configuration(embedder):
 
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="`content` is 'image'; it is 'text', 'bytes', 'path'"):
-        EncodeBatch(HashEmbedder(), content="image")
-    with pytest.raises(ValueError, match="`prompt_name` is 'document'"):
-        EncodeBatch(HashEmbedder(), prompt_name="document")
-    encode = EncodeBatch(HashEmbedder())
+        EncodeBatch(HashEncoder(), content="image")
+    with pytest.raises(ValueError, match="`side` is 'passage'"):
+        EncodeBatch(HashEncoder(), side="passage")
+    encode = EncodeBatch(HashEncoder())
     with pytest.raises(TypeError, match="the batch is a dict; give `batch_format='pyarrow'`"):
         encode({"text": np.array(["a"])})
     with pytest.raises(KeyError, match="text"):
@@ -122,9 +123,9 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(TypeError, match="column 'text' holds a bytes; `content='text'` needs str"):
         encode(batch(text=[b"a"]))
     with pytest.raises(TypeError, match="column 'page' holds a str; `content='bytes'` needs bytes"):
-        EncodeBatch(HashEmbedder(), column="page", content="bytes")(batch(page=["a.png"]))
+        EncodeBatch(HashEncoder(), column="page", content="bytes")(batch(page=["a.png"]))
     with pytest.raises(ValueError, match="`task` is 'cod'"):
-        EncodeBatch(HashEmbedder(), task="cod")(batch(text=["a"]))
+        EncodeBatch(HashEncoder(), task="cod")(batch(text=["a"]))
 
 
 @pytest.fixture

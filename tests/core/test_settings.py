@@ -7,9 +7,9 @@ import pytest
 
 from polyvec import Embedder, UnreadableInputs
 from polyvec.settings import check, check_client, encode_each, load
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
-HASH = HashEmbedder()
+HASH = HashEncoder()
 
 
 def encode(inputs):
@@ -25,8 +25,8 @@ def text(item):
 def test_items_fail_one_by_one_by_their_places():
     with pytest.raises(UnreadableInputs) as caught:
         encode_each(encode, [1, "a", 7, 2], text)
-    assert (list(caught.value.failed), caught.value.kept) == ([1, 2], [0, 3])
-    assert caught.value.failed[1] == "'a' is no number"
+    assert (list(caught.value.reasons), caught.value.kept) == ([1, 2], [0, 3])
+    assert caught.value.reasons[1] == "'a' is no number"
     assert np.array_equal(caught.value.embeddings.dense, encode(["number 1", "number 2"]).dense)
     assert np.array_equal(encode_each(encode, [1, 2], text).dense, encode(["number 1", "number 2"]).dense)
     assert len(encode_each(encode, [], text)) == 0
@@ -48,7 +48,7 @@ def test_what_an_encoder_cannot_do_is_refused():
     with pytest.raises(ValueError, match="`task` is 'coding'"):
         check(HASH, task="coding", dimensions=None)
     check_client(HASH)
-    with pytest.raises(ValueError, match="is a str without `encode_query`"):
+    with pytest.raises(ValueError, match=r"is a str, not a `polyvec\.Encoder`"):
         check_client("demo")
 
 

@@ -76,8 +76,8 @@ def test_a_stream_gives_what_one_call_gives(tiny, token_budget):
 
 
 def test_a_stream_takes_either_side_and_a_task_per_item(small):
-    for side, method in (("query", small.encode_query), ("passage", small.encode_document)):
-        parts = list(small.encode_iter(TEXTS, task=iter(TASKS), prompt_name=side))
+    for side, method in (("query", small.encode_query), ("document", small.encode_document)):
+        parts = list(small.encode_iter(TEXTS, task=iter(TASKS), side=side))
         found = np.concatenate([one.dense for _, one in parts])
         np.testing.assert_allclose(found, method(TEXTS, task=TASKS).dense, rtol=0, atol=1e-5)
 
@@ -104,7 +104,7 @@ def test_a_stream_hands_everything_out_before_it_complains(small):
 
     with pytest.raises(UnreadableInputs, match=r"2 of 47 inputs could not be read.* and handed out") as caught:
         consume()
-    assert list(caught.value.failed) == [15, 31]
+    assert list(caught.value.reasons) == [15, 31]
     assert kept == [index for index in range(47) if index not in (15, 31)]
     assert n_rows == 45
 
@@ -128,8 +128,8 @@ def test_arguments_of_a_stream_are_checked_when_it_is_made(small):
         small.encode_iter([], task="code", max_length=0)
     with pytest.raises(ValueError, match="`task` is 'classification'"):
         small.encode_iter([], task="classification")
-    with pytest.raises(ValueError, match="`prompt_name` is 'document'; it is 'query' or 'passage'"):
-        small.encode_iter([], task="code", prompt_name="document")
+    with pytest.raises(ValueError, match="`side` is 'passage'; it is 'query' or 'document'"):
+        small.encode_iter([], task="code", side="passage")
 
 
 def test_a_bad_item_in_a_stream_is_named_by_its_place(small):

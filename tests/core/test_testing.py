@@ -2,19 +2,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyvec.testing import HashEmbedder
-from polyvec.types import Encoder, Grid, UnreadableInputs
+from polyvec import Encoder
+from polyvec.testing import HashEncoder
+from polyvec.types import Grid, UnreadableInputs
 
 
 @pytest.fixture(scope="module")
 def fake():
-    return HashEmbedder()
+    return HashEncoder()
 
 
 def test_a_store_may_take_it_for_an_encoder(fake):
     encoder: Encoder = fake
     assert (encoder.dim, encoder.multivector_dim, encoder.fingerprint) == (64, 32, "hash-64-32")
-    assert HashEmbedder(dim=8, name="other").fingerprint == "other-8-32"
+    assert HashEncoder(dim=8, name="other").fingerprint == "other-8-32"
 
 
 def test_equal_words_have_equal_vectors(fake):
@@ -39,7 +40,7 @@ def test_the_dense_vector_is_the_unit_sum_of_the_words(fake):
 
 def test_both_sides_and_every_call_agree_but_tasks_do_not(fake):
     query = fake.encode_query(["word"], task="code").dense
-    np.testing.assert_array_equal(HashEmbedder().encode_document(["word"], task="code").dense, query)
+    np.testing.assert_array_equal(HashEncoder().encode_document(["word"], task="code").dense, query)
     assert np.abs(fake.encode_query(["word"], task="retrieval").dense - query).max() > 0.1
 
 
@@ -71,7 +72,7 @@ def test_unreadable_images_are_named_and_the_rest_is_kept(fake):
     with pytest.raises(UnreadableInputs) as caught:
         fake.encode_document(["a", b"", "b"], task="code")
     error = caught.value
-    assert (list(error.failed), error.kept) == ([1], [0, 2])
+    assert (list(error.reasons), error.kept) == ([1], [0, 2])
     np.testing.assert_array_equal(error.embeddings.dense, fake.encode_document(["a", "b"], task="code").dense)
 
 

@@ -32,7 +32,7 @@ def test_of_many_unreadable_inputs_five_are_shown():
     error = UnreadableInputs(dict.fromkeys(range(8), "bad"), [8], embeddings(1))
     assert "item 4: bad; and 3 more." in str(error)
     assert "item 5" not in str(error)
-    assert len(error.failed) == 8
+    assert len(error.reasons) == 8
 
 
 def test_embeddings_can_be_sent_to_another_process():
@@ -43,7 +43,7 @@ def test_embeddings_can_be_sent_to_another_process():
 @pytest.mark.parametrize("send", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
 def test_unreadable_inputs_can_be_sent_to_another_process(send):
     again = send(UnreadableInputs({1: "is empty"}, [0, 2], embeddings()))
-    assert (again.failed, again.kept) == ({1: "is empty"}, [0, 2])
+    assert (again.reasons, again.kept) == ({1: "is empty"}, [0, 2])
 
 
 DENSE = np.eye(3, dtype=np.float32)

@@ -223,7 +223,7 @@ def test_several_devices_give_the_same_vectors_as_one(spread, embedder, tiny):
             one.encode_document(inputs, task=tasks, multivector=True)
         errors.append(caught.value)
     assert [error.kept for error in errors] == [[0, 1, 2, 4]] * 2
-    assert errors[0].failed == errors[1].failed
+    assert errors[0].reasons == errors[1].reasons
     found, expected = (error.embeddings for error in errors)
     np.testing.assert_allclose(found.dense, expected.dense, rtol=0, atol=1e-5)
     for one, other in zip(found.multivector, expected.multivector, strict=True):

@@ -1,12 +1,12 @@
 import pytest
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 
 @pytest.fixture
 def embeddings():
-    return PolyvecEmbeddings(client=HashEmbedder(dim=64, multivector_dim=32))
+    return PolyvecEmbeddings(client=HashEncoder(dim=64, multivector_dim=32))
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -6,7 +6,7 @@ import pytest
 from langchain_chroma import Chroma
 
 from langchain_polyvec import PolyvecEmbeddings
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*asyncio.iscoroutinefunction.*:DeprecationWarning", "ignore::DeprecationWarning:chromadb"
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def chroma():
-    embeddings = PolyvecEmbeddings(client=HashEmbedder(dim=64, multivector_dim=32))
+    embeddings = PolyvecEmbeddings(client=HashEncoder(dim=64, multivector_dim=32))
     store = Chroma(collection_name=f"c{uuid.uuid4().hex}", embedding_function=embeddings)
     yield store
     store.delete_collection()

@@ -23,13 +23,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from langchain_polyvec import PolyvecEmbeddings
 from polyvec import CheckpointError, Embedder, UnreadableInputs, maxsim
-from polyvec.bridge import SentenceTransformersEncoder
-from polyvec.testing import HashEmbedder
+from polyvec.encoders.sentence_transformers import SentenceTransformersEncoder
+from polyvec.testing import HashEncoder
 
-HASH = HashEmbedder(dim=64, multivector_dim=32)
+HASH = HashEncoder(dim=64, multivector_dim=32)
 
 
-class Sided(HashEmbedder):
+class Sided(HashEncoder):
     """Remembers what was asked of it, side by side."""
 
     def __init__(self):
@@ -119,9 +119,9 @@ def test_an_unreadable_image_does_not_lose_the_others(embeddings, pictures, tmp_
     with pytest.raises(UnreadableInputs, match="3 of 5 inputs could not be read") as caught:
         embeddings.embed_images(given)
     error = caught.value
-    assert (sorted(error.failed), error.kept) == ([1, 2, 4], [0, 3])
-    assert "nothing here opens connections by itself" in error.failed[1]
-    assert "broken.png" in error.failed[2]
+    assert (sorted(error.reasons), error.kept) == ([1, 2, 4], [0, 3])
+    assert "nothing here opens connections by itself" in error.reasons[1]
+    assert "broken.png" in error.reasons[2]
     assert np.array_equal(error.embeddings.dense, HASH.encode_document(pictures[:2], task="retrieval").dense)
 
 
@@ -217,7 +217,7 @@ def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
         assert np.allclose(one, other, atol=1e-5)
 
 
-class Slow(HashEmbedder):
+class Slow(HashEncoder):
     """Works as long as a model may, without an asynchronous side of its own."""
 
     def encode_query(self, inputs, **how):
@@ -333,7 +333,7 @@ def test_settings_do_not_change():
 
 
 def test_a_client_must_encode():
-    with pytest.raises(ValidationError, match="is a str without `encode_query`"):
+    with pytest.raises(ValidationError, match="is a str, not a"):
         PolyvecEmbeddings(client="demo")
 
 
@@ -380,7 +380,7 @@ def test_late_interaction_is_scored_by_the_core(embeddings):
 
 
 def test_an_embedder_without_multivectors_says_so():
-    class DenseOnly(HashEmbedder):
+    class DenseOnly(HashEncoder):
         def encode_query(self, inputs, **how):
             return super().encode_query(inputs, **how | {"multivector": False})
 

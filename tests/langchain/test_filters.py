@@ -6,7 +6,7 @@ from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
 from langchain_polyvec.filters import qdrant_filter
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 ROWS = [
     {"n": 1, "lang": "en", "score": 0.5, "tags": ["a", "b"], "who": {"name": "ann"}, "day": "2026-01-05", "ok": True},
@@ -19,7 +19,7 @@ ROWS = [
 @pytest.fixture(scope="module", params=["folder", "memory"])
 def store(request, tmp_path_factory):
     location = tmp_path_factory.mktemp("index") if request.param == "folder" else ":memory:"
-    embeddings = PolyvecEmbeddings(client=HashEmbedder())
+    embeddings = PolyvecEmbeddings(client=HashEncoder())
     with PolyvecVectorStore.from_texts(["a fox"] * 4, embeddings, ROWS, location=location) as store:
         yield store
 

@@ -42,8 +42,8 @@ def test_without_the_extra_the_rest_works():
         "import sys; sys.modules['qdrant_polyvec'] = sys.modules['qdrant_client'] = sys.modules['torch'] = None\n"
         "from langchain_core.documents import Document\n"
         "from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, content_blocks\n"
-        "from polyvec.testing import HashEmbedder\n"
-        "embeddings = PolyvecEmbeddings(client=HashEmbedder())\n"
+        "from polyvec.testing import HashEncoder\n"
+        "embeddings = PolyvecEmbeddings(client=HashEncoder())\n"
         "documents = [Document('a fox'), Document('a whale')]\n"
         "print(PolyvecRerank(embeddings=embeddings, top_n=1).compress_documents(documents, 'whale')[0].page_content)\n"
         "print(len(content_blocks(documents)))\n"
@@ -56,8 +56,8 @@ def test_without_pypdfium2_a_pdf_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['pypdfium2'] = None\n"
         "from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore\n"
-        "from polyvec.testing import HashEmbedder\n"
-        "embeddings = PolyvecEmbeddings(client=HashEmbedder())\n"
+        "from polyvec.testing import HashEncoder\n"
+        "embeddings = PolyvecEmbeddings(client=HashEncoder())\n"
     )
     calls = (
         f"PolyvecVectorStore(embeddings, location=':memory:').add_pdfs(['{tmp_path}/a.pdf'])",

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, PolyvecVectorStore
 from polyvec import maxsim
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox", "nothing of it"]
 
 
-class Counting(HashEmbedder):
+class Counting(HashEncoder):
     def __init__(self):
         super().__init__(dim=64, multivector_dim=32)
         self.encoded = []

@@ -9,7 +9,7 @@ from langchain_tests.integration_tests import (
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecRetriever, PolyvecVectorStore
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 TEXTS = ["Revenue rose in the north.", "The fox is red.", "A whale is blue.", "def revenue(): ..."]
 
@@ -70,6 +70,6 @@ class TestTwoStageStore(VectorStoreIntegrationTests):
 
     @pytest.fixture
     def vectorstore(self, tmp_path):
-        embeddings = PolyvecEmbeddings(client=HashEmbedder(dim=32, multivector_dim=16))
+        embeddings = PolyvecEmbeddings(client=HashEncoder(dim=32, multivector_dim=16))
         with PolyvecVectorStore(embeddings, location=tmp_path / "index", mode="two-stage") as store:
             yield store

@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
 from langchain_polyvec.stock import StockCollection
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
@@ -113,7 +113,7 @@ def test_a_stock_collection_is_moved_once(client, embeddings):
     assert contents(new.get_by_ids(["0", "1", "2"])) == ["hawk 0", "hawk 1", ""]
 
 
-class Slow(HashEmbedder):
+class Slow(HashEncoder):
     """Remembers in which thread it works."""
 
     def encode_query(self, inputs, **how):
@@ -153,9 +153,9 @@ def test_what_cannot_be_read_is_refused(client, embeddings, tmp_path):
     made_by_stock(client, embeddings)
     how = {"location": client, "collection_name": "stock"}
     for other in (
-        PolyvecEmbeddings(client=HashEmbedder(dim=8)),
-        PolyvecEmbeddings(client=HashEmbedder(dim=80)),
-        PolyvecEmbeddings(client=HashEmbedder(dim=64), dimensions=8),
+        PolyvecEmbeddings(client=HashEncoder(dim=8)),
+        PolyvecEmbeddings(client=HashEncoder(dim=80)),
+        PolyvecEmbeddings(client=HashEncoder(dim=64), dimensions=8),
     ):
         with pytest.raises(ValueError, match="another model made them, or other `dimensions`"):
             PolyvecVectorStore.from_existing_collection(other, **how)

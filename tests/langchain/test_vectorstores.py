@@ -15,14 +15,14 @@ from qdrant_client import models
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems, content_blocks
 from langchain_polyvec.encoders import DenseEncoder
 from polyvec import Embedder, maxsim
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 MODES = ("dense", "late", "two-stage")
 
 
-class Counting(HashEmbedder):
+class Counting(HashEncoder):
     """Counts what it encodes."""
 
     def __init__(self):
@@ -611,8 +611,8 @@ def test_another_models_collection_is_refused_and_harmed_by_nothing(tmp_path, em
     with PolyvecVectorStore.from_texts(TEXTS, embeddings, location=tmp_path):
         pass
     others = [
-        PolyvecEmbeddings(client=HashEmbedder(dim=64, multivector_dim=32, name="other")),
-        PolyvecEmbeddings(client=HashEmbedder(dim=64, multivector_dim=32), dimensions=8),
+        PolyvecEmbeddings(client=HashEncoder(dim=64, multivector_dim=32, name="other")),
+        PolyvecEmbeddings(client=HashEncoder(dim=64, multivector_dim=32), dimensions=8),
         DeterministicFakeEmbedding(size=64),
     ]
     for other in others:
@@ -656,8 +656,8 @@ def test_any_embeddings_have_texts_in_mode_dense(tmp_path, pictures):
         assert contents(store.get_by_ids(caught.value.ids)) == ["one", "two"]
     with pytest.raises(ValueError, match="`mode` is 'late'; it must be one of 'dense'"):
         PolyvecVectorStore(plain, location=tmp_path, mode="late")
-    with pytest.raises(TypeError, match="`embedding` is a HashEmbedder"):
-        PolyvecVectorStore(HashEmbedder(), location=tmp_path)
+    with pytest.raises(TypeError, match="`embedding` is a HashEncoder"):
+        PolyvecVectorStore(HashEncoder(), location=tmp_path)
 
 
 def test_plain_embeddings_are_told_apart_as_far_as_can_be():
@@ -670,7 +670,7 @@ def test_plain_embeddings_are_told_apart_as_far_as_can_be():
 
 def test_a_cache_does_not_hide_the_task_or_the_model(tmp_path):
     def cached(name, task):
-        inner = PolyvecEmbeddings(client=HashEmbedder(name=name), task=task)
+        inner = PolyvecEmbeddings(client=HashEncoder(name=name), task=task)
         return CacheBackedEmbeddings.from_bytes_store(
             inner, InMemoryByteStore(), namespace=inner.cache_namespace, key_encoder="sha256"
         )

@@ -3,12 +3,12 @@ from llama_index.core.schema import ImageNode, TextNode
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
 
-class Counting(HashEmbedder):
+class Counting(HashEncoder):
     """Remembers what it was asked to encode."""
 
     def __init__(self, **how):

@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding, UnreadableNodes
 from polyvec import CheckpointError, Embedder, UnreadableInputs
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 
-HASH = HashEmbedder(dim=64, multivector_dim=32)
+HASH = HashEncoder(dim=64, multivector_dim=32)
 
 
-class Sided(HashEmbedder):
+class Sided(HashEncoder):
     """Another vector for queries than for documents."""
 
     def encode_query(self, inputs, **how):
@@ -84,8 +84,8 @@ def test_an_unreadable_image_does_not_lose_the_others(embed, pictures, tmp_path)
     given = [pictures[0], "https://example.org/a.png", tmp_path / "broken.png", pictures[1], TextNode(text="a")]
     with pytest.raises(UnreadableInputs, match="3 of 5 inputs") as caught:
         embed.get_image_multi_vectors(given)
-    assert (sorted(caught.value.failed), caught.value.kept) == ([1, 2, 4], [0, 3])
-    assert "nothing here opens connections" in caught.value.failed[1]
+    assert (sorted(caught.value.reasons), caught.value.kept) == ([1, 2, 4], [0, 3])
+    assert "nothing here opens connections" in caught.value.reasons[1]
     for wrong in (3, None, object()):
         with pytest.raises(TypeError, match="is no image"):
             embed.get_image_embedding(wrong)
@@ -170,7 +170,7 @@ def test_unknown_and_impossible_settings_are_refused(demo):
         ({"dimensions": 0}, "greater than 0"),
         ({"dtype": "float8"}, "'auto', 'float32'"),
         ({"device": "cpu"}, "`device` has no effect"),
-        ({"client": "demo"}, "is a str without"),
+        ({"client": "demo"}, "is a str, not a"),
     ):
         with pytest.raises(ValidationError, match=message):
             PolyvecEmbedding(**{"client": HASH, **given})
@@ -234,7 +234,7 @@ def test_async_gives_the_same(embed, demo, pictures):
     asyncio.run(scenario(demo))
 
 
-class Slow(HashEmbedder):
+class Slow(HashEncoder):
     """Takes its time, and remembers in which threads, and how many at once."""
 
     def __init__(self):
@@ -325,7 +325,7 @@ def test_the_ingestion_cache_sees_every_setting(embed, nodes):
     others = [
         PolyvecEmbedding(client=embed.client, task="code"),
         PolyvecEmbedding(client=embed.client, dimensions=8),
-        PolyvecEmbedding(client=HashEmbedder(dim=64, multivector_dim=32, name="other")),
+        PolyvecEmbedding(client=HashEncoder(dim=64, multivector_dim=32, name="other")),
     ]
     for other in others:
         run(other, fresh())
@@ -353,7 +353,7 @@ def test_images_of_several_batches_fail_by_their_places(embed, pictures, tmp_pat
     given = [*pictures, tmp_path / "gone.png", *pictures]
     with pytest.raises(UnreadableInputs) as caught:
         one.get_image_embedding_batch(given)
-    assert (list(caught.value.failed), caught.value.kept) == ([3], [0, 1, 2, 4, 5, 6])
+    assert (list(caught.value.reasons), caught.value.kept) == ([3], [0, 1, 2, 4, 5, 6])
     assert len(caught.value.embeddings) == 6
 
 

@@ -42,8 +42,8 @@ def test_without_the_extra_the_rest_works():
         "from llama_index.core.schema import NodeWithScore, TextNode\n"
         "from llama_index.embeddings.polyvec import PolyvecEmbedding\n"
         "from llama_index.postprocessor.polyvec import PolyvecRerank\n"
-        "from polyvec.testing import HashEmbedder\n"
-        "rerank = PolyvecRerank(embed_model=PolyvecEmbedding(client=HashEmbedder()), top_n=1)\n"
+        "from polyvec.testing import HashEncoder\n"
+        "rerank = PolyvecRerank(embed_model=PolyvecEmbedding(client=HashEncoder()), top_n=1)\n"
         "nodes = [NodeWithScore(node=TextNode(text=text), score=0) for text in ('a fox', 'a whale')]\n"
         "print(rerank.postprocess_nodes(nodes, query_str='whale')[0].text)\n"
     )

@@ -6,7 +6,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index.retrievers.polyvec import PolyvecRetriever
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Schema
 
 
@@ -80,7 +80,7 @@ def test_impossible_settings_are_refused(store):
         with pytest.raises((TypeError, ValueError), match=message):
             PolyvecRetriever(store, **given)
     with pytest.raises(TypeError, match="it is a PolyvecVectorStore"):
-        PolyvecRetriever(HashEmbedder())
+        PolyvecRetriever(HashEncoder())
     with pytest.raises(ValueError, match="`mode` is 'fast'"):
         PolyvecRetriever(store, mode="fast").retrieve("fox")
 

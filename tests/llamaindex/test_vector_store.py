@@ -24,7 +24,7 @@ from qdrant_client import models
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
 from polyvec import maxsim
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
 
 MODES = ("dense", "late", "two-stage")
@@ -337,8 +337,8 @@ def test_what_others_have_added_is_read(folder, pictures):
 def test_reindexing_keeps_the_nodes(tmp_path, embed, nodes):
     with PolyvecVectorStore(embed, location=tmp_path, collection_name="docs") as store:
         store.add(nodes)
-        assert store.collection.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new")).failed == []
-    other = PolyvecEmbedding(client=HashEmbedder(dim=16, multivector_dim=8, name="new"))
+        assert store.collection.reindex(HashEncoder(dim=16, multivector_dim=8, name="new")).failed == []
+    other = PolyvecEmbedding(client=HashEncoder(dim=16, multivector_dim=8, name="new"))
     with PolyvecVectorStore(other, location=tmp_path, collection_name="docs") as store:
         assert [node.model_dump() for node in store.get_nodes(ids(nodes))] == [node.model_dump() for node in nodes]
 
@@ -347,8 +347,8 @@ def test_another_models_collection_is_refused_and_kept(tmp_path, embed, nodes):
     with PolyvecVectorStore(embed, location=tmp_path) as store:
         store.add(nodes)
     for other in (
-        PolyvecEmbedding(client=HashEmbedder(dim=64, multivector_dim=32, name="other")),
-        PolyvecEmbedding(client=HashEmbedder(dim=64, multivector_dim=32), dimensions=8),
+        PolyvecEmbedding(client=HashEncoder(dim=64, multivector_dim=32, name="other")),
+        PolyvecEmbedding(client=HashEncoder(dim=64, multivector_dim=32), dimensions=8),
     ):
         with pytest.raises(FingerprintError, match="cannot be compared"):
             PolyvecVectorStore(other, location=tmp_path)
@@ -357,7 +357,7 @@ def test_another_models_collection_is_refused_and_kept(tmp_path, embed, nodes):
         with pytest.raises(FolderLockedError):
             PolyvecVectorStore(embed, location=tmp_path)
     with pytest.raises(TypeError, match="it is a PolyvecEmbedding"):
-        PolyvecVectorStore(HashEmbedder(), location=tmp_path)
+        PolyvecVectorStore(HashEncoder(), location=tmp_path)
     with pytest.raises(ValueError, match="`mode` is 'fast'"):
         PolyvecVectorStore(embed, location=tmp_path, mode="fast")
 

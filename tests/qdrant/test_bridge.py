@@ -9,7 +9,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from polyvec.bridge import SentenceTransformersEncoder
+from polyvec.encoders.sentence_transformers import SentenceTransformersEncoder
 from polyvec.scoring import cosine, maxsim
 from qdrant_polyvec import Collection, FingerprintError
 

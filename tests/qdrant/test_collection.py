@@ -8,7 +8,7 @@ from PIL import Image
 from qdrant_client import models
 
 from polyvec.scoring import cosine, maxsim
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import (
     Collection,
@@ -25,7 +25,7 @@ from qdrant_polyvec import (
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
 
-class Counting(HashEmbedder):
+class Counting(HashEncoder):
     """Remembers which documents it was asked to encode."""
 
     def __init__(self, **sizes):
@@ -288,7 +288,7 @@ def test_wrong_arguments_are_refused_before_anything_is_stored(memory, embedder,
     ],
 )
 def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments, message):
-    class Never(HashEmbedder):
+    class Never(HashEncoder):
         def encode_query(self, inputs, **how):
             raise AssertionError(inputs)
 
@@ -409,7 +409,7 @@ def test_a_collection_becomes_dense_and_whole_again(tmp_path, embedder):
         assert docs.verify().ok
 
 
-class DenseOnly(HashEmbedder):
+class DenseOnly(HashEncoder):
     """Makes no multi-vectors, as most embedders."""
 
     def __init__(self):
@@ -435,7 +435,7 @@ def test_an_embedder_without_multivectors_has_dense_collections(tmp_path, where)
             with pytest.raises(SchemaError, match="this embedder makes none: give Schema"):
                 Collection.open(docs.client, "other", embedder=DenseOnly(), schema=schema)
         with pytest.raises(FingerprintError):
-            Collection.open(docs.client, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
+            Collection.open(docs.client, "docs", embedder=HashEncoder(dim=16, multivector_dim=8))
 
 
 def test_another_models_vectors_are_not_mixed_in(tmp_path, embedder):

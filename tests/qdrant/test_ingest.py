@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
 from qdrant_polyvec.points import neighbours, pooled
@@ -27,7 +27,7 @@ class OfOne(SimpleNamespace):
 SIZES = {"dim": 16, "multivector_dim": 8}
 
 
-class Watched(HashEmbedder):
+class Watched(HashEncoder):
     """Remembers what it was asked to encode, and knows an adapter of the user's."""
 
     def __init__(self):
@@ -157,7 +157,7 @@ def test_an_adapter_of_the_users_is_a_task(docs, embedder, monkeypatch):
 
 def test_ready_made_embeddings_are_stored_as_they_are(docs, embedder):
     texts = ["red fox", "blue whale"]
-    made = HashEmbedder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
+    made = HashEncoder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
     assert docs.add(texts, ids=["a", "b"], embeddings=made).ok == ["a", "b"]
     assert embedder.encoded == []
     assert docs.embeddings(["a"], multivector=True)["a"].multivector[0] == pytest.approx(made.multivector[0], abs=1e-3)
@@ -170,7 +170,7 @@ def test_ready_made_embeddings_are_stored_as_they_are(docs, embedder):
 
 def test_a_stream_of_embeddings(docs, embedder):
     texts = [f"text {i}" for i in range(10)]
-    made = HashEmbedder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
+    made = HashEncoder(**SIZES).encode_document(texts, task="retrieval", multivector=True)
     items = (Item(text, embedding=one) for text, one in zip(texts, made, strict=True))
     assert len(docs.add(items, batch_size=3).ok) == 10
     assert embedder.encoded == []
@@ -178,13 +178,13 @@ def test_a_stream_of_embeddings(docs, embedder):
 
 
 def test_the_file_of_a_ready_made_embedding_need_not_be_here(docs):
-    made = HashEmbedder(**SIZES).encode_document(["stands for a page"], task="retrieval", multivector=True)
+    made = HashEncoder(**SIZES).encode_document(["stands for a page"], task="retrieval", multivector=True)
     assert docs.add([Path("far/away.png")], embeddings=made).failed == []
     assert docs.search("page")[0].source == "far/away.png"
 
 
 def test_vectors_get_unit_length_and_the_collections_size(tmp_path, embedder):
-    made = HashEmbedder(**SIZES).encode_document(["red fox"], task="retrieval", multivector=True)
+    made = HashEncoder(**SIZES).encode_document(["red fox"], task="retrieval", multivector=True)
     long = Embeddings(made.dense * 3, (made.multivector[0] * np.float32(5),), made.grids)
     with Collection.open(tmp_path / "short", "docs", embedder=embedder, truncate_dim=4) as docs:
         docs.add(["red fox"], embeddings=long)
@@ -208,7 +208,7 @@ def test_vectors_get_unit_length_and_the_collections_size(tmp_path, embedder):
     ],
 )
 def test_embeddings_that_do_not_fit_are_reported_and_the_others_stored(docs, change, message):
-    good = HashEmbedder(**SIZES).encode_document(["red"], task="retrieval", multivector=True)
+    good = HashEncoder(**SIZES).encode_document(["red"], task="retrieval", multivector=True)
     bad = change(good.dense, good.multivector[0])
     report = docs.add([Item("bad", id="bad", embedding=bad), Item("good", id="good", embedding=good)])
     assert report.ok == ["good"]
@@ -217,7 +217,7 @@ def test_embeddings_that_do_not_fit_are_reported_and_the_others_stored(docs, cha
 
 
 def test_an_embedding_of_two_items_is_refused(docs):
-    two = HashEmbedder(**SIZES).encode_document(["a", "b"], task="retrieval", multivector=True)
+    two = HashEncoder(**SIZES).encode_document(["a", "b"], task="retrieval", multivector=True)
     with pytest.raises(ValueError, match="`embedding` holds 2 items"):
         docs.add([Item("a", embedding=two)])
 
@@ -353,7 +353,7 @@ def test_more_tokens_than_qdrant_takes_are_pooled_with_a_warning(docs, monkeypat
     assert len(report.ok) == 2
     long = docs.embeddings(["long"], multivector=True)["long"]
     stored, grid = long.multivector[0], long.grids[0]
-    whole = HashEmbedder(**SIZES).encode_document([text], task="retrieval", multivector=True).multivector[0]
+    whole = HashEncoder(**SIZES).encode_document([text], task="retrieval", multivector=True).multivector[0]
     assert stored == pytest.approx(neighbours(whole, 3), abs=1e-3)
     assert (stored.shape, grid) == ((4, 8), None)
 
@@ -405,7 +405,7 @@ def test_adding_does_not_block_the_event_loop(docs):
 
 
 def test_the_points_vectors_stay_arrays_until_they_are_sent(docs):
-    made = HashEmbedder(**SIZES).encode_document(["a"], task="retrieval", multivector=True)
+    made = HashEncoder(**SIZES).encode_document(["a"], task="retrieval", multivector=True)
     from qdrant_polyvec.items import Checks, listed_items
 
     blank = dict.fromkeys(("ids", "sources", "units", "metadatas", "texts", "embeddings"))
@@ -482,7 +482,7 @@ def test_an_item_may_carry_a_payload_for_other_readers(docs, embedder):
     assert docs.add([replace(item, payload={"lang": "de"})]).ok == ["a"]
     assert docs.get(["a"])[0].payload == {"lang": "de"}
     assert embedder.encoded == []
-    docs.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new"))
+    docs.reindex(HashEncoder(dim=16, multivector_dim=8, name="new"))
     assert docs.get(["a"])[0].payload == {"lang": "de"}
     for key in ("page_content", "metadata", "_polyvec"):
         (failure,) = docs.add(iter([Item("x", payload={key: 1})])).failed

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from polyvec.types import TASKS
 from qdrant_polyvec import Collection, limits, points
 from qdrant_polyvec.items import Checks, content_hash, derived_id, listed_items, point_id
@@ -77,7 +77,7 @@ def test_an_array_is_an_image_known_by_its_pixels():
 
 def test_arrays_are_added_and_found(tmp_path):
     black, white = np.zeros((28, 28), np.uint8), np.ones((28, 28, 3))
-    with Collection.open(tmp_path / "store", "images", embedder=HashEmbedder()) as collection:
+    with Collection.open(tmp_path / "store", "images", embedder=HashEncoder()) as collection:
         report = collection.add([black, np.zeros((3, 28, 28), np.uint8), white])
         assert (len(report.ok), [failure.error[:30] for failure in report.failed]) == (
             2,

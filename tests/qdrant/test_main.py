@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import __main__ as cli
 from qdrant_polyvec import open_client
 
 
-class WithTokens(HashEmbedder):
-    def tokens(self, text, *, task, prompt_name):
-        assert prompt_name == "query"
+class WithTokens(HashEncoder):
+    def tokens(self, text, *, task, side):
+        assert side == "query"
         return text.split()
 
 

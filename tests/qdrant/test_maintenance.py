@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, open_client
 from qdrant_polyvec.fingerprint import StoredModel
 from qdrant_polyvec.place import behind_alias
 
-OLD = HashEmbedder(dim=16, multivector_dim=8, name="old")
-NEW = HashEmbedder(dim=12, multivector_dim=6, name="new")
+OLD = HashEncoder(dim=16, multivector_dim=8, name="old")
+NEW = HashEncoder(dim=12, multivector_dim=6, name="new")
 TEXTS = ["red fox", "blue whale", "white owl"]
 
 
@@ -105,7 +105,7 @@ def test_indexing_again_exchanges_the_collections(client, docs, page):
 def test_who_has_it_open_with_the_old_model_is_told(client, docs, mode):
     docs.add(TEXTS)
     other = Collection.open(client, "docs", embedder=OLD)
-    docs.reindex(HashEmbedder(dim=16, multivector_dim=8, name="new"))  # of the same size: the engine would not notice
+    docs.reindex(HashEncoder(dim=16, multivector_dim=8, name="new"))  # of the same size: the engine would not notice
     with pytest.raises(FingerprintError, match=r"made by 'new-16-8'.*this embedder is 'old-16-8'"):
         other.search("red fox", mode=mode)
     docs.reindex(NEW)  # of another size: the engine fails, and the reason is told
@@ -142,7 +142,7 @@ def test_with_a_failure_the_old_collection_stays(client, docs, page):
 def test_an_interrupted_reindex_goes_on(client, docs):
     docs.add(TEXTS)
 
-    class Breaking(HashEmbedder):
+    class Breaking(HashEncoder):
         fails = True
 
         def encode_document(self, inputs, **how):
@@ -163,7 +163,7 @@ def test_an_interrupted_reindex_goes_on(client, docs):
 def test_what_changes_meanwhile_is_not_lost(client, docs):
     docs.add(TEXTS, ids=["a", "b", "c"])
 
-    class Meanwhile(HashEmbedder):
+    class Meanwhile(HashEncoder):
         done = False
 
         def encode_document(self, inputs, **how):
@@ -202,7 +202,7 @@ def test_what_is_added_while_the_alias_moves_is_not_lost(client, docs, monkeypat
 
 def test_a_write_that_is_under_way_never_reaches_another_models_collection(client, docs):
     docs.add(TEXTS, ids=["a", "b", "c"])
-    same_size = HashEmbedder(dim=16, multivector_dim=8, name="new")
+    same_size = HashEncoder(dim=16, multivector_dim=8, name="new")
     other = Collection.open(client, "docs", embedder=OLD)
 
     def stream():

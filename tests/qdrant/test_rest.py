@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import (
     Cluster,
     Collection,
@@ -24,7 +24,7 @@ from qdrant_polyvec import (
     schema,
 )
 
-EMBEDDER = HashEmbedder(dim=16, multivector_dim=8)
+EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
 TEXTS = ["the red fox", "a blue whale", "some red whale", "an owl"]
 
 
@@ -217,7 +217,7 @@ def test_reindexing_moves_the_alias_in_one_request(rest, docs):
     docs.add(TEXTS)
     (old,) = (one.name for one in rest.behind.get_collections().collections)
     rest.requests.clear()
-    docs.reindex(HashEmbedder(dim=12, multivector_dim=6, name="new"))
+    docs.reindex(HashEncoder(dim=12, multivector_dim=6, name="new"))
     (change,) = rest.sent("POST", "/collections/aliases")
     (new,) = (one.name for one in rest.behind.get_collections().collections)
     assert change["actions"] == [
@@ -231,7 +231,7 @@ def test_reindexing_moves_the_alias_in_one_request(rest, docs):
 def test_a_collection_that_was_exchanged_elsewhere_is_refused(rest, docs):
     docs.add(TEXTS)
     other = Collection.open(rest.client(), "docs", embedder=EMBEDDER)
-    other.reindex(HashEmbedder(dim=12, multivector_dim=6, name="new"))
+    other.reindex(HashEncoder(dim=12, multivector_dim=6, name="new"))
     with pytest.raises(FingerprintError, match=r"made by 'new-12-6'.*this embedder is 'hash-16-8'"):
         docs.search("red fox")
     with pytest.raises(FingerprintError, match=r"made by 'new-12-6'"):
@@ -281,7 +281,7 @@ def test_cluster_options_are_handed_through_and_nothing_more(rest):
 def test_reindexing_would_lose_the_other_shard_keys_and_is_refused(rest):
     docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=Cluster(shard_key="eu"))
     with pytest.raises(ValueError, match="for all shard keys at once"):
-        docs.reindex(HashEmbedder(dim=12, multivector_dim=6, name="new"))
+        docs.reindex(HashEncoder(dim=12, multivector_dim=6, name="new"))
 
 
 def test_without_cluster_options_none_are_sent(rest, docs):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection
 
 PATIENCE = 300  # seconds for another process to start and end; on a busy disk that takes long
@@ -16,7 +16,7 @@ N = 400
 # Says which ids are acknowledged, as soon as they are; indexes a second edition if asked to.
 INGEST = """
     import sys
-    from polyvec.testing import HashEmbedder
+    from polyvec.testing import HashEncoder
     from qdrant_polyvec import Collection, Item, points, upload
     from qdrant_polyvec.edge import shard
     shard.FLUSH_EVERY_BYTES = 20_000  # often, so that flushes are hit, too
@@ -28,7 +28,7 @@ INGEST = """
                 print(points.identity(point), flush=True)
             yield written
     upload.write = telling
-    with Collection.open(sys.argv[1], "docs", embedder=HashEmbedder(dim=16, multivector_dim=8)) as docs:
+    with Collection.open(sys.argv[1], "docs", embedder=HashEncoder(dim=16, multivector_dim=8)) as docs:
         items = (Item(f"{edition} text {i} " * 9, id=f"{edition}-{i}", source=f"book-{i % 7}") for i in range(n))
         report = docs.add(items, batch_size=10, replace_sources=True)
         print("done", len(report.ok), len(report.skipped), len(report.failed), len(report.removed))
@@ -65,7 +65,7 @@ def test_a_killed_ingest_goes_on_where_it_stopped(tmp_path, killed_after):
     assert int(n_ok) + int(n_skipped) == N
     assert int(n_skipped) >= len(acknowledged)
     assert (n_failed, n_removed) == ("0", "0")
-    with Collection.open(tmp_path, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8)) as docs:
+    with Collection.open(tmp_path, "docs", embedder=HashEncoder(dim=16, multivector_dim=8)) as docs:
         assert docs.count() == N
         assert docs.verify().ok
         for i in (0, 57, N - 1):
@@ -76,10 +76,10 @@ def test_a_killed_replacement_never_leaves_a_source_empty(tmp_path):
     ingest(tmp_path, "first", 70)
     for n_before_kill in (5, 40, 64):
         ingest(tmp_path, "second", 70, kill_after=n_before_kill)
-        with Collection.open(tmp_path, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8)) as docs:
+        with Collection.open(tmp_path, "docs", embedder=HashEncoder(dim=16, multivector_dim=8)) as docs:
             assert set(docs.sources()) == {f"book-{i}" for i in range(7)}
             assert docs.count() >= 70
     ingest(tmp_path, "second", 70)
-    with Collection.open(tmp_path, "docs", embedder=HashEmbedder(dim=16, multivector_dim=8)) as docs:
+    with Collection.open(tmp_path, "docs", embedder=HashEncoder(dim=16, multivector_dim=8)) as docs:
         assert docs.count() == 70
         assert {hit.id.split("-")[0] for hit in docs.search("text", limit=70)} == {"second"}

@@ -12,11 +12,11 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.qdrant import QdrantVectorStore as LlamaStore
 from qdrant_client import models
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, open_async_client, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
-HASH = HashEmbedder(dim=16, multivector_dim=8)
+HASH = HashEncoder(dim=16, multivector_dim=8)
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 
 

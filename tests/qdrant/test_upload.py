@@ -6,7 +6,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from polyvec.testing import HashEmbedder
+from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, StoreUnavailableError, limits, open_client, schema, upload
 from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.wire import wire
@@ -168,7 +168,7 @@ def test_more_vectors_than_a_server_takes_are_that_points_failure(rest):
 
 def test_the_report_says_what_was_stored_before_the_store_was_lost(rest, fault, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    docs = Collection.open(rest.client(), "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
+    docs = Collection.open(rest.client(), "docs", embedder=HashEncoder(dim=16, multivector_dim=8))
     texts = [f"text {i}" for i in range(6)]
     puts = []
     answer = rest._answer
@@ -222,7 +222,7 @@ def test_a_folder_gets_arrays_and_operations_of_8_mib(tmp_path, monkeypatch):
 def test_a_bad_minute_in_the_middle_of_an_ingest_is_survived(rest, fault, monkeypatch):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
-    docs = Collection.open(rest.client(), "docs", embedder=HashEmbedder(dim=16, multivector_dim=8))
+    docs = Collection.open(rest.client(), "docs", embedder=HashEncoder(dim=16, multivector_dim=8))
     rest.faults["/points"] = [fault(status=503), fault(), fault(status=500), fault(error=httpx.ReadTimeout("slow"))]
     rest.faults["/points/payload"] = [fault(status=429, headers={"Retry-After": "2"})]
     texts = [f"text {i}" for i in range(20)]

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from polyvec.encoder import Attempt, EncodeOptions, Encoder, attempt
 from polyvec.scoring import cosine, maxsim
-from polyvec.types import TASKS, Embeddings, Encoder, Grid, ImageInput, Input, PromptName, Task, UnreadableInputs
+from polyvec.types import TASKS, Embeddings, Failure, Grid, ImageInput, Input, Side, SomeFailed, Task, UnreadableInputs
 
 if TYPE_CHECKING:
     from polyvec.embedder import Embedder
@@ -11,16 +12,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS",
+    "Attempt",
     "CheckpointError",
     "Embedder",
     "Embeddings",
+    "EncodeOptions",
     "Encoder",
+    "Failure",
     "Grid",
     "ImageInput",
     "Input",
-    "PromptName",
+    "Side",
+    "SomeFailed",
     "Task",
     "UnreadableInputs",
+    "attempt",
     "cosine",
     "maxsim",
 ]

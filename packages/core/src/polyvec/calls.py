@@ -6,30 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from polyvec.encoding import Options, Request
-from polyvec.inputs import checked_items
+from polyvec.inputs import check_side, check_tasks, checked_items
 from polyvec.loading import UserAdapter
 from polyvec.model.config import ModelConfig
 from polyvec.model.processing import MAX_LENGTH
-from polyvec.prompts import check_task, prefix
-from polyvec.types import AnyTask, Input, PromptName
-
-
-def is_one(task: object) -> bool:
-    """One task for all; what is no task either is refused where tasks are checked."""
-    return isinstance(task, str) or not isinstance(task, Iterable)
+from polyvec.prompts import prefix
+from polyvec.types import Input, Side
 
 
 def requests(
-    prompt_name: PromptName,
+    side: Side,
     items: Sequence[Input],
-    task: AnyTask | Iterable[AnyTask],
+    task: str | Iterable[str],
     tasks: tuple[str, ...],
     adapters: Mapping[str, UserAdapter],
 ) -> list[Request]:
     """Each item with its side's prefix and its task's adapter.
 
     Args:
-        prompt_name: the side.
+        side: query or document.
         items: texts and images.
         task: one for all, or one for each.
         tasks: what a task may be.
@@ -38,17 +33,14 @@ def requests(
     Raises:
         ValueError: an unknown side or task, or not as many tasks as items.
     """
-    chosen: list[Any] = [task] * len(items) if is_one(task) else list(task)  # anything, until it is checked
-    if len(chosen) != len(items):
-        raise ValueError(f"`task` has {len(chosen)} entries for {len(items)} inputs; give one task, or one each.")
-    ways: dict[str, tuple[str, str]] = {}
-    names: list[Any] = [task] if is_one(task) else chosen
-    for name in names:
-        check_task(name, tasks)
-        if name not in ways:
-            loaded = adapters.get(name)
-            ways[name] = (prefix(loaded.base_task if loaded else name, prompt_name), loaded.name if loaded else name)
-    return [Request(item, *ways[one]) for item, one in zip(items, chosen, strict=True)]
+    check_side(side)
+    chosen = check_tasks(task, len(items), tasks)
+    prefix_and_adapter: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys(chosen):
+        loaded = adapters.get(name)
+        words = prefix(loaded.base_task if loaded else name, side)
+        prefix_and_adapter[name] = (words, loaded.name if loaded else name)
+    return [Request(item, *prefix_and_adapter[name]) for item, name in zip(items, chosen, strict=True)]
 
 
 def options(

@@ -14,8 +14,9 @@ import numpy as np
 
 from polyvec.beir import Dataset, has_relevant, moved, read_folder
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
+from polyvec.encoder import Encoder
 from polyvec.scoring import Relevant, asymmetric_cosine, cosine, hamming_similarity, maxsim, ndcg, ranking, signs, unit
-from polyvec.types import TASKS, Embeddings, Encoder, Grid, Input, Task, UnreadableInputs
+from polyvec.types import TASKS, Embeddings, Grid, Input, Task, UnreadableInputs
 
 Kind = Literal["dense", "late", "two-stage"]
 
@@ -271,7 +272,7 @@ def _encoded(
         embeddings = encode(list(items.values()), task=task, multivector=True, show_progress=True)
     except UnreadableInputs as error:
         keys = list(items)
-        unread = {f"{name} {keys[place]!r}": reason for place, reason in error.failed.items()}
+        unread = {f"{name} {keys[place]!r}": reason for place, reason in error.reasons.items()}
         return error.embeddings, error.kept, unread
     return embeddings, list(range(len(items))), {}
 

@@ -1,12 +1,10 @@
 """The front door: texts and images in, dense vectors and multi-vectors out, both from one forward pass."""
 
-import asyncio
 import hashlib
 import itertools
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,30 +17,19 @@ from polyvec import calls
 from polyvec.batching import windows
 from polyvec.cache import CachedRunner, VectorCache
 from polyvec.chunking import Span, checked_spans
+from polyvec.encoder import EncodeOptions, Encoder, in_thread
 from polyvec.encoding import Engine, Options, Request, Runner, gather
-from polyvec.inputs import check_collection, check_text, checked_items
+from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, is_single
 from polyvec.loading import Setup, UserAdapter, best_device, checked_device
 from polyvec.model.adapter_files import read_adapter
 from polyvec.model.processing import MAX_LENGTH, ImageBackend
-from polyvec.prompts import check_task
-from polyvec.types import AnyTask, Embeddings, Input, PromptName, Task, UnreadableInputs
+from polyvec.types import Embeddings, Input, Side, Task, UnreadableInputs
 from polyvec.workers import Workers
 
 _NUMERICS = 1  # raised when the same checkpoint and input would give other vectors
 _WINDOW_BATCHES = 16  # what `encode_iter` reads ahead, in batches: enough to sort by length
-_ASYNC_THREADS = 8  # a long call occupies one
 
 Device = str | torch.device
-
-
-class EncodeOptions(TypedDict, total=False):
-    """Optional arguments of `Embedder.encode_query` and `encode_document`."""
-
-    truncate_dim: int | None
-    multivector: bool
-    max_length: int | None
-    max_pixels: int | None
-    show_progress: bool
 
 
 class ChunkOptions(TypedDict, total=False):
@@ -54,7 +41,7 @@ class ChunkOptions(TypedDict, total=False):
     overlap: int | None
 
 
-class Embedder:
+class Embedder(Encoder):
     """A loaded checkpoint that encodes texts and images, in any mix, into one space per task.
 
     The same item gives the same vector whatever else is in the call. Threads may share an embedder; embedders of the
@@ -76,6 +63,9 @@ class Embedder:
         self._own_devices = bool(devices)
         checkpoint = setup.checkpoint(token)
         self.config = checkpoint.config
+        self.dim, self.multivector_dim = self.config.dim, self.config.multivector_dim
+        self.sizes = tuple(sorted(self.config.matryoshka_dims))
+        self.license = self.config.license or "Qwen Research License"
         self._patch_area = (self.config.image.patch_size * self.config.image.merge_size) ** 2
         self.max_pixels = calls.pixels(self.config, max_pixels)
         self._weights = checkpoint.fingerprint()
@@ -95,7 +85,6 @@ class Embedder:
             determined = f"{self._weights} {setup.dtype_on(first)} {setup.image_backend} {_NUMERICS}"
             self._runner = CachedRunner(runner, VectorCache(vector_cache), determined)
         self._loading = threading.Lock()  # of adapters
-        self._executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="polyvec-async")
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -180,22 +169,12 @@ class Embedder:
         )
 
     @property
-    def dim(self) -> int:
-        """Length of an untruncated dense vector."""
-        return self.config.dim
-
-    @property
-    def multivector_dim(self) -> int:
-        """Length of each vector of a multi-vector."""
-        return self.config.multivector_dim
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # adapters come and go
         """The checkpoint's tasks, and those of adapters that were loaded."""
         return (*self.config.tasks, *(adapter.task for adapter in self._adapters.values()))
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str:  # type: ignore[override]  # as `tasks`
         """What must agree before two vectors may be compared: weights, loaded adapters, image rules, numerics."""
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
         if self._setup.image_backend != "pil":
@@ -205,84 +184,34 @@ class Embedder:
             parts.append(hashlib.sha256("\n".join(loaded).encode()).hexdigest()[:8])
         return "-".join(parts)
 
-    def encode_query(
-        self,
-        inputs: Iterable[Input],
-        *,
-        task: AnyTask | Iterable[AnyTask],
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        max_length: int | None = None,
-        max_pixels: int | None = None,
-        show_progress: bool = False,
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Encode the side that asks. Arguments and errors are those of `encode_document`."""
-        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
-        return self._encode("query", inputs, task, options, show_progress=show_progress)
+        """Encode texts and images; see `Encoder.encode`.
 
-    def encode_document(
-        self,
-        inputs: Iterable[Input],
-        *,
-        task: AnyTask | Iterable[AnyTask],
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        max_length: int | None = None,
-        max_pixels: int | None = None,
-        show_progress: bool = False,
-    ) -> Embeddings:
-        """Encode the side that is found.
-
-        Args:
-            inputs: texts (`str`) and images (`polyvec.ImageInput`) in any mix. A text may be empty; what looks like a
-                marker of the model in it, such as `<|image_pad|>`, is plain text.
-            task: `"retrieval"`, `"text-matching"`, `"code"` or the name of a loaded adapter; or one such name per
-                input, in which case one forward pass serves rows of different adapters.
-            truncate_dim: dense vectors are cut to this many numbers and have unit length again.
-            multivector: give the multi-vectors, too; they come from the same forward pass and are never truncated.
-            max_length: tokens per text, prefix included; longer texts are cut on the right with a warning.
-            max_pixels: largest area an image is encoded at, for this call.
-            show_progress: show a progress bar.
-
-        Returns:
-            Embeddings in input order, float32. No inputs give an empty result of the right shape.
-
-        Raises:
-            TypeError: `inputs` is a single item, or an item is neither text nor image.
-            ValueError: an unknown task, an impossible size or limit, or not as many tasks as inputs.
-            UnreadableInputs: images that cannot be read, or texts that are no Unicode; it carries the embeddings
-                of all other items.
+        Inputs of several tasks share forward passes. What looks like a marker of the model in a text, such as
+        `<|image_pad|>`, is plain text. `max_pixels` counts for this call only.
         """
-        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
-        return self._encode("passage", inputs, task, options, show_progress=show_progress)
-
-    async def aencode_query(
-        self, inputs: Iterable[Input], *, task: AnyTask | Iterable[AnyTask], **options: Unpack[EncodeOptions]
-    ) -> Embeddings:
-        """`encode_query` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await self._in_thread(partial(self.encode_query, inputs, task=task, **options))
-
-    async def aencode_document(
-        self, inputs: Iterable[Input], *, task: AnyTask | Iterable[AnyTask], **options: Unpack[EncodeOptions]
-    ) -> Embeddings:
-        """`encode_document` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await self._in_thread(partial(self.encode_document, inputs, task=task, **options))
+        limits = self._options(options)
+        items = checked_items(inputs)
+        requests = self._requests(side, items, task)
+        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as progress:
+            kept, embeddings, failed = self._run(requests, limits, progress)
+        if failed:
+            raise UnreadableInputs(failed, kept, embeddings)
+        return embeddings
 
     def encode_iter(
         self,
         inputs: Iterable[Input],
         *,
-        task: AnyTask | Iterable[AnyTask],
-        prompt_name: PromptName = "passage",
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        max_length: int | None = None,
-        max_pixels: int | None = None,
-        show_progress: bool = False,
+        task: str | Iterable[str],
+        side: Side = "document",
+        **options: Unpack[EncodeOptions],
     ) -> Iterator[tuple[list[int], Embeddings]]:
         """Encode a stream in constant memory: items are read, encoded and handed out some hundreds at a time.
 
-        Args as for `encode_document`, and `prompt_name`: the side, `"query"` or `"passage"`.
+        Arguments are those of `encode`.
 
         Yields:
             The positions of some consecutive inputs in the stream, without those that could not be read, and their
@@ -290,19 +219,21 @@ class Embedder:
 
         Raises:
             UnreadableInputs: after the last item, naming all that could not be read.
-            TypeError, ValueError: as for `encode_document`; for an item or its task, when it is reached.
+            TypeError, ValueError: as for `encode`; for an item or its task, when it is reached.
         """
-        options = self._options(truncate_dim, max_length, max_pixels, multivector=multivector)
+        limits = self._options(options)
         check_collection(inputs)
-        self._requests(prompt_name, [], task if calls.is_one(task) else self.config.tasks[0])
-        return self._stream(inputs, task, prompt_name, options, show_progress=show_progress)
+        check_side(side)
+        if is_single(task):
+            check_task(task, self.tasks)
+        return self._stream(inputs, task, side, limits, show_progress=options.get("show_progress", False))
 
     def encode_chunks(
         self,
         text: str,
         spans: Iterable[Span],
         *,
-        task: AnyTask,
+        task: str,
         truncate_dim: int | None = None,
         multivector: bool = False,
         max_length: int | None = None,
@@ -333,17 +264,17 @@ class Embedder:
         if not isinstance(text, str):
             raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
         check_text(text)
-        options = self._options(truncate_dim, max_length, None, multivector=multivector)
+        options = self._options({"truncate_dim": truncate_dim, "max_length": max_length, "multivector": multivector})
         chosen = checked_spans(spans, len(text))
-        (request,) = self._requests("passage", [text], task)
+        (request,) = self._requests("document", [text], task)
         encodings = self._runner.chunks(request, chosen, options, overlap) if chosen else []
         return gather(enumerate(encodings), len(chosen), options, self.dim, lambda: None).embeddings
 
     async def aencode_chunks(
-        self, text: str, spans: Iterable[Span], *, task: AnyTask, **options: Unpack[ChunkOptions]
+        self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
     ) -> Embeddings:
         """`encode_chunks` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await self._in_thread(partial(self.encode_chunks, text, spans, task=task, **options))
+        return await in_thread(self.encode_chunks, text, spans, task=task, **options)
 
     def load_adapter(
         self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
@@ -387,9 +318,9 @@ class Embedder:
                 self._engine.replica.remove_adapter(gone.name, self._engine)
             self._restart_workers()
 
-    def tokens(self, text: str, *, task: AnyTask, prompt_name: PromptName) -> list[str]:
+    def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """The piece of text behind each row of the text's multi-vector, prefix included."""
-        (request,) = self._requests(prompt_name, [text], task)
+        (request,) = self._requests(side, [text], task)
         (ids,) = self._processor.texts([text], request.prefix)
         return self._processor.tokens(ids[:MAX_LENGTH])
 
@@ -403,40 +334,23 @@ class Embedder:
         if self._workers is not None:
             self._workers.restart(replace(self._pinned, adapters=tuple(self._adapters.values())).engine)
 
-    def _encode(
-        self,
-        prompt_name: PromptName,
-        inputs: Iterable[Input],
-        task: AnyTask | Iterable[AnyTask],
-        options: Options,
-        *,
-        show_progress: bool,
-    ) -> Embeddings:
-        items = checked_items(inputs)
-        requests = self._requests(prompt_name, items, task)
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as progress:
-            kept, embeddings, failed = self._run(requests, options, progress)
-        if failed:
-            raise UnreadableInputs(failed, kept, embeddings)
-        return embeddings
-
     def _stream(
         self,
         inputs: Iterable[Input],
-        task: AnyTask | Iterable[AnyTask],
-        prompt_name: PromptName,
+        task: str | Iterable[str],
+        side: Side,
         options: Options,
         *,
         show_progress: bool,
     ) -> Iterator[tuple[list[int], Embeddings]]:
-        tasks: Iterable[Any] = itertools.repeat(task) if calls.is_one(task) else task  # anything, until it is checked
+        tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # anything, until it is checked
         failed: dict[int, str] = {}
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not show_progress) as progress:
             check = partial(check_task, known=self.tasks)
-            source = calls.Source(inputs, tasks, check, same_length=not calls.is_one(task))
+            source = calls.Source(inputs, tasks, check, same_length=not is_single(task))
             for window in windows(source, self._cost, _WINDOW_BATCHES * self._token_budget):
-                requests = self._requests(prompt_name, [item for item, _ in window], [one for _, one in window])
+                requests = self._requests(side, [item for item, _ in window], [one for _, one in window])
                 kept, embeddings, refused = self._run(requests, options, progress, start)
                 failed |= {start + index: reason for index, reason in refused.items()}
                 if kept:
@@ -461,28 +375,22 @@ class Embedder:
             )
         return gathered.kept, gathered.embeddings, gathered.failed
 
-    def _requests(
-        self, prompt_name: PromptName, items: Sequence[Input], task: AnyTask | Iterable[AnyTask]
-    ) -> list[Request]:
+    def _requests(self, side: Side, items: Sequence[Input], task: str | Iterable[str]) -> list[Request]:
         adapters = self._adapters
-        return calls.requests(prompt_name, items, task, (*self.config.tasks, *adapters), adapters)
+        return calls.requests(side, items, task, (*self.config.tasks, *adapters), adapters)
 
-    def _cost(self, pair: tuple[Input, AnyTask]) -> int:
+    def _cost(self, pair: tuple[Input, str]) -> int:
         """Tokens of an item, roughly, without looking into it."""
         item, _ = pair
         return len(item) // 4 + 8 if isinstance(item, str) else self.max_pixels // self._patch_area
 
-    def _options(
-        self, truncate_dim: int | None, max_length: int | None, max_pixels: int | None, *, multivector: bool
-    ) -> Options:
+    def _options(self, options: EncodeOptions) -> Options:
+        max_pixels = options.get("max_pixels")
         return calls.options(
             self.config,
-            truncate_dim=truncate_dim,
-            max_length=max_length,
+            truncate_dim=options.get("truncate_dim"),
+            max_length=options.get("max_length"),
             max_pixels=self.max_pixels if max_pixels is None else max_pixels,
-            multivector=multivector,
-            stacklevel=3,
+            multivector=options.get("multivector", False),
+            stacklevel=4,
         )
-
-    async def _in_thread(self, call: Callable[[], Embeddings]) -> Embeddings:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)

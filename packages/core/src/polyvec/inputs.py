@@ -1,13 +1,13 @@
 """What may be encoded: checked at the one door, before anything expensive."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from polyvec.types import Input
+from polyvec.types import TASKS, Input
 
 _TEXTS, _ANYTHING, _RAW = "UT", "O", "SV"  # kinds of array dtypes
 
@@ -53,6 +53,60 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"the text has a lone surrogate at position {error.start}, which is no character") from error
+
+
+def check_side(side: object) -> None:
+    """Refuse what is no side of a search.
+
+    Raises:
+        ValueError: it is neither `"query"` nor `"document"`.
+    """
+    if side not in ("query", "document"):
+        raise ValueError(f"`side` is {side!r}; it is 'query' or 'document'.")
+
+
+def check_task(task: object, known: Sequence[str] = TASKS) -> None:
+    """Refuse a task that the model does not know.
+
+    Raises:
+        ValueError: with the known tasks, and for a spelling of the hosted API with what to write instead.
+    """
+    if task in known:
+        return
+    message = f"`task` is {task!r}; this model knows {', '.join(map(repr, known))}."
+    stem, _, side = str(task).partition(".")
+    if stem in known and side in ("query", "passage"):
+        method = "encode_query" if side == "query" else "encode_document"
+        message += f" The side of a search is the method that is called: write `{method}(…, task={stem!r})`."
+    raise ValueError(message)
+
+
+def check_tasks(task: object, n_inputs: int, known: Sequence[str]) -> list[str]:
+    """The task of each input.
+
+    Args:
+        task: one task, or one per input.
+        n_inputs: number of inputs.
+        known: what a task may be.
+
+    Raises:
+        ValueError: an unknown task, or not as many tasks as inputs.
+    """
+    if is_single(task):
+        check_task(task, known)
+        return [str(task)] * n_inputs
+    assert isinstance(task, Iterable), "`is_single` has seen to it"
+    tasks: list[Any] = list(task)  # anything, until it is checked
+    if len(tasks) != n_inputs:
+        raise ValueError(f"`task` has {len(tasks)} entries for {n_inputs} inputs; give one task, or one each.")
+    for name in dict.fromkeys(tasks):
+        check_task(name, known)
+    return tasks
+
+
+def is_single(task: object) -> bool:
+    """True if `task` is a single value. Invalid values are rejected later, by `check_task`."""
+    return isinstance(task, str) or not isinstance(task, Iterable)
 
 
 def _check_array(inputs: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS
+from polyvec.types import Failure, SomeFailed
 
 # PDFium is not thread-safe: no call of it without this. Re-entrant, as an abandoned iterator may be collected, and so
 # close its file, in a thread that holds it.
@@ -36,26 +37,21 @@ class Page:
     text: str
 
 
-class UnreadablePages(ValueError):  # noqa: N818 — it names the pages, and callers read them
-    """Some pages of a PDF could not be read; every other one was handed out.
+class UnreadablePages(SomeFailed):
+    """Some pages of a PDF could not be read. Every other page was handed out. Failures count pages from 1.
 
     Attributes:
         name: how the PDF is called in messages.
-        failed: number of each unreadable page → what is wrong with it.
-        handed_out: how many others there are.
     """
 
-    def __init__(self, name: str, failed: Mapping[int, str], handed_out: int) -> None:
-        self.name, self.failed, self.handed_out = name, dict(failed), handed_out
-        shown = "; ".join(f"page {number}: {reason}" for number, reason in list(self.failed.items())[:5])
-        more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
+    def __init__(self, name: str, reasons: Mapping[int, str], handed_out: int) -> None:
+        self.name = name
         super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + handed_out} pages of {name} could not be read. {shown}{more}."
-            + (" The others were handed out." if handed_out else "")
+            [Failure(number, f"page {number}", reason) for number, reason in sorted(reasons.items())],
+            len(reasons) + handed_out,
+            happened=f"pages of {name} could not be read",
+            others="The others were handed out." if handed_out else "",
         )
-
-    def __reduce__(self) -> tuple[type["UnreadablePages"], tuple[object, ...]]:
-        return type(self), (self.name, self.failed, self.handed_out)
 
 
 def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:

@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from polyvec.types import Encoder, Input, PromptName, Task, UnreadableInputs
+from polyvec.encoder import Encoder, attempt
+from polyvec.inputs import check_side
+from polyvec.types import Input, Side
 
 Content = Literal["text", "bytes", "path"]
 
@@ -45,8 +47,8 @@ class EncodeBatch:
         *,
         column: str = "text",
         content: Content = "text",
-        task: Task = "retrieval",
-        prompt_name: PromptName = "passage",
+        task: str = "retrieval",
+        side: Side = "document",
         truncate_dim: int | None = None,
         multivector: bool = False,
     ) -> None:
@@ -59,7 +61,7 @@ class EncodeBatch:
             content: what the column holds: `"text"`, or images as `"bytes"` of their files, as
                 `ray.data.read_binary_files` reads them, or as `"path"` of a file that every actor can open.
             task: a task of the embedder; it is checked when the first batch is encoded.
-            prompt_name: the side, `"passage"` or `"query"`.
+            side: `"document"` or `"query"`.
             truncate_dim: length of the dense vectors, if shorter than the embedder's own.
             multivector: add the multi-vectors.
 
@@ -68,12 +70,12 @@ class EncodeBatch:
         """
         if content not in _READERS:
             raise ValueError(f"`content` is {content!r}; it is {', '.join(map(repr, _READERS))}.")
-        if prompt_name not in ("query", "passage"):
-            raise ValueError(f"`prompt_name` is {prompt_name!r}; it is 'query' or 'passage'.")
+        check_side(side)
         self._encoder = embedder() if callable(embedder) else embedder
         self._column, self._content = column, content
-        encode = self._encoder.encode_query if prompt_name == "query" else self._encoder.encode_document
-        self._encode = partial(encode, task=task, truncate_dim=truncate_dim, multivector=multivector)
+        self._encode = partial(
+            self._encoder.encode, side=side, task=task, truncate_dim=truncate_dim, multivector=multivector
+        )
 
     def __call__(self, batch: Any) -> Any:  # a pyarrow.Table, which has no types for mypy
         """The batch with its new columns.
@@ -91,11 +93,9 @@ class EncodeBatch:
             raise ValueError(f"the dataset has a column {min(taken)!r} already; rename or drop it before.")
         inputs, failed = self._inputs(batch.column(self._column).to_pylist())
         kept = list(inputs)
-        try:
-            embeddings = self._encode(list(inputs.values()))
-        except UnreadableInputs as error:
-            failed |= {kept[index]: reason for index, reason in error.failed.items()}
-            embeddings, kept = error.embeddings, [kept[index] for index in error.kept]
+        attempted = attempt(self._encode, list(inputs.values()))
+        failed |= {kept[failure.index]: failure.reason for failure in attempted.failures}
+        embeddings, kept = attempted.embeddings, [kept[index] for index in attempted.kept]
 
         def spread(by_index: Mapping[int, Any]) -> list[Any]:
             return [by_index.get(index) for index in range(len(batch))]

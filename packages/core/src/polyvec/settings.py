@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
-from polyvec.prompts import check_task
-from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input, UnreadableInputs
+from polyvec.encoder import Encoder
+from polyvec.inputs import check_task
+from polyvec.types import Embeddings, Input, UnreadableInputs
 
 T = TypeVar("T")
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -27,18 +28,18 @@ def load(model: str, *, dtype: Dtype, **how: Any) -> Encoder:
     return Embedder.from_pretrained(model, dtype=getattr(torch, dtype), **how)
 
 
-def check(encoder: Encoder, *, task: AnyTask, dimensions: int | None) -> None:
+def check(encoder: Encoder, *, task: str, dimensions: int | None) -> None:
     """Refuse what an encoder cannot do.
 
     Raises:
         ValueError: it has no such task, or was not trained for vectors of this length.
     """
-    check_task(task, getattr(encoder, "tasks", TASKS))
-    sizes = getattr(getattr(encoder, "config", None), "matryoshka_dims", ())
-    if dimensions is None or dimensions in sizes:
+    check_task(task, encoder.tasks)
+    if dimensions is None or dimensions in encoder.sizes:
         return
-    if sizes:
-        raise ValueError(f"`dimensions` is {dimensions}; this model was trained for {', '.join(map(str, sizes))}.")
+    if len(encoder.sizes) > 1:
+        sizes = ", ".join(map(str, encoder.sizes))
+        raise ValueError(f"`dimensions` is {dimensions}; this model was trained for {sizes}.")
     if dimensions > encoder.dim:
         raise ValueError(f"`dimensions` is {dimensions}; this model's vectors have {encoder.dim} numbers.")
 
@@ -49,10 +50,10 @@ def check_client(client: object) -> None:
     Raises:
         ValueError: it does not encode.
     """
-    if not all(hasattr(client, name) for name in ("encode_query", "encode_document")):
-        raise ValueError(
-            f"`client` is a {type(client).__name__} without `encode_query` and `encode_document`: give a "
-            "`polyvec.Embedder`, a `polyvec.bridge.SentenceTransformersEncoder`, or a test double."
+    if not isinstance(client, Encoder):
+        raise ValueError(  # noqa: TRY004 — pydantic turns it into a ValidationError
+            f"`client` is a {type(client).__name__}, not a `polyvec.Encoder`: give a `polyvec.Embedder`, or one of "
+            "`polyvec.encoders`."
         )
 
 
@@ -77,7 +78,7 @@ def encode_each(
         embeddings = encode(list(inputs.values()))
     except UnreadableInputs as error:
         embeddings, kept = error.embeddings, error.kept
-        failed |= {places[index]: reason for index, reason in error.failed.items()}
+        failed |= {places[index]: reason for index, reason in error.reasons.items()}
     if failed:
         raise UnreadableInputs(dict(sorted(failed.items())), [places[index] for index in kept], embeddings)
     return embeddings

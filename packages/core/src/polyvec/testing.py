@@ -2,17 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Unpack
 
 import numpy as np
 
+from polyvec.encoder import EncodeOptions, Encoder, refuse_options
 from polyvec.images import open_image
-from polyvec.inputs import check_text, checked_items
-from polyvec.prompts import check_task
-from polyvec.types import AnyTask, Embeddings, Grid, Input, UnreadableInputs
+from polyvec.inputs import check_side, check_tasks, check_text, checked_items
+from polyvec.types import TASKS, Embeddings, Grid, Input, Side, UnreadableInputs
 
 
-class HashEmbedder:
+class HashEncoder(Encoder):
     """An encoder in which equal words have equal vectors.
 
     A text is its lower-cased words, an image its 28-pixel tiles; each word or tile is a pseudo-random unit vector
@@ -25,39 +26,34 @@ class HashEmbedder:
         self.dim = dim
         self.multivector_dim = multivector_dim
         self.fingerprint = f"{name}-{dim}-{multivector_dim}"
+        self.tasks, self.sizes, self.license = TASKS, (dim,), "Apache-2.0"
 
-    def encode_query(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        show_progress: bool = False,  # noqa: ARG002 — the Encoder protocol has it
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        return self._encode(inputs, task, self.dim if truncate_dim is None else truncate_dim, multivector)
-
-    encode_document = encode_query
-
-    def _encode(self, inputs: Sequence[Input], task: AnyTask, dim: int, multivector: bool) -> Embeddings:  # noqa: FBT001
-        check_task(task)
+        """Encode; see `Encoder.encode`. `max_length` and `max_pixels` are refused."""
+        check_side(side)
+        refuse_options(self, options, "max_length", "max_pixels")
+        truncate_dim = options.get("truncate_dim")
+        dim = self.dim if truncate_dim is None else truncate_dim
         if not 1 <= dim <= self.dim:
             raise ValueError(f"`truncate_dim` is {dim}; it may be 1 to {self.dim}.")
         items = checked_items(inputs)
+        tasks = check_tasks(task, len(items), self.tasks)
         dense, tokens, grids, failed = [], [], [], {}
-        for index, item in enumerate(items):
+        for index, (item, name) in enumerate(zip(items, tasks, strict=True)):
             try:
                 words, grid = self._words(item)
             except ValueError as error:
                 failed[index] = str(error)
                 continue
-            total = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)[:dim]
+            total = np.sum([_direction(f"{name} {word} dense", self.dim) for word in words], axis=0)[:dim]
             dense.append(total / np.linalg.norm(total))
-            tokens.append(np.stack([_direction(f"{task} {word}", self.multivector_dim) for word in words]))
+            tokens.append(np.stack([_direction(f"{name} {word}", self.multivector_dim) for word in words]))
             grids.append(grid)
         embeddings = Embeddings(
             dense=np.stack(dense).astype(np.float32) if dense else np.zeros((0, dim), np.float32),
-            multivector=tuple(tokens) if multivector else None,
+            multivector=tuple(tokens) if options.get("multivector") else None,
             grids=tuple(grids),
         )
         if failed:

@@ -1,18 +1,18 @@
 """The few types that everything else speaks. Importing this module loads neither torch nor transformers."""
 
+import copyreg
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
 Task = Literal["retrieval", "text-matching", "code"]
-PromptName = Literal["query", "passage"]
-AnyTask = Task | str  # one of the checkpoint's, or the name of an adapter that was loaded
 TASKS: tuple[Task, ...] = get_args(Task)
+Side = Literal["query", "document"]  # what searches, and what is searched
 
 ImageInput = Image.Image | Path | bytes | np.ndarray  # (height, width) or (height, width, 1, 3 or 4)
 Input = str | ImageInput
@@ -55,70 +55,78 @@ class Embeddings:
         return (self[index] for index in range(len(self)))
 
 
-class UnreadableInputs(ValueError):  # noqa: N818 — it names the inputs, and callers read them
-    """Some inputs could not be read; every other one was encoded.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One item of a call that failed.
 
     Attributes:
-        failed: index of each unreadable input → what is wrong with it.
-        kept: indices of the inputs that were encoded, ascending.
-        embeddings: their embeddings, row i belonging to input `kept[i]`.
-        handed_out: how many others a stream had handed out before; they are not in `kept`.
+        index: position in the call, from 0; for a PDF page its number, from 1. -1 if the item never had a position.
+        source: what a user calls the item, such as a path; empty if it has no name of its own.
+        reason: what is wrong with it.
+    """
+
+    index: int
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source or f'item {self.index}'}: {self.reason.rstrip('.')}"
+
+
+class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not
+    """Some items of a call failed. Every other item succeeded, and its result is kept.
+
+    The base of all such errors. A subclass carries, or names, the results of the other items.
+
+    Attributes:
+        failures: the items that failed, in the order of the call.
+    """
+
+    def __init__(self, failures: Sequence[Failure], total: int, *, happened: str, others: str = "") -> None:
+        """Describe the first failures in the message.
+
+        Args:
+            failures: at least one.
+            total: number of items in the call.
+            happened: what happened to the failed items, such as `inputs could not be read`.
+            others: a sentence on the other items.
+        """
+        self.failures = tuple(failures)
+        shown = "; ".join(map(str, self.failures[:5]))
+        more = f"; and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
+        super().__init__(f"{len(self.failures)} of {total} {happened}. {shown}{more}. {others}".rstrip())
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """The reason of each failure by its index."""
+        return {failure.index: failure.reason for failure in self.failures}
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as object's own, which calls no __init__
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # in no stub
+
+
+class UnreadableInputs(SomeFailed):
+    """Some inputs could not be read. Every other input was encoded.
+
+    Attributes:
+        embeddings: the embeddings of the other inputs; row i belongs to input `kept[i]`.
+        kept: positions of the inputs that were encoded, ascending.
     """
 
     def __init__(
-        self, failed: Mapping[int, str], kept: Sequence[int], embeddings: Embeddings, handed_out: int = 0
+        self, reasons: Mapping[int, str], kept: Sequence[int], embeddings: Embeddings, handed_out: int = 0
     ) -> None:
-        self.failed, self.kept, self.embeddings, self.handed_out = dict(failed), list(kept), embeddings, handed_out
-        shown = "; ".join(f"item {index}: {reason}" for index, reason in list(self.failed.items())[:5])
-        more = f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
-        super().__init__(
-            f"{len(self.failed)} of {len(self.failed) + len(self.kept) + handed_out} inputs could not be read. "
-            f"{shown}{more}. The others were encoded"
-            + (" and handed out." if handed_out else ": see `.embeddings` and `.kept` of this error.")
-        )
+        """Collect what an encode call has to report.
 
-    def __reduce__(self) -> tuple[type["UnreadableInputs"], tuple[object, ...]]:
-        return type(self), (self.failed, self.kept, self.embeddings, self.handed_out)
-
-
-class Encoder(Protocol):
-    """What a store needs of an embedder. `polyvec.Embedder` is one; `polyvec.testing.HashEmbedder` is another."""
-
-    @property
-    def fingerprint(self) -> str:
-        """What must agree before two vectors may be compared."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Length of an untruncated dense vector."""
-        ...
-
-    @property
-    def multivector_dim(self) -> int:
-        """Length of each vector of a multi-vector; 0 if it makes none."""
-        ...
-
-    def encode_query(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        show_progress: bool = False,
-    ) -> Embeddings:
-        """Encode the side that asks."""
-        ...
-
-    def encode_document(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        show_progress: bool = False,
-    ) -> Embeddings:
-        """Encode the side that is found."""
-        ...
+        Args:
+            reasons: what is wrong with each unreadable input, by position.
+            kept: positions of the inputs that were encoded, ascending.
+            embeddings: their embeddings.
+            handed_out: number of inputs that a stream encoded and handed out before; they are not in `kept`.
+        """
+        self.kept, self.embeddings = list(kept), embeddings
+        others = "The others were encoded"
+        others += " and handed out." if handed_out else ": see `.embeddings` and `.kept` of this error."
+        failures = [Failure(index, "", reason) for index, reason in sorted(reasons.items())]
+        total = len(failures) + len(self.kept) + handed_out
+        super().__init__(failures, total, happened="inputs could not be read", others=others)

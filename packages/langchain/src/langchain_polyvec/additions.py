@@ -14,7 +14,6 @@ from langchain_core.vectorstores import VectorStore
 from langchain_polyvec import documents as made
 from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import of_blob, of_pdf
-from polyvec.types import AnyTask
 from qdrant_polyvec import Collection, Failure, Item
 
 Metadata = Mapping[str, Any]
@@ -28,7 +27,7 @@ class Additions(VectorStore):
 
     @property
     @abstractmethod
-    def task(self) -> AnyTask:
+    def task(self) -> str:
         """What items are encoded for unless a call says otherwise."""
 
     @property
@@ -50,7 +49,7 @@ class Additions(VectorStore):
         metadatas: Iterable[Metadata | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
-        task: AnyTask | None = None,
+        task: str | None = None,
         batch_size: int = BATCH,
         show_progress: bool | None = None,
     ) -> list[str]:
@@ -85,7 +84,7 @@ class Additions(VectorStore):
         documents: Iterable[Document],
         *,
         ids: Sequence[str | None] | None = None,
-        task: AnyTask | None = None,
+        task: str | None = None,
         thumbnails: bool = False,
         batch_size: int = BATCH,
         show_progress: bool | None = None,
@@ -120,7 +119,7 @@ class Additions(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         captions: Sequence[str | None] | None = None,
-        task: AnyTask | None = None,
+        task: str | None = None,
         thumbnails: bool = False,
         batch_size: int = BATCH,
         show_progress: bool | None = None,
@@ -162,7 +161,7 @@ class Additions(VectorStore):
         *,
         dpi: float = DPI,
         password: str | None = None,
-        task: AnyTask | None = None,
+        task: str | None = None,
         thumbnails: bool = False,
         batch_size: int = PAGE_BATCH,
         show_progress: bool | None = None,
@@ -211,7 +210,7 @@ class Additions(VectorStore):
         blobs: Iterable[object],
         *,
         dpi: float = DPI,
-        task: AnyTask | None = None,
+        task: str | None = None,
         thumbnails: bool = False,
         batch_size: int = PAGE_BATCH,
         show_progress: bool | None = None,
@@ -245,7 +244,7 @@ class Additions(VectorStore):
     def _add(
         self,
         items: Iterable[Item | Failure],
-        task: AnyTask,
+        task: str,
         batch_size: int,
         show_progress: bool | None,  # noqa: FBT001 — as its callers give it
     ) -> list[str]:

@@ -27,7 +27,7 @@ from langchain_polyvec.images import (
     picture,
     thumbnail,
 )
-from polyvec.types import AnyTask, ImageInput
+from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Hit, Item, Stored
 from qdrant_polyvec.items import content_hash
 
@@ -59,7 +59,7 @@ def document(found: Hit | Stored) -> Document:
     return Document(id=str(found.id), page_content=content, metadata=metadata)
 
 
-def text_item(text: str, metadata: Mapping[str, Any] | None, identity: str | None, task: AnyTask) -> Item:
+def text_item(text: str, metadata: Mapping[str, Any] | None, identity: str | None, task: str) -> Item:
     """A text to add."""
     known = _known(metadata)
     key = _derived("text", text, known, task) if identity is None else identity
@@ -70,7 +70,7 @@ def image_item(
     image: ImageLike | Picture,
     metadata: Mapping[str, Any] | None,
     identity: str | None,
-    task: AnyTask,
+    task: str,
     *,
     says: str | None = None,
     unit: str = "",
@@ -108,7 +108,7 @@ def image_item(
     return Item(shown.content, id=key, source=source, unit=unit, metadata={**known, **facts}, task=task, text=says)
 
 
-def document_item(given: Document, identity: str | None, task: AnyTask, *, thumbnails: bool = False) -> Item | Failure:
+def document_item(given: Document, identity: str | None, task: str, *, thumbnails: bool = False) -> Item | Failure:
     """A document to add: an image if its metadata has an `image_uri`, otherwise a text."""
     place = given.metadata.get(IMAGE_URI)
     if not place and "image_sha256" in given.metadata:  # a thumbnail must not take the place of the whole
@@ -221,7 +221,7 @@ def _told(image: ImageLike | Picture) -> str:
     return str(name or f"a {type(image).__name__}")[:200]
 
 
-def _derived(kind: str, content: str, metadata: Mapping[str, Any], task: AnyTask) -> str:
+def _derived(kind: str, content: str, metadata: Mapping[str, Any], task: str) -> str:
     """The same for the same content with the same metadata, so that adding it again changes nothing."""
     try:
         told = json.dumps(metadata, sort_keys=True, default=str)

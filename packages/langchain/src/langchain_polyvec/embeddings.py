@@ -13,10 +13,10 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from langchain_polyvec.images import ImageLike, picture
-from polyvec import settings, types
-from polyvec.prompts import check_task
+from polyvec import Encoder, settings, types
+from polyvec.inputs import check_task
 from polyvec.settings import Dtype
-from polyvec.types import TASKS, AnyTask, Encoder
+from polyvec.types import TASKS
 
 _OF_LOADING = {"revision", "device", "dtype", "token_budget", "max_pixels", "cache_folder"}
 
@@ -74,7 +74,7 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         default="jinaai/jina-embeddings-v4", description="Hub id, directory, or 'demo', which is bundled."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    task: AnyTask = Field(default="retrieval", description="What the vectors are for; each task has its own space.")
+    task: str = Field(default="retrieval", description="What the vectors are for; each task has its own space.")
     dimensions: int | None = Field(default=None, gt=0, description="Length of the vectors; the model's own if None.")
     device: str | tuple[str, ...] | None = Field(
         default=None, description="The first accelerator, else the CPU, if None; several have a process each."
@@ -127,7 +127,7 @@ class PolyvecEmbeddings(BaseModel, Embeddings):
         size = self.dimensions or self.encoder.dim
         return re.sub(r"[^\w.-]", "_", f"polyvec-{self.encoder.fingerprint}-{self.task}-{size}-", flags=re.ASCII)
 
-    def with_task(self, task: AnyTask) -> Self:
+    def with_task(self, task: str) -> Self:
         """The same embeddings for another task, on the same weights.
 
         Raises:

@@ -1,18 +1,21 @@
 """Any `Embeddings` of LangChain as the store sees an embedder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Unpack
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from polyvec import types
-from polyvec.types import TASKS, AnyTask, Encoder, Input, UnreadableInputs
+from polyvec import EncodeOptions, Encoder, types
+from polyvec.encoder import refuse_options
+from polyvec.inputs import check_side, check_tasks, checked_items
+from polyvec.types import TASKS, Input, Side, UnreadableInputs
 
 _NAMES = ("model", "model_name", "model_id", "deployment")  # of the field that says which model it is
 
 
-class DenseEncoder:
+class DenseEncoder(Encoder):
     """Texts only, one vector each, of an `Embeddings` that is not polyvec's.
 
     Its fingerprint is made of the class, the model's name and the length of the vectors: all that can be known of it.
@@ -24,6 +27,7 @@ class DenseEncoder:
         self._embeddings = embeddings
         inner = _inner(embeddings)
         self.dim = len(embeddings.embed_query("length"))
+        self.sizes, self.license = (self.dim,), ""
         self.tasks: tuple[str, ...] = TASKS
         if isinstance(inner, PolyvecEmbeddings):
             self.fingerprint, self.tasks = inner.cache_namespace, (inner.task,)
@@ -31,27 +35,17 @@ class DenseEncoder:
             model = next((str(getattr(inner, name)) for name in _NAMES if getattr(inner, name, None)), "")
             self.fingerprint = f"{type(inner).__name__}-{model}-{self.dim}"
 
-    def encode_query(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,  # noqa: ARG002 — the Encoder protocol has it, as the next three
-        truncate_dim: int | None = None,  # noqa: ARG002
-        multivector: bool = False,  # noqa: ARG002
-        show_progress: bool = False,  # noqa: ARG002
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> types.Embeddings:
-        return self._of(inputs, lambda texts: [self._embeddings.embed_query(text) for text in texts])
-
-    def encode_document(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,  # noqa: ARG002 — as above
-        truncate_dim: int | None = None,  # noqa: ARG002
-        multivector: bool = False,  # noqa: ARG002
-        show_progress: bool = False,  # noqa: ARG002
-    ) -> types.Embeddings:
-        return self._of(inputs, self._embeddings.embed_documents)
+        """Embed the texts; see `polyvec.Encoder.encode`. Images are reported as unreadable."""
+        check_side(side)
+        refuse_options(self, options, "truncate_dim", "multivector", "max_length", "max_pixels")
+        items = checked_items(inputs)
+        check_tasks(task, len(items), self.tasks)
+        if side == "document":
+            return self._of(items, self._embeddings.embed_documents)
+        return self._of(items, lambda texts: [self._embeddings.embed_query(text) for text in texts])
 
     def _of(self, inputs: Sequence[Input], embed: Callable[[list[str]], list[list[float]]]) -> types.Embeddings:
         texts = {index: one for index, one in enumerate(inputs) if isinstance(one, str)}
@@ -69,7 +63,7 @@ def encoder_of(embeddings: Embeddings) -> Encoder:
     return embeddings.encoder if isinstance(embeddings, PolyvecEmbeddings) else DenseEncoder(embeddings)
 
 
-def task_of(embeddings: Embeddings) -> AnyTask:
+def task_of(embeddings: Embeddings) -> str:
     """What the vectors are for."""
     inner = _inner(embeddings)
     return inner.task if isinstance(inner, PolyvecEmbeddings) else "retrieval"

@@ -10,7 +10,6 @@ from langchain_core.documents.base import Blob
 from langchain_polyvec.documents import image_item, text_item
 from langchain_polyvec.images import NO_PDF, Picture, absolute, page_uri
 from polyvec.pdf import UnreadablePages, pages
-from polyvec.types import AnyTask
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
 
@@ -20,7 +19,7 @@ PDF = "application/pdf"
 def of_pdf(
     file: Path | bytes,
     metadata: Mapping[str, Any] | None,
-    task: AnyTask,
+    task: str,
     *,
     path: str | None,
     key: str | None = None,
@@ -56,14 +55,14 @@ def of_pdf(
                 thumbnails=thumbnails,
             )
     except UnreadablePages as error:
-        yield from (Failure(None, name, f"page {number}: {reason}") for number, reason in error.failed.items())
+        yield from (Failure(None, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
     except (OSError, ValueError) as error:
         yield Failure(None, name, str(error))
     except ImportError as error:
         raise ImportError(NO_PDF) from error
 
 
-def of_blob(blob: object, task: AnyTask, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
+def of_blob(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
     """A blob: an image, the pages of a PDF, or a text; a failure if it is none of them."""
     if not isinstance(blob, Blob):
         yield Failure(None, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")

@@ -110,8 +110,8 @@ class PolyvecRerank(BaseDocumentCompressor):
         except UnreadableInputs as error:
             embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
             warnings.warn(
-                f"{len(error.failed)} documents could not be read and come last; the first: "
-                f"{next(iter(error.failed.values()))}.",
+                f"{len(error.reasons)} documents could not be read and come last; the first: "
+                f"{next(iter(error.reasons.values()))}.",
                 stacklevel=4,
             )
         rows = embeddings.multivector

@@ -15,7 +15,6 @@ from langchain_polyvec.filters import qdrant_filter
 from langchain_polyvec.images import ImageLike, picture
 from langchain_polyvec.stock import StockCollection
 from polyvec import types
-from polyvec.types import AnyTask
 from qdrant_polyvec import Collection, Hit, Mode, Stored
 from qdrant_polyvec.hits import relevance
 from qdrant_polyvec.search import Query
@@ -38,7 +37,7 @@ class Searches(VectorStore):
 
     @property
     @abstractmethod
-    def task(self) -> AnyTask:
+    def task(self) -> str:
         """For what, unless a search says otherwise."""
 
     def similarity_search(self, query: str, k: int = 4, **options: Any) -> list[Document]:

@@ -10,8 +10,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
+from polyvec import Encoder
 from polyvec.compression import truncate
-from polyvec.types import AnyTask, Embeddings, Encoder
+from polyvec.types import Embeddings
 from qdrant_polyvec import Hit, Location, Stored, open_async_client, open_client, points
 from qdrant_polyvec.hits import relevance
 from qdrant_polyvec.search import Query
@@ -52,11 +53,11 @@ class StockCollection:
         # One for each event loop: connections belong to the loop that they were opened in.
         self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
 
-    def search(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
+    def search(self, query: Query, *, task: str, limit: int, **options: Any) -> list[Hit]:
         """As `Collection.search`, in mode `dense`."""
         return self._hits(self.client.query_points(**self._request(query, task, limit, **options)).points)
 
-    async def asearch(self, query: Query, *, task: AnyTask, limit: int, **options: Any) -> list[Hit]:
+    async def asearch(self, query: Query, *, task: str, limit: int, **options: Any) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
         request = await asyncio.to_thread(self._request, query, task, limit, **options)
         return self._hits((await self._async().query_points(**request)).points)
@@ -110,7 +111,7 @@ class StockCollection:
     def _request(
         self,
         query: Query,
-        task: AnyTask,
+        task: str,
         limit: int,
         *,
         mode: str = "dense",

@@ -18,7 +18,6 @@ from langchain_polyvec.encoders import encoder_of, task_of
 from langchain_polyvec.images import ImageLike
 from langchain_polyvec.searches import Searches, as_documents
 from langchain_polyvec.stock import StockCollection
-from polyvec.types import AnyTask
 from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
 from qdrant_polyvec.fingerprint import KEY
 from qdrant_polyvec.place import behind_alias
@@ -259,7 +258,7 @@ class PolyvecVectorStore(Additions, Searches):
         return self._mode
 
     @property
-    def task(self) -> AnyTask:
+    def task(self) -> str:
         """What items are encoded and searched for unless a call says otherwise: the embedding's task."""
         return task_of(self._embedding)
 
@@ -319,7 +318,7 @@ class PolyvecVectorStore(Additions, Searches):
             "`new.add_documents(old.documents())`, into a store with another collection_name."
         )
 
-    def documents(self, *, task: AnyTask | None = None) -> Iterator[Document]:
+    def documents(self, *, task: str | None = None) -> Iterator[Document]:
         """All documents, some hundred at a time: to look through them, or to add them to another store.
 
         Args:

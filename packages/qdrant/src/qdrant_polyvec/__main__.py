@@ -214,7 +214,7 @@ def _explain(docs: Collection, hits: Sequence[Hit], options: argparse.Namespace)
     if stored.multivector is None or stored.grids[0] is None:
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(query, stored.multivector[0], stored.grids[0])
-    words = embedder.tokens(options.query, task=best.task, prompt_name="query")
+    words = embedder.tokens(options.query, task=best.task, side="query")
     picture = open_image(files.load(best.source, best.unit))
     overlay(picture, similarity=maps, tokens=words).save(options.explain)
     place = best.source if best.unit == "image" else f"{best.source}:{best.unit}"

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
-from polyvec.prompts import check_task
-from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
+from polyvec import Encoder
+from polyvec.inputs import check_task
+from polyvec.types import Embeddings, Input
 from qdrant_polyvec import hits, maintenance, points, reading
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
@@ -126,7 +127,7 @@ class Collection:
         self,
         inputs: Iterable[Input | Item | Failure],
         *,
-        task: AnyTask = "retrieval",
+        task: str = "retrieval",
         ids: Sequence[Identity] | None = None,
         sources: Sequence[str] | None = None,
         units: Sequence[str] | None = None,
@@ -317,7 +318,7 @@ class Collection:
         *,
         ids: Sequence[Identity] | None = None,
         sources: Sequence[str] | None = None,
-        task: AnyTask | None = None,
+        task: str | None = None,
         keep: Sequence[Identity] = (),
     ) -> int:
         """Delete items by their ids, or all items of some sources; returns how many.
@@ -494,8 +495,7 @@ class Collection:
     @property
     def _tasks(self) -> tuple[str, ...]:
         """Those that the embedder knows."""
-        tasks: tuple[str, ...] = getattr(self.embedder, "tasks", TASKS)
-        return tasks
+        return self.embedder.tasks
 
     def _delete(self, condition: models.Filter) -> int:
         n_deleted = self._count(condition)

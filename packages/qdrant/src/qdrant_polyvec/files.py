@@ -92,7 +92,7 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield from _units(file, dpi)
         except UnreadablePages as error:
             yield from (
-                Failure(None, file.as_posix(), f"page {number}: {reason}") for number, reason in error.failed.items()
+                Failure(None, file.as_posix(), f"page {number}: {reason}") for number, reason in error.reasons.items()
             )
         except (ImportError, OSError, ValueError) as error:
             yield _failure(file, error)

@@ -6,7 +6,8 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from polyvec.types import Embeddings, Encoder
+from polyvec import Encoder
+from polyvec.types import TASKS, Embeddings
 
 KEY = "polyvec"  # in the collection's metadata
 _MODEL_KEY = "polyvec_model"  # which checkpoint to load again; a name may change, so nothing is decided by it
@@ -73,7 +74,7 @@ class Fingerprint:
         )
 
 
-class StoredModel:
+class StoredModel(Encoder):
     """Stands for the model that made a collection, where nothing has to be encoded: `verify`, `reindex`, `copy_to`.
 
     Raises:
@@ -88,10 +89,11 @@ class StoredModel:
         self.dim: int = stored["dense"]
         self.multivector_dim: int = stored["late"]
 
-    def encode_query(self, *_: Any, **__: Any) -> Embeddings:
-        raise TypeError("nothing can be encoded: open the collection with the model itself.")
+        self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
 
-    encode_document = encode_query
+    def encode(self, *_: Any, **__: Any) -> Embeddings:
+        """Refuse to encode."""
+        raise TypeError("nothing can be encoded: open the collection with the model itself.")
 
 
 def remember_model(client: QdrantClient, collection: str, model: str) -> None:

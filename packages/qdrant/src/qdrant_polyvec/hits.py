@@ -6,7 +6,6 @@ from typing import Any
 
 from qdrant_client import models
 
-from polyvec.types import AnyTask
 from qdrant_polyvec import points
 from qdrant_polyvec.items import Identity, Kind
 from qdrant_polyvec.schema import OWN
@@ -36,7 +35,7 @@ class Hit:
     source: str
     unit: str
     kind: Kind
-    task: AnyTask
+    task: str
     payload: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,7 +53,7 @@ class Stored:
     source: str
     unit: str
     kind: Kind
-    task: AnyTask
+    task: str
     fingerprint: str
     payload: dict[str, Any] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec.types import AnyTask, Embeddings, UnreadableInputs
+from polyvec.types import Embeddings, UnreadableInputs
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.items import Entry, Failure, Identity, digest, point_id
 from qdrant_polyvec.location import is_simulated
@@ -34,7 +34,7 @@ class Ingest:
         self._place = place
         self._batch_size = batch_size
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
-        self._sources: dict[tuple[str, AnyTask], None] = {}  # with their tasks, as they came
+        self._sources: dict[tuple[str, str], None] = {}  # with their tasks, as they came
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
@@ -66,7 +66,7 @@ class Ingest:
             for start in range(0, len(sources), _SOURCES_PER_REQUEST):
                 self._remove_others(sources[start : start + _SOURCES_PER_REQUEST], task)
 
-    def _remove_others(self, sources: Sequence[str], task: AnyTask) -> None:
+    def _remove_others(self, sources: Sequence[str], task: str) -> None:
         of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         condition = self._place.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
@@ -160,7 +160,7 @@ class Ingest:
 
     def _embedded(self, works: Sequence[Work]) -> Iterator[tuple[Work, Embeddings]]:
         """Each with its embedding, ready-made or made here, one task after another."""
-        by_task: dict[AnyTask, list[Work]] = {}
+        by_task: dict[str, list[Work]] = {}
         for work in works:
             if work[0].embedding is not None:
                 yield work, work[0].embedding
@@ -173,7 +173,7 @@ class Ingest:
             for index, embedding in zip(kept, embeddings, strict=True):
                 yield of_task[index], embedding
 
-    def _encode(self, inputs: Sequence[Any], task: AnyTask) -> tuple[Embeddings, Sequence[int], Mapping[int, str]]:
+    def _encode(self, inputs: Sequence[Any], task: str) -> tuple[Embeddings, Sequence[int], Mapping[int, str]]:
         """The embeddings, which inputs they belong to, and what is wrong with the others."""
         wanted = self._place.embedder.multivector_dim > 0
         try:
@@ -181,7 +181,7 @@ class Ingest:
                 inputs, task=task, truncate_dim=self._place.truncate_dim, multivector=wanted
             )
         except UnreadableInputs as error:
-            return error.embeddings, error.kept, error.failed
+            return error.embeddings, error.kept, error.reasons
         if wanted and embeddings.multivector is None:
             embedder = type(self._place.embedder).__name__
             raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")

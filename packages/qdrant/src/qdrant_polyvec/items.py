@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from polyvec.prompts import check_task
-from polyvec.types import AnyTask, Embeddings, ImageInput, Input
+from polyvec.inputs import check_task
+from polyvec.types import Embeddings, ImageInput, Input
 from qdrant_polyvec import limits
 
 Identity = str | int  # what a user calls an item
@@ -49,7 +49,7 @@ class Item:
     id: Identity | None = None
     source: str | None = None
     unit: str | None = None
-    task: AnyTask | None = None
+    task: str | None = None
     metadata: Mapping[str, Any] | None = None
     text: str | None = None
     embedding: Embeddings | None = None
@@ -73,7 +73,7 @@ class Entry:
     id: Identity
     source: str
     unit: str
-    task: AnyTask
+    task: str
     tenant: str | None
     metadata: dict[str, Any]
     text: str | None
@@ -132,7 +132,7 @@ def listed_items(
 class Checks:
     """The checks of one call; items of a named source without a unit are numbered across the call."""
 
-    def __init__(self, *, task: AnyTask, tasks: tuple[str, ...], tenant: str | None) -> None:
+    def __init__(self, *, task: str, tasks: tuple[str, ...], tenant: str | None) -> None:
         check_task(task, tasks)
         self._task, self._tasks, self._tenant = task, tasks, tenant
         self._n_by_source: Counter[str] = Counter()

@@ -11,7 +11,8 @@ import numpy as np
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec.types import Encoder, Input
+from polyvec import Encoder
+from polyvec.types import Input
 from qdrant_polyvec import limits, points, server
 from qdrant_polyvec.ingest import Ingest, identities, source_of, write_points
 from qdrant_polyvec.items import Entry, Failure, Identity

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
-from polyvec.types import AnyTask
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema
 
@@ -71,7 +70,7 @@ class Asked:
         words: the text, if it is one.
     """
 
-    task: AnyTask
+    task: str
     dense: Float32[np.ndarray, " dim"]
     multivector: Float32[np.ndarray, "tokens late_dim"] | None
     words: str | None = None
@@ -117,7 +116,7 @@ def n_terms(query: object) -> int | None:
 
 
 def restricted(
-    task: AnyTask,
+    task: str,
     tenant: str | None,
     filter: models.Filter | None,  # noqa: A002 — the field's word
 ) -> models.Filter:

@@ -12,10 +12,11 @@ import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from polyvec import Encoder
 from polyvec.compression import truncate
-from polyvec.prompts import check_task
+from polyvec.inputs import check_task
 from polyvec.scoring import unit
-from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input
+from polyvec.types import Embeddings, Input
 from qdrant_polyvec import hits, limits
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit
@@ -24,7 +25,7 @@ from qdrant_polyvec.place import Place
 from qdrant_polyvec.query import Asked, Options, n_terms, plan
 
 T = TypeVar("T")
-Tasks = AnyTask | Sequence[AnyTask]
+Tasks = str | Sequence[str]
 Query = Input | Embeddings  # one item, or its vectors if they were made already
 Queries = Sequence[Query] | Embeddings
 
@@ -119,7 +120,7 @@ class Search:
             self._aclients[loop] = open_async_client(self._place.client)
         return self._aclients[loop]
 
-    def _encode(self, task: AnyTask, queries: Sequence[Query], options: Options) -> list[Embeddings]:
+    def _encode(self, task: str, queries: Sequence[Query], options: Options) -> list[Embeddings]:
         """The vectors of each query; those made already are as they were given."""
         place, wanted = self._place, options.mode != "dense"
         if wanted and not place.embedder.multivector_dim:
@@ -135,7 +136,7 @@ class Search:
         return [made[index] if index in made else next(encoded) for index in range(len(queries))]
 
     def _planned(
-        self, queries: Sequence[Query], encoded: Mapping[AnyTask, Sequence[Embeddings]], options: Options
+        self, queries: Sequence[Query], encoded: Mapping[str, Sequence[Embeddings]], options: Options
     ) -> list[models.QueryRequest]:
         place = self._place
         requests = []
@@ -217,16 +218,16 @@ class Search:
             )
 
 
-def _wanted(tasks: Tasks, embedder: Encoder) -> list[AnyTask]:
+def _wanted(tasks: Tasks, embedder: Encoder) -> list[str]:
     wanted = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
     if not wanted:
         raise ValueError("`task` is an empty list; name at least one task.")
     for task in wanted:
-        check_task(task, getattr(embedder, "tasks", TASKS))
+        check_task(task, embedder.tasks)
     return wanted
 
 
-def _asked(task: AnyTask, query: Embeddings, words: str | None) -> Asked:
+def _asked(task: str, query: Embeddings, words: str | None) -> Asked:
     return Asked(task, query.dense[0], query.multivector[0] if query.multivector else None, words)
 
 
@@ -252,7 +253,7 @@ def _fit(query: Embeddings, place: Place, options: Options) -> Embeddings:
     return replace(query, dense=dense, multivector=(unit(rows),))
 
 
-def _one_by_one(queries: Queries, tasks: Sequence[AnyTask], options: Options) -> list[Query]:
+def _one_by_one(queries: Queries, tasks: Sequence[str], options: Options) -> list[Query]:
     if isinstance(queries, Embeddings):
         queries = list(queries)
     if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):

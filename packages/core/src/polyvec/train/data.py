@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from polyvec.model.network import Batch
 from polyvec.model.processing import Encoded, Processor, collate
 from polyvec.prompts import prefix
-from polyvec.types import ImageInput, Input, PromptName, Task
+from polyvec.types import ImageInput, Input, Side, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,11 @@ class StepCollator:
 
     def _document(self, document: Input) -> Encoded:
         if isinstance(document, str):
-            return self._text(document, "passage")
+            return self._text(document, "document")
         return self.processor.image(document, self.image_token)
 
-    def _text(self, text: str, prompt_name: PromptName) -> Encoded:
-        (ids,) = self.processor.texts([text], prefix(self.task, prompt_name))
+    def _text(self, text: str, side: Side) -> Encoded:
+        (ids,) = self.processor.texts([text], prefix(self.task, side))
         return self.processor.text(ids[: self.max_length])
 
 

@@ -19,10 +19,10 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from llama_index.embeddings.polyvec.caching import SidedCache
 from llama_index.embeddings.polyvec.images import ImageLike, has_image, image_input
-from polyvec import settings
-from polyvec.prompts import check_task
+from polyvec import Encoder, settings
+from polyvec.inputs import check_task
 from polyvec.settings import Dtype
-from polyvec.types import TASKS, AnyTask, Embeddings, Encoder, Input, UnreadableInputs
+from polyvec.types import TASKS, Embeddings, Input, UnreadableInputs
 
 Side = Literal["query", "document"]
 
@@ -74,7 +74,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
         default="jinaai/jina-embeddings-v4", description="Hub id, directory, or 'demo', which is bundled."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    task: AnyTask = Field(default="retrieval", description="What the vectors are for; each task has its own space.")
+    task: str = Field(default="retrieval", description="What the vectors are for; each task has its own space.")
     dimensions: int | None = Field(default=None, gt=0, description="Length of the vectors; the model's own if None.")
     device: str | tuple[str, ...] | None = Field(
         default=None, description="The first accelerator, else the CPU, if None; several have a process each."
@@ -138,7 +138,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
                     self._loaded = self._load()
         return cast("Encoder", self._loaded)
 
-    def with_task(self, task: AnyTask) -> Self:
+    def with_task(self, task: str) -> Self:
         """The same embedding for another task, on the same weights.
 
         Raises:
@@ -213,7 +213,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
                     embeddings, places = self._encode_images(batch), list(range(len(batch)))
                 except UnreadableInputs as error:
                     embeddings, places = error.embeddings, error.kept
-                    failed |= {start + index: reason for index, reason in error.failed.items()}
+                    failed |= {start + index: reason for index, reason in error.reasons.items()}
                 found.append(embeddings)
                 kept += [start + index for index in places]
                 told: dict[str, Any] = {EventPayload.CHUNKS: [_told(one) for one in batch]}
@@ -258,7 +258,7 @@ class PolyvecEmbedding(MultiModalEmbedding):
         try:
             vectors = self.get_image_embedding_batch(images, show_progress=bool(kwargs.get("show_progress", False)))
         except UnreadableInputs as error:
-            failed |= {images[index].node_id: reason for index, reason in error.failed.items()}
+            failed |= {images[index].node_id: reason for index, reason in error.reasons.items()}
             vectors, images = _dense(error.embeddings), [images[index] for index in error.kept]
         for node, vector in zip(images, vectors, strict=True):
             node.embedding = vector

@@ -120,8 +120,8 @@ class PolyvecRerank(BaseNodePostprocessor):
         except UnreadableInputs as error:
             embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
             warnings.warn(
-                f"{len(error.failed)} nodes could not be read and come last; the first: "
-                f"{next(iter(error.failed.values()))}.",
+                f"{len(error.reasons)} nodes could not be read and come last; the first: "
+                f"{next(iter(error.reasons.values()))}.",
                 stacklevel=4,
             )
         return {places[place]: row for place, row in zip(kept, embeddings.multivector or (), strict=True)}

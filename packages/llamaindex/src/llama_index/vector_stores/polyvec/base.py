@@ -22,7 +22,7 @@ from qdrant_client import models
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.embeddings.polyvec.images import ImageLike, image_input
 from llama_index.vector_stores.polyvec.nodes import item, node
-from polyvec.types import AnyTask, Embeddings, Input
+from polyvec.types import Embeddings, Input
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -168,7 +168,7 @@ class PolyvecVectorStore(QdrantVectorStore):
         self,
         nodes: Sequence[Any],  # Any: BaseNode, as checked here
         *,
-        task: AnyTask | None = None,
+        task: str | None = None,
         batch_size: int = 64,
         show_progress: bool = False,
     ) -> list[str]:

@@ -7,12 +7,11 @@ from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNod
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
-from polyvec.types import AnyTask
 from qdrant_polyvec import Failure, Hit, Item, Stored
 from qdrant_polyvec.items import TAKEN
 
 
-def item(node: BaseNode, task: AnyTask, *, dim: int) -> Item | Failure:
+def item(node: BaseNode, task: str, *, dim: int) -> Item | Failure:
     """A node to add, with the payload that the stock Qdrant store writes; or why it cannot be.
 
     The collection's own metadata are the node's, for other readers. An embedding that the node brings is looked at for

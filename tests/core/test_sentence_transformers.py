@@ -27,9 +27,9 @@ from transformers import (
     CLIPTokenizerFast,
 )
 
-from polyvec import Embedder
-from polyvec.bridge import SentenceTransformersEncoder
-from polyvec.types import Encoder, UnreadableInputs
+from polyvec import Embedder, Encoder
+from polyvec.encoders.sentence_transformers import SentenceTransformersEncoder
+from polyvec.types import UnreadableInputs
 
 TEXTS = ["a fox", "", "one long line of words, with a comma", "whale", "b"]
 PROMPTS = {"query": "ask: ", "document": "read: "}
@@ -294,10 +294,10 @@ def test_one_bad_item_never_loses_the_others(clip, tmp_path):
     with pytest.raises(UnreadableInputs) as caught:
         SentenceTransformersEncoder(clip).encode_query(items, task="retrieval", multivector=True)
     error = caught.value
-    assert list(error.failed) == [1, 2, 4]
-    assert "image of 8 bytes cannot be read" in error.failed[1]
-    assert "does not exist" in error.failed[2]
-    assert "lone surrogate" in error.failed[4]
+    assert list(error.reasons) == [1, 2, 4]
+    assert "image of 8 bytes cannot be read" in error.reasons[1]
+    assert "does not exist" in error.reasons[2]
+    assert "lone surrogate" in error.reasons[4]
     assert error.kept == [0, 3]
     expected = SentenceTransformersEncoder(clip).encode_query([items[0], items[3]], task="retrieval", multivector=True)
     np.testing.assert_allclose(error.embeddings.dense, expected.dense, atol=1e-6)
@@ -309,7 +309,7 @@ def test_an_image_for_a_model_of_texts_is_named_and_not_opened(clip, late, tmp_p
     both = SentenceTransformersEncoder(clip, late)
     with pytest.raises(UnreadableInputs) as caught:
         both.encode_query(items, task="retrieval", multivector=True)
-    assert caught.value.failed == {0: "this MultiVectorEncoder reads no images, only text"}
+    assert caught.value.reasons == {0: "this MultiVectorEncoder reads no images, only text"}
     assert caught.value.kept == [1]
     assert len(both.encode_query([picture()], task="retrieval")) == 1  # only the dense model is asked here
 
@@ -317,19 +317,19 @@ def test_an_image_for_a_model_of_texts_is_named_and_not_opened(clip, late, tmp_p
 def test_what_has_no_direction_is_named(static, words):
     with pytest.raises(UnreadableInputs) as caught:
         SentenceTransformersEncoder(static).encode_query(["east", "", "nowhere", "broken", "east north"], task="code")
-    assert list(caught.value.failed) == [1, 2, 3]
-    assert "no tokens of it, or only zeros" in caught.value.failed[1]
-    assert "no tokens of it, or only zeros" in caught.value.failed[2]
-    assert "not finite" in caught.value.failed[3]
+    assert list(caught.value.reasons) == [1, 2, 3]
+    assert "no tokens of it, or only zeros" in caught.value.reasons[1]
+    assert "no tokens of it, or only zeros" in caught.value.reasons[2]
+    assert "not finite" in caught.value.reasons[3]
     np.testing.assert_allclose(caught.value.embeddings.dense, [[1, 0], unit(np.array([1, 1.5]))], atol=1e-6)
     with pytest.raises(UnreadableInputs) as caught:
         SentenceTransformersEncoder(late=words).encode_query(
             ["", "nowhere", "east broken", "east west", "east nowhere"], task="code", multivector=True
         )
-    assert list(caught.value.failed) == [0, 1, 2, 3]
-    assert "no tokens of it" in caught.value.failed[0]
-    assert "not finite" in caught.value.failed[2]
-    assert "its dense vector has no direction" in caught.value.failed[3]
+    assert list(caught.value.reasons) == [0, 1, 2, 3]
+    assert "no tokens of it" in caught.value.reasons[0]
+    assert "not finite" in caught.value.reasons[2]
+    assert "its dense vector has no direction" in caught.value.reasons[3]
     np.testing.assert_allclose(caught.value.embeddings.multivector[0], [[1, 0]], atol=1e-6)
 
 
@@ -349,7 +349,7 @@ def test_a_text_of_which_a_real_model_keeps_no_token_is_named(late, monkeypatch)
     monkeypatch.setattr(late, "prompts", {})
     with pytest.raises(UnreadableInputs) as caught:
         SentenceTransformersEncoder(late=late).encode_document(["a", ",", ""], task="code", multivector=True)
-    assert list(caught.value.failed) == [1, 2]
+    assert list(caught.value.reasons) == [1, 2]
 
 
 def test_no_inputs_give_empty_arrays_of_the_right_shape(dense, late):

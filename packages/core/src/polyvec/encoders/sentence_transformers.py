@@ -1,11 +1,10 @@
 """Bring your own encoder: models of sentence-transformers where an `Embedder` stands. They are handed in, loaded."""
 
-import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Required, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -14,10 +13,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from polyvec.compression import truncate
+from polyvec.encoder import EncodeOptions, Encoder, refuse_options
 from polyvec.images import open_image
-from polyvec.inputs import check_text, checked_items
-from polyvec.prompts import check_task
-from polyvec.types import AnyTask, Embeddings, Input, PromptName, UnreadableInputs
+from polyvec.inputs import check_side, check_tasks, check_text, checked_items
+from polyvec.types import TASKS, Embeddings, Input, Side, UnreadableInputs
 
 _TEXT_BATCHES = 16  # that are handed over at once: enough to sort by length
 _HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, enough of a large one
@@ -25,16 +24,7 @@ _HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, en
 Model = Any  # a SentenceTransformer or MultiVectorEncoder; that package is an extra and has no types for mypy
 
 
-class EncodeOptions(TypedDict, total=False):
-    """Arguments of `SentenceTransformersEncoder.encode_query` and `encode_document`."""
-
-    task: Required[AnyTask]
-    truncate_dim: int | None
-    multivector: bool
-    show_progress: bool
-
-
-class SentenceTransformersEncoder:
+class SentenceTransformersEncoder(Encoder):
     """A `SentenceTransformer`, a `MultiVectorEncoder`, or one of each, as an `Encoder`.
 
     What the vectors are, of each item:
@@ -90,82 +80,35 @@ class SentenceTransformersEncoder:
         self._models: list[Model] = [model for model in (dense, late) if model is not None]
         self.dim = _size(self._models[0])
         self.multivector_dim = _size(self._models[-1])
+        self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
         self.fingerprint = fingerprint or _fingerprint(self._models)
         self._batch_size = batch_size
         self._lock = threading.Lock()  # tokenizers keep the padding of a call in themselves
 
-    def encode_query(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        show_progress: bool = False,
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Encode the side that asks. Arguments and errors are those of `encode_document`."""
-        return self._encode("query", inputs, task, truncate_dim, multivector=multivector, show_progress=show_progress)
-
-    def encode_document(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: AnyTask,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        show_progress: bool = False,
-    ) -> Embeddings:
-        """Encode the side that is found.
-
-        Args:
-            inputs: texts (`str`) and, where the models read them, images (`polyvec.ImageInput`), in any mix.
-            task: a task of polyvec; see above.
-            truncate_dim: dense vectors are cut to this many numbers and have unit length again.
-            multivector: give the multi-vectors, too; they are never truncated.
-            show_progress: show a progress bar.
-
-        Returns:
-            Embeddings in input order, float32. No inputs give an empty result of the right shape.
+        """Encode with the models' own methods for the side; see `Encoder.encode`.
 
         Raises:
-            TypeError: `inputs` is a single item, or an item is neither text nor image.
-            ValueError: an unknown task or an impossible `truncate_dim`.
-            UnreadableInputs: texts that are no Unicode, images that cannot be read or that a model does not read,
-                and items of which a model makes nothing that has a direction: no tokens, zeros, NaN. It carries the
-                embeddings of all other items.
+            UnreadableInputs: also images that a model does not read, and items for which a model gives nothing that
+                has a direction: no tokens, zeros, NaN.
         """
-        return self._encode("passage", inputs, task, truncate_dim, multivector=multivector, show_progress=show_progress)
-
-    async def aencode_query(self, inputs: Sequence[Input], **options: Unpack[EncodeOptions]) -> Embeddings:
-        """`encode_query` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await asyncio.to_thread(self.encode_query, inputs, **options)
-
-    async def aencode_document(self, inputs: Sequence[Input], **options: Unpack[EncodeOptions]) -> Embeddings:
-        """`encode_document` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await asyncio.to_thread(self.encode_document, inputs, **options)
-
-    def _encode(
-        self,
-        prompt_name: PromptName,
-        inputs: Sequence[Input],
-        task: AnyTask,
-        truncate_dim: int | None,
-        *,
-        multivector: bool,
-        show_progress: bool,
-    ) -> Embeddings:
-        check_task(task)
+        check_side(side)
+        refuse_options(self, options, "max_length", "max_pixels")
+        truncate_dim, multivector = options.get("truncate_dim"), options.get("multivector", False)
         size = self.dim if truncate_dim is None else truncate_dim
         if not 1 <= size <= self.dim:
             raise ValueError(f"`truncate_dim` is {size}; it may be 1 to {self.dim}.")
         items = checked_items(inputs)
+        check_tasks(task, len(items), self.tasks)
         models = self._models if multivector else self._models[:1]
         dense = np.zeros((len(items), size), np.float32)
         tokens: dict[int, np.ndarray] = {}
         failed: dict[int, str] = {}
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as progress:
+        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as progress:
             for part in self._parts(items):
-                for index, rows in self._run(models, prompt_name, part):
+                for index, rows in self._run(models, side, part):
                     progress.update()
                     if isinstance(rows, str):
                         failed[index] = rows
@@ -193,7 +136,7 @@ class SentenceTransformersEncoder:
                 yield {index: items[index] for index in indices[start : start + size]}
 
     def _run(
-        self, models: Sequence[Model], prompt_name: PromptName, items: Mapping[int, Input]
+        self, models: Sequence[Model], side: Side, items: Mapping[int, Input]
     ) -> Iterator[tuple[int, list[np.ndarray] | str]]:
         """Of each item every model's rows of unit length, or what is wrong with it."""
         contents: dict[int, str | Image.Image] = {}
@@ -205,7 +148,7 @@ class SentenceTransformersEncoder:
         if not contents:
             return
         with self._lock:
-            found = [_rows(model, prompt_name, list(contents.values()), self._batch_size) for model in models]
+            found = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
         for index, *rows in zip(contents, *found, strict=True):
             flaw = next(filter(None, map(_flaw, models, rows)), None)
             yield index, flaw or [_unit(one) for one in rows]
@@ -240,14 +183,14 @@ def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
 
 
 def _rows(
-    model: Model, prompt_name: PromptName, contents: Sequence[str | Image.Image], batch_size: int
+    model: Model, side: Side, contents: Sequence[str | Image.Image], batch_size: int
 ) -> list[Float32[np.ndarray, "_ dim"]]:
     """The model's vectors of each content: one row of a SentenceTransformer, one per token of a MultiVectorEncoder."""
     given: list[Any] = list(contents)  # Any: of several kinds
     if not {"text", "message"}.issuperset(model.modalities):
         # Not for all models: some of those that read text alone take plain strings alone.
         given = [{"text": content} if isinstance(content, str) else content for content in contents]
-    encode: Callable[..., list[np.ndarray]] = model.encode_query if prompt_name == "query" else model.encode_document
+    encode: Callable[..., list[np.ndarray]] = model.encode_query if side == "query" else model.encode_document
     found = encode(given, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
     return [np.atleast_2d(one).astype(np.float32) for one in found]
 

@@ -1,0 +1,1 @@
+"""The other encoders, one module each. Each needs an extra, named by its module."""
