@@ -245,7 +245,10 @@ def test_calls_that_wait_at_once_share_forward_passes(embedder):
     tasks = [TASKS[number % 3] for number in range(32)]
 
     async def all_at_once():
-        calls = [embedder.aencode_query([item], task=task, multivector=True) for item, task in zip(inputs, tasks)]
+        calls = [
+            embedder.aencode_query([item], task=task, multivector=True)
+            for item, task in zip(inputs, tasks, strict=True)
+        ]
         pending = asyncio.gather(*calls, return_exceptions=True)
         await asyncio.to_thread(entered.wait, 30)
         while len(embedder._runner._merging._waiting) < 30:
