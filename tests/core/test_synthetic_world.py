@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from polyvec.demo import world
+from polyvec.synthetic import world
 
 
 def _rng(seed=0):

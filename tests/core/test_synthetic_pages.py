@@ -4,7 +4,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from polyvec.demo import pages, world
+from polyvec.synthetic import pages, world
 
 
 def _rng(seed=0):
@@ -60,8 +60,8 @@ def test_no_word_is_cut_or_covers_another(corpus):
             left, top, right, bottom = word.box
             assert 0 <= left < right <= page.size[0]
             assert 0 <= top < bottom <= page.size[1]
-        for one, other in combinations((word.box for word in page.words), 2):
-            apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        for first, second in combinations((word.box for word in page.words), 2):
+            apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
             assert apart, page.words
 
 
@@ -114,7 +114,7 @@ def test_a_size_without_room_for_the_facts_is_refused():
 def test_a_word_image_is_whole_tiles_and_never_blank(height):
     rng = _rng()
     for _ in range(300):
-        image = pages.word_image(pages.one(world.VOCABULARY, rng), rng, height=height)
+        image = pages.word_image(pages.pick(world.VOCABULARY, rng), rng, height=height)
         assert image.height == height
         assert image.width % 28 == 0
         assert len(image.getcolors(image.width * image.height)) > 1
@@ -137,7 +137,7 @@ def test_a_line_leaves_no_word_out():
     rng = _rng(2)
     for n in range(2, 7):
         for _ in range(30):
-            words = [pages.one(world.VOCABULARY, rng) for _ in range(n)]
+            words = [pages.pick(world.VOCABULARY, rng) for _ in range(n)]
             image = pages.line_image(words, rng)
             assert image.width % 28 == 0
             assert image.height in (28, 56)
