@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from polyvec.cli import command, device_option, dtype_option, json_option, load_embedder, model_option
+import polyvec
+from polyvec.cli import command, device_option, dtype_option, json_option, model_option
 from polyvec.data.folders import read_folder
 from polyvec.evaluate.storage import POOL_FACTORS, compare, table
 from polyvec.retrieval import encode_dataset
@@ -51,7 +52,7 @@ def compress_report(
         dataset = synthetic_dataset(kind, limit or _DEMO_LIMIT)
     else:
         dataset = read_folder(folder, limit=limit)
-    embedder = load_embedder(model, **loading)
+    embedder = polyvec.Embedder.from_pretrained(model, **loading)
     pool_factors = POOL_FACTORS if importlib.util.find_spec("scipy") else ()
     if not pool_factors:
         click.echo("note: pooled tokens are not tried; that needs pip install 'polyvec[pooling]'", err=True)
