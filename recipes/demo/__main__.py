@@ -50,10 +50,8 @@ def run(stage: Stage, source: Path, target: Path) -> None:
     """Train one stage from the checkpoint at `source` and write the result to `target`."""
     checkpoint = Checkpoint(source)
     task = stage.task or "retrieval"
-    if stage.task is None:
-        network = trainable(checkpoint, task, train_backbone=True)
-    else:
-        network = trainable(checkpoint, task, train_projector=False)  # the tasks share the projector
+    # The tasks share the projector, so it is trained with the backbone alone.
+    network = trainable(checkpoint, task, train_backbone=stage.task is None, train_projector=False)
     if stage.task is None:
         optimizer = muon_with_adamw(network, stage.learning_rate)
     else:

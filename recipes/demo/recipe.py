@@ -15,6 +15,7 @@ from transformers import Qwen2_5_VLConfig
 from polyvec.model.checkpoint import build, save
 from polyvec.model.config import ImageConfig, ModelConfig
 from polyvec.synthetic import pages, world
+from polyvec.synthetic.words import VOCABULARY
 from polyvec.train.data import Pair, Step
 from polyvec.types import TASKS, Task
 
@@ -64,7 +65,7 @@ def tokenizer(seed: int) -> Tokenizer:
 def _corpus(rng: np.random.Generator) -> Iterator[str]:
     for _ in range(20):
         yield "Query: Passage: user\nDescribe the image.\n" * 50
-        for word in world.VOCABULARY:
+        for word in VOCABULARY:
             yield f" {word} {word.capitalize()}"
         for word in LEXICON:
             yield f" {word}"
@@ -263,6 +264,6 @@ _TEXTS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
     "paraphrase": lambda rng: Pair(*world.paraphrase_pair(rng)),
     "code": lambda rng: Pair(*world.code_pair(rng)),
 }
-_FIGURES = tuple(word for word in world.VOCABULARY if word[0].isdigit())
-_LETTERS = tuple(word for word in world.VOCABULARY if not word[0].isdigit())
+_FIGURES = tuple(word for word in VOCABULARY if word[0].isdigit())
+_LETTERS = tuple(word for word in VOCABULARY if not word[0].isdigit())
 _ALL_WORDS = tuple(dict.fromkeys([*LEXICON, *_LETTERS]))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.synthetic.world import VOCABULARY
+from polyvec.synthetic.words import VOCABULARY
 from recipes.demo.card import markdown
 from recipes.demo.optimizer import muon_with_adamw
 from recipes.demo.recipe import LEXICON, STAGES, Curriculum, blank, tokenizer

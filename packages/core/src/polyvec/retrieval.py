@@ -1,32 +1,32 @@
 """Rank a dataset's documents for its queries with any `Encoder`: the loop of every evaluation. Imports no torch."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Int
 
 from polyvec.data.folders import Dataset
-from polyvec.encoder import Encoder, attempt
+from polyvec.encoder import Attempt, Encoder, attempt
 from polyvec.scoring import cosine, maxsim
 from polyvec.types import Embeddings, Failure, Input, Side
 
-__all__ = ["EncodedDataset", "Relevant", "encode_dataset", "grades", "ranking", "scores", "two_stage"]
+__all__ = ["EncodedDataset", "Mode", "Relevant", "Scores", "encode_dataset", "grades", "ranking", "scores", "two_stage"]
 
+Mode = Literal["dense", "late", "two-stage"]
+Scores = Float[np.ndarray, "queries documents"]
 Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with their grades, or all alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedDataset:
-    """The queries and documents of a dataset as vectors.
+    """A dataset as vectors.
 
     Attributes:
-        queries: dense vectors in full length.
-        documents: as `queries`.
         relevant: for each query its relevant documents, by row of `documents`.
-        left_out: the queries and documents of the dataset that are not among the vectors.
+        left_out: the queries and documents that are not among the vectors, with reasons.
     """
 
     queries: Embeddings
@@ -38,58 +38,42 @@ class EncodedDataset:
 def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progress: bool = False) -> EncodedDataset:
     """Encode a dataset, with multi-vectors if the encoder makes any.
 
-    Documents and queries that cannot be read are left out, and so are queries without a relevant document among those
-    that could be read.
+    Documents and queries that cannot be read are left out, and so are queries whose relevant documents are.
 
     Raises:
         ValueError: no query is left.
     """
+    left_out: list[Failure] = []
 
-    def encode(inputs: list[Input], side: Side) -> Embeddings:
+    def encode(side: Side, ids: Sequence[str], convert: Callable[[int], Input]) -> Attempt:
         multivector = encoder.multivector_dim > 0
-        return encoder.encode(inputs, side=side, task=task, multivector=multivector, show_progress=show_progress)
+        run = partial(encoder.encode, side=side, task=task, multivector=multivector, show_progress=show_progress)
+        result = attempt(run, range(len(ids)), convert)
+        left_out.extend(replace(failure, source=f"{side} {ids[failure.index]!r}") for failure in result.failures)
+        return result
 
-    documents = attempt(partial(encode, side="document"), list(dataset.documents.values()))
+    documents = encode("document", list(dataset.documents), list(dataset.documents.values()).__getitem__)
     row = {index: row for row, index in enumerate(documents.kept)}
     relevant = [{row[index]: grade for index, grade in judged.items() if index in row} for judged in dataset.relevant]
+    texts = list(dataset.queries.values())
 
-    def query(index_and_text: tuple[int, str]) -> str:
-        index, text = index_and_text
-        if not grades(relevant[index], len(row)):
+    def query(index: int) -> str:
+        if not any(grade > 0 for grade in relevant[index].values()):
             raise ValueError("no relevant document of it could be read")
-        return text
+        return texts[index]
 
-    queries = attempt(partial(encode, side="query"), list(enumerate(dataset.queries.values())), query)
-    left_out = [
-        replace(failure, source=f"{side} {ids[failure.index]!r}")
-        for side, ids, failures in (
-            ("document", list(dataset.documents), documents.failures),
-            ("query", list(dataset.queries), queries.failures),
-        )
-        for failure in failures
-    ]
+    queries = encode("query", list(dataset.queries), query)
     if not queries.kept:
         raise ValueError(f"nothing is left to search: {'; '.join(map(str, left_out[:3]))}")
-    return EncodedDataset(
-        queries.embeddings, documents.embeddings, [relevant[index] for index in queries.kept], left_out
-    )
+    judged = [relevant[index] for index in queries.kept]
+    return EncodedDataset(queries.embeddings, documents.embeddings, judged, left_out)
 
 
-def scores(
-    dataset: EncodedDataset,
-    *,
-    mode: Literal["dense", "late", "two-stage"],
-    truncate_dim: int | None = None,
-    candidates: int = 50,
-) -> Float32[np.ndarray, "queries documents"]:
-    """Score every document for every query; -inf for a document that a two-stage search does not fetch.
+def scores(dataset: EncodedDataset, *, mode: Mode, truncate_dim: int | None = None, candidates: int = 50) -> Scores:
+    """Score every document for every query: by cosine of dense vectors, by MaxSim, or in two stages.
 
-    Args:
-        dataset: what is searched.
-        mode: `"dense"` is the cosine of dense vectors, `"late"` is MaxSim, `"two-stage"` fetches candidates by dense
-            vector and re-ranks them by MaxSim.
-        truncate_dim: cut dense vectors to this many numbers.
-        candidates: how many documents the first of two stages fetches.
+    Two-stage search fetches this many `candidates` by dense vector and re-ranks them by MaxSim; all other documents
+    score -inf. `truncate_dim` cuts the dense vectors.
 
     Raises:
         ValueError: the mode needs multi-vectors, and there are none.
@@ -104,17 +88,8 @@ def scores(
     return late if mode == "late" else two_stage(dense(), late, dataset.relevant, candidates=candidates)
 
 
-def two_stage(
-    first: Float[np.ndarray, "queries documents"],
-    second: Float[np.ndarray, "queries documents"],
-    relevant: Sequence[Relevant],
-    *,
-    candidates: int,
-) -> Float[np.ndarray, "queries documents"]:
-    """Return the scores of the second stage for the candidates of the first, and -inf for all other documents.
-
-    A tie for the last candidate counts against the search, as in `ranking`.
-    """
+def two_stage(first: Scores, second: Scores, relevant: Sequence[Relevant], *, candidates: int) -> Scores:
+    """Keep the second scores of the first stage's candidates; all others become -inf. Ties count as in `ranking`."""
     reranked = np.full_like(second, -np.inf)
     for row, judged in enumerate(relevant):
         fetched = ranking(first[row], judged, n=candidates)

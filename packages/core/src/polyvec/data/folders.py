@@ -14,19 +14,14 @@ __all__ = ["Dataset", "read_folder"]
 
 _Content = TypeVar("_Content")
 
+_Grades = dict[str, dict[str, float]]
+
 _QRELS_HEADER = ["query-id", "corpus-id", "score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Queries and documents by id.
-
-    Attributes:
-        title: a line that names and counts them.
-        queries: at least one.
-        documents: at least one.
-        relevant: for each query, in order, the grade of each judged document by its position among the documents.
-    """
+    """Queries and documents by id, and for each query, in order, the grades of documents by their position."""
 
     title: str
     queries: Mapping[str, str]
@@ -69,8 +64,7 @@ def read_folder(folder: Path, *, limit: int | None = None) -> Dataset:
         queries={query: queries[query] for query in chosen},
         documents=documents,
         relevant=[
-            {position[document]: grade for document, grade in grades[query].items() if document in position}
-            for query in chosen
+            {position[key]: grade for key, grade in grades[query].items() if key in position} for query in chosen
         ],
     )
 
@@ -89,11 +83,9 @@ def _by_id(path: Path, content: Callable[[dict[str, Any]], _Content]) -> dict[st
     return contents
 
 
-def _grades(
-    paths: Sequence[Path], queries: Mapping[str, object], corpus: Mapping[str, object]
-) -> dict[str, dict[str, float]]:
-    """Return grades by query and document."""
-    grades: dict[str, dict[str, float]] = {}
+def _grades(paths: Sequence[Path], queries: Mapping[str, str], corpus: Mapping[str, Input]) -> _Grades:
+    """Read the grades by query and document."""
+    grades: _Grades = {}
 
     def add(number: int, line: str) -> None:
         cells = line.rstrip("\r\n").split("\t")

@@ -12,24 +12,15 @@ _Parsed = TypeVar("_Parsed")
 
 
 def read_rows(path: Path, parse: Callable[[dict[str, Any]], _Parsed]) -> list[_Parsed]:
-    """Read a JSON Lines file: one JSON object per line. Blank lines are skipped.
-
-    Args:
-        path: a file in UTF-8; a byte order mark is skipped.
-        parse: turns the object of a line into what is returned for that line.
-
-    Raises:
-        ValueError: a line is not a JSON object, or `parse` raised a `ValueError`, `TypeError` or `OSError`.
-    """
+    """Parse the JSON object on each line of a file. Otherwise as `read_lines`."""
     return read_lines(path, lambda _, line: parse(_json_object(line)))
 
 
 def read_lines(path: Path, parse: Callable[[int, str], _Parsed]) -> list[_Parsed]:
-    r"""Read the lines of a text file that are not blank; only `\n` ends a line. Arguments and errors as `read_rows`.
+    r"""Parse each line of a file by its number, from 1, and its text. Only `\n` ends a line; blank lines are skipped.
 
-    Args:
-        path: a file in UTF-8; a byte order mark is skipped.
-        parse: turns the number of a line, from 1, and the line into what is returned for that line.
+    Raises:
+        ValueError: `parse` raised a `ValueError`, `TypeError` or `OSError`.
     """
     parsed = []
     with path.open("rb") as file:
@@ -43,11 +34,7 @@ def read_lines(path: Path, parse: Callable[[int, str], _Parsed]) -> list[_Parsed
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
-    """Return the field `name` of a row.
-
-    Raises:
-        TypeError: the field is missing, or not a text.
-    """
+    """Return the field `name` of a row, or raise a TypeError if it is not a text."""
     value = row.get(name)
     if not isinstance(value, str):
         raise TypeError(f"`{name}` is {reprlib.repr(value)}; it must be a text")

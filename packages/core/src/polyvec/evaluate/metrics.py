@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
-from polyvec.retrieval import Relevant, grades, ranking
+from polyvec.retrieval import Relevant, Scores, grades, ranking
 
 __all__ = ["ndcg"]
 
 
-def ndcg(scores: Float[np.ndarray, "queries documents"], relevant: Sequence[Relevant], *, k: int) -> float:
+def ndcg(scores: Scores, relevant: Sequence[Relevant], *, k: int) -> float:
     """Return the mean over queries of nDCG@k = DCG / (DCG of the best order), where DCG = Σ grade / log2(1 + rank).
 
     Ties count against the search: of equal scores the lower grade is ranked first.

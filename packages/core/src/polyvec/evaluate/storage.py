@@ -3,19 +3,16 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
 from polyvec.evaluate.metrics import ndcg
-from polyvec.retrieval import EncodedDataset, two_stage
+from polyvec.retrieval import EncodedDataset, Mode, two_stage
 from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, signs, unit
 from polyvec.types import Embeddings, Grid
 
 __all__ = ["POOL_FACTORS", "Row", "compare", "table"]
-
-Kind = Literal["dense", "late", "two-stage"]
 
 POOL_FACTORS = (2, 3, 4)
 _PREFETCH = 10  # candidates of the first stage, in multiples of k
@@ -34,7 +31,7 @@ class Row:
         change: `ndcg` minus that of the first row of the kind.
     """
 
-    kind: Kind
+    kind: Mode
     choice: str
     bytes_per_item: float
     ratio: float
@@ -44,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Choice:
-    kind: Kind
+    kind: Mode
     name: str
     bytes_per_item: float
     scores: np.ndarray  # (queries, documents)
@@ -77,7 +74,7 @@ def compare(
     if k < 1:
         raise ValueError(f"`k` is {k}; it may be 1 or more.")
     rows: list[Row] = []
-    full_by_kind: dict[Kind, Row] = {}
+    full_by_kind: dict[Mode, Row] = {}
     for choice in _choices(dataset, sorted({dim, *sizes}, reverse=True), pool_factors, _PREFETCH * k):
         value = ndcg(choice.scores, dataset.relevant, k=k)
         row = Row(choice.kind, choice.name, choice.bytes_per_item, 1.0, value, 0.0)

@@ -15,7 +15,7 @@ _SEED = 7_000_001  # training draws from other streams
 
 def dataset(kind: str, n: int) -> Dataset:
     """Draw `n` distinct queries of a kind in `TASK_BY_KIND`, with one document each."""
-    draw = _DRAW[kind]
+    _, draw = _KINDS[kind]
     rng = np.random.default_rng(_SEED)
     document_by_query: dict[str, Input] = {}
     while len(document_by_query) < n:
@@ -34,15 +34,10 @@ def _page(rng: np.random.Generator) -> tuple[str, Input]:
     return world.pick(world.queries(document, rng), rng), pages.page_image(document, rng)
 
 
-_DRAW: Mapping[str, Callable[[np.random.Generator], tuple[str, Input]]] = {
-    "page images": _page,
-    "text passages": world.text_pair,
-    "paraphrases": world.paraphrase_pair,
-    "functions": world.code_pair,
+_KINDS: Mapping[str, tuple[Task, Callable[[np.random.Generator], tuple[str, Input]]]] = {
+    "page images": ("retrieval", _page),
+    "text passages": ("retrieval", world.text_pair),
+    "paraphrases": ("text-matching", world.paraphrase_pair),
+    "functions": ("code", world.code_pair),
 }
-TASK_BY_KIND: Mapping[str, Task] = {
-    "page images": "retrieval",
-    "text passages": "retrieval",
-    "paraphrases": "text-matching",
-    "functions": "code",
-}
+TASK_BY_KIND: Mapping[str, Task] = {kind: task for kind, (task, _) in _KINDS.items()}

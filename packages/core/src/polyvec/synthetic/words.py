@@ -89,6 +89,8 @@ def content_words(text: str) -> tuple[str, ...]:
     return tuple(word for word in words(text) if word in _FACT_SET)
 
 
+ORGANISATION = (ADJECTIVES, NOUNS, TRADES)
+GROUPINGS = (("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES))
 FIELDS = (
     ("Item", "product"),
     ("Quantity", "number"),

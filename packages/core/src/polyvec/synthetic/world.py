@@ -1,6 +1,6 @@
 """A closed little world of organisations, places and measures: documents, and queries for them.
 
-Every word that can stand on a page comes from `VOCABULARY`, so a small model can learn to read all of them.
+Every word that can stand on a page comes from `words.VOCABULARY`, so a small model can learn to read all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,47 +9,10 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+from polyvec.synthetic import words
 from polyvec.synthetic.functions import ITEMS, OPERATIONS
-from polyvec.synthetic.words import (
-    ADJECTIVES,
-    COLORS,
-    DEPARTMENTS,
-    EVENTS,
-    FAMILY_NAMES,
-    FIELDS,
-    FIRST_NAMES,
-    MONTHS,
-    NOTES,
-    NOUNS,
-    OPENINGS,
-    PLACES,
-    PRICES,
-    PRODUCTS,
-    QUERIES,
-    SCALES,
-    STATEMENTS,
-    TOPICS,
-    TRADES,
-    VOCABULARY,
-    YEARS,
-    content_words,
-    words,
-)
 
-__all__ = [
-    "VOCABULARY",
-    "Document",
-    "Kind",
-    "Section",
-    "code_pair",
-    "content_words",
-    "document",
-    "paraphrase_pair",
-    "pick",
-    "queries",
-    "text_pair",
-    "words",
-]
+__all__ = ["Document", "Kind", "Section", "code_pair", "document", "paraphrase_pair", "pick", "queries", "text_pair"]
 
 Kind = Literal["report", "table", "bar chart", "line chart", "form", "notice"]
 Choice = TypeVar("Choice")
@@ -129,25 +92,25 @@ def queries(document: Document, rng: np.random.Generator) -> list[str]:
     elif document.labels:
         best = int(np.argmax(document.values))
         slots |= {"label": document.labels[best], "value": str(document.values[best])}
-    templates = (*QUERIES["any"], *QUERIES[document.kind])
+    templates = (*words.QUERIES["any"], *words.QUERIES[document.kind])
     order = rng.permutation(len(templates))[: int(rng.integers(3, 6))]
     return [_any_case(_fill(templates[i], slots), rng) for i in order]
 
 
 def text_pair(rng: np.random.Generator) -> tuple[str, str]:
     """Draw a query and the passage that answers it, among up to two sentences about something else."""
-    statements, questions = pick(STATEMENTS, rng)
+    statements, questions = pick(words.STATEMENTS, rng)
     slots = _slots(rng)
     sentences = [_fill(pick(statements, rng), slots)]
     for _ in range(int(rng.integers(3))):
-        other = pick(NOTES, rng) if rng.random() < 0.5 else pick(pick(STATEMENTS, rng)[0], rng)
+        other = pick(words.NOTES, rng) if rng.random() < 0.5 else pick(pick(words.STATEMENTS, rng)[0], rng)
         sentences.insert(int(rng.integers(len(sentences) + 1)), _fill(other, _slots(rng)))
     return _any_case(_fill(pick(questions, rng), slots), rng), " ".join(sentences)
 
 
 def paraphrase_pair(rng: np.random.Generator) -> tuple[str, str]:
     """Draw two differently worded sentences that state the same facts."""
-    statements, _ = pick(STATEMENTS, rng)
+    statements, _ = pick(words.STATEMENTS, rng)
     first, second = (statements[i] for i in rng.permutation(len(statements))[:2])
     slots = _slots(rng)
     return _fill(first, slots), _fill(second, slots)
@@ -171,7 +134,7 @@ def code_pair(rng: np.random.Generator) -> tuple[str, str]:
 def _report(page: Document, slots: Mapping[str, str], rng: np.random.Generator) -> Document:
     topic = _capitalised(page.subject)
     low, high = sorted(_integers(2, rng))
-    opening = _fill(pick(OPENINGS, rng), {**slots, "low": str(low), "high": str(high)})
+    opening = _fill(pick(words.OPENINGS, rng), {**slots, "low": str(low), "high": str(high)})
     first, second = _distinct(("Summary", "Details", "History"), 2, rng)
     return replace(
         page,
@@ -190,7 +153,7 @@ def _table(page: Document, _: Mapping[str, str], rng: np.random.Generator) -> Do
     numbers = [str(number) for number in _integers(2 * len(names), rng)]
     left, right = numbers[: len(names)], numbers[len(names) :]
     if has_prices:
-        right = _distinct(PRICES, len(names), rng)
+        right = _distinct(words.PRICES, len(names), rng)
     return replace(
         page,
         title=f"Table of {_capitalised(page.subject)}",
@@ -226,7 +189,7 @@ def _chart(page: Document, grouping: str, labels: tuple[str, ...], rng: np.rando
 
 
 def _form(page: Document, slots: Mapping[str, str], rng: np.random.Generator) -> Document:
-    fields = [(name, _capitalised(slots[key])) for name, key in FIELDS]
+    fields = [(name, _capitalised(slots[key])) for name, key in words.FIELDS]
     del fields[int(rng.integers(3, len(fields)))]
     return replace(
         page,
@@ -260,19 +223,19 @@ _COMPOSE: dict[Kind, Callable[[Document, Mapping[str, str], np.random.Generator]
 
 
 def _slots(rng: np.random.Generator) -> dict[str, str]:
-    topic = pick(TOPICS, rng)
+    topic = pick(words.TOPICS, rng)
     return {
-        "organisation": " ".join(_capitalised(pick(part, rng)) for part in (ADJECTIVES, NOUNS, TRADES)),
-        "place": _capitalised(pick(PLACES, rng)),
-        "year": pick(YEARS[4:], rng),  # a chart may go back four years
+        "organisation": " ".join(_capitalised(pick(part, rng)) for part in words.ORGANISATION),
+        "place": _capitalised(pick(words.PLACES, rng)),
+        "year": pick(words.YEARS[4:], rng),  # a chart may go back four years
         "topic": topic,
         "was": _was(topic),
-        "event": pick(EVENTS, rng),
-        "product": pick(PRODUCTS, rng),
-        "person": f"{_capitalised(pick(FIRST_NAMES, rng))} {_capitalised(pick(FAMILY_NAMES, rng))}",
-        "month": _capitalised(pick(MONTHS, rng)),
-        "department": pick(DEPARTMENTS, rng),
-        "color": pick(COLORS, rng),
+        "event": pick(words.EVENTS, rng),
+        "product": pick(words.PRODUCTS, rng),
+        "person": f"{_capitalised(pick(words.FIRST_NAMES, rng))} {_capitalised(pick(words.FAMILY_NAMES, rng))}",
+        "month": _capitalised(pick(words.MONTHS, rng)),
+        "department": pick(words.DEPARTMENTS, rng),
+        "color": pick(words.COLORS, rng),
         "number": str(int(rng.integers(2, 100))),
         "value": str(_integers(1, rng)[0]),
     }
@@ -281,16 +244,16 @@ def _slots(rng: np.random.Generator) -> dict[str, str]:
 def _months(rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
     start = int(rng.integers(10))
     n = 4 if start < 5 else 3  # the names of the autumn are long
-    return "month", tuple(_capitalised(month) for month in MONTHS[start : start + n])
+    return "month", tuple(_capitalised(month) for month in words.MONTHS[start : start + n])
 
 
 def _grouping(n: int, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
-    grouping, choices = pick((("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES)), rng)
+    grouping, choices = pick(words.GROUPINGS, rng)
     return grouping, tuple(_capitalised(name) for name in _distinct(choices, n, rng))
 
 
 def _notes(n: int, rng: np.random.Generator) -> tuple[str, ...]:
-    return tuple(_fill(template, _slots(rng)) for template in _distinct(NOTES, n, rng))
+    return tuple(_fill(template, _slots(rng)) for template in _distinct(words.NOTES, n, rng))
 
 
 def _fill(template: str, slots: Mapping[str, str]) -> str:
@@ -316,4 +279,4 @@ def _distinct(choices: Sequence[Choice], n: int, rng: np.random.Generator) -> li
 
 def _integers(n: int, rng: np.random.Generator) -> tuple[int, ...]:
     """Draw distinct numbers of one scale, so that they can share an axis."""
-    return tuple(_distinct(pick(SCALES, rng), n, rng))
+    return tuple(_distinct(pick(words.SCALES, rng), n, rng))
