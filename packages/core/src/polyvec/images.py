@@ -15,6 +15,17 @@ from PIL.PngImagePlugin import PngImageFile
 from polyvec import fetching
 from polyvec.types import ImageInput
 
+__all__ = [
+    "MAX_ASPECT_RATIO",
+    "MAX_IMAGE_PIXELS",
+    "check_regular",
+    "describe",
+    "fetch",
+    "image_size",
+    "open_image",
+    "smart_resize",
+]
+
 MAX_IMAGE_PIXELS = (
     178_000_000  # decoded as RGB 534 MB; Pillow refuses hardly more, and larger files are most often bombs
 )

@@ -11,6 +11,18 @@ from PIL import Image
 from polyvec.types import TASKS, Input
 from polyvec.warning import warn
 
+__all__ = [
+    "check_collection",
+    "check_side",
+    "check_task",
+    "check_tasks",
+    "check_text",
+    "checked_items",
+    "checked_size",
+    "is_single",
+    "refuse_options",
+]
+
 _TEXTS, _ANYTHING, _RAW = "UT", "O", "SV"  # kinds of array dtypes
 
 

@@ -10,6 +10,8 @@ from polyvec.compression import truncate
 from polyvec.encoder import Attempt
 from polyvec.types import Embeddings, Failure, Grid
 
+__all__ = ["Encoding", "Outcome", "collect"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoding:

@@ -13,6 +13,8 @@ from PIL import Image
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS
 from polyvec.types import Failure, SomeFailed
 
+__all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
+
 # PDFium is not thread-safe: no call of it without this. Re-entrant, as an abandoned iterator may be collected, and so
 # close its file, in a thread that holds it.
 _PDFIUM = threading.RLock()

@@ -10,6 +10,19 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+__all__ = [
+    "TASKS",
+    "Embeddings",
+    "Failure",
+    "Grid",
+    "ImageInput",
+    "Input",
+    "Side",
+    "SomeFailed",
+    "Task",
+    "UnreadableInputs",
+]
+
 Task = Literal["retrieval", "text-matching", "code"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Side = Literal["query", "document"]  # what searches, and what is searched

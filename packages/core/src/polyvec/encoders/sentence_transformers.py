@@ -19,6 +19,8 @@ from polyvec.inputs import check_side, check_tasks, check_text, checked_items, c
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
 
+__all__ = ["SentenceTransformersEncoder"]
+
 _TEXT_BATCHES = 16  # that are handed over at once: enough to sort by length
 _HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, enough of a large one
 

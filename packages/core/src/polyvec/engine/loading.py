@@ -74,13 +74,8 @@ class Setup:
             raise TypeError(f"`model` is a {type(model).__name__}; give 'demo', a directory or a hub id.")
         if unknown := sorted(options.keys() - LoadOptions.__annotations__.keys()):
             raise TypeError(f"there is no option {unknown[0]!r}; it may be {', '.join(LoadOptions.__annotations__)}.")
-        checked = LoadOptions(
-            **{
-                name: value
-                for name, value in options.items()
-                if value is not None or name in ("dtype", "image_backend")
-            }
-        )  # type: ignore[typeddict-item]  # its own items
+        unset = {name for name, value in options.items() if value is None and name not in ("dtype", "image_backend")}
+        checked: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
         checked.pop("token", None)
         for name in ("vector_cache", "cache_dir"):
             if name in checked:
@@ -146,7 +141,7 @@ class Setup:
 
     def pinned(self, checkpoint: Checkpoint, device: torch.device) -> Self:
         """The same for other processes, which are to load these very files, in the dtype of this device."""
-        options = LoadOptions(**self.options)
+        options = self.options.copy()
         options["dtype"] = self.dtype_on(device)
         return replace(self, model=str(checkpoint.path), options=options, weights=checkpoint.fingerprint())
 
