@@ -77,9 +77,8 @@ class Setup:
         unset = {name for name, value in options.items() if value is None and name not in ("dtype", "image_backend")}
         checked: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
         checked.pop("token", None)
-        for name in ("vector_cache", "cache_dir"):
-            if name in checked:
-                checked[name] = str(Path(checked[name]).absolute())
+        if cache := checked.get("vector_cache"):
+            checked["vector_cache"] = str(Path(cache).absolute())
         if "device" in checked:
             device = checked["device"]
             devices = [*device] if isinstance(device, list | tuple) else [device]
@@ -111,7 +110,7 @@ class Setup:
         path = locate(
             self.model,
             revision=self.options.get("revision"),
-            cache_dir=self.options.get("cache_dir"),
+            cache_dir=None if (folder := self.options.get("cache_dir")) is None else str(folder),
             local_files_only=self.options.get("local_files_only", False),
             token=token,
         )
