@@ -48,6 +48,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/callers.py
 	$(BIN)/python benchmarks/peak.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/frameworks.py
