@@ -16,7 +16,7 @@ from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, s
 from polyvec.engine.chunking import Span, checked_spans
 from polyvec.engine.loading import Device, LoadOptions, Setup
 from polyvec.engine.requests import Request, Runner, limits, pixels, requests
-from polyvec.engine.streams import Source, windows
+from polyvec.engine.streams import Source, split_by_cost
 from polyvec.engine.workers import Workers
 from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, checked_size, is_single
 from polyvec.model.adapter_files import UserAdapter, read_adapter
@@ -340,7 +340,7 @@ class Embedder(Encoder):
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
-            for window in windows(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
+            for window in split_by_cost(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
                 items, task_by_item = zip(*window, strict=True)
                 attempt = run(self._requests(items, side, task_by_item, limits), bar=bar, start=start)
                 reasons |= {start + failure.index: failure.reason for failure in attempt.failures}

@@ -1,4 +1,4 @@
-"""Callers that wait for one network at the same time share its batches."""
+"""Merging the batches of callers that wait for one network at the same time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ class Row:
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """One caller's batch. It is run by its own thread, or by another one along with that thread's batch."""
+    """One caller's batch. The caller's thread runs it, or another caller's thread does, together with its own batch."""
 
     rows: Sequence[Row]
     encodings: list[Encoding] | None = None
-    alone: bool = False  # a shared batch failed: which caller's rows were to blame must show
+    alone: bool = False  # run it alone, because a shared batch failed: the error may be of other rows
     woken: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -34,11 +34,11 @@ class _Ticket:
 
 
 class Merging:
-    """Runs batches one at a time; batches that wait meanwhile are joined as far as they fit into one.
+    """Runs batches one at a time; waiting batches that fit into one are joined.
 
-    A caller that meets nobody runs its batch at once. Otherwise it waits; the caller whose turn is next takes along
-    the batches of others. Each caller gets its own rows, and only errors of its own rows: a shared batch that fails is
-    run again, each caller's rows apart. A caller that is interrupted leaves the others undisturbed.
+    If no batch is running, a caller runs its own at once. Otherwise it waits, and the next caller's thread also runs
+    the waiting batches that fit. Each caller gets its own rows, and only errors of its own rows: if a shared batch
+    fails, each caller's rows run again separately. If a caller is interrupted, the other callers go on.
 
     Args:
         forward: encodes a batch.
@@ -52,7 +52,7 @@ class Merging:
         self._waiting: list[_Ticket] = []
 
     def __call__(self, rows: Sequence[Row]) -> list[Encoding]:
-        """Encode one batch, alone or along with others."""
+        """Encode one batch, alone or with the batches of other callers."""
         ticket = _Ticket(rows)
         guests: list[_Ticket] = []
         try:
@@ -67,7 +67,7 @@ class Merging:
                 self._lead(ticket, guests)
         finally:
             self._leave(ticket, guests)
-        assert ticket.encodings is not None, "every way through sets or raises"
+        assert ticket.encodings is not None, "the batch has run, or an error was raised"
         return ticket.encodings
 
     def _lead(self, ticket: _Ticket, guests: list[_Ticket]) -> None:
@@ -76,21 +76,21 @@ class Merging:
             self._waiting = [other for other in self._waiting if other not in guests]
         tickets = [ticket, *guests]
         try:
-            encodings = iter(self._forward([row for each in tickets for row in each.rows]))
+            encodings = iter(self._forward([row for member in tickets for row in member.rows]))
         except Exception:
             if not guests:
                 raise
-            for each in tickets:
-                each.alone = True
+            for member in tickets:
+                member.alone = True
             encodings, tickets = iter(self._forward(ticket.rows)), [ticket]
-        for each in tickets:
-            each.encodings = [
+        for member in tickets:
+            member.encodings = [
                 encoding if row.multivector else Encoding(encoding.dense, None, encoding.grid, encoding.cut_from)
-                for row, encoding in zip(each.rows, encodings)  # noqa: B905 — the others' encodings come after
+                for row, encoding in zip(member.rows, encodings)  # noqa: B905 — those of other members follow
             ]
 
     def _leave(self, ticket: _Ticket, guests: Sequence[_Ticket]) -> None:
-        """Wake the guests that are done, let the others wait again, and pass the turn on."""
+        """Wake the guests that are done, let the other guests wait again, and choose the next leader."""
         with self._lock:
             if self._leader is not ticket:
                 if ticket in self._waiting:  # interrupted while it waited
@@ -105,14 +105,14 @@ class Merging:
                 guest.woken.set()
 
     def _fitting(self, ticket: _Ticket) -> list[_Ticket]:
-        """The waiting tickets that fit into one batch with this one: of the same adapter first, then of any."""
+        """Return waiting tickets that fit into a batch with this ticket: first of the same adapters, then of any."""
         guests: list[_Ticket] = []
         if ticket.alone:
             return guests
         rows = list(ticket.rows)
-        for same in (True, False):
+        for same_adapters in (True, False):
             for other in self._waiting:
-                if other.alone or other in guests or (other.adapters == ticket.adapters) is not same:
+                if other.alone or other in guests or (other.adapters == ticket.adapters) is not same_adapters:
                     continue
                 if self._fits([*rows, *other.rows]):
                     guests.append(other)
