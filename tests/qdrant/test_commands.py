@@ -1,10 +1,6 @@
-import importlib
 import json
-import subprocess
 import sys
-import tomllib
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +11,6 @@ import polyvec
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import commands, open_client
 from qdrant_polyvec.commands import work
-
-ROOT = Path(__file__).parents[2]
 
 
 class FakeEmbedder(HashEncoder):
@@ -316,20 +310,3 @@ def test_without_an_image_there_is_nothing_to_explain(folder, explain):
     code, _, err = run("search", "red fox", "--explain", "out.png")
     assert (code, err) == (0, "none of the results is an image; there is nothing to explain\n")
     assert not (folder / "out.png").exists()
-
-
-@pytest.mark.parametrize("name", ["index", "reindex", "search", "verify"])
-def test_each_command_is_an_entry_point(name):
-    project = tomllib.loads((ROOT / "packages" / "qdrant" / "pyproject.toml").read_text())["project"]
-    module, _, attribute = project["entry-points"]["polyvec.commands"][name].partition(":")
-    assert getattr(importlib.import_module(module), attribute) is getattr(commands, name)
-    assert getattr(commands, name).name == name
-
-
-def test_it_runs_as_a_module(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "qdrant_polyvec", "searc"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert result.returncode == 2
-    assert result.stderr.startswith("Usage: python -m qdrant_polyvec ")
-    assert "Did you mean 'search'?" in result.stderr
