@@ -8,8 +8,7 @@ import click
 
 from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
 from polyvec.types import TASKS
-from qdrant_polyvec.query import MODES
-from qdrant_polyvec.schema import PRECISIONS
+from qdrant_polyvec.choices import MODES, PRECISIONS
 
 __all__ = ["index", "reindex", "search", "verify"]
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 import polyvec
 from polyvec.cli import UserError
 from qdrant_polyvec import files, fingerprint
+from qdrant_polyvec.choices import Mode, Precision
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
 from qdrant_polyvec.files import Unit
@@ -23,9 +24,8 @@ from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Failure, Identity, Item, derived_id
 from qdrant_polyvec.location import open_client
 from qdrant_polyvec.place import behind_alias
-from qdrant_polyvec.query import Mode
 from qdrant_polyvec.report import Report
-from qdrant_polyvec.schema import Precision, Schema
+from qdrant_polyvec.schema import Schema
 
 _DEFAULT_MODEL = "demo"
 _KINDS = ("text", "code", "image", "page", "other")
