@@ -25,8 +25,8 @@ import numpy as np
 from polyvec.scoring import maxsim, unit
 from polyvec.types import TASKS, Embeddings, Grid, Input
 from qdrant_polyvec import Collection, Item, Mode, Schema, points
+from qdrant_polyvec.choices import PRECISIONS
 from qdrant_polyvec.items import Checks, Entry
-from qdrant_polyvec.schema import PRECISIONS
 
 N_TOPICS, TOPICS_PER_PAGE = 512, 12
 DIM, LATE_DIM = 2048, 128

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from qdrant_polyvec import bm25
+from qdrant_polyvec.choices import PRECISIONS, Precision
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.location import is_simulated
 
@@ -21,9 +22,6 @@ OWN = "_polyvec"  # the payload key that is ours; `page_content` and `metadata` 
 TENANT = f"{OWN}.tenant"
 # Payload fields that searches, deletions and checks select by.
 INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.content_hash", f"{OWN}.kind", "metadata.source")
-
-Precision = Literal["float32", "float16", "turbo8", "turbo4"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class SchemaError(ValueError):
@@ -112,6 +110,11 @@ def vectors_config(
     if schema.pooled:
         vectors[POOLED] = models.VectorParams(**rows, datatype=models.Datatype.FLOAT16, multivector_config=max_sim)
     return vectors
+
+
+def value_is(key: str, value: str) -> models.FieldCondition:
+    """Select points by a value of their payload."""
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
 def _dense(dim: int) -> models.VectorParams:
