@@ -12,9 +12,9 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from polyvec import types
+import polyvec
+from polyvec import Embeddings, ImageInput, Input
 from polyvec.inputs import check_task
-from polyvec.types import Embeddings, ImageInput, Input
 from qdrant_polyvec import limits
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.schema import RESERVED
@@ -92,7 +92,7 @@ class Checks:
 
     def entries(
         self,
-        inputs: Iterable[Input | Item | types.Failure],
+        inputs: Iterable[Input | Item | polyvec.Failure],
         *,
         ids: Sequence[Identity] | None = None,
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
@@ -118,9 +118,9 @@ class Checks:
             raise TypeError(f"`{name}` goes with a list; let the iterator give `Item`s, which hold it.")
         return self._each(inputs)
 
-    def _each(self, inputs: Iterable[Input | Item | types.Failure]) -> Iterator[Entry | Failure]:
+    def _each(self, inputs: Iterable[Input | Item | polyvec.Failure]) -> Iterator[Entry | Failure]:
         for given in inputs:
-            if isinstance(given, types.Failure):
+            if isinstance(given, polyvec.Failure):
                 self._count(given.source or None)
                 yield given if isinstance(given, Failure) else Failure(given.index, given.source, given.reason)
                 continue
@@ -188,13 +188,13 @@ class Checks:
         return index, str(number)
 
 
-def _items(inputs: Sequence[Input | Item | types.Failure], columns: Mapping[str, Any]) -> Iterator[Item]:
+def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[str, Any]) -> Iterator[Item]:
     """Merge the inputs of a list with the lists beside them."""
     for name, values in columns.items():
         if isinstance(values, str) or getattr(values, "__len__", int)() != len(inputs):
             raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
     for index, given in enumerate(inputs):
-        if isinstance(given, types.Failure):
+        if isinstance(given, polyvec.Failure):
             raise TypeError(f"item {index} is a Failure; only an iterator may hand those on.")
         item = given if isinstance(given, Item) else Item(given)
         values_by_field = {_FIELDS[name]: values[index] for name, values in columns.items()}

@@ -9,8 +9,8 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 from PIL import Image
 
+from polyvec import Failure, Task
 from polyvec.pdf import UnreadablePages, pages
-from polyvec.types import Failure, Task
 from qdrant_polyvec import cutting, html_text
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")

@@ -9,8 +9,7 @@ from typing import Any
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec import attempt
-from polyvec.types import Embeddings
+from polyvec import Embeddings, attempt
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry

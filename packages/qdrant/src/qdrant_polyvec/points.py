@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
+from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
 from polyvec.scoring import unit
-from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.fingerprint import Fingerprint

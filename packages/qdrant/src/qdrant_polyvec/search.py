@@ -10,8 +10,8 @@ import grpc
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from polyvec import Embeddings
 from polyvec.encoder import in_thread
-from polyvec.types import Embeddings
 from qdrant_polyvec import limits, query
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.fingerprint import FingerprintError

@@ -14,8 +14,8 @@ from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
 import polyvec
+from polyvec import Failure
 from polyvec.cli import UserError
-from polyvec.types import Failure
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
