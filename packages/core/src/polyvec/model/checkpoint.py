@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
 
-DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
+DEMO = Path(__file__).parent / "demo"
 _FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
 _PEFT_PREFIX = "base_model.model."
 _HASHED_BYTES = 4096  # of a tensor, at each of three places

@@ -1,6 +1,5 @@
 """Pairs, and the batches that one training step draws."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from polyvec.data.rows import read_rows, text_field
 from polyvec.model.network import Batch
 from polyvec.model.processing import Encoded, Processor, collate
 from polyvec.prompts import prefix
-from polyvec.types import ImageInput, Input, Side, Task
+from polyvec.types import Input, Side, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimisation step sees: B_txt and B_multi of eq. 6. Either may be empty."""
+    """The pairs of one optimisation step: B_txt and B_multi of eq. 6. Either may be empty."""
 
     texts: Sequence[Pair]
     images: Sequence[Pair]
@@ -129,39 +129,27 @@ class StepCollator:
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
-    """Text pairs and image pairs of a JSON Lines file.
+    """Read the text pairs and the image pairs of a JSON Lines file.
 
     Each line is `{"query": …, "document": …}` for a text or `{"query": …, "image": "path"}` for an image, whose path
     is relative to the file.
 
     Raises:
-        ValueError: naming the line that is not so.
+        ValueError: a line is malformed; the message names it.
     """
-    texts: list[Pair] = []
-    images: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            query, other = _text(row["query"]), _text(row["image" if "image" in row else "document"])
-            document: ImageInput | str = path.parent / other if "image" in row else other
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}:{number} is no pair: {error!r}. A line is {{"query": …, "document": …}} or '
-                '{"query": …, "image": path}.'
-            ) from error
-        (images if isinstance(document, Path) else texts).append(Pair(query, document))
-    return texts, images
+
+    def parse(row: dict[str, Any]) -> Pair:
+        query, other = text_field(row, "query"), text_field(row, "image" if "image" in row else "document")
+        return Pair(query, path.parent / other if "image" in row else other)
+
+    pairs = read_rows(path, parse)
+    return (
+        [pair for pair in pairs if isinstance(pair.document, str)],
+        [pair for pair in pairs if isinstance(pair.document, Path)],
+    )
 
 
 def _endless(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
     while True:
         order = rng.permutation(len(pairs))
         yield from ([pairs[i] for i in order[a : a + size]] for a in range(0, max(len(pairs) - size, 0) + 1, size))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value

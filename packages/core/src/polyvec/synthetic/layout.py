@@ -1,4 +1,4 @@
-"""Where everything on a page stands."""
+"""The layout of a page."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,14 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from polyvec.demo.figures import draw
-from polyvec.demo.lettering import WHITE, extent, typeface, wrapped
-from polyvec.demo.sheet import TILE, Page, Shape, Sheet, Style, random_style
-from polyvec.demo.world import Document
+from polyvec.synthetic.figures import draw
+from polyvec.synthetic.lettering import WHITE, extent, typeface, wrapped
+from polyvec.synthetic.sheet import TILE, Page, Shape, Sheet, Style, random_style
+from polyvec.synthetic.world import Document
 
 
 def layout(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Page:
-    """Decides where everything on the page stands. Arguments and errors are those of `page_image`."""
+    """Place everything on a page. Arguments and errors are those of `page_image`."""
     if size is None:
         size = (TILE * int(rng.integers(12, 15)), TILE * int(rng.integers(14, 19)))
     elif size[0] % TILE or size[1] % TILE:
@@ -27,7 +27,7 @@ def layout(document: Document, rng: np.random.Generator, *, size: tuple[int, int
 
 
 def _attempts(document: Document, style: Style) -> Iterator[tuple[Document, Style]]:
-    """From what was wished for to what surely fits: fewer notes, then smaller letters."""
+    """Yield the document and style with ever fewer notes, then with smaller letters. The last pair surely fits."""
     for n_notes in range(len(document.notes), -1, -1):
         yield replace(document, notes=document.notes[:n_notes]), style
     bare = replace(document, notes=())
@@ -83,9 +83,9 @@ def _header(sheet: Sheet, document: Document) -> None:
     sheet.y += 6
 
 
-def _emblem(sheet: Sheet, taken: int) -> None:
-    """Puts a mark into the right corner if the name of the organisation leaves room."""
-    if sheet.left + taken > sheet.right - 48:
+def _emblem(sheet: Sheet, name_width: int) -> None:
+    """Put a mark into the right corner if the organisation's name, `name_width` pixels wide, leaves room."""
+    if sheet.left + name_width > sheet.right - 48:
         return
     left, top, accent = sheet.right - 34, sheet.y + 2, sheet.style.accent
     if sheet.style.upright:

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from polyvec.demo.layout import layout
-from polyvec.demo.lettering import FONTS, INKS, PAPERS, WHITE, Color, ink_box, typeface
-from polyvec.demo.sheet import TILE, Page, Word
-from polyvec.demo.world import Document, one
+from polyvec.synthetic.layout import layout
+from polyvec.synthetic.lettering import FONTS, INKS, PAPERS, WHITE, Color, ink_box, typeface
+from polyvec.synthetic.sheet import TILE, Page, Word
+from polyvec.synthetic.world import Document, pick
 
 __all__ = ["Page", "Word", "block_image", "layout", "line_image", "page_image", "word_image"]
 
@@ -22,12 +22,12 @@ _LINE_WIDTH = 392
 
 
 def word_image(word: str, rng: np.random.Generator, *, height: Literal[28, 56] = 28) -> Image.Image:
-    """Draws one word as it might look when cut from a page, anywhere inside the tiles it touches.
+    """Draw one word as it might look when cut from a page, anywhere inside the tiles it touches.
 
-    The width is the multiple of 28 that the word needs from where it happens to start.
+    The width is the multiple of 28 that the word needs from its random start.
     """
     ink, paper = _ink_and_paper(rng)
-    font = typeface(one(FONTS, rng), int(rng.integers(15, 25 if height == TILE else 31)))
+    font = typeface(pick(FONTS, rng), int(rng.integers(15, 25 if height == TILE else 31)))
     text = _any_case(word, rng)
     left, top, right, bottom = ink_box(text, font)
     x = int(rng.integers(TILE))
@@ -38,28 +38,28 @@ def word_image(word: str, rng: np.random.Generator, *, height: Literal[28, 56] =
 
 
 def line_image(words: Sequence[str], rng: np.random.Generator) -> Image.Image:
-    """Draws one line of words, 28 pixels high.
+    """Draw one line of words, 28 pixels high.
 
-    Letters are as small as it takes to stay within 392 pixels; only where 15 pixels are still too large is it wider.
+    Letters shrink until the line is within 392 pixels; the line is wider only if letters of 15 pixels are too large.
     """
     return _crop([words], rng)
 
 
 def block_image(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Image.Image:
-    """Draws a few lines of words as a piece of a paragraph, one row of tiles each, as wide as in `line_image`."""
+    """Draw a few lines of words as a piece of a paragraph, one row of tiles each, as wide as in `line_image`."""
     return _crop(lines, rng)
 
 
 def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Image.Image:
-    """Draws a document as a page.
+    """Draw a document as a page.
 
     Args:
-        document: What the page says.
-        rng: Decides how it looks.
-        size: Width and height in pixels, multiples of 28; by default 336 to 392 by 392 to 504.
+        document: the content of the page.
+        rng: decides the look.
+        size: width and height in pixels, multiples of 28; by default 336 to 392 by 392 to 504.
 
     Raises:
-        ValueError: Where `size` is too small for the facts of the document.
+        ValueError: `size` is not whole tiles, or too small for the facts of the document.
     """
     page = layout(document, rng, size=size)
     image = Image.new("RGB", page.size, page.paper)
@@ -78,7 +78,7 @@ def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int,
 
 def _crop(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Image.Image:
     ink, paper = _ink_and_paper(rng)
-    name, size = one(FONTS, rng), int(rng.integers(15, 23))
+    name, size = pick(FONTS, rng), int(rng.integers(15, 23))
     x = int(rng.integers(TILE))
     texts = [" ".join(_any_case(word, rng) for word in line) for line in lines]
     while True:
@@ -106,8 +106,8 @@ def _any_case(word: str, rng: np.random.Generator) -> str:
 
 def _ink_and_paper(rng: np.random.Generator) -> tuple[Color, Color]:
     if rng.random() < 0.15:
-        return WHITE, one(INKS[3:], rng)
-    return one(INKS, rng), one(PAPERS, rng)
+        return WHITE, pick(INKS[3:], rng)
+    return pick(INKS, rng), pick(PAPERS, rng)
 
 
 def _tiles(length: int) -> int:

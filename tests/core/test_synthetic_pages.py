@@ -4,7 +4,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from polyvec.demo import pages, world
+from polyvec.synthetic import pages, words, world
 
 
 def _rng(seed=0):
@@ -17,7 +17,7 @@ def _document(kind):
 
 
 def _printed(page):
-    return {word for drawn in page.words for word in world.words(drawn.text)}
+    return {word for drawn in page.words for word in words.words(drawn.text)}
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +38,17 @@ def test_the_same_seed_gives_the_same_pixels():
 
 def test_every_printed_word_is_in_the_vocabulary(corpus):
     printed = set().union(*(_printed(page) for page, _ in corpus))
-    assert printed <= set(world.VOCABULARY)
+    assert printed <= set(words.VOCABULARY)
 
 
 def test_the_facts_of_a_query_are_printed_on_its_page(corpus):
     for page, queries in corpus:
         for query in queries:
-            assert set(world.content_words(query)) <= _printed(page), query
+            assert set(words.content_words(query)) <= _printed(page), query
 
 
 def test_hardly_a_query_fits_two_pages(corpus):
-    facts = [(n, set(world.content_words(query))) for n, (_, queries) in enumerate(corpus) for query in queries]
+    facts = [(n, set(words.content_words(query))) for n, (_, queries) in enumerate(corpus) for query in queries]
     printed = [_printed(page) for page, _ in corpus]
     ambiguous = [n for n, asked in facts if any(asked <= other for i, other in enumerate(printed) if i != n)]
     assert len(ambiguous) <= 0.01 * len(facts)
@@ -60,8 +60,8 @@ def test_no_word_is_cut_or_covers_another(corpus):
             left, top, right, bottom = word.box
             assert 0 <= left < right <= page.size[0]
             assert 0 <= top < bottom <= page.size[1]
-        for one, other in combinations((word.box for word in page.words), 2):
-            apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        for first, second in combinations((word.box for word in page.words), 2):
+            apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
             assert apart, page.words
 
 
@@ -97,7 +97,7 @@ def test_the_smallest_page_still_shows_every_fact(kind):
     for document in documents:
         page = pages.layout(document, rng, size=(336, 392))
         for query in world.queries(document, rng):
-            assert set(world.content_words(query)) <= _printed(page)
+            assert set(words.content_words(query)) <= _printed(page)
 
 
 def test_a_size_that_is_not_whole_tiles_is_refused():
@@ -114,7 +114,7 @@ def test_a_size_without_room_for_the_facts_is_refused():
 def test_a_word_image_is_whole_tiles_and_never_blank(height):
     rng = _rng()
     for _ in range(300):
-        image = pages.word_image(pages.one(world.VOCABULARY, rng), rng, height=height)
+        image = pages.word_image(pages.pick(words.VOCABULARY, rng), rng, height=height)
         assert image.height == height
         assert image.width % 28 == 0
         assert len(image.getcolors(image.width * image.height)) > 1
@@ -137,8 +137,8 @@ def test_a_line_leaves_no_word_out():
     rng = _rng(2)
     for n in range(2, 7):
         for _ in range(30):
-            words = [pages.one(world.VOCABULARY, rng) for _ in range(n)]
-            image = pages.line_image(words, rng)
+            line = [pages.pick(words.VOCABULARY, rng) for _ in range(n)]
+            image = pages.line_image(line, rng)
             assert image.width % 28 == 0
             assert image.height in (28, 56)
     assert pages.line_image(["engineering"] * 6, rng).width > 392

@@ -1,11 +1,11 @@
-"""The words that can stand on a page, and the sentences and queries they are put into.
+"""The words that can stand on a page, and templates of sentences and queries.
 
-Templates name their slots; `polyvec.demo.world` fills them.
+Templates name their slots; `polyvec.synthetic.world` fills them.
 """
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, without punctuation."""
+    """Split a text into words in lower case, without punctuation."""
     return tuple(word for part in text.lower().split() if (word := part.strip(".,:;?!()")))
 
 
@@ -85,10 +85,12 @@ _FACT_SET = frozenset(_FACTS)
 
 
 def content_words(text: str) -> tuple[str, ...]:
-    """The words of a text that state a fact: names, numbers, things, and the kind of page."""
+    """Return the words of a text that state a fact: names, numbers, things, and the kind of page."""
     return tuple(word for word in words(text) if word in _FACT_SET)
 
 
+ORGANISATION = (ADJECTIVES, NOUNS, TRADES)
+GROUPINGS = (("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES))
 FIELDS = (
     ("Item", "product"),
     ("Quantity", "number"),
@@ -114,7 +116,7 @@ NOTES = (
     "{person} signed the new {department} details.",
 )
 
-# What stands only in a query is free to vary; the facts are spelled as on the page.
+# Words that stand only in queries are free to vary; facts are spelled as on the page.
 QUERIES: dict[str, tuple[str, ...]] = {
     "any": (
         "{subject} {organisation} {place} {year}",

@@ -1,6 +1,6 @@
-"""A closed little world of organisations, places and measures: documents, and the queries that ask for them.
+"""A closed little world of organisations, places and measures: documents, and queries for them.
 
-Every word that can stand on a page comes from `VOCABULARY`, so a small model can learn to read all of them.
+Every word that can stand on a page comes from `words.VOCABULARY`, so a small model can learn to read all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,47 +9,10 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from polyvec.demo.functions import ITEMS, OPERATIONS
-from polyvec.demo.words import (
-    ADJECTIVES,
-    COLORS,
-    DEPARTMENTS,
-    EVENTS,
-    FAMILY_NAMES,
-    FIELDS,
-    FIRST_NAMES,
-    MONTHS,
-    NOTES,
-    NOUNS,
-    OPENINGS,
-    PLACES,
-    PRICES,
-    PRODUCTS,
-    QUERIES,
-    SCALES,
-    STATEMENTS,
-    TOPICS,
-    TRADES,
-    VOCABULARY,
-    YEARS,
-    content_words,
-    words,
-)
+from polyvec.synthetic import words
+from polyvec.synthetic.functions import ITEMS, OPERATIONS
 
-__all__ = [
-    "VOCABULARY",
-    "Document",
-    "Kind",
-    "Section",
-    "code_pair",
-    "content_words",
-    "document",
-    "one",
-    "paraphrase_pair",
-    "queries",
-    "text_pair",
-    "words",
-]
+__all__ = ["Document", "Kind", "Section", "code_pair", "document", "paraphrase_pair", "pick", "queries", "text_pair"]
 
 Kind = Literal["report", "table", "bar chart", "line chart", "form", "notice"]
 Choice = TypeVar("Choice")
@@ -57,7 +20,7 @@ Choice = TypeVar("Choice")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what it says; the notes of the page go on where the last section ends."""
+    """A heading and its text. The notes of the page continue the last section."""
 
     heading: str
     text: str = ""
@@ -65,10 +28,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one page says, before it has a look.
+    """The content of one page, before its layout.
 
-    Every kind has the fields up to `person`; of the others those that the kind does not use are empty. `notes` say
-    nothing that a query asks for and may be left out where a page is full.
+    Every kind has the fields up to `person`; fields that a kind does not use are empty. No query asks for `notes`, so
+    they may be left out if a page is full.
     """
 
     kind: Kind
@@ -88,14 +51,14 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
-def one(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
-    """Draws one of the choices, all equally likely."""
+def pick(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
+    """Draw one of the choices, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def document(rng: np.random.Generator) -> Document:
-    """Draws a document of a random kind."""
-    kind: Kind = one(get_args(Kind), rng)
+    """Draw a document of a random kind."""
+    kind: Kind = pick(get_args(Kind), rng)
     slots = _slots(rng)
     page = Document(
         kind=kind,
@@ -110,7 +73,7 @@ def document(rng: np.random.Generator) -> Document:
 
 
 def queries(document: Document, rng: np.random.Generator) -> list[str]:
-    """Draws three to five queries of different styles, each with enough printed facts to single the page out."""
+    """Draw three to five queries of different styles, each with enough printed facts to single the page out."""
     slots = {
         "kind": document.kind,
         "subject": document.subject,
@@ -125,38 +88,38 @@ def queries(document: Document, rng: np.random.Generator) -> list[str]:
     if document.kind == "report":
         slots |= {"month": document.labels[0], "value": str(document.values[-1])}
     elif document.kind == "table":
-        slots["label"] = one(document.rows, rng)[0]
+        slots["label"] = pick(document.rows, rng)[0]
     elif document.labels:
         best = int(np.argmax(document.values))
         slots |= {"label": document.labels[best], "value": str(document.values[best])}
-    templates = (*QUERIES["any"], *QUERIES[document.kind])
-    chosen = rng.permutation(len(templates))[: int(rng.integers(3, 6))]
-    return [_typed(_fill(templates[i], slots), rng) for i in chosen]
+    templates = (*words.QUERIES["any"], *words.QUERIES[document.kind])
+    order = rng.permutation(len(templates))[: int(rng.integers(3, 6))]
+    return [_any_case(_fill(templates[i], slots), rng) for i in order]
 
 
 def text_pair(rng: np.random.Generator) -> tuple[str, str]:
-    """Draws a query and the passage that answers it, among up to two sentences about something else."""
-    statements, questions = one(STATEMENTS, rng)
+    """Draw a query and the passage that answers it, among up to two sentences about something else."""
+    statements, questions = pick(words.STATEMENTS, rng)
     slots = _slots(rng)
-    sentences = [_fill(one(statements, rng), slots)]
+    sentences = [_fill(pick(statements, rng), slots)]
     for _ in range(int(rng.integers(3))):
-        other = one(NOTES, rng) if rng.random() < 0.5 else one(one(STATEMENTS, rng)[0], rng)
+        other = pick(words.NOTES, rng) if rng.random() < 0.5 else pick(pick(words.STATEMENTS, rng)[0], rng)
         sentences.insert(int(rng.integers(len(sentences) + 1)), _fill(other, _slots(rng)))
-    return _typed(_fill(one(questions, rng), slots), rng), " ".join(sentences)
+    return _any_case(_fill(pick(questions, rng), slots), rng), " ".join(sentences)
 
 
 def paraphrase_pair(rng: np.random.Generator) -> tuple[str, str]:
-    """Draws two differently worded sentences that state the same facts."""
-    statements, _ = one(STATEMENTS, rng)
+    """Draw two differently worded sentences that state the same facts."""
+    statements, _ = pick(words.STATEMENTS, rng)
     first, second = (statements[i] for i in rng.permutation(len(statements))[:2])
     slots = _slots(rng)
     return _fill(first, slots), _fill(second, slots)
 
 
 def code_pair(rng: np.random.Generator) -> tuple[str, str]:
-    """Draws a description and the small Python function that it describes."""
-    item = one(ITEMS, rng)
-    descriptions, code, fields = one(OPERATIONS, rng)
+    """Draw a description and the small Python function that it describes."""
+    item = pick(ITEMS, rng)
+    descriptions, code, fields = pick(OPERATIONS, rng)
     field, other = _distinct(fields, 2, rng)
     slots = {
         "item": item,
@@ -165,17 +128,17 @@ def code_pair(rng: np.random.Generator) -> tuple[str, str]:
         "other": other,
         "n": str(int(rng.integers(2, 100))),
     }
-    return one(descriptions, rng).format_map(slots), code.format_map(slots)
+    return pick(descriptions, rng).format_map(slots), code.format_map(slots)
 
 
 def _report(page: Document, slots: Mapping[str, str], rng: np.random.Generator) -> Document:
     topic = _capitalised(page.subject)
     low, high = sorted(_integers(2, rng))
-    opening = _fill(one(OPENINGS, rng), {**slots, "low": str(low), "high": str(high)})
+    opening = _fill(pick(words.OPENINGS, rng), {**slots, "low": str(low), "high": str(high)})
     first, second = _distinct(("Summary", "Details", "History"), 2, rng)
     return replace(
         page,
-        title=one((f"{topic} Report", f"Annual {topic} Report", f"Report on {topic}"), rng),
+        title=pick((f"{topic} Report", f"Annual {topic} Report", f"Report on {topic}"), rng),
         sections=(Section(first, opening), Section(second)),
         labels=(slots["month"],),
         values=(low, high),
@@ -185,12 +148,12 @@ def _report(page: Document, slots: Mapping[str, str], rng: np.random.Generator) 
 
 def _table(page: Document, _: Mapping[str, str], rng: np.random.Generator) -> Document:
     grouping, names = _grouping(int(rng.integers(4, 7)), rng)
-    sold = grouping == "product" and rng.random() < 0.5
-    header = ("Quantity", "Price") if sold else (str(int(page.year) - 1), page.year)
+    has_prices = grouping == "product" and rng.random() < 0.5
+    header = ("Quantity", "Price") if has_prices else (str(int(page.year) - 1), page.year)
     numbers = [str(number) for number in _integers(2 * len(names), rng)]
     left, right = numbers[: len(names)], numbers[len(names) :]
-    if sold:
-        right = _distinct(PRICES, len(names), rng)
+    if has_prices:
+        right = _distinct(words.PRICES, len(names), rng)
     return replace(
         page,
         title=f"Table of {_capitalised(page.subject)}",
@@ -217,7 +180,7 @@ def _chart(page: Document, grouping: str, labels: tuple[str, ...], rng: np.rando
     topic = _capitalised(page.subject)
     return replace(
         page,
-        title=one((f"{topic} by {grouping}", topic), rng),
+        title=pick((f"{topic} by {grouping}", topic), rng),
         grouping=grouping,
         labels=labels,
         values=_integers(len(labels), rng),
@@ -226,12 +189,12 @@ def _chart(page: Document, grouping: str, labels: tuple[str, ...], rng: np.rando
 
 
 def _form(page: Document, slots: Mapping[str, str], rng: np.random.Generator) -> Document:
-    fields = [(name, _capitalised(slots[key])) for name, key in FIELDS]
+    fields = [(name, _capitalised(slots[key])) for name, key in words.FIELDS]
     del fields[int(rng.integers(3, len(fields)))]
     return replace(
         page,
         subject=slots["product"],
-        title=one(("Order Form", "Customer Order Form", f"Order Form for {_capitalised(slots['product'])}"), rng),
+        title=pick(("Order Form", "Customer Order Form", f"Order Form for {_capitalised(slots['product'])}"), rng),
         fields=tuple(fields),
         notes=_notes(int(rng.integers(1, 4)), rng),
     )
@@ -242,7 +205,7 @@ def _notice(page: Document, slots: Mapping[str, str], rng: np.random.Generator) 
     return replace(
         page,
         subject=slots["event"],
-        title=one(("Public Notice", "Notice", "Notice to all Customers"), rng),
+        title=pick(("Public Notice", "Notice", "Notice to all Customers"), rng),
         sections=(Section(_capitalised(slots["event"])),),
         fields=(("Day", f"{day} {slots['month']}"), ("Hour", str(int(rng.integers(8, 22))))),
         notes=(*_notes(int(rng.integers(2, 5)), rng), "All customers are welcome."),
@@ -260,19 +223,19 @@ _COMPOSE: dict[Kind, Callable[[Document, Mapping[str, str], np.random.Generator]
 
 
 def _slots(rng: np.random.Generator) -> dict[str, str]:
-    topic = one(TOPICS, rng)
+    topic = pick(words.TOPICS, rng)
     return {
-        "organisation": " ".join(_capitalised(one(part, rng)) for part in (ADJECTIVES, NOUNS, TRADES)),
-        "place": _capitalised(one(PLACES, rng)),
-        "year": one(YEARS[4:], rng),  # a chart may go back four years
+        "organisation": " ".join(_capitalised(pick(part, rng)) for part in words.ORGANISATION),
+        "place": _capitalised(pick(words.PLACES, rng)),
+        "year": pick(words.YEARS[4:], rng),  # a chart may go back four years
         "topic": topic,
         "was": _was(topic),
-        "event": one(EVENTS, rng),
-        "product": one(PRODUCTS, rng),
-        "person": f"{_capitalised(one(FIRST_NAMES, rng))} {_capitalised(one(FAMILY_NAMES, rng))}",
-        "month": _capitalised(one(MONTHS, rng)),
-        "department": one(DEPARTMENTS, rng),
-        "color": one(COLORS, rng),
+        "event": pick(words.EVENTS, rng),
+        "product": pick(words.PRODUCTS, rng),
+        "person": f"{_capitalised(pick(words.FIRST_NAMES, rng))} {_capitalised(pick(words.FAMILY_NAMES, rng))}",
+        "month": _capitalised(pick(words.MONTHS, rng)),
+        "department": pick(words.DEPARTMENTS, rng),
+        "color": pick(words.COLORS, rng),
         "number": str(int(rng.integers(2, 100))),
         "value": str(_integers(1, rng)[0]),
     }
@@ -281,24 +244,24 @@ def _slots(rng: np.random.Generator) -> dict[str, str]:
 def _months(rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
     start = int(rng.integers(10))
     n = 4 if start < 5 else 3  # the names of the autumn are long
-    return "month", tuple(_capitalised(month) for month in MONTHS[start : start + n])
+    return "month", tuple(_capitalised(month) for month in words.MONTHS[start : start + n])
 
 
 def _grouping(n: int, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
-    grouping, choices = one((("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES)), rng)
+    grouping, choices = pick(words.GROUPINGS, rng)
     return grouping, tuple(_capitalised(name) for name in _distinct(choices, n, rng))
 
 
 def _notes(n: int, rng: np.random.Generator) -> tuple[str, ...]:
-    return tuple(_fill(template, _slots(rng)) for template in _distinct(NOTES, n, rng))
+    return tuple(_fill(template, _slots(rng)) for template in _distinct(words.NOTES, n, rng))
 
 
 def _fill(template: str, slots: Mapping[str, str]) -> str:
     return _capitalised(template.format_map(slots))
 
 
-def _typed(query: str, rng: np.random.Generator) -> str:
-    """Some people search without capitals."""
+def _any_case(query: str, rng: np.random.Generator) -> str:
+    """Write some queries without capitals, as people do."""
     return query.lower() if rng.random() < 0.3 else query
 
 
@@ -315,5 +278,5 @@ def _distinct(choices: Sequence[Choice], n: int, rng: np.random.Generator) -> li
 
 
 def _integers(n: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Distinct numbers of one scale, so that they can share an axis."""
-    return tuple(_distinct(one(SCALES, rng), n, rng))
+    """Draw distinct numbers of one scale, so that they can share an axis."""
+    return tuple(_distinct(pick(words.SCALES, rng), n, rng))

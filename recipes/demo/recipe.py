@@ -1,4 +1,4 @@
-"""How the demo checkpoint is made: a tokenizer, an untrained network, a curriculum. One seed, one command."""
+"""The recipe of the demo checkpoint: a tokenizer, an untrained network, a curriculum. One seed, one command."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import Qwen2_5_VLConfig
 
-from polyvec.demo import pages, world
 from polyvec.model.checkpoint import build, save
 from polyvec.model.config import ImageConfig, ModelConfig
+from polyvec.synthetic import pages, world
+from polyvec.synthetic.words import VOCABULARY
 from polyvec.train.data import Pair, Step
 from polyvec.types import TASKS, Task
 
-# Common words of English and of programming: what the tokenizer should know beyond the demo world.
-LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
-# Common words of English and of programming: what the tokenizer should know beyond the demo world.
+# Common words of English and of programming, for the tokenizer; the pages of the world do not use them.
 LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
 MARKERS = (
     "<|endoftext|>",
@@ -42,31 +41,31 @@ _SPLIT = (
 
 
 def tokenizer(seed: int) -> Tokenizer:
-    """A byte-level BPE over the demo world and the lexicon, with the markers the model needs."""
+    """Train a byte-level BPE on the demo world and the lexicon, with the markers that the model needs."""
     rng = np.random.default_rng(seed)
-    made = Tokenizer(models.BPE())
-    made.normalizer = normalizers.NFC()
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    made.decoder = decoders.ByteLevel()
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE - len(MARKERS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    made.train_from_iterator(_corpus(rng), trainer)
-    made.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in MARKERS])
-    return made
+    bpe.train_from_iterator(_corpus(rng), trainer)
+    bpe.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in MARKERS])
+    return bpe
 
 
 def _corpus(rng: np.random.Generator) -> Iterator[str]:
     for _ in range(20):
         yield "Query: Passage: user\nDescribe the image.\n" * 50
-        for word in world.VOCABULARY:
+        for word in VOCABULARY:
             yield f" {word} {word.capitalize()}"
         for word in LEXICON:
             yield f" {word}"
@@ -78,7 +77,7 @@ def _corpus(rng: np.random.Generator) -> Iterator[str]:
 
 
 def config(vocabulary_size: int, marker_ids: dict[str, int]) -> ModelConfig:
-    """The real model's architecture at a three-thousandth of its size."""
+    """Configure the real model's architecture at a seven-hundredth of its size."""
     backbone = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": vocabulary_size,
@@ -127,9 +126,9 @@ def blank(path: Path, seed: int) -> None:
     """Write an untrained checkpoint."""
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
-    made = tokenizer(seed)
-    made.save(str(path / "tokenizer.json"))
-    ids = made.get_vocab()
+    bpe = tokenizer(seed)
+    bpe.save(str(path / "tokenizer.json"))
+    ids = bpe.get_vocab()
     settings = config(len(ids), {marker: ids[marker] for marker in MARKERS})
     save(build(settings), settings, path, files_from=path, dtype=torch.float32)
 
@@ -139,11 +138,12 @@ class Stage:
     """One run of the trainer.
 
     Attributes:
-        task: whose LoRA is trained; None trains the whole network and no LoRA.
-        texts: which text pairs a step draws, and how many.
-        pictures: per kind of picture, how often a step draws it, and how many.
-        doubling: steps after which the number of styles (font, size, colours, place) of the pictures doubles, from one;
-            None has no such limit. Reading one style first shortens the time until anything is learned to a third.
+        task: its LoRA is trained; None trains the whole network and no LoRA.
+        texts: the kind of text pairs, and how many a step draws.
+        pictures: for each kind of picture, how often a step draws it, and how many.
+        doubling: steps after which the number of styles (font, size, colours, place) of the pictures doubles, from 1;
+            None has no such limit. To learn from a single style first shortens the time until anything is learned to a
+            third.
         patches_only: whether late interaction is trained on an image's patches alone.
         zero_after: steps after which a falling learning rate would be zero; None keeps it.
         spread: whether the trained LoRA is then copied to the other tasks, which is how the paper's phase 2 starts.
@@ -174,7 +174,7 @@ STAGES = (
 
 
 class Curriculum(IterableDataset[Step]):
-    """Endless steps of one stage, all chance from one seed."""
+    """Draw the steps of one stage without end; all chance comes from one seed."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage, self.seed = stage, seed
@@ -195,7 +195,7 @@ class Curriculum(IterableDataset[Step]):
 
 
 def _mixed(rng: np.random.Generator) -> Pair:
-    """A question and its passage, a description and its function, or a few words and a passage that has them."""
+    """Draw a question and its passage, a description and its function, or a few words and a passage that has them."""
     kind = rng.random()
     if kind < 0.4:
         return Pair(*world.text_pair(rng))
@@ -208,35 +208,35 @@ def _mixed(rng: np.random.Generator) -> Pair:
 
 def _words(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
     n_numbers = n // 6
-    chosen = [*rng.choice(_LETTERS, size=n - n_numbers, replace=False), *rng.choice(_FIGURES, n_numbers, replace=False)]
-    return [Pair(_cased(word, rng), pages.word_image(word, _style(rng, n_styles))) for word in map(str, chosen)]
+    words = [*rng.choice(_LETTERS, size=n - n_numbers, replace=False), *rng.choice(_FIGURES, n_numbers, replace=False)]
+    return [Pair(_any_case(word, rng), pages.word_image(word, _style(rng, n_styles))) for word in map(str, words)]
 
 
 def _lines(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
-    """Lines of one to four words."""
-    return _asked_by_word([[int(rng.integers(1, 5))] for _ in range(n)], rng, n_styles)
+    """Draw lines of one to four words."""
+    return _pairs_by_word([[int(rng.integers(1, 5))] for _ in range(n)], rng, n_styles)
 
 
 def _blocks(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
-    """Paragraphs of one to three lines, one to three words each."""
+    """Draw paragraphs of one to three lines, one to three words each."""
     shapes = [[int(rng.integers(1, 4)) for _ in range(rng.integers(1, 4))] for _ in range(n)]
-    return _asked_by_word(shapes, rng, n_styles)
+    return _pairs_by_word(shapes, rng, n_styles)
 
 
-def _asked_by_word(shapes: list[list[int]], rng: np.random.Generator, n_styles: int) -> list[Pair]:
-    """Pictures of so many words per line, no word twice among them; every word is a query of its own."""
+def _pairs_by_word(shapes: list[list[int]], rng: np.random.Generator, n_styles: int) -> list[Pair]:
+    """Draw pictures with these numbers of words per line. No word stands in two pictures, and each word is a query."""
     words = iter(rng.permutation(np.concatenate([_LETTERS, rng.choice(_FIGURES, 60, replace=False)])))
     pairs = []
     for shape in shapes:
         lines = [[str(next(words)) for _ in range(length)] for length in shape]
         style = _style(rng, n_styles)
         picture = pages.block_image(lines, style) if len(lines) > 1 else pages.line_image(lines[0], style)
-        pairs += [Pair(_cased(word, rng), picture) for line in lines for word in line]
+        pairs += [Pair(_any_case(word, rng), picture) for line in lines for word in line]
     return pairs
 
 
 def _pages(n: int, rng: np.random.Generator, n_styles: int) -> list[Pair]:
-    """Pages with up to three of their queries each."""
+    """Draw pages with up to three of their queries each."""
     pairs = []
     for _ in range(n):
         document = world.document(rng)
@@ -249,7 +249,7 @@ def _style(rng: np.random.Generator, n_styles: int) -> np.random.Generator:
     return np.random.default_rng(rng.integers(n_styles))
 
 
-def _cased(word: str, rng: np.random.Generator) -> str:
+def _any_case(word: str, rng: np.random.Generator) -> str:
     return word.capitalize() if rng.random() < 0.5 else word
 
 
@@ -264,6 +264,6 @@ _TEXTS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
     "paraphrase": lambda rng: Pair(*world.paraphrase_pair(rng)),
     "code": lambda rng: Pair(*world.code_pair(rng)),
 }
-_FIGURES = tuple(word for word in world.VOCABULARY if word[0].isdigit())
-_LETTERS = tuple(word for word in world.VOCABULARY if not word[0].isdigit())
+_FIGURES = tuple(word for word in VOCABULARY if word[0].isdigit())
+_LETTERS = tuple(word for word in VOCABULARY if not word[0].isdigit())
 _ALL_WORDS = tuple(dict.fromkeys([*LEXICON, *_LETTERS]))

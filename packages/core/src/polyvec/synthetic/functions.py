@@ -1,6 +1,6 @@
-"""Small Python functions as templates, and how people describe them."""
+"""Templates of small Python functions and of their descriptions."""
 
-from polyvec.demo.words import words
+from polyvec.synthetic.words import words
 
 ITEMS = words(
     """account book booking car city claim company contract course customer delivery document employee

@@ -1,4 +1,4 @@
-"""How letters look and how much room they take: fonts, colours and measures of text."""
+"""Letters: fonts, colours and measures of text."""
 
 import math
 from functools import cache, lru_cache
@@ -25,7 +25,7 @@ WHITE: Color = (255, 255, 255)
 
 @cache
 def typeface(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font by the name of its file.
+    """Load a font by the name of its file.
 
     Raises:
         ImportError: matplotlib, which carries the fonts, is not installed.
@@ -46,7 +46,7 @@ def typeface(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The lines of a text when none is to be wider than `width` pixels; a longer word has a line of its own."""
+    """Break a text into lines of at most `width` pixels. A wider word has a line of its own."""
     lines: list[str] = []
     for word in text.split():
         if lines and extent(f"{lines[-1]} {word}", font) <= width:
@@ -57,25 +57,25 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def extent(text: str, font: ImageFont.FreeTypeFont) -> int:
-    """Width of a text in pixels, word by word as it is placed."""
+    """Return the width of a text in pixels, placed word by word."""
     advances = [advance(word, font) for word in text.split()]
     return sum(advances) + advance(" ", font) * (len(advances) - 1)
 
 
 @lru_cache(maxsize=50_000)
 def advance(word: str, font: ImageFont.FreeTypeFont) -> int:
-    """How far a word moves the pen, in whole pixels."""
+    """Return how far a word moves the pen, in whole pixels."""
     return math.ceil(font.getlength(word))
 
 
 @lru_cache(maxsize=50_000)
 def ink_box(text: str, font: ImageFont.FreeTypeFont) -> Box:
-    """What the letters cover, relative to where the baseline starts."""
+    """Return the box that the letters cover, relative to the start of the baseline."""
     left, top, right, bottom = font.getbbox(text, anchor="ls")
     return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
 
 
 def tint(color: Color, paper: Color) -> Color:
-    """The colour, thinned to an eighth on its paper."""
+    """Thin a colour to an eighth on its paper."""
     red, green, blue = (round(0.12 * c + 0.88 * p) for c, p in zip(color, paper, strict=True))
     return red, green, blue

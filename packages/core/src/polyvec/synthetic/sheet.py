@@ -1,4 +1,4 @@
-"""A page in the making: its style, and what has been placed on it."""
+"""A page while it is filled: its style, its words and its shapes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from PIL import ImageFont
 
-from polyvec.demo.lettering import (
+from polyvec.synthetic.lettering import (
     BODY_FONTS,
     HEADING_FONTS,
     INKS,
@@ -19,7 +19,7 @@ from polyvec.demo.lettering import (
     typeface,
     wrapped,
 )
-from polyvec.demo.world import one
+from polyvec.synthetic.world import pick
 
 TILE = 28  # pixels: one visual token
 
@@ -49,7 +49,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything on a page and where it stands; shapes lie under words."""
+    """Everything on a page, with positions; shapes lie under words."""
 
     size: tuple[int, int]
     paper: Color
@@ -59,7 +59,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a page looks. Sizes are pixels, `phase` says how low in their rows lines stand, `upright` is for columns."""
+    """The look of a page. Sizes are pixels, `phase` is how low lines stand in their rows, `upright` is for columns."""
 
     body: str
     heading: str
@@ -76,18 +76,18 @@ class Style:
 
 
 def random_style(rng: np.random.Generator) -> Style:
-    """Draws a style."""
-    body = one(BODY_FONTS[:-1], rng)
+    """Draw a style."""
+    body = pick(BODY_FONTS[:-1], rng)
     return Style(
         body=body,
-        heading=one(HEADING_FONTS, rng),
+        heading=pick(HEADING_FONTS, rng),
         body_size=int(rng.integers(15, 17 if body == "DejaVuSansMono" else 20)),
         heading_size=int(rng.integers(19, 24)),
-        header=one(("plain", "centered", "banner", "letterhead"), rng),
+        header=pick(("plain", "centered", "banner", "letterhead"), rng),
         ruled=bool(rng.random() < 0.5),
-        paper=one(PAPERS, rng),
-        ink=one(INKS[:4], rng),
-        accent=one(INKS[3:], rng),
+        paper=pick(PAPERS, rng),
+        ink=pick(INKS[:4], rng),
+        accent=pick(INKS[3:], rng),
         margin=int(rng.integers(14, 30)),
         phase=float(rng.uniform(0.35, 0.75)),
         upright=bool(rng.random() < 0.7),
@@ -95,10 +95,10 @@ def random_style(rng: np.random.Generator) -> Style:
 
 
 class Sheet:
-    """A page in the making: what has been placed so far and how far down that reaches.
+    """A page while it is filled: its words and shapes so far; `y` is how far down they reach.
 
-    Every line of text stands in one row of tiles, so that no letter is cut in two by the model's patches; how high in
-    its row, `phase` says.
+    Every line of text stands in one row of tiles, so that no letter is cut in two by the model's patches; `phase`
+    says how low.
     """
 
     def __init__(self, size: tuple[int, int], style: Style) -> None:
@@ -113,16 +113,16 @@ class Sheet:
         self.shapes: list[Shape] = []
 
     def row(self) -> int:
-        """Where the next free row of tiles starts; less than a third of a row of space is not a row."""
+        """Return the top of the next free row of tiles. Less than a third of a row of space does not count."""
         return -(-(self.y - 8) // TILE) * TILE
 
     def baseline(self, row: int, font: ImageFont.FreeTypeFont) -> int:
-        """The baseline of a line in the row that starts at `row`."""
+        """Return the baseline of a line in the row whose top is `row`."""
         above, below = -ink_box("Adfhl", font)[1], ink_box("gjpy", font)[3]
         return row + above + round(self.style.phase * max(0, TILE - above - below))
 
     def place(self, text: str, x: int, baseline: int, font: ImageFont.FreeTypeFont, ink: Color) -> int:
-        """Puts words on a baseline from `x` on; returns where the last one ends."""
+        """Put words on a baseline from `x` on, and return where the last word ends."""
         for word in text.split():
             left, top, right, bottom = ink_box(word, font)
             box = (x + left, baseline + top, x + right, baseline + bottom)
@@ -138,7 +138,7 @@ class Sheet:
         ink: Color | None = None,
         align: Literal["left", "center"] = "left",
     ) -> None:
-        """Wraps text between the margins and moves down below it."""
+        """Wrap text between the margins, and move down below it."""
         font = font or self.body
         self.y = self.row()
         for line in wrapped(text, font, self.right - self.left):
@@ -154,7 +154,7 @@ class Sheet:
         self.shapes.append(Shape("line", points, ink, width=width))
 
     def page(self) -> Page | None:
-        """The finished page, or None where something would leave the paper."""
+        """Return the page, or None if something would leave the paper."""
         inside = all(
             box[0] >= 0 and box[1] >= 0 and box[2] <= self.width and box[3] <= self.height
             for box in (word.box for word in self.words)

@@ -1,4 +1,4 @@
-"""Make the demo checkpoint again, measure one, or draw pages: `python -m polyvec.demo train|evaluate|pages`."""
+"""Train the demo checkpoint, evaluate a checkpoint, or draw pages: `python -m recipes.demo train|evaluate|pages`."""
 
 import argparse
 import logging
@@ -11,27 +11,27 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW
 from transformers import TrainingArguments, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from polyvec.demo import pages, world
-from polyvec.demo.evaluate import markdown, scores
-from polyvec.demo.optimizer import muon_with_adamw
-from polyvec.demo.recipe import SEED, STAGES, Curriculum, Stage, blank
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint, save
 from polyvec.model.processing import Processor
+from polyvec.synthetic import pages, world
 from polyvec.train.data import StepCollator
 from polyvec.train.trainer import PairTrainer, spread_adapter, trainable
+from recipes.demo.card import card_scores, markdown
+from recipes.demo.optimizer import muon_with_adamw
+from recipes.demo.recipe import SEED, STAGES, Curriculum, Stage, blank
 
 _PAGES_SEED = 7_000_002
 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m polyvec.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the demo checkpoint from nothing")
     train.add_argument("directory", type=Path, help="where the stages are kept; the last one is the checkpoint")
     train.add_argument("--stage", action="append", choices=[stage.name for stage in STAGES], help="only these stages")
-    evaluate = commands.add_parser("evaluate", help="print what a checkpoint scores on the unseen demo world")
+    evaluate = commands.add_parser("evaluate", help="print the scores of a checkpoint on unseen data of the demo world")
     evaluate.add_argument("model", nargs="?", default="demo", help="'demo' or a directory (default: %(default)s)")
     draw = commands.add_parser("pages", help="draw unseen pages and list a query for each")
     draw.add_argument("directory", type=Path, help="where pages/page-01.png … and queries.txt are written")
@@ -41,7 +41,7 @@ def main() -> None:
     if options.command == "train":
         _train(options.directory, options.stage)
     elif options.command == "evaluate":
-        print(markdown(scores(Embedder.from_pretrained(options.model, dtype=torch.float32), show_progress=True)))
+        print(markdown(card_scores(Embedder.from_pretrained(options.model, dtype=torch.float32), show_progress=True)))
     else:
         _draw(options.directory, options.count)
 
@@ -50,10 +50,8 @@ def run(stage: Stage, source: Path, target: Path) -> None:
     """Train one stage from the checkpoint at `source` and write the result to `target`."""
     checkpoint = Checkpoint(source)
     task = stage.task or "retrieval"
-    if stage.task is None:
-        network = trainable(checkpoint, task, train_backbone=True)
-    else:
-        network = trainable(checkpoint, task, train_projector=False)  # the tasks share the projector
+    # The tasks share the projector, so it is trained with the backbone alone.
+    network = trainable(checkpoint, task, train_backbone=stage.task is None, train_projector=False)
     if stage.task is None:
         optimizer = muon_with_adamw(network, stage.learning_rate)
     else:
@@ -115,12 +113,12 @@ def _train(directory: Path, only: list[str] | None) -> None:
 def _draw(directory: Path, n: int) -> None:
     (directory / "pages").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(_PAGES_SEED)
-    asked = []
+    queries = []
     for number in range(1, n + 1):
         document = world.document(rng)
         pages.page_image(document, rng).quantize(64).save(directory / "pages" / f"page-{number:02}.png", optimize=True)
-        asked.append(world.queries(document, rng)[0])
-    (directory / "queries.txt").write_text("\n".join(asked) + "\n", encoding="utf-8")
+        queries.append(world.queries(document, rng)[0])
+    (directory / "queries.txt").write_text("\n".join(queries) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

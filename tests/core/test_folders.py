@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from polyvec.beir import read_folder
+from polyvec.data.folders import read_folder
 
 
 def write(path, *lines):

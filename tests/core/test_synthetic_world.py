@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from polyvec.demo import world
+from polyvec.synthetic import words, world
 
 
 def _rng(seed=0):
@@ -15,17 +15,17 @@ def _rng(seed=0):
 
 
 def test_the_vocabulary_is_lower_case_and_every_word_stands_in_one_list():
-    assert all(word == word.lower() and word for word in world.VOCABULARY)
-    assert [word for word, n in Counter(world.VOCABULARY).items() if n > 1] == []
+    assert all(word == word.lower() and word for word in words.VOCABULARY)
+    assert [word for word, n in Counter(words.VOCABULARY).items() if n > 1] == []
 
 
 def test_words_have_neither_case_nor_punctuation():
-    assert world.words("Oslo, 2003: 4.5 (Amber) Harbor?") == ("oslo", "2003", "4.5", "amber", "harbor")
+    assert words.words("Oslo, 2003: 4.5 (Amber) Harbor?") == ("oslo", "2003", "4.5", "amber", "harbor")
 
 
 def test_content_words_leave_out_what_states_no_fact():
     query = "What was the revenue of Amber Harbor Bank in Lisbon in 2014?"
-    assert world.content_words(query) == ("revenue", "amber", "harbor", "bank", "lisbon", "2014")
+    assert words.content_words(query) == ("revenue", "amber", "harbor", "bank", "lisbon", "2014")
 
 
 def test_the_same_seed_tells_the_same_story():
@@ -57,7 +57,7 @@ def test_the_facts_of_a_text_query_stand_in_its_passage():
     rng = _rng()
     for _ in range(300):
         query, passage = world.text_pair(rng)
-        assert set(world.content_words(query)) <= set(world.words(passage)), (query, passage)
+        assert set(words.content_words(query)) <= set(words.words(passage)), (query, passage)
 
 
 def test_paraphrases_share_their_facts_and_differ_in_wording():
@@ -65,7 +65,7 @@ def test_paraphrases_share_their_facts_and_differ_in_wording():
     for _ in range(300):
         first, second = world.paraphrase_pair(rng)
         assert first != second
-        assert set(world.content_words(first)) == set(world.content_words(second))
+        assert set(words.content_words(first)) == set(words.content_words(second))
 
 
 def test_code_parses_and_its_description_names_the_same_things():
@@ -75,7 +75,7 @@ def test_code_parses_and_its_description_names_the_same_things():
         (function,) = ast.parse(code).body
         assert isinstance(function, ast.FunctionDef)
         used = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-        assert used & set(world.words(query)) or "batch" in function.name
+        assert used & set(words.words(query)) or "batch" in function.name
         assert set(re.findall(r"\d+", query)) <= set(re.findall(r"\d+", code))
 
 

@@ -1,14 +1,14 @@
-"""What stands in the middle of a page: sections, notices, tables, forms and charts."""
+"""The middle of a page: sections, notices, tables, forms and charts."""
 
 from collections.abc import Callable
 
-from polyvec.demo.lettering import WHITE, extent, tint, typeface
-from polyvec.demo.sheet import TILE, Shape, Sheet
-from polyvec.demo.world import Document, Kind
+from polyvec.synthetic.lettering import WHITE, extent, tint, typeface
+from polyvec.synthetic.sheet import TILE, Shape, Sheet
+from polyvec.synthetic.world import Document, Kind
 
 
 def draw(sheet: Sheet, document: Document) -> None:
-    """Places what this kind of document has in its middle; where there is no room, `sheet.y` ends beyond the paper."""
+    """Place the middle of a document on the sheet. If there is no room, `sheet.y` ends beyond the paper."""
     _DRAW[document.kind](sheet, document)
 
 
@@ -126,7 +126,7 @@ def _draw_bars(sheet: Sheet, document: Document) -> None:
 
 
 def _draw_upright(sheet: Sheet, document: Document) -> None:
-    """Draws columns or a curve over labels side by side."""
+    """Draw columns or a curve over labels side by side."""
     style = sheet.style
     _caption(sheet, document)
     font = typeface(style.body, 15)
