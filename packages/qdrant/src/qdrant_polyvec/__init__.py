@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qdrant_polyvec.choices import MODES, Mode
+    from qdrant_polyvec.clients import Location, ServerVersionError, open_async_client, open_client
     from qdrant_polyvec.cluster import Cluster
     from qdrant_polyvec.collection import Collection
     from qdrant_polyvec.edge import EngineError, FolderLockedError
     from qdrant_polyvec.fingerprint import FingerprintError
     from qdrant_polyvec.hits import Group, Hit, Stored
-    from qdrant_polyvec.items import Failure, Item
-    from qdrant_polyvec.location import Location, open_async_client, open_client
+    from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
     from qdrant_polyvec.maintenance import Verification
     from qdrant_polyvec.query import Query, SearchOptions, Tasks
-    from qdrant_polyvec.report import Report, UnstoredItems
     from qdrant_polyvec.retrying import StoreUnavailableError
     from qdrant_polyvec.schema import Schema, SchemaError
-    from qdrant_polyvec.server import ServerVersionError
 
 __all__ = [
     "MODES",
@@ -48,8 +46,8 @@ __all__ = [
 ]
 
 _MODULES = (
-    "choices", "cluster", "collection", "edge", "fingerprint", "hits", "items", "location", "maintenance", "query",
-    "report", "retrying", "schema", "server",
+    "choices", "clients", "cluster", "collection", "edge", "fingerprint", "hits", "items", "maintenance",
+    "query", "retrying", "schema",
 )  # fmt: skip
 
 

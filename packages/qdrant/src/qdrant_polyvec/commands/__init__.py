@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from polyvec import TASKS
 from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
-from polyvec.types import TASKS
 from qdrant_polyvec.choices import MODES, PRECISIONS
 
 __all__ = ["index", "reindex", "search", "verify"]

@@ -14,17 +14,18 @@ from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
 import polyvec
+from polyvec import Failure
 from polyvec.cli import UserError
-from qdrant_polyvec import files, fingerprint
+from qdrant_polyvec import files, fingerprint, items
+from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
+from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
 from qdrant_polyvec.files import Unit
+from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
-from qdrant_polyvec.items import Failure, Identity, Item, derived_id
-from qdrant_polyvec.location import open_client
-from qdrant_polyvec.place import behind_alias
-from qdrant_polyvec.report import Report
+from qdrant_polyvec.items import Identity, Item, Report, derived_id
 from qdrant_polyvec.schema import Schema
 
 _DEFAULT_MODEL = "demo"
@@ -63,13 +64,14 @@ def index(
                 truncate_dim=truncate_dim or _stored_dim(client, collection, embedder),
                 schema=_schema(late, bm25, pooled=pooled),
             )
-            fingerprint.remember_model(client, behind_alias(client, collection) or collection, model)
-            items = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
-            report = docs.add(items, replace_sources=True, batch_size=_BATCH)
+            fingerprint.remember_model(client, aliased(client, collection), model)
+            stream = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
+            report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
             if optimize:
                 docs.optimize()
     else:
-        report = Report(failed=[failure for failure in located if isinstance(failure, Failure)])
+        failures = [failure for failure in located if isinstance(failure, Failure)]
+        report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
     return _print_report(report, kind_by_id, as_json=as_json)
 
 
@@ -107,7 +109,7 @@ def search(
 def verify(*, location: str, collection: str, as_json: bool) -> int:
     """Look for damaged items, items of another model, and items whose file is gone."""
     with _existing_client(location, collection) as client:
-        docs = Collection.open(client, collection, embedder=fingerprint.StoredModel(client, collection))
+        docs = Collection.open(client, collection, embedder=None)
         existing = [source for source in docs.sources() if Path(source).exists()]
         verification = docs.verify(sources=existing)
     click.echo(tables.as_json(asdict(verification)) if as_json else "\n".join(tables.verification(verification)))
@@ -130,7 +132,7 @@ def reindex(
 ) -> int:
     """Encode everything again with another model, and exchange the collections."""
     with _existing_client(location, collection) as client:
-        docs = Collection.open(client, collection, embedder=fingerprint.StoredModel(client, collection))
+        docs = Collection.open(client, collection, embedder=None)
         report = docs.reindex(
             polyvec.Embedder.from_pretrained(model, **loading),
             truncate_dim=truncate_dim,
@@ -140,7 +142,7 @@ def reindex(
             show_progress=True,
         )
         if not report.failed:
-            fingerprint.remember_model(client, behind_alias(client, collection) or collection, model)
+            fingerprint.remember_model(client, aliased(client, collection), model)
     return _print_report(report, {}, as_json=as_json)
 
 
@@ -170,7 +172,7 @@ def _stored_dim(client: QdrantClient, collection: str, embedder: polyvec.Encoder
     """The `truncate_dim` of an existing collection."""
     if not client.collection_exists(collection):
         return None
-    dim = fingerprint.StoredModel(client, collection).dim
+    dim = Fingerprint.stored(collection, client.get_collection(collection).config.metadata).dense
     return dim if dim < embedder.dim else None
 
 
@@ -211,7 +213,7 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            click.echo(f"failed: {failure.source}: {failure.error}", err=True)
+            click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
         click.echo("\n".join(tables.summary(used)))
     return 1 if report.failed else 0
