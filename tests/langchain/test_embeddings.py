@@ -52,8 +52,8 @@ def test_documents_are_passages_and_queries_are_queries():
     text = "def f():\n\treturn  1\n"
     vectors = embeddings.embed_documents([text, ""])
     query = embeddings.embed_query(text)
-    how = {"task": "code", "truncate_dim": 8, "multivector": False, "show_progress": True}
-    assert client.calls == [("document", [text, ""], how), ("query", [text], how)]
+    options = {"task": "code", "truncate_dim": 8, "show_progress": True}
+    assert client.calls == [("document", [text, ""], options), ("query", [text], options)]
     assert [len(vector) for vector in (*vectors, query)] == [8, 8, 8]
     assert all(type(number) is float for number in (*vectors[0], *query))
     json.dumps(vectors)

@@ -8,7 +8,7 @@ from qdrant_polyvec.hits import Group, Hit, Stored
 from qdrant_polyvec.items import Failure, Item
 from qdrant_polyvec.location import Location, open_async_client, open_client
 from qdrant_polyvec.maintenance import Verification
-from qdrant_polyvec.query import MODES, Mode, Query, SearchOptions, Tasks
+from qdrant_polyvec.query import MODES, Mode, Query, RankingOptions, SearchOptions, Tasks
 from qdrant_polyvec.report import Report, UnstoredItems
 from qdrant_polyvec.retrying import StoreUnavailableError
 from qdrant_polyvec.schema import Schema, SchemaError
@@ -28,6 +28,7 @@ __all__ = [
     "Location",
     "Mode",
     "Query",
+    "RankingOptions",
     "Report",
     "Schema",
     "SchemaError",
