@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from polyvec import Embedder, UnreadableInputs
-from polyvec.frameworks import MODEL, EmbedderSettings, checked_texts, multivectors
+from polyvec.embedder import LoadOptions
+from polyvec.frameworks import _LOADING, MODEL, EmbedderSettings, checked_texts, multivectors
 from polyvec.testing import HashEncoder
 
 HASH = HashEncoder()
@@ -97,6 +98,12 @@ def test_texts_are_a_list_of_strings():
 def test_embeddings_without_multivectors_are_refused():
     with pytest.raises(ValueError, match="makes no multi-vectors"):
         multivectors(encode(["a"]))
+
+
+def test_loading_settings_are_load_options_under_their_names():
+    options = {"cache_dir" if name == "cache_folder" else name for name in _LOADING}
+    assert options <= LoadOptions.__optional_keys__
+    assert {*_LOADING, "task", "dimensions", "client"} == {*EmbedderSettings.model_fields}
 
 
 def test_settings_need_no_torch():

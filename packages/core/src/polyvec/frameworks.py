@@ -14,7 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.inputs import check_task
-from polyvec.types import TASKS, Embeddings, Input, Side, UnreadableInputs
+from polyvec.types import TASKS, Embeddings, Input, Side
 
 __all__ = ["MODEL", "EmbedderSettings", "checked_texts", "dense_rows", "multivectors"]
 
@@ -125,14 +125,10 @@ class EmbedderSettings(BaseModel):
             raise ValueError(f"`dimensions` is {self.dimensions}; this model's vectors have {encoder.dim} numbers.")
 
     def _load(self) -> Encoder:
-        import torch  # imported here, since a `client` may not need torch
-
-        from polyvec.embedder import Embedder
+        from polyvec.embedder import Embedder  # imports torch, which a `client` may not need
 
         options: dict[str, Any] = {name: getattr(self, name) for name in _LOADING}
         options["cache_dir"] = options.pop("cache_folder")
-        if self.dtype != "auto":
-            options["dtype"] = getattr(torch, self.dtype)
         embedder = Embedder.from_pretrained(self.checkpoint, **options)
         self._check_encoder(embedder)
         return embedder
@@ -158,11 +154,7 @@ class EmbedderSettings(BaseModel):
         Raises:
             UnreadableInputs: items that cannot be converted or read; it carries the embeddings of the others.
         """
-        result = attempt(partial(self._encode, "document", **options), items, convert)
-        if result.failures:
-            reasons = {failure.index: failure.reason for failure in result.failures}
-            raise UnreadableInputs(reasons, result.kept, result.embeddings)
-        return result.embeddings
+        return attempt(partial(self._encode, "document", **options), items, convert).result()
 
 
 def checked_texts(texts: Iterable[str], *, images_to: str) -> list[str]:

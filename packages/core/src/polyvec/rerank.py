@@ -1,6 +1,5 @@
 """Late-interaction scores of documents for a query: stored multi-vectors are taken, other documents are encoded."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -11,6 +10,7 @@ from jaxtyping import Float32
 from polyvec.encoder import Encoder, attempt
 from polyvec.scoring import maxsim
 from polyvec.types import Embeddings, Input
+from polyvec.warning import warn
 
 __all__ = ["scores", "stored_multivectors"]
 
@@ -60,9 +60,7 @@ def scores(
     result = attempt(encode, [documents[index] for index in positions], convert)
     if result.failures:
         reason = result.failures[0].reason
-        warnings.warn(
-            f"{len(result.failures)} documents could not be read and come last; the first: {reason}.", stacklevel=3
-        )
+        warn(f"{len(result.failures)} documents could not be read and come last; the first: {reason}.")
     encoded = zip((positions[index] for index in result.kept), result.embeddings.multivector or (), strict=True)
     rows = {**stored, **dict(encoded)}
     values = np.full(len(documents), -np.inf, np.float32)

@@ -87,26 +87,34 @@ def image_item(
         metadata = _without_empty_source({"source": image.source, **image.metadata, **metadata})
         key = image.id if key is None else key
     try:
-        content = image if isinstance(image, Picture) else picture(image)
-        facts = _image_facts(content.content, thumbnails=thumbnails)
+        located = image if isinstance(image, Picture) else picture(image)
+        facts = _image_facts(located.content, thumbnails=thumbnails)
     except ImportError:
         raise
     except OSError as error:
-        return Failure(key, _failure_source(image), f"cannot be read: {error.strerror or error}")
+        return Failure(-1, _failure_source(image), f"cannot be read: {error.strerror or error}", key)
     except Exception as error:  # noqa: BLE001 — decoders raise whatever they like, and one bad image loses no other
-        return Failure(key, _failure_source(image), str(error))
-    if content.uri is not None:
-        facts[IMAGE_URI] = content.uri
+        return Failure(-1, _failure_source(image), str(error), key)
+    if located.uri is not None:
+        facts[IMAGE_URI] = located.uri
     if not thumbnails and "thumbnail" in metadata and metadata.get("image_sha256") != facts["image_sha256"]:
         del metadata["thumbnail"]  # it shows an older image
-    if key is None and content.key is not None:
-        key = _derived_id("image", content.key, {}, task)
+    if key is None and located.key is not None:
+        key = _derived_id("image", located.key, {}, task)
     elif key is None:
         others = {name: value for name, value in metadata.items() if name not in _IMAGE_FACTS}
         key = _derived_id("image", facts["image_sha256"], others, task)
-    source = metadata.get("source", _path_name(image) or content.uri)
-    metadata |= facts
-    return Item(content.content, id=key, source=source, unit=unit, metadata=metadata, task=task, text=caption)
+    source = metadata.get("source", _path_name(image) or located.uri)
+    return Item(
+        located.content,
+        id=key,
+        source=source,
+        unit=unit,
+        metadata={**metadata, **facts},
+        task=task,
+        text=caption,
+        content_hash=facts["image_sha256"],
+    )
 
 
 def document_item(document: Document, key: str | None, task: str, *, thumbnails: bool = False) -> Item | Failure:
@@ -115,7 +123,7 @@ def document_item(document: Document, key: str | None, task: str, *, thumbnails:
     if uri := metadata.get(IMAGE_URI):
         return image_item(uri, metadata, key, task, caption=text or None, thumbnails=thumbnails)
     if "image_sha256" in metadata:  # a thumbnail must not replace the whole image
-        return Failure(key, str(metadata.get("source", "an image")), NOT_KEPT)
+        return Failure(-1, str(metadata.get("source", "an image")), NOT_KEPT, key)
     return text_item(text, metadata, key, task)
 
 
@@ -183,8 +191,8 @@ def _without_empty_source(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {"image_sha256": content_hash(image)}
     content = file_content(image)
+    facts: dict[str, Any] = {"image_sha256": content_hash(image if content is None else content)}
     if content is not None and (kind := mime_type(content)):
         facts["mime_type"] = kind
     if thumbnails:

@@ -17,7 +17,7 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from polyvec.images import open_image
+from polyvec.images import check_regular, open_image
 from polyvec.types import ImageInput
 
 T = TypeVar("T")
@@ -171,7 +171,10 @@ def encoded(image: ImageInput) -> tuple[str, str]:
 
 def file_content(image: ImageInput) -> bytes | None:
     """Return the bytes of an image file; None if the image is not a file."""
-    return image.read_bytes() if isinstance(image, Path) else image if isinstance(image, bytes) else None
+    if isinstance(image, Path):
+        check_regular(image)
+        return image.read_bytes()
+    return image if isinstance(image, bytes) else None
 
 
 def mime_type(content: bytes) -> str | None:

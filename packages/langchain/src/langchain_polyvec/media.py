@@ -55,9 +55,9 @@ def pdf_items(
                 thumbnails=thumbnails,
             )
     except UnreadablePages as error:
-        yield from (Failure(None, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
+        yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
     except (OSError, ValueError) as error:
-        yield Failure(None, name, str(error))
+        yield Failure(-1, name, str(error))
     except ImportError as error:
         raise ImportError(NO_PDF) from error
 
@@ -65,7 +65,7 @@ def pdf_items(
 def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
     """Convert a blob to items: an image, the pages of a PDF, or a text. Anything else becomes a failure."""
     if not isinstance(blob, Blob):
-        yield Failure(None, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
+        yield Failure(-1, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
         return
     name = blob.source or "a blob"
     metadata = {**blob.metadata, **({"source": name} if blob.source else {})}
@@ -87,9 +87,10 @@ def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iter
         elif (text := _text(blob)) is not None:  # not by type: code has all kinds of types, or none
             yield text_item(text, metadata, blob.id, task)
         else:
-            yield Failure(blob.id, name, f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored")
+            reason = f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored"
+            yield Failure(-1, name, reason, blob.id)
     except (LookupError, OSError, ValueError) as error:  # LookupError: an unknown encoding
-        yield Failure(blob.id, name, str(error))
+        yield Failure(-1, name, str(error), blob.id)
 
 
 def _text(blob: Blob) -> str | None:

@@ -15,8 +15,8 @@ from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.encoders import encoder_of, task_of
 from langchain_polyvec.stock import StockCollection
 from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
+from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
-from qdrant_polyvec.place import behind_alias
 
 
 class OpenStore(VectorStore):
@@ -249,7 +249,7 @@ def _is_stock(location: Location, name: str) -> bool:
         raise ValueError(f"there is no folder {str(location)!r}.")
     client = open_client(location)
     try:
-        if not client.collection_exists(name) and behind_alias(client, name) is None:
+        if not client.collection_exists(aliased(client, name)):
             raise ValueError(f"there is no collection {name!r} there.")
         return KEY not in (client.get_collection(name).config.metadata or {})
     finally:

@@ -5,15 +5,15 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Unpack
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client import QdrantClient, models
 
 from polyvec import Encoder
 from polyvec.compression import truncate
 from polyvec.types import Embeddings
-from qdrant_polyvec import Hit, Location, Query, SearchOptions, Stored, open_async_client, open_client
+from qdrant_polyvec import Hit, Location, Query, SearchOptions, Stored, open_client
+from qdrant_polyvec.clients import AsyncClients
 from qdrant_polyvec.points import identity
 
 _PAGE = 256
@@ -49,8 +49,7 @@ class StockCollection:
                 )
             on_error.pop_all()
         self._dim, self._is_cosine = params.size, params.distance == models.Distance.COSINE
-        # One for each event loop: connections belong to the loop that they were opened in.
-        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
+        self._aclients = AsyncClients(self.client)
 
     def search(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """Search in mode `dense`, as `Collection.search`."""
@@ -59,7 +58,7 @@ class StockCollection:
     async def asearch(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
         request = await asyncio.to_thread(self._request, query, options)
-        return self._hits((await self._async().query_points(**request)).points)
+        return self._hits((await self._aclients.current().query_points(**request)).points)
 
     def get(self, ids: Sequence[str | int]) -> list[Stored]:
         """Return the items with these ids. Missing ids are left out."""
@@ -67,7 +66,7 @@ class StockCollection:
 
     async def aget(self, ids: Sequence[str | int]) -> list[Stored]:
         """`get` on the asynchronous client."""
-        return self._stored(await self._async().retrieve(self.name, _point_ids(ids)))
+        return self._stored(await self._aclients.current().retrieve(self.name, _point_ids(ids)))
 
     def embeddings(self, ids: Sequence[str | int], *, multivector: bool = False) -> dict[str | int, Embeddings]:
         """Return the stored dense vectors by id; there are no multi-vectors."""
@@ -79,7 +78,7 @@ class StockCollection:
         """`embeddings` on the asynchronous client."""
         if multivector:
             return {}
-        return self._vectors(await self._async().retrieve(self.name, _point_ids(ids), with_vectors=True))
+        return self._vectors(await self._aclients.current().retrieve(self.name, _point_ids(ids), with_vectors=True))
 
     def all(self) -> Iterator[Stored]:
         """Iterate over all items."""
@@ -97,15 +96,7 @@ class StockCollection:
 
     async def aclose(self) -> None:
         """Close the asynchronous client of this event loop, if there is one."""
-        aclient = self._aclients.pop(asyncio.get_running_loop(), None)
-        if aclient is not None:
-            await aclient.close()
-
-    def _async(self) -> AsyncQdrantClient:
-        loop = asyncio.get_running_loop()
-        if loop not in self._aclients:
-            self._aclients[loop] = open_async_client(self.client)
-        return self._aclients[loop]
+        await self._aclients.aclose()
 
     def _request(self, query: Query, options: SearchOptions) -> dict[str, Any]:
         task = options.get("task")

@@ -322,7 +322,7 @@ class PolyvecVectorStore(SearchableStore):
                     ids.append(key := str(item.id))
                     if metadata_by_id.setdefault(key, item.metadata) != item.metadata:
                         source = str((item.metadata or {}).get("source", key))
-                        yield Failure(None, source, "an earlier item of this call is the same, with other metadata")
+                        yield Failure(-1, source, "an earlier item of this call is the same, with other metadata")
                         continue
                 yield item
 
