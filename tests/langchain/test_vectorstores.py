@@ -3,6 +3,7 @@ import base64
 import json
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems, content_blocks
 from langchain_polyvec.encoders import DenseEncoder
+from langchain_polyvec.searches import StoreOptions
 from polyvec import Embedder, maxsim
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
+from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, SearchOptions, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 MODES = ("dense", "late", "two-stage")
@@ -148,6 +150,12 @@ def test_an_unknown_option_is_refused(store):
         store.similarity_search("fox", k=0)
     with pytest.raises(TypeError, match="images go to `similarity_search_by_image`"):
         store.similarity_search(b"fox")
+
+
+def test_options_of_searches_are_those_of_a_collection_but_for_the_limit():
+    assert StoreOptions.__optional_keys__ == SearchOptions.__optional_keys__ - {"limit"}
+    hints = get_type_hints(PolyvecVectorStore.similarity_search)
+    assert get_args(hints["options"]) == (StoreOptions,)
 
 
 def test_a_qdrant_filter_and_a_plain_mapping_do_the_same(store):

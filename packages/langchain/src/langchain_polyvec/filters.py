@@ -115,6 +115,6 @@ def _range(bound: str, value: Any) -> models.Range | models.DatetimeRange:
 
 def _path(key: str, prefix: str) -> str:
     if '"' in key:
-        raise ValueError(f"{key!r} cannot be asked for: a name with quotation marks is not reached by filters.")
+        raise ValueError(f"{key!r} cannot be filtered by: filters do not reach names with quotation marks.")
     parts = [part if re.fullmatch(r"[\w-]+(\[\d*\])*", part, re.ASCII) else f'"{part}"' for part in key.split(".")]
     return ".".join([prefix, *parts])

@@ -27,7 +27,7 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     Key init args:
         embeddings: makes the multi-vectors.
-        top_n: how many documents are kept.
+        top_n: number of documents to keep.
         vectorstore: a `PolyvecVectorStore`. Documents that it holds unchanged are scored by their stored
             multi-vectors; others are encoded.
 
@@ -58,7 +58,7 @@ class PolyvecRerank(BaseDocumentCompressor):
     @field_validator("vectorstore")
     @classmethod
     def _check_vectorstore(cls, store: Any) -> Any:
-        if store is not None and not hasattr(store, "collection"):
+        if store is not None and not hasattr(store, "stored"):
             raise ValueError(f"a {type(store).__name__} keeps no multi-vectors; leave `vectorstore` out.")
         return store
 

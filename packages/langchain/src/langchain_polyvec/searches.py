@@ -158,7 +158,7 @@ class SearchableStore(OpenStore):
         return await self._adiverse(hits, vector, k, lambda_mult)
 
     def hits(self, query: Query, k: int = 4, **options: Unpack[StoreOptions]) -> list[Hit]:
-        """Search; all other searches are built on this one.
+        """Search. All other searches call this method.
 
         Args:
             query: a text, an image as in `polyvec.Input`, or an `Embeddings` of one query.
