@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qdrant_polyvec.hits import Group, Hit, Stored
     from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
     from qdrant_polyvec.maintenance import Verification
-    from qdrant_polyvec.query import Query, SearchOptions, Tasks
+    from qdrant_polyvec.query import Query, RankingOptions, SearchOptions, Tasks
     from qdrant_polyvec.retrying import StoreUnavailableError
     from qdrant_polyvec.schema import Schema, SchemaError
 
@@ -31,6 +31,7 @@ __all__ = [
     "Location",
     "Mode",
     "Query",
+    "RankingOptions",
     "Report",
     "Schema",
     "SchemaError",
