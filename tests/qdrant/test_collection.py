@@ -340,9 +340,15 @@ def test_stored_vectors_are_given_with_the_grid_of_an_image(docs, page, embedder
 def test_items_are_read_by_their_ids(docs, page):
     docs.add(["red fox", page], ids=["a", 7], sources=["a.md", "p.png"], metadatas=[{"n": 1}, None])
     assert docs.get([7, "nil", "a", "a"]) == [
-        Stored(7, "p.png", {"source": "p.png"}, "p.png", "0", "image", "retrieval", docs.embedder.fingerprint),
-        Stored("a", "red fox", {"n": 1, "source": "a.md"}, "a.md", "0", "text", "retrieval", docs.embedder.fingerprint),
-    ]
+        Stored(
+            id=7, content="p.png", metadata={"source": "p.png"}, source="p.png", unit="0", kind="image",
+            task="retrieval", fingerprint=docs.embedder.fingerprint,
+        ),
+        Stored(
+            id="a", content="red fox", metadata={"n": 1, "source": "a.md"}, source="a.md", unit="0", kind="text",
+            task="retrieval", fingerprint=docs.embedder.fingerprint,
+        ),
+    ]  # fmt: skip
     assert docs.get([]) == []
     for wrong in ("a", {"a"}):
         with pytest.raises(TypeError, match="as a list"):
@@ -356,16 +362,16 @@ def test_more_items_than_fit_one_request_are_read(docs):
     assert sorted(one.id for one in docs.all()) == list(range(300))
 
 
-def test_relevance_does_not_grow_with_the_query(docs):
+def test_similarity_does_not_grow_with_the_query(docs):
     docs.add(["red fox", "blue whale"])
     for mode in ("dense", "late", "two-stage"):
         for query in ("red fox", "red fox red fox"):
             best, worst = docs.search(query, mode=mode)
-            assert best.relevance == pytest.approx(1, abs=1e-3)
-            assert 0 <= worst.relevance < 0.9
+            assert best.similarity == pytest.approx(1, abs=1e-3)
+            assert -1 <= worst.similarity < 0.8
     assert docs.search("red fox fox", mode="late")[0].score == pytest.approx(3, abs=2e-3)
-    assert docs.search("red fox", task=["retrieval", "code"])[0].relevance is None
-    assert docs.search_groups("red fox")[0].hits[0].relevance == pytest.approx(1, abs=1e-3)
+    assert docs.search("red fox", task=["retrieval", "code"])[0].similarity is None
+    assert docs.search_groups("red fox")[0].hits[0].similarity == pytest.approx(1, abs=1e-3)
 
 
 def test_a_query_may_be_encoded_already(docs, embedder):

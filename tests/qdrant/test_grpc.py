@@ -6,7 +6,7 @@ import pytest
 from qdrant_client import models
 
 from qdrant_polyvec import StoreUnavailableError, limits, open_client, schema, upload
-from qdrant_polyvec.query import Asked, Options, plan
+from qdrant_polyvec.query import EncodedQuery, Options, plan
 from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import Schema
 
@@ -109,8 +109,8 @@ def test_where_nothing_would_work_it_is_said_at_once(server, code):
 def test_searches_find_the_same_as_in_the_folder(server, mode):
     points = structs()
     write(server.client, points)
-    asked = Asked("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
-    request = plan([asked], Options(mode=mode), schema=Schema(bm25="english"))
+    query = EncodedQuery("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
+    request = plan([query], Options(mode=mode), schema=Schema(bm25="english")).request
     (over_grpc,) = server.client.query_batch_points("docs", [request])
     (direct,) = server.behind.query_batch_points("docs", [request])
     assert [point.id for point in over_grpc.points] == [point.id for point in direct.points]

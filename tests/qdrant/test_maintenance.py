@@ -371,14 +371,6 @@ def test_groups_of_several_tasks_are_not_crowded_out(client, docs):
     assert {group.value for group in groups} == {"long", "s1", "s2"}
 
 
-def test_hybrid_is_for_words_however_small_the_collection(client, page):
-    docs = Collection.open(client, "words", embedder=OLD, schema=Schema(bm25="english"))
-    docs.add(TEXTS)
-    with pytest.raises(ValueError, match="the query is no text"):
-        docs.search(page, mode="hybrid")
-    assert docs.search("red fox", mode="hybrid")
-
-
 def test_a_lost_manifest_loses_no_points(tmp_path):
     with Collection.open(tmp_path, "docs", embedder=OLD) as docs:
         docs.add(TEXTS)

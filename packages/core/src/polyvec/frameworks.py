@@ -137,17 +137,18 @@ class EmbedderSettings(BaseModel):
         self._check_encoder(embedder)
         return embedder
 
+    def _options(self, options: EncodeOptions) -> EncodeOptions:
+        return {"truncate_dim": self.dimensions, **options}
+
     def _encode(self, side: Side, inputs: Sequence[Input], **options: Unpack[EncodeOptions]) -> Embeddings:
-        options.setdefault("truncate_dim", self.dimensions)
-        return self.encoder.encode(inputs, side=side, task=self.task, **options)
+        return self.encoder.encode(inputs, side=side, task=self.task, **self._options(options))
 
     async def _aencode(self, side: Side, inputs: Sequence[Input], **options: Unpack[EncodeOptions]) -> Embeddings:
-        options.setdefault("truncate_dim", self.dimensions)
         encoder = self.client or self._loaded
         if encoder is None:
             encoder = await asyncio.to_thread(lambda: self.encoder)
         encode = encoder.aencode_query if side == "query" else encoder.aencode_document
-        return await encode(inputs, task=self.task, **options)
+        return await encode(inputs, task=self.task, **self._options(options))
 
     def _encode_each(
         self, items: Sequence[T], convert: Callable[[T], Input], **options: Unpack[EncodeOptions]

@@ -8,7 +8,7 @@ from qdrant_polyvec.hits import Group, Hit, Stored
 from qdrant_polyvec.items import Failure, Item
 from qdrant_polyvec.location import Location, open_async_client, open_client
 from qdrant_polyvec.maintenance import Verification
-from qdrant_polyvec.query import MODES, Mode
+from qdrant_polyvec.query import MODES, Mode, Query, SearchOptions, Tasks
 from qdrant_polyvec.report import Report, UnstoredItems
 from qdrant_polyvec.retrying import StoreUnavailableError
 from qdrant_polyvec.schema import Schema, SchemaError
@@ -27,12 +27,15 @@ __all__ = [
     "Item",
     "Location",
     "Mode",
+    "Query",
     "Report",
     "Schema",
     "SchemaError",
+    "SearchOptions",
     "ServerVersionError",
     "StoreUnavailableError",
     "Stored",
+    "Tasks",
     "UnstoredItems",
     "Verification",
     "open_async_client",

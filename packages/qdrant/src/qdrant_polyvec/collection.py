@@ -25,11 +25,11 @@ from qdrant_polyvec.location import Location, open_client
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.opening import opened
 from qdrant_polyvec.place import Place
-from qdrant_polyvec.query import Mode, Options, SearchOptions, value_is
+from qdrant_polyvec.query import Options, Queries, Query, SearchOptions
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.retrying import StoreUnavailableError
-from qdrant_polyvec.schema import OWN, Schema
-from qdrant_polyvec.search import Queries, Query, Search, Tasks
+from qdrant_polyvec.schema import OWN, Schema, value_is
+from qdrant_polyvec.search import Search
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 
@@ -196,56 +196,23 @@ class Collection:
         """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
         return await asyncio.to_thread(partial(self.add, inputs, **how))
 
-    def search(
-        self,
-        query: Query,
-        *,
-        limit: int = 5,
-        mode: Mode = "two-stage",
-        task: Tasks = "retrieval",
-        filter: models.Filter | None = None,  # noqa: A002 — Qdrant's word
-        candidates: int | None = None,
-        score_threshold: float | None = None,
-        oversampling: float | None = None,
-    ) -> list[Hit]:
-        """The items that suit a text or an image best, best first.
+    def search(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+        """Search for the items that suit a text or an image best, best first.
 
         Args:
             query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array; an
                 `Embeddings` of one item, if the same model has encoded it as a query for `task` already.
-            limit: how many items at most.
-            mode: `dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` takes the
-                best `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders
-                them by MaxSim. `hybrid` adds the best candidates by BM25, if the collection has those vectors. The
-                last two score every multi-vector while there are no more than 2000 items, unless `candidates` is
-                given.
-            task: as it was given to `add`. Several are searched one by one, and their rankings are merged by
-                reciprocal rank fusion, because scores of different tasks cannot be compared.
-            filter: Qdrant's conditions on the payload; a user's metadata is under the key `metadata`.
-            candidates: how many of each kind; 100 or four times `limit`, whichever is more, unless given.
-            score_threshold: leave out items that score less in their own task.
-            oversampling: score by the quantized copies (`Schema.quantization`) of this many times `limit` items and
-                the best of them exactly; unless given, all scores are exact.
+            options: see `SearchOptions`.
 
         Raises:
             ValueError: an unknown mode or task, a bad limit, or a query that cannot be read.
             FingerprintError: the collection holds another model's vectors by now.
         """
-        options = Options(
-            limit=limit,
-            mode=mode,
-            filter=filter,
-            candidates=candidates,
-            score_threshold=score_threshold,
-            oversampling=oversampling,
-        )
-        return self._search.batch([query], task, options)[0]
+        return self._search.batch([query], Options(**options))[0]
 
-    def search_batch(
-        self, queries: Queries, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
-    ) -> list[list[Hit]]:
-        """The results of each query, as `search` gives them; they are encoded and sent together."""
-        return self._search.batch(queries, task, Options(**options))
+    def search_batch(self, queries: Queries, **options: Unpack[SearchOptions]) -> list[list[Hit]]:
+        """Search for several queries, which are encoded and sent together. Each result is that of `search`."""
+        return self._search.batch(queries, Options(**options))
 
     def search_groups(
         self,
@@ -253,35 +220,29 @@ class Collection:
         *,
         group_by: str = "metadata.source",
         group_size: int = 3,
-        task: Tasks = "retrieval",
         **options: Unpack[SearchOptions],
     ) -> list[Group]:
-        """The best sources, each with its best items, so that no long document crowds out the others.
+        """Search for the best sources, each with its best items, so that no long document crowds out the others.
 
         Args:
-            query: as for `search`, like the options; `limit` is how many groups at most.
+            query: as for `search`.
             group_by: the payload field that the items of a group have in common.
-            group_size: how many items of each group at most.
-            task: as for `search`.
-            options: as for `search`.
+            group_size: largest number of items per group.
+            options: see `SearchOptions`; `limit` is the largest number of groups.
         """
-        return self._search.groups(query, task, Options(**options), group_by, group_size)
+        return self._search.groups(query, Options(**options, group_size=group_size), group_by)
 
-    def explain(
-        self, query: Query, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
-    ) -> models.QueryRequest:
-        """The request that `search` with the same arguments would send. Nothing is searched."""
-        return self._search.requests([query], task, Options(**options))[0]
+    def explain(self, query: Query, **options: Unpack[SearchOptions]) -> models.QueryRequest:
+        """Return the request that `search` with the same arguments would send. Nothing is searched."""
+        return self._search.plans([query], Options(**options))[0].request
 
-    async def asearch(self, query: Query, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]) -> list[Hit]:
+    async def asearch(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
-        return (await self._search.abatch([query], task, Options(**options)))[0]
+        return (await self._search.abatch([query], Options(**options)))[0]
 
-    async def asearch_batch(
-        self, queries: Queries, *, task: Tasks = "retrieval", **options: Unpack[SearchOptions]
-    ) -> list[list[Hit]]:
+    async def asearch_batch(self, queries: Queries, **options: Unpack[SearchOptions]) -> list[list[Hit]]:
         """`search_batch` on the asynchronous client; the queries are encoded in a thread."""
-        return await self._search.abatch(queries, task, Options(**options))
+        return await self._search.abatch(queries, Options(**options))
 
     async def asearch_groups(
         self,
@@ -289,11 +250,10 @@ class Collection:
         *,
         group_by: str = "metadata.source",
         group_size: int = 3,
-        task: Tasks = "retrieval",
         **options: Unpack[SearchOptions],
     ) -> list[Group]:
         """`search_groups` on the asynchronous client; the query is encoded in a thread."""
-        return await self._search.agroups(query, task, Options(**options), group_by, group_size)
+        return await self._search.agroups(query, Options(**options, group_size=group_size), group_by)
 
     async def aclose(self) -> None:
         """Close the asynchronous client, which the asynchronous searches opened, and the collection."""

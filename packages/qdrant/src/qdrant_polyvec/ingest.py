@@ -14,10 +14,9 @@ from qdrant_polyvec import points, upload
 from qdrant_polyvec.items import Entry, Failure, Identity, digest, point_id
 from qdrant_polyvec.location import is_simulated
 from qdrant_polyvec.place import Place
-from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import OWN, TENANT
+from qdrant_polyvec.schema import OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
 

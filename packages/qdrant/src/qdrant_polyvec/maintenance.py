@@ -17,10 +17,9 @@ from qdrant_polyvec import limits, points, server
 from qdrant_polyvec.ingest import Ingest, identities, source_of, write_points
 from qdrant_polyvec.items import Entry, Failure, Identity
 from qdrant_polyvec.place import Place, behind_alias, point_alias
-from qdrant_polyvec.query import value_is
 from qdrant_polyvec.report import Report
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
+from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema, value_is
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → content

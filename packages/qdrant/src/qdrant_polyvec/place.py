@@ -14,9 +14,8 @@ from qdrant_polyvec import schema
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
-from qdrant_polyvec.query import value_is
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import BM25, DENSE, LATE, POOLED, TENANT, Schema, SchemaError
+from qdrant_polyvec.schema import BM25, DENSE, LATE, POOLED, TENANT, Schema, SchemaError, value_is
 
 _PAGE = 256  # points per request, without their multi-vectors
 _MULTIVECTORS = 32  # points per request, with them

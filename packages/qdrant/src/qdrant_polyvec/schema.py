@@ -114,6 +114,11 @@ def vectors_config(
     return vectors
 
 
+def value_is(key: str, value: str) -> models.FieldCondition:
+    """Select points by a value of their payload."""
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
 def _dense(dim: int) -> models.VectorParams:
     return models.VectorParams(size=dim, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16)
 
