@@ -52,8 +52,8 @@ def test_documents_are_passages_and_queries_are_queries():
     text = "def f():\n\treturn  1\n"
     vectors = embeddings.embed_documents([text, ""])
     query = embeddings.embed_query(text)
-    how = {"task": "code", "truncate_dim": 8, "multivector": False, "show_progress": True}
-    assert client.calls == [("document", [text, ""], how), ("query", [text], how)]
+    options = {"task": "code", "truncate_dim": 8, "show_progress": True}
+    assert client.calls == [("document", [text, ""], options), ("query", [text], options)]
     assert [len(vector) for vector in (*vectors, query)] == [8, 8, 8]
     assert all(type(number) is float for number in (*vectors[0], *query))
     json.dumps(vectors)
@@ -167,7 +167,7 @@ def test_async_gives_the_same(demo, embeddings, pictures):
 def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
     words = [f"query number {n} about region {n % 7}" for n in range(32)]
     alone = [demo.embed_query(text) for text in words]
-    engine = demo.encoder._engine
+    engine = demo.encoder._runner
     forward, running, most = engine.replica.network.forward, threading.Semaphore(0), []
     inside, threads = 0, set()
     lock = threading.Lock()

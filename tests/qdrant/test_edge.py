@@ -9,8 +9,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from qdrant_polyvec import limits
+from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.edge import EdgeBackend, shard, shard_config
-from qdrant_polyvec.location import open_client
 
 MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
 VECTORS = {

@@ -10,10 +10,10 @@ import pytest
 from qdrant_client import models
 
 from qdrant_polyvec import limits
+from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.edge import EdgeBackend, optimizing, shard, shard_config
 from qdrant_polyvec.edge.folder import Manifest
 from qdrant_polyvec.edge.shard import EngineError
-from qdrant_polyvec.location import open_client
 
 DOT = models.Distance.DOT
 MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)

@@ -135,13 +135,13 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
     write("sheet.xlsx", "")
     found, failed = units(["bad.txt", "no.md", "no.png", "sheet.xlsx", "good.md"])
     assert [unit.source for unit in found] == ["good.md"]
-    assert [(failure.source, failure.error) for failure in failed[:3]] == [
+    assert [(failure.source, failure.reason) for failure in failed[:3]] == [
         ("bad.txt", "is not UTF-8 text: invalid start byte at byte 3"),
         ("no.md", "cannot be read: No such file or directory"),
         ("no.png", "cannot be read: No such file or directory"),
     ]
     assert failed[3].source == "sheet.xlsx"
-    assert "suffix '.xlsx' is not one of .md, .markdown" in failed[3].error
+    assert "suffix '.xlsx' is not one of .md, .markdown" in failed[3].reason
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):
@@ -173,7 +173,7 @@ def test_utf_16_is_read_by_its_mark(folder, encoding):
 @pytest.mark.parametrize("name", ["a.py", "a.txt"])
 def test_binary_junk_is_a_failure(folder, name):
     Path(name).write_bytes(b"x = '\0'")
-    assert units([name])[1][0].error == "is binary: it holds null bytes"
+    assert units([name])[1][0].reason == "is binary: it holds null bytes"
 
 
 def test_what_gitignore_names_is_left_out(folder):
@@ -262,7 +262,7 @@ def test_a_pdf_that_cannot_be_read_is_a_failure(folder, content, reason):
     Path("a.pdf").write_bytes(content)
     write("b.md", "text")
     found, failed = units(["a.pdf", "b.md"])
-    assert reason in failed[0].error
+    assert reason in failed[0].reason
     assert [unit.source for unit in found] == ["b.md"]
 
 
@@ -270,7 +270,7 @@ def test_a_bad_page_does_not_stop_the_pdf(folder, monkeypatch):
     picture().save("a.pdf", save_all=True, append_images=[picture((4000, 10)), picture()])
     found, failed = units(["a.pdf"])
     assert [unit.unit for unit in found] == ["page 1", "page 3"]
-    assert [(failure.source, failure.error[:7]) for failure in failed] == [("a.pdf", "page 2:")]
+    assert [(failure.source, failure.reason[:7]) for failure in failed] == [("a.pdf", "page 2:")]
 
 
 def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch):
@@ -278,7 +278,7 @@ def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch)
     write("b.md", "text")
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     found, failed = units(["a.pdf", "b.md"])
-    assert "pip install 'qdrant-polyvec[pdf]'" in failed[0].error
+    assert "pip install 'qdrant-polyvec[pdf]'" in failed[0].reason
     assert [unit.source for unit in found] == ["b.md"]
 
 
@@ -319,7 +319,7 @@ def test_a_file_without_permission_is_a_failure(folder, monkeypatch):
 
     write("a.md", "text")
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert units(["a.md"])[1][0].error == "cannot be read: Permission denied"
+    assert units(["a.md"])[1][0].reason == "cannot be read: Permission denied"
 
 
 def test_one_bad_file_never_stops_the_folder(folder):

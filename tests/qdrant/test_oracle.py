@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import models
 
 from polyvec.scoring import cosine, maxsim
-from qdrant_polyvec.location import is_simulated, open_client
+from qdrant_polyvec.clients import engine, open_client
 
 N, DENSE, LATE = 40, 16, 8
 TOLERANCE = 3e-3  # vectors are stored as float16
@@ -144,7 +144,7 @@ def ask(client, request):
         using=request.using,
         prefetch=request.prefetch,
         query_filter=request.filter,
-        search_params=None if is_simulated(client) else request.params,
+        search_params=None if engine(client).is_imitation else request.params,
         limit=request.limit,
     ).points
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from qdrant_polyvec.location import is_simulated, open_client
+from qdrant_polyvec.clients import engine, open_client
 
 N, DENSE, LATE, WORDS = 60, 8, 4, 30
 TOLERANCE = 2e-3
@@ -22,6 +22,7 @@ VECTORS = {
         multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
     ),
 }
+INDEXED_AT_ONCE = models.OptimizersConfigDiff(indexing_threshold=1)
 SPARSE = {
     "words": models.SparseVectorParams(modifier=models.Modifier.IDF),
     "plain": models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True)),
@@ -73,10 +74,14 @@ def fill(client):
         VECTORS,
         sparse_vectors_config=SPARSE,
         # small enough for `optimize` to have something to do
-        **({} if is_simulated(client) else {"optimizers_config": models.OptimizersConfigDiff(indexing_threshold=1)}),
+        **(
+            {}
+            if engine(client).is_imitation
+            else {"optimizers_config": models.OptimizersConfigDiff(indexing_threshold=1)}
+        ),
     )
     client.create_payload_index("docs", "title", models.TextIndexParams(type="text", scoring=True))
-    if not is_simulated(client):
+    if not engine(client).is_imitation:
         client.create_payload_index("docs", "color", models.PayloadSchemaType.KEYWORD)
         client.create_payload_index("docs", "tags", models.KeywordIndexParams(type="keyword", prefix=True))
         client.create_payload_index("docs", "n", models.PayloadSchemaType.INTEGER)
@@ -340,7 +345,7 @@ QUERIES = {
 
 
 def ask(client, *, search_params=None, **request):
-    if search_params is not None and is_simulated(client) and search_params.idf is None:
+    if search_params is not None and engine(client).is_imitation and search_params.idf is None:
         search_params = None
     return client.query_points("docs", search_params=search_params, **request).points
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from polyvec import Encoder
 from polyvec.scoring import cosine, maxsim
 from polyvec.types import Embeddings
 from qdrant_polyvec import Collection, Item, Schema, open_client
-from qdrant_polyvec.place import behind_alias
+from qdrant_polyvec.binding import aliased
 
 N, DIM, LATE = 60, 32, 16
 TOLERANCE = 4e-3  # vectors are stored as float16
@@ -38,18 +39,16 @@ QUERIES = {name: (unit(DIM), unit(4, LATE)) for name in ("fox", "a whale", "the"
 OF_TASK = {task: [i for i in range(N) if TASK[i] == task] for task in TASKS}
 
 
-class Prepared:
-    """Answers with vectors made above, whatever the task."""
+class Prepared(Encoder):
+    """Answers with the vectors above, whatever the task."""
 
-    fingerprint, dim, multivector_dim = "prepared", DIM, LATE
+    fingerprint, dim, multivector_dim, tasks, sizes, license = "prepared", DIM, LATE, TASKS, (DIM,), ""
 
-    def encode_query(self, inputs, *, task, truncate_dim=None, multivector=False, show_progress=False):
+    def encode(self, inputs, *, side, task, multivector=False, **options):
+        assert side == "query", "every item comes with its embedding"
         dense = np.stack([QUERIES[query][0] for query in inputs])
         late = tuple(QUERIES[query][1] for query in inputs)
         return Embeddings(dense, late if multivector else None, (None,) * len(inputs))
-
-    def encode_document(self, inputs, **how):
-        raise AssertionError("every item comes with its embedding")
 
 
 @pytest.fixture(scope="module", params=["folder", "optimized", "memory", "server"])
@@ -79,7 +78,7 @@ def docs(request, tmp_path_factory):
         if request.param == "optimized":
             docs.optimize()
         yield docs
-    client.delete_collection(behind_alias(client, name))
+    client.delete_collection(aliased(client, name))
     client.close()
 
 
@@ -208,7 +207,7 @@ def test_asynchronous_searches_find_the_same(docs):
         batch = await docs.asearch_batch(["fox", "a whale"], mode="dense")
         groups = await docs.asearch_groups("fox", mode="late", limit=3, group_size=2)
         many = await asyncio.gather(*(docs.asearch("a whale", mode="late") for _ in range(8)))
-        await docs._search.aclose()
+        await docs._binding.aclients.aclose()
         return one, batch, groups, many
 
     one, batch, groups, many = asyncio.run(everything())

@@ -14,16 +14,16 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
-from polyvec.types import TASKS
-from qdrant_polyvec import files, fingerprint, tables
+from polyvec.types import TASKS, Failure
+from qdrant_polyvec import files, fingerprint, items, tables
+from qdrant_polyvec.binding import aliased
+from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.files import Unit
+from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
-from qdrant_polyvec.items import Failure, Identity, Item, derived_id
-from qdrant_polyvec.location import open_client
-from qdrant_polyvec.place import behind_alias
+from qdrant_polyvec.items import Identity, Item, Report, derived_id
 from qdrant_polyvec.query import MODES
-from qdrant_polyvec.report import Report
 from qdrant_polyvec.schema import PRECISIONS, Schema
 
 DEFAULT_MODEL = "demo"
@@ -69,13 +69,14 @@ def index(options: argparse.Namespace) -> int:
                 truncate_dim=options.truncate_dim or _truncate_dim(client, options.collection, embedder),
                 schema=_schema(options),
             )
-            fingerprint.remember_model(client, _real_name(client, options.collection), model)
-            items = _items(files.units(tqdm(found, unit="file"), dpi=options.dpi), options.task, kind_by_id)
-            report = docs.add(items, replace_sources=True, batch_size=_BATCH)
+            fingerprint.remember_model(client, aliased(client, options.collection), model)
+            stream = _items(files.units(tqdm(found, unit="file"), dpi=options.dpi), options.task, kind_by_id)
+            report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
             if options.optimize:
                 docs.optimize()
     else:
-        report.failed.extend(failure for failure in found if isinstance(failure, Failure))
+        unreadable = [failure for failure in found if isinstance(failure, Failure)]
+        report.failed.extend(items.Failure(failure.index, failure.source, failure.reason) for failure in unreadable)
     return _told(report, kind_by_id, options)
 
 
@@ -102,7 +103,7 @@ def search(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Look for points that searches cannot find, that another model made, or whose file is gone."""
     with _existing(options) as client:
-        docs = Collection.open(client, options.collection, embedder=fingerprint.StoredModel(client, options.collection))
+        docs = Collection.open(client, options.collection, embedder=None)
         there = [source for source in docs.sources() if Path(source).exists()]
         found = docs.verify(sources=there)
     print(tables.as_json(asdict(found)) if options.json else "\n".join(tables.verification(found)))
@@ -112,7 +113,7 @@ def verify(options: argparse.Namespace) -> int:
 def reindex(options: argparse.Namespace) -> int:
     """Encode everything again with another model, and exchange the collections."""
     with _existing(options) as client:
-        docs = Collection.open(client, options.collection, embedder=fingerprint.StoredModel(client, options.collection))
+        docs = Collection.open(client, options.collection, embedder=None)
         report = docs.reindex(
             load_embedder(options.model, options.device),
             truncate_dim=options.truncate_dim,
@@ -122,7 +123,7 @@ def reindex(options: argparse.Namespace) -> int:
             show_progress=True,
         )
         if not report.failed:
-            fingerprint.remember_model(client, _real_name(client, options.collection), options.model)
+            fingerprint.remember_model(client, aliased(client, options.collection), options.model)
     return _told(report, {}, options)
 
 
@@ -145,15 +146,11 @@ def _existing(options: argparse.Namespace) -> Iterator[QdrantClient]:
         yield client
 
 
-def _real_name(client: QdrantClient, name: str) -> str:
-    return behind_alias(client, name) or name
-
-
 def _truncate_dim(client: QdrantClient, name: str, embedder: Any) -> int | None:
     """What an existing collection was made with."""
     if not client.collection_exists(name):
         return None
-    dim = fingerprint.StoredModel(client, name).dim
+    dim = Fingerprint.stored(name, client.get_collection(name).config.metadata).dense
     return dim if dim < embedder.dim else None
 
 
@@ -194,7 +191,7 @@ def _told(report: Report, kind_by_id: dict[Identity, str], options: argparse.Nam
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            print(f"failed: {failure.source}: {failure.error}", file=sys.stderr)
+            print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
         shown = {kind: one for kind, one in by_kind.items() if any((one.ok, one.skipped, one.removed, one.failed))}
         print("\n".join(tables.summary(shown)))
     return 1 if report.failed else 0

@@ -10,9 +10,8 @@ from pathspec import GitIgnoreSpec
 from PIL import Image
 
 from polyvec.pdf import UnreadablePages, pages
-from polyvec.types import Task
+from polyvec.types import Failure, Task
 from qdrant_polyvec import cutting, html_text
-from qdrant_polyvec.items import Failure
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PDF_SUFFIX = ".pdf"
@@ -92,7 +91,7 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield from _units(file, dpi)
         except UnreadablePages as error:
             yield from (
-                Failure(None, file.as_posix(), f"page {number}: {reason}") for number, reason in error.reasons.items()
+                Failure(-1, file.as_posix(), f"page {number}: {reason}") for number, reason in error.reasons.items()
             )
         except (ImportError, OSError, ValueError) as error:
             yield _failure(file, error)
@@ -254,4 +253,4 @@ def _failure(file: str | Path, error: ImportError | OSError | ValueError) -> Fai
         reason = f"is not {error.encoding.upper()} text: {error.reason} at byte {error.start}"
     elif isinstance(error, OSError) and error.strerror:
         reason = f"cannot be read: {error.strerror}"
-    return Failure(None, Path(file).as_posix(), reason)
+    return Failure(-1, Path(file).as_posix(), reason)

@@ -8,7 +8,6 @@ from qdrant_client import models
 
 from qdrant_polyvec import points
 from qdrant_polyvec.items import Identity, Kind
-from qdrant_polyvec.schema import OWN
 
 __all__ = ["Group", "Hit", "Stored"]
 
@@ -83,16 +82,15 @@ def stored(records: Sequence[models.Record]) -> list[Stored]:
 
 
 def _facts(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
-    payload = point.payload or {}
-    own, metadata = payload.get(OWN) or {}, payload.get("metadata") or {}
+    payload, own = point.payload or {}, points.Own.of(point.payload)
     return {
         "id": points.identity(point),
         "content": payload.get("page_content", ""),
-        "metadata": metadata,
-        "source": metadata.get("source", ""),
-        "unit": own.get("unit", ""),
-        "kind": own.get("kind", "text"),
-        "task": own.get("task", "retrieval"),
-        "fingerprint": own.get("fingerprint", ""),
+        "metadata": payload.get("metadata") or {},
+        "source": points.source(payload),
+        "unit": own.unit,
+        "kind": own.kind,
+        "task": own.task,
+        "fingerprint": own.fingerprint,
         "payload": points.others(payload),
     }

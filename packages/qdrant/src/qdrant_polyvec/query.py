@@ -17,7 +17,7 @@ from polyvec.types import Embeddings, Input
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-__all__ = ["MODES", "RRF_K", "Mode", "Queries", "Query", "SearchOptions", "Tasks"]
+__all__ = ["MODES", "RRF_K", "Mode", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
 
 Mode = Literal["dense", "late", "two-stage", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -30,11 +30,9 @@ MIN_CANDIDATES = 100
 _MOST = 2**31
 
 
-class SearchOptions(TypedDict, total=False):
-    """Options of every search."""
+class RankingOptions(TypedDict, total=False):
+    """Options of every search that frameworks have no words of their own for."""
 
-    limit: int
-    """Largest number of results; for `search_groups`, of groups. Default: 5."""
     mode: Mode
     """`dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` (default) takes the best
     `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders them by MaxSim.
@@ -43,8 +41,6 @@ class SearchOptions(TypedDict, total=False):
     task: Tasks
     """The task that items were added with. Default: `retrieval`. Several tasks are searched one by one, and their
     rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared."""
-    filter: models.Filter | None
-    """Qdrant's conditions on the payload; a user's metadata is under the key `metadata`."""
     candidates: int | None
     """Number of candidates of each kind. Default: 100 or four times `limit`, whichever is more."""
     score_threshold: float | None
@@ -52,6 +48,15 @@ class SearchOptions(TypedDict, total=False):
     oversampling: float | None
     """Score by the quantized copies (`Schema.quantization`) of this many times `limit` items and the best of them
     exactly. Default: all scores are exact."""
+
+
+class SearchOptions(RankingOptions, total=False):
+    """Options of every search."""
+
+    limit: int
+    """Largest number of results; for `search_groups`, of groups. Default: 5."""
+    filter: models.Filter | None
+    """Qdrant's conditions on the payload; a user's metadata is under the key `metadata`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

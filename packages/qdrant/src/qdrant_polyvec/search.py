@@ -1,24 +1,21 @@
 """Search a collection: encode, plan, ask, check that the answer is of this model; synchronously or asynchronously."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import grpc
-from qdrant_client import AsyncQdrantClient, models
+from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec.encoder import in_thread
 from polyvec.types import Embeddings
 from qdrant_polyvec import limits, query
+from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit, hits
-from qdrant_polyvec.location import is_simulated, open_async_client
-from qdrant_polyvec.place import Place
 from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, plan
 
 T = TypeVar("T")
@@ -32,11 +29,9 @@ _COUNT_LASTS = 30.0  # seconds until the size of a small collection is asked for
 class Search:
     """The searches of one collection."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
         self._small: tuple[bool, float] | None = None  # whether the collection is small, and when it was counted
-        # One for each event loop: connections belong to the loop that they were opened in.
-        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
 
     def forget_size(self) -> None:
         """Count again at the next search. Call it after adding or deleting items."""
@@ -44,8 +39,10 @@ class Search:
 
     def plans(self, queries: Queries, options: Options) -> list[Plan]:
         """Encode each query and plan its request."""
-        place = self._place
-        checked = check_queries(queries, options, embedder=place.embedder, dim=place.dim, schema=place.schema)
+        binding = self._binding
+        checked = check_queries(
+            queries, options, embedder=binding.encoder, dim=binding.fingerprint.dense, schema=binding.schema
+        )
         encoded = {task: self._encode(task, checked, options) for task in options.tasks}
         if options.depends_on_size and self._is_small():
             options = replace(options, mode="late")
@@ -53,10 +50,10 @@ class Search:
             plan(
                 [_encoded_query(task, query, rows[index]) for task, rows in encoded.items()],
                 options,
-                schema=place.schema,
-                tenant=place.tenant,
-                params=not is_simulated(place.client),
-                shard_key=place.cluster.shard_key,
+                schema=binding.schema,
+                tenant=binding.tenant,
+                params=not binding.engine.is_imitation,
+                shard_key=binding.cluster.shard_key,
             )
             for index, query in enumerate(checked)
         ]
@@ -65,7 +62,7 @@ class Search:
         """Search for each query."""
         results = []
         for plans in _requests(self.plans(queries, options)):
-            answers = self._ask(partial(self._place.client.query_batch_points, **self._batch(plans)))
+            answers = self._ask(partial(self._binding.client.query_batch_points, **self._batch(plans)))
             results += self._hits(plans, answers)
         return results
 
@@ -73,7 +70,9 @@ class Search:
         """`batch` on the asynchronous client."""
         results = []
         for plans in _requests(await in_thread(self.plans, queries, options)):
-            answers = await self._aask(partial(self.aclient().query_batch_points, **self._batch(plans)))
+            answers = await self._aask(
+                partial(self._binding.aclients.current().query_batch_points, **self._batch(plans))
+            )
             results += await in_thread(self._hits, plans, answers)
         return results
 
@@ -81,41 +80,28 @@ class Search:
         """Search for a query and group the results by a payload field."""
         (planned,) = self.plans([query], options)
         arguments = self._grouped(planned, group_by, options.group_size)
-        answer = self._ask(partial(self._place.client.query_points_groups, **arguments))
+        answer = self._ask(partial(self._binding.client.query_points_groups, **arguments))
         return self._groups(planned, answer)
 
     async def agroups(self, query: Query, options: Options, group_by: str) -> list[Group]:
         """`groups` on the asynchronous client."""
         (planned,) = await in_thread(self.plans, [query], options)
         arguments = self._grouped(planned, group_by, options.group_size)
-        answer = await self._aask(partial(self.aclient().query_points_groups, **arguments))
+        answer = await self._aask(partial(self._binding.aclients.current().query_points_groups, **arguments))
         return await in_thread(self._groups, planned, answer)
-
-    async def aclose(self) -> None:
-        """Close the asynchronous client of this event loop, if there is one."""
-        aclient = self._aclients.pop(asyncio.get_running_loop(), None)
-        if aclient is not None:
-            await aclient.close()
-
-    def aclient(self) -> AsyncQdrantClient:
-        """The asynchronous client of this event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._aclients:
-            self._aclients[loop] = open_async_client(self._place.client)
-        return self._aclients[loop]
 
     def _ask(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except _REFUSALS:
-            self._place.check_model()  # names the cause if a `reindex` elsewhere changed the vectors
+            self._binding.check_model()  # names the cause if a `reindex` elsewhere changed the vectors
             raise
 
     async def _aask(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except _REFUSALS:
-            await in_thread(self._place.check_model)
+            await in_thread(self._binding.check_model)
             raise
 
     def _encode(self, task: str, queries: Sequence[Query], options: Options) -> list[Embeddings]:
@@ -124,8 +110,8 @@ class Search:
         encoded: Iterator[Embeddings] = iter(())
         if inputs:
             encoded = iter(
-                self._place.embedder.encode_query(
-                    inputs, task=task, truncate_dim=self._place.truncate_dim, multivector=options.mode != "dense"
+                self._binding.encoder.encode_query(
+                    inputs, task=task, truncate_dim=self._binding.truncate_dim, multivector=options.mode != "dense"
                 )
             )
         return [query if isinstance(query, Embeddings) else next(encoded) for query in queries]
@@ -133,8 +119,8 @@ class Search:
     def _is_small(self) -> bool:
         now = time.monotonic()
         if self._small is None or (self._small[0] and now > self._small[1] + _COUNT_LASTS):
-            place = self._place
-            n_points = place.client.count(place.name, exact=False, **place.cluster.counting()).count
+            binding = self._binding
+            n_points = binding.client.count(binding.name, exact=False, **binding.cluster.count_options()).count
             self._small = n_points <= SMALL, now
         return self._small[0]
 
@@ -143,30 +129,30 @@ class Search:
 
     def _groups(self, plan: Plan, answer: models.GroupsResult) -> list[Group]:
         if not answer.groups:
-            self._place.check_model()
+            self._binding.check_model()
         return [Group(group.id, self._checked(hits(group.hits, plan.n_terms))) for group in answer.groups]
 
     def _checked(self, hits: list[Hit]) -> list[Hit]:
         """The hits, if this model made all of them; others are there after a `reindex` elsewhere."""
-        own = self._place.embedder.fingerprint
+        own = self._binding.fingerprint.embedder
         others = {hit.fingerprint for hit in hits} - {own}
         if others or not hits:
-            self._place.check_model()
+            self._binding.check_model()
         if others:
             raise FingerprintError(
-                f"Collection {self._place.name!r} holds points of {', '.join(map(repr, others))}; this embedder is "
+                f"Collection {self._binding.name!r} holds points of {', '.join(map(repr, others))}; this embedder is "
                 f"{own!r}. Their vectors cannot be compared: `verify` lists such points."
             )
         return hits
 
     def _batch(self, plans: Sequence[Plan]) -> dict[str, Any]:
         requests = [plan.request for plan in plans]
-        return {"collection_name": self._place.name, "requests": requests, **self._place.cluster.asking()}
+        return {"collection_name": self._binding.name, "requests": requests, **self._binding.cluster.query_options()}
 
     def _grouped(self, plan: Plan, group_by: str, group_size: int) -> dict[str, Any]:
         request = plan.request
         return {
-            "collection_name": self._place.name,
+            "collection_name": self._binding.name,
             "group_by": group_by,
             "group_size": group_size,
             "query": request.query,
@@ -177,7 +163,7 @@ class Search:
             "score_threshold": request.score_threshold,
             "limit": request.limit,
             "with_payload": True,
-            **self._place.cluster.reading(),
+            **self._binding.cluster.read_options(),
         }
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from qdrant_polyvec.hits import Hit
+from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
-from qdrant_polyvec.report import Report
 
 WIDTH = 100
 _PLACE_WIDTH = 40  # of the column for sources

@@ -423,7 +423,7 @@ class EdgeBackend(QdrantBase):
 
 
 def _n_bytes(struct: models.PointStruct | models.PointVectors) -> int:
-    return limits.ENGINE_BYTES_PER_FLOAT * limits.n_floats(struct.vector)
+    return limits.BINARY_BYTES_PER_FLOAT * limits.n_floats(struct.vector)
 
 
 def _config(
