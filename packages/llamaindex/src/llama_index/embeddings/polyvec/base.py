@@ -27,7 +27,11 @@ _texts = partial(checked_texts, images_to="get_image_embedding_batch")
 
 
 class UnreadableNodes(SomeFailed):
-    """Some nodes could not be embedded. Every other node has its embedding. The `source` of a failure is a node's id."""
+    """Some nodes could not be embedded. Every other node has its embedding.
+
+    Attributes:
+        failures: the nodes without an embedding; `source` is a node's id.
+    """
 
     def __init__(self, failures: Sequence[Failure], total: int) -> None:
         super().__init__(failures, total, happened="nodes could not be embedded")
@@ -226,9 +230,7 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
     async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageLike]) -> list[Embedding]:
         return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
 
-    def _image_batches(
-        self, images: Sequence[ImageLike], *, show_progress: bool
-    ) -> Iterator[tuple[int, Attempt]]:
+    def _image_batches(self, images: Sequence[ImageLike], *, show_progress: bool) -> Iterator[tuple[int, Attempt]]:
         """Encode images batch by batch, with an event for each; yields where a batch starts, and its embeddings."""
         payload: dict[str, Any] = {EventPayload.SERIALIZED: self.to_payload()}
         starts = range(0, len(images), self.embed_batch_size)

@@ -128,7 +128,7 @@ def _is_same(node: BaseNode, stored: Any) -> bool:
     """True if a node is stored under its id with the same text, image and metadata."""
     if "_node_content" not in stored.payload:
         return False
-    from llama_index.vector_stores.polyvec import nodes  # needs the extra `qdrant`, which brought the store
+    from llama_index.vector_stores.polyvec.nodes import to_node  # needs the extra `qdrant`, which brought the store
 
-    stored_node = nodes.node(stored)
+    stored_node = to_node(stored)
     return stored_node.hash == node.hash and stored_node.metadata == node.metadata

@@ -11,8 +11,8 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index.embeddings.polyvec.images import image_input
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
-from llama_index.vector_stores.polyvec.base import check_options, similarity
-from llama_index.vector_stores.polyvec.nodes import node
+from llama_index.vector_stores.polyvec.nodes import to_node
+from llama_index.vector_stores.polyvec.queries import check_options, similarity
 from polyvec import Input
 from qdrant_polyvec import Hit, RankingOptions, SearchOptions
 from qdrant_polyvec.query import RRF_K
@@ -69,8 +69,8 @@ class PolyvecRetriever(BaseRetriever):
             raise ValueError(f"`similarity_top_k` is {similarity_top_k}; it must be at least 1.")
         check_options(options, RankingOptions.__optional_keys__)
         self._store, self.similarity_top_k = vector_store, similarity_top_k
-        condition = vector_store.condition(filters, node_ids=node_ids, doc_ids=doc_ids)
-        self._options: SearchOptions = {**options, "filter": condition}
+        self._filter = vector_store.condition(filters, node_ids=node_ids, doc_ids=doc_ids)
+        self._options: RankingOptions = options
         super().__init__(callback_manager=callback_manager, object_map=object_map, objects=objects, verbose=verbose)
 
     @property
@@ -93,7 +93,7 @@ class PolyvecRetriever(BaseRetriever):
         limit = self.similarity_top_k
         if n_parts > 1:
             limit = max(limit, min(4 * limit, self._options.get("candidates") or 4 * limit))
-        return {**self._options, "limit": limit}
+        return {**self._options, "limit": limit, "filter": self._filter}
 
 
 def _parts(query: QueryBundle) -> list[Input]:
@@ -107,11 +107,11 @@ def _parts(query: QueryBundle) -> list[Input]:
 def _merged(rankings: Sequence[Sequence[Hit]], limit: int) -> list[NodeWithScore]:
     """Convert a ranking to nodes with their similarities. Merge several by reciprocal rank (Cormack et al. 2009)."""
     if len(rankings) == 1:
-        return [NodeWithScore(node=node(hit), score=similarity(hit)) for hit in rankings[0]]
+        return [NodeWithScore(node=to_node(hit), score=similarity(hit)) for hit in rankings[0]]
     hits = {hit.id: hit for ranking in rankings for hit in ranking}
     scores = dict.fromkeys(hits, 0.0)
     for ranking in rankings:
         for rank, hit in enumerate(ranking, start=1):
             scores[hit.id] += 1 / (RRF_K + rank)
     best = sorted(scores, key=lambda key: scores[key], reverse=True)[:limit]
-    return [NodeWithScore(node=node(hits[key]), score=scores[key]) for key in best]
+    return [NodeWithScore(node=to_node(hits[key]), score=scores[key]) for key in best]

@@ -1,29 +1,32 @@
 """A LlamaIndex vector store on a `qdrant_polyvec.Collection`."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Self, Unpack, cast
 
-import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, IndexNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 from qdrant_client import QdrantClient, models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
-from llama_index.embeddings.polyvec.images import ImageLike, image_input
 from llama_index.vector_stores.polyvec.filters import has_condition, in_documents, qdrant_filter
-from llama_index.vector_stores.polyvec.nodes import item, node
-from polyvec import Embeddings, Input
+from llama_index.vector_stores.polyvec.nodes import to_item, to_node
+from llama_index.vector_stores.polyvec.queries import (
+    QueryOptions,
+    check_options,
+    query_content,
+    query_mode,
+    query_result,
+    search_query,
+)
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -39,19 +42,6 @@ from qdrant_polyvec import (
     Stored,
 )
 from qdrant_polyvec.points import has_id
-
-__all__ = ["PolyvecVectorStore", "QueryOptions", "check_options", "similarity"]
-
-
-class QueryOptions(RankingOptions, total=False):
-    """Options of a query; the `vector_store_kwargs` of a retriever."""
-
-    qdrant_filters: models.Filter | None
-    """Qdrant's conditions on the payload, instead of `filters`."""
-    node_ids: Sequence[str] | None
-    """Search only these nodes."""
-    query_image: ImageLike | None
-    """Search by this image instead of the query's text."""
 
 
 class PolyvecVectorStore(BasePydanticVectorStore):
@@ -74,8 +64,6 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         store = PolyvecVectorStore(embed_model=embed_model, location="./index", collection_name="docs")
         ```
     """
-
-    stores_text: bool = True
 
     _collection: Collection = PrivateAttr()
     _embed_model: PolyvecEmbedding = PrivateAttr()
@@ -115,7 +103,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             raise TypeError(f"`embed_model` is a {type(embed_model).__name__}; it is a PolyvecEmbedding.")
         if mode not in MODES:
             raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
-        super().__init__()
+        super().__init__(stores_text=True)
         try:
             self._collection = Collection.open(
                 location,
@@ -174,7 +162,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
 
     def add(  # type: ignore[override]  # an unknown option is refused
         self,
-        nodes: Sequence[BaseNode],
+        nodes: Sequence[Any],  # Any: BaseNode, as checked here
         *,
         task: str | None = None,
         batch_size: int = 64,
@@ -203,13 +191,13 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         self._index_ids = None
         task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
-        items = (item(node, task, dim=dim) for node in nodes)
+        items = (to_item(node, index=index, task=task, dim=dim) for index, node in enumerate(nodes))
         report = self._collection.add(items, task=task, batch_size=batch_size, show_progress=show_progress)
         ids = [node.node_id for node in nodes]
         report.check(ids)
         return ids
 
-    async def async_add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:  # type: ignore[override]  # as above
+    async def async_add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
         """`add` in a thread. Once begun, it ends even if it is cancelled."""
         return await asyncio.to_thread(partial(self.add, nodes, **options))
 
@@ -262,7 +250,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             stored = self._collection.get(node_ids)  # in the order of the ids
         else:
             stored = self._collection.all(models.Filter(must=self._conditions(node_ids=node_ids, filters=filters)))
-        return [node(entry) for entry in islice(stored, limit)]
+        return [to_node(item) for item in islice(stored, limit)]
 
     async def aget_nodes(
         self,
@@ -286,14 +274,14 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             ValueError: the query has neither text nor embedding nor image, or its mode needs a text.
         """
         search_by, search = self._plan(query, options)
-        return _result(self._collection.search(search_by, **search))
+        return query_result(self._collection.search(search_by, **search))
 
     async def aquery(  # type: ignore[override]  # as above
         self, query: VectorStoreQuery, **options: Unpack[QueryOptions]
     ) -> VectorStoreQueryResult:
         """`query` on the asynchronous client; the query is encoded in a thread."""
         search_by, search = await asyncio.to_thread(self._plan, query, options)
-        return _result(await self._collection.asearch(search_by, **search))
+        return query_result(await self._collection.asearch(search_by, **search))
 
     def hits(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`Collection.search`, in the store's mode and for the embedding's task unless the options name others."""
@@ -319,15 +307,9 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         return {**options, "mode": mode, "task": task}
 
     def _plan(self, query: VectorStoreQuery, options: QueryOptions) -> tuple[Query, SearchOptions]:
-        """Translate a query of LlamaIndex into the arguments of `Collection.search`."""
+        """Translate a query into the arguments of `Collection.search`."""
         check_options(options, QueryOptions.__optional_keys__)
-        if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID):
-            raise ValueError(
-                f"query mode {query.mode.value!r} is not offered: choose by vector_store_kwargs={{'mode': …}}, one of "
-                f"{', '.join(map(repr, MODES))}."
-            )
-        image, own_filter = options.get("query_image"), options.get("qdrant_filters")
-        content = (query.query_str or None) if image is None else image_input(image)
+        content, own_filter = query_content(query, options), options.get("qdrant_filters")
         conditions = self._conditions(
             node_ids=self._chosen_ids(query, options),
             doc_ids=query.doc_ids,
@@ -335,40 +317,17 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         )
         if own_filter is not None:
             conditions.append(own_filter)
-        mode: Mode = self._mode if content is not None else "dense"  # an embedding alone has no multi-vector
-        if query.mode == VectorStoreQueryMode.HYBRID:
-            mode = "hybrid"
         ranking = {name: value for name, value in options.items() if name in RankingOptions.__optional_keys__}
         search = self._with_defaults(
             {
-                "mode": mode,
+                "mode": query_mode(query, content, self._mode),
                 **cast("RankingOptions", ranking),
                 "limit": query.similarity_top_k,
                 "filter": models.Filter(must=conditions) if conditions else None,
             }
         )
-        return self._search_by(content, query.query_embedding, search), search
-
-    def _search_by(self, content: Input | None, embedding: list[float] | None, search: SearchOptions) -> Query:
-        """Choose what is searched by: the text or image of a query, or vectors with the query's own embedding."""
-        mode, is_own_task = search["mode"], search["task"] == self._embed_model.task
-        if content is None and embedding is None:
-            raise ValueError(
-                "the query has neither text nor embedding; an image goes in vector_store_kwargs={'query_image': …} "
-                "or in the `image_path` of a QueryBundle for PolyvecRetriever."
-            )
-        if content is None and mode != "dense":
-            raise ValueError(f"mode {mode!r} needs the query's text; an embedding alone is searched in 'dense'.")
-        # `hybrid` needs the words. The embedding is of the embedding's own task, and of the text.
-        if content is not None and (
-            embedding is None or not isinstance(content, str) or mode == "hybrid" or not is_own_task
-        ):
-            return content
-        dense = np.asarray([embedding], np.float32)
-        if content is None or mode == "dense":
-            return Embeddings(dense, None, (None,))
-        encoded = self._collection.embedder.encode_query([content], task=self._embed_model.task, multivector=True)
-        return replace(encoded, dense=dense)
+        mode, task = search["mode"], search["task"]
+        return search_query(content, query.query_embedding, mode=mode, task=task, embed_model=self._embed_model), search
 
     def _chosen_ids(self, query: VectorStoreQuery, options: QueryOptions) -> Sequence[str] | None:
         """Return the ids that a caller restricts the search to.
@@ -407,26 +366,3 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     def _delete(self, must: list[models.Condition]) -> None:
         self._index_ids = None
         self._collection.delete_where(models.Filter(must=must))
-
-
-def check_options(options: Mapping[str, Any], names: Set[str]) -> None:
-    """Refuse unknown options.
-
-    Raises:
-        TypeError: an option is not among `names`.
-    """
-    if unknown := sorted(options.keys() - names):
-        raise TypeError(f"{unknown[0]!r} is no option of a query; the options are {', '.join(sorted(names))}.")
-
-
-def similarity(hit: Hit) -> float:
-    """Return a mean of cosines; of merged rankings, their fused score."""
-    return hit.score if hit.similarity is None else hit.similarity
-
-
-def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
-    return VectorStoreQueryResult(
-        nodes=[node(hit) for hit in hits],
-        similarities=[similarity(hit) for hit in hits],
-        ids=[str(hit.id) for hit in hits],
-    )

@@ -14,13 +14,16 @@ def qdrant_filter(filters: MetadataFilters) -> models.Filter:
     Raises:
         NotImplementedError: Qdrant has no such operator.
     """
-    conditions = [
+    conditions: list[models.Condition] = [
         qdrant_filter(part) if isinstance(part, MetadataFilters) else _condition(part)
         for part in filters.filters
         if not isinstance(part, MetadataFilters) or has_condition(part)
     ]
-    clauses = {FilterCondition.OR: "should", FilterCondition.NOT: "must_not"}
-    return models.Filter(**{clauses.get(filters.condition or FilterCondition.AND, "must"): conditions})
+    if filters.condition == FilterCondition.OR:
+        return models.Filter(should=conditions)
+    if filters.condition == FilterCondition.NOT:
+        return models.Filter(must_not=conditions)
+    return models.Filter(must=conditions)
 
 
 def has_condition(filters: MetadataFilters | None) -> bool:
