@@ -385,7 +385,7 @@ def test_vector_settings_reach_the_engine():
             )
         }
     )
-    vectors = shard_config.shard_config(config).vectors
+    vectors = shard_config.native_config(config).vectors
     late, small = vectors["late"], vectors["small"]
     assert (late.size, late.hnsw_config.m, str(late.memory), str(late.datatype)) == (
         2,
