@@ -143,14 +143,14 @@ class EdgeBackend(QdrantBase):
         check_options("upsert", kwargs)
         condition, mode = filters.query_filter(update_filter), translate.member(edge.UpdateMode, update_mode)
         collection = self._index.collection(collection_name)
-        for natives, n_bytes in updates.batches(updates.structs(points), translate.native_point, collection.params):
+        for natives, n_bytes in updates.operation_batches(updates.structs(points), translate.native_point, collection.params):
             operation = edge.UpdateOperation.upsert_points(natives, condition, mode)
             collection.shard.update("upsert", operation, n_bytes)
         return _DONE
 
     def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
         """Upsert points from an iterable of any length."""
-        for batch in limits.batches(points, updates.n_bytes, limits.MAX_OPERATION_BYTES):
+        for batch in limits.batches(points, updates.point_bytes, limits.MAX_OPERATION_BYTES):
             self.upsert(collection_name, batch, **kwargs)
 
     def upload_collection(
@@ -174,7 +174,7 @@ class EdgeBackend(QdrantBase):
         check_options("update_vectors", kwargs)
         condition = filters.query_filter(update_filter)
         collection = self._index.collection(collection_name)
-        for natives, n_bytes in updates.batches(points, translate.native_point_vectors, collection.params):
+        for natives, n_bytes in updates.operation_batches(points, translate.native_point_vectors, collection.params):
             operation = edge.UpdateOperation.update_vectors(natives, condition)
             collection.shard.update("update_vectors", operation, n_bytes)
         return _DONE

@@ -81,8 +81,8 @@ class Folder:
             ValueError: there is no such collection, or its manifest or shard is damaged.
         """
         if not self.has(name):
-            there = ", ".join(map(repr, self.names())) or "none"
-            raise ValueError(f"Collection {name!r} not found in {str(self.path)!r}; there is {there}.")
+            names = ", ".join(map(repr, self.names())) or "none"
+            raise ValueError(f"Collection {name!r} not found in {str(self.path)!r}; there is {names}.")
         if not self.shard(name).is_dir():
             raise ValueError(f"Collection {name!r} has lost its data: {str(self.shard(name))!r} is missing.")
         try:

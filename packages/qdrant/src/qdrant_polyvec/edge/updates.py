@@ -63,16 +63,16 @@ def _vectors_by_point(vectors: Any) -> Any:
     return [dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True)]
 
 
-def batches(
+def operation_batches(
     structs: Iterable[Struct], convert: Callable[[Struct, VectorParams], Native], params: VectorParams
 ) -> Iterator[tuple[list[Native], int]]:
     """Convert all points, then group them into operations of bounded size. Yields points and their size in bytes."""
-    sized = [(convert(struct, params), n_bytes(struct)) for struct in structs]
+    sized = [(convert(struct, params), point_bytes(struct)) for struct in structs]
     for batch in limits.batches(sized, lambda item: item[1], limits.MAX_OPERATION_BYTES):
         yield [native for native, _ in batch], sum(size for _, size in batch)
 
 
-def n_bytes(struct: models.PointStruct | models.PointVectors) -> int:
+def point_bytes(struct: models.PointStruct | models.PointVectors) -> int:
     return limits.ENGINE_BYTES_PER_FLOAT * limits.n_floats(struct.vector)
 
 
