@@ -11,7 +11,17 @@ from PIL import Image
 from polyvec.types import TASKS, Input
 from polyvec.warning import warn
 
-__all__ = ["check_collection", "check_side", "check_task", "check_tasks", "check_text", "checked_items", "is_single"]
+__all__ = [
+    "check_collection",
+    "check_side",
+    "check_task",
+    "check_tasks",
+    "check_text",
+    "checked_items",
+    "checked_size",
+    "is_single",
+    "refuse_options",
+]
 
 _TEXTS, _OBJECTS, _BYTES = "UT", "O", "SV"  # kinds of array dtypes
 
@@ -110,7 +120,7 @@ def is_single(task: object) -> bool:
 
 
 def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
-    """The length of the dense vectors of a call.
+    """Check `truncate_dim` and return the length of the dense vectors of a call.
 
     Args:
         truncate_dim: the option of that name; None for full length.
@@ -118,7 +128,7 @@ def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
         sizes: lengths that the model was trained for; others are allowed, with a warning.
 
     Raises:
-        ValueError: it is no whole number from 1 to `dim`.
+        ValueError: `truncate_dim` is not a whole number from 1 to `dim`.
     """
     if truncate_dim is None:
         return dim
@@ -133,11 +143,7 @@ def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
 
 
 def checked_whole(name: str, value: object, most: int, unit: str) -> int:
-    """A whole number from 1 to `most`.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Raise `ValueError` if the value is not a whole number from 1 to `most`."""
     number = whole(value)
     if number is None or not 1 <= number <= most:
         raise ValueError(f"`{name}` is {value!r}; it may be 1 to {most} {unit}.")
@@ -145,7 +151,7 @@ def checked_whole(name: str, value: object, most: int, unit: str) -> int:
 
 
 def whole(value: Any) -> int | None:
-    """The whole number that a value stands for; None if it stands for none, as True does."""
+    """Convert a value to a whole number; None if that is impossible, and for booleans."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -153,11 +159,7 @@ def whole(value: Any) -> int | None:
 
 
 def refuse_options(kind: str, options: Mapping[str, object], *names: str) -> None:
-    """Refuse options that a kind of encoder does not have.
-
-    Raises:
-        ValueError: an option of these names is set.
-    """
+    """Raise `ValueError` if one of the named options is set, which this kind of encoder does not have."""
     for name in names:
         if options.get(name) not in (None, False):
             raise ValueError(f"`{name}` is {options[name]!r}; a {kind} has no such option.")

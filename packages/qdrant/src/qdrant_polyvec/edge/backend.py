@@ -142,8 +142,8 @@ class EdgeBackend(QdrantBase):
         """Insert or replace points, in operations of at most 8 MiB. All points are checked before any is written."""
         check_options("upsert", kwargs)
         condition, mode = filters.query_filter(update_filter), translate.member(edge.UpdateMode, update_mode)
-        collection = self._index.collection(collection_name)
-        for natives, n_bytes in updates.operation_batches(updates.structs(points), translate.native_point, collection.params):
+        collection, structs = self._index.collection(collection_name), updates.structs(points)
+        for natives, n_bytes in updates.operation_batches(structs, translate.native_point, collection.params):
             operation = edge.UpdateOperation.upsert_points(natives, condition, mode)
             collection.shard.update("upsert", operation, n_bytes)
         return _DONE

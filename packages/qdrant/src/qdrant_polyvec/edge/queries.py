@@ -42,7 +42,7 @@ def native_request(model: models.QueryRequest, target: Target) -> Native:
     if model.offset is not None and model.offset < 0:
         raise ValueError(f"`offset` is {model.offset}; it must be at least 0.")
     return edge.QueryRequest(
-        **_stage(model, target),
+        **_native_stage(model, target),
         offset=model.offset,
         with_payload=translate.payload_selector(model.with_payload),
         with_vector=model.with_vector or False,
@@ -77,7 +77,7 @@ def order_by(model: str | models.OrderBy | None) -> Native:
     )
 
 
-def _stage(model: models.QueryRequest | models.Prefetch, target: Target) -> dict[str, Native]:
+def _native_stage(model: models.QueryRequest | models.Prefetch, target: Target) -> dict[str, Native]:
     limit = checked_limit(limit_of(model))
     prefetches = prefetches_of(model)
     if prefetches and model.query is None:
@@ -85,11 +85,11 @@ def _stage(model: models.QueryRequest | models.Prefetch, target: Target) -> dict
     for prefetch in prefetches:
         allow_only(prefetch, *_STAGE_FIELDS)
     inputs = _Inputs(model, target)
-    query = _query(model.query, inputs, limit)  # before the filter, which excludes `inputs.excluded_ids`
+    query = _native_query(model.query, inputs, limit)  # before the filter, which excludes `inputs.excluded_ids`
     return {
         "limit": limit,
         "query": query,
-        "prefetches": [edge.Prefetch(**_stage(prefetch, target)) for prefetch in prefetches],
+        "prefetches": [edge.Prefetch(**_native_stage(prefetch, target)) for prefetch in prefetches],
         "filter": filters.query_filter(filters.without(inputs.excluded_ids, model.filter)),
         "params": _search_params(model.params),
         "score_threshold": model.score_threshold,
@@ -126,7 +126,7 @@ class _Inputs:
         return self.target.vector_of(collection, identity, name or "")
 
 
-def _query(model: Model, inputs: _Inputs, limit: int) -> Native:
+def _native_query(model: Model, inputs: _Inputs, limit: int) -> Native:
     name = type(model).__name__
     if name in _QUERIES:
         return _QUERIES[name](model, inputs)

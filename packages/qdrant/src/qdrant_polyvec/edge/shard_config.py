@@ -60,7 +60,7 @@ def native_config(config: models.CreateCollection) -> Native:
         vectors=dense or None,
         sparse_vectors=sparse or None,
         hnsw_config=_hnsw(config.hnsw_config),
-        quantization_config=_quantization(config.quantization_config),
+        quantization_config=_quantization_config(config.quantization_config),
         optimizers=_optimizers(config.optimizers_config),
         on_disk_payload=config.on_disk_payload,
         payload_memory=_memory(getattr(config, "payload", None)),
@@ -219,7 +219,7 @@ def _dense_params(params: models.VectorParams) -> Native:
         multivector_config=_multivector(params.multivector_config),
         datatype=member(edge.VectorStorageDatatype, params.datatype),
         hnsw_config=_hnsw(params.hnsw_config),
-        quantization_config=_quantization(params.quantization_config),
+        quantization_config=_quantization_config(params.quantization_config),
         on_disk=params.on_disk,
         memory=_memory(params),
     )
@@ -299,7 +299,7 @@ _QUANTIZATIONS: dict[str, Callable[[Model], Native]] = {
 }
 
 
-def _quantization(config: Model) -> Native:
+def _quantization_config(config: Model) -> Native:
     if config is None:
         return None
     if type(config).__name__ not in _QUANTIZATIONS:

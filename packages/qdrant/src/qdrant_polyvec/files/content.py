@@ -59,7 +59,7 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield file
             continue
         try:
-            yield from _units(file, dpi)
+            yield from _units_of_file(file, dpi)
         except UnreadablePages as error:
             for number, reason in error.reasons.items():
                 yield failure(file, ValueError(f"page {number}: {reason}"))
@@ -90,7 +90,7 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     return page.image
 
 
-def _units(file: Path, dpi: float) -> Iterator[Unit]:
+def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
