@@ -42,6 +42,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/exports.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/import_time.py

@@ -41,7 +41,7 @@ class Bench:
 
     def fold(self, after: int) -> None:
         """Fold the retrieval adapter, or have it unfolded: neither is part of what is timed afterwards."""
-        tasks = self.embedder._engine.replica.adapters  # noqa: SLF001 — folding happens by itself otherwise
+        tasks = self.embedder._runner.replica.adapters  # noqa: SLF001 — folding happens by itself otherwise
         tasks.release()
         tasks._unfolded = 0  # noqa: SLF001
         adapters.FOLD_TOKENS = after

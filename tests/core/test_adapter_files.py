@@ -114,7 +114,7 @@ def test_folding_a_users_adapter_changes_no_vector(embedder, stock, monkeypatch)
     monkeypatch.setattr(adapters, "FOLD_TOKENS", 0)
     code = embedder.encode_query(["a b"], task="code").dense
     after = embedder.encode_query(["a b"], task="mine").dense
-    assert embedder._engine.replica.adapters.folded.startswith("user_")
+    assert embedder._runner.replica.adapters.folded.startswith("user_")
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
     embedder.unload_adapter("mine")
     np.testing.assert_allclose(embedder.encode_query(["a b"], task="code").dense, code, rtol=0, atol=1e-6)
@@ -122,7 +122,7 @@ def test_folding_a_users_adapter_changes_no_vector(embedder, stock, monkeypatch)
 
 def test_an_adapter_changes_nothing_for_others(embedder, stock):
     other = Embedder.from_pretrained(embedder._setup.model, device="cpu", dtype=torch.float32)
-    assert other._engine.replica is embedder._engine.replica
+    assert other._runner.replica is embedder._runner.replica
     fingerprint, before = other.fingerprint, other.encode_query(["a"], task="code").dense
     assert embedder.fingerprint == fingerprint
     embedder.load_adapter(stock, task="mine")
@@ -255,7 +255,7 @@ def test_an_adapter_that_has_changed_is_not_taken_for_what_it_was(tiny, tmp_path
 def test_adapters_of_embedders_that_are_gone_are_unloaded(tiny, tmp_path):
     first = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
     other = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
-    replica = first._engine.replica
+    replica = first._runner.replica
     other.load_adapter(written(tiny, tmp_path / "a", "code"), task="mine")
     (name,) = replica._users
     del other

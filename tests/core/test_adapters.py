@@ -131,7 +131,7 @@ def test_the_weights_of_another_task_change_nothing(copy, embedder, monkeypatch,
     changed = Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
     monkeypatch.setattr(adapters, "FOLD_TOKENS", fold_tokens)
     for task in ("code", "retrieval", "text-matching"):  # the changed one first, so that it could leave traces
-        embedder._engine.replica.adapters.release()
+        embedder._runner.replica.adapters.release()
         before = embedder.encode_query(["a", "b c"], task=task, multivector=True)
         after = changed.encode_query(["a", "b c"], task=task, multivector=True)
         if task == "code":

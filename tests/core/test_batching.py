@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvec.batching import halving, plan, prepared
+from polyvec.engine.batching import plan, prepared
+from polyvec.model.replica import _halving as halving
 
 
 def test_a_plan_by_hand():

@@ -430,7 +430,7 @@ def test_what_is_saved_is_what_is_loaded(saved, state, checkpoint, embedder, tin
     assert config == checkpoint.config
     assert config.backbone.to_dict() == checkpoint.config.backbone.to_dict()
     items = ["some text", tiny / "images" / "icon.png"]
-    embedder._engine.replica.adapters.release()  # a folded adapter rounds otherwise
+    embedder._runner.replica.adapters.release()  # a folded adapter rounds otherwise
     before = embedder.encode_document(items, task="code", multivector=True)
     after = Embedder.from_pretrained(path, device="cpu", dtype=torch.float32).encode_document(
         items, task="code", multivector=True

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.chunking import Window, checked_spans, token_spans, windows
+from polyvec.engine.chunking import Window, checked_spans, token_spans, windows
 
 TEXT = "Revenue rose. Costs fell by 30 %.\n\nNobody knew why — e\u0301lan, perhaps 🙂. The end."
 SPANS = [(0, 13), (13, 33), (33, 55), (55, len(TEXT))]
@@ -17,7 +17,7 @@ def rows_of(embedder, text, **options):
 
 def hidden_states(embedder, text):
     """The last hidden states by transformers' own forward pass, in place of ours."""
-    replica, processor = embedder._engine.replica, embedder._engine.processor
+    replica, processor = embedder._runner.replica, embedder._runner.processor
     ids, offsets = processor.offsets(f"Passage: {text}")
     replica.adapters.select(["retrieval"], 0)
     language = replica.network.get_base_model().model.language_model
@@ -114,7 +114,7 @@ def test_a_chunk_knows_what_stands_before_it_and_not_what_stands_behind(embedder
 
 def test_one_forward_pass_reads_the_text_for_all_of_its_spans(embedder):
     passes = []
-    handle = embedder._engine.replica.network.register_forward_hook(lambda *_: passes.append(1))
+    handle = embedder._runner.replica.network.register_forward_hook(lambda *_: passes.append(1))
     embedder.encode_chunks(TEXT, SPANS, task="retrieval", multivector=True)
     handle.remove()
     assert passes == [1]
@@ -133,7 +133,7 @@ def test_a_token_that_two_spans_cut_counts_for_both(embedder):
 
 def test_a_long_text_is_read_in_windows_that_overlap(embedder):
     text = "one two three four five six seven eight nine ten " * 4
-    processor = embedder._engine.processor
+    processor = embedder._runner.processor
     ids, offsets = processor.offsets(f"Passage: {text}")
     n_prefix = sum(end <= len("Passage: ") for _, end in offsets)
     size, overlap = 24, 7
@@ -142,7 +142,7 @@ def test_a_long_text_is_read_in_windows_that_overlap(embedder):
     ).multivector
     assert len(found) == len(ids)
     # The same windows, cut by hand and encoded as texts of their own:
-    adapter, forward = "retrieval", embedder._engine.replica.forward
+    adapter, forward = "retrieval", embedder._runner.replica.forward
     first = forward([processor.text(ids[: n_prefix + size])], [adapter], multivector=True)[0].multivector
     start = n_prefix + size - overlap
     second = forward([processor.text([*ids[:n_prefix], *ids[start : start + size]])], [adapter], multivector=True)[
@@ -232,7 +232,7 @@ def test_chunks_are_kept_in_the_cache(tiny, tmp_path, monkeypatch):
     )
     first = embedder.encode_chunks(TEXT, SPANS, task="code", multivector=True)
     more = embedder.encode_chunks(TEXT, [*SPANS, (2, 9)], task="code", multivector=True)
-    monkeypatch.setattr(embedder._engine.replica, "network", None)  # nothing runs any more
+    monkeypatch.setattr(embedder._runner.replica, "network", None)  # nothing runs any more
     again = embedder.encode_chunks(TEXT, [*SPANS, (2, 9)], task="code", multivector=True)
     np.testing.assert_array_equal(again.dense, more.dense)
     np.testing.assert_allclose(again.dense[:-1], first.dense, rtol=0, atol=1e-6)

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from polyvec import Encoder, calls, loading
+from polyvec import Encoder
 from polyvec import embedder as module
 from polyvec.embedder import Embedder
+from polyvec.engine import loading, requests
 from polyvec.model import adapters
 from polyvec.types import Grid, UnreadableInputs
 
@@ -40,7 +42,7 @@ def mixed(tiny):
 def forwards(embedder):
     """Batch sizes of the forward passes that are run."""
     sizes = []
-    handle = embedder._engine.replica.network.register_forward_hook(
+    handle = embedder._runner.replica.network.register_forward_hook(
         lambda _, arguments, __: sizes.append(len(arguments[0].lengths))
     )
     yield sizes
@@ -58,7 +60,7 @@ def assert_same(found, expected, atol=1e-6):
 @pytest.mark.parametrize("token_budget", [1, 120, 100_000])
 def test_an_item_has_the_same_vectors_alone_and_among_others(embedder, mixed, monkeypatch, token_budget):
     alone = [embedder.encode_document([item], task="retrieval", multivector=True) for item in mixed]
-    monkeypatch.setattr(embedder._engine, "token_budget", token_budget)
+    monkeypatch.setattr(embedder._runner, "token_budget", token_budget)
     together = embedder.encode_document(mixed, task="retrieval", multivector=True)
     assert len(together) == len(mixed)
     for row, one in enumerate(alone):
@@ -179,7 +181,7 @@ def test_a_multivector_has_a_row_for_each_token(embedder, mixed):
 
 
 def test_multivectors_come_from_the_same_forward_pass(embedder, mixed, forwards, monkeypatch):
-    monkeypatch.setattr(embedder._engine, "token_budget", 100_000)
+    monkeypatch.setattr(embedder._runner, "token_budget", 100_000)
     dense = embedder.encode_document(mixed, task="code")
     assert forwards == [len(mixed)]
     both = embedder.encode_document(mixed, task="code", multivector=True)
@@ -257,7 +259,7 @@ def test_a_task_must_be_given(embedder):
 @pytest.mark.parametrize("fold_tokens", [0, 10**9])
 def test_threads_that_ask_for_different_tasks_get_their_own(embedder, tiny, monkeypatch, fold_tokens):
     monkeypatch.setattr(adapters, "FOLD_TOKENS", fold_tokens)
-    monkeypatch.setattr(embedder._engine, "token_budget", 20)  # several batches per call, so calls can interleave
+    monkeypatch.setattr(embedder._runner, "token_budget", 20)  # several batches per call, so calls can interleave
     inputs = [*TEXTS[:3], tiny / "images" / "icon.png"]
     expected = {task: embedder.encode_document(inputs, task=task, multivector=True) for task in TASKS}
     tasks = TASKS * 3
@@ -286,7 +288,7 @@ def test_a_text_of_exactly_the_length_is_not_cut(embedder):
 
 
 def test_the_model_s_own_length_is_the_default(embedder, monkeypatch):
-    for place in (calls, module):
+    for place in (requests, module):
         monkeypatch.setattr(place, "MAX_LENGTH", 10)
     with pytest.warns(UserWarning, match="longer than 10 tokens"):
         found = embedder.encode_query(["word " * 30], task="code", multivector=True)
@@ -341,7 +343,7 @@ def test_an_unknown_image_backend_is_refused_before_anything_is_downloaded():
 def test_batches_stay_within_the_token_budget(tiny, mixed):
     embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", token_budget=90, dtype=torch.float32)
     batches = []
-    handle = embedder._engine.replica.network.register_forward_hook(lambda _, given, __: batches.append(given[0]))
+    handle = embedder._runner.replica.network.register_forward_hook(lambda _, given, __: batches.append(given[0]))
     for tasks in ("code", ["code", "retrieval"] * 3 + ["code"]):
         batches.clear()
         embedder.encode_document(mixed, task=tasks)
@@ -356,7 +358,7 @@ def test_the_decoder_computes_no_padding(embedder):
     texts = ["word " * n for n in (1, 30, 7, 18)]
     n_tokens = sum(len(rows) for rows in embedder.encode_query(texts, task="code", multivector=True).multivector)
     seen = []
-    layer = embedder._engine.replica.network.get_base_model().model.language_model.layers[0].mlp.gate_proj
+    layer = embedder._runner.replica.network.get_base_model().model.language_model.layers[0].mlp.gate_proj
     handle = layer.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[:-1].numel()))
     embedder.encode_query(texts, task="code")
     handle.remove()
@@ -373,7 +375,7 @@ def cut_short(kind):
 def test_unreadable_images_are_named_and_everything_else_is_encoded(
     embedder, mixed, tmp_path, monkeypatch, token_budget
 ):
-    monkeypatch.setattr(embedder._engine, "token_budget", token_budget)
+    monkeypatch.setattr(embedder._runner, "token_budget", token_budget)
     inputs = [*mixed[:2], b"", *mixed[2:5], tmp_path / "none.png", cut_short("JPEG"), *mixed[5:]]
     expected = embedder.encode_document(mixed, task="code", multivector=True)
     with pytest.raises(UnreadableInputs, match="3 of 10 inputs could not be read") as caught:
@@ -405,7 +407,7 @@ def test_nothing_but_unreadable_images_leaves_an_empty_result(embedder, forwards
 
 def test_a_batch_that_does_not_fit_is_halved(embedder, mixed, monkeypatch):
     expected = embedder.encode_document(mixed, task="code", multivector=True)
-    network, sizes = embedder._engine.replica.network, []
+    network, sizes = embedder._runner.replica.network, []
 
     def small_memory(batch, **options):
         sizes.append(len(batch.lengths))
@@ -413,8 +415,8 @@ def test_a_batch_that_does_not_fit_is_halved(embedder, mixed, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return network(batch, **options)
 
-    monkeypatch.setattr(embedder._engine, "token_budget", 100_000)
-    monkeypatch.setattr(embedder._engine.replica, "network", small_memory)
+    monkeypatch.setattr(embedder._runner, "token_budget", 100_000)
+    monkeypatch.setattr(embedder._runner.replica, "network", small_memory)
     assert_same(embedder.encode_document(mixed, task="code", multivector=True), expected)
     assert sizes[0] == len(mixed)
     assert sizes.count(1) == len(mixed)
@@ -428,7 +430,7 @@ def test_other_errors_of_the_network_pass_through_and_the_next_call_works(embedd
         raise RuntimeError("shapes do not match")
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedder._engine.replica, "network", broken)
+        patch.setattr(embedder._runner.replica, "network", broken)
         with pytest.raises(RuntimeError, match="shapes do not match"):
             embedder.encode_query(["a", "b"], task="code")
     assert calls == [2]
@@ -473,7 +475,7 @@ def test_devices_and_dtypes_may_be_given_or_left_out(tiny, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     assert Embedder.from_pretrained(tiny / "checkpoint", dtype=torch.float32).devices == ("cpu",)
     given = Embedder.from_pretrained(str(tiny / "checkpoint"), device=torch.device("cpu"), dtype=torch.bfloat16)
-    dtypes = {parameter.dtype for parameter in given._engine.replica.network.parameters()}
+    dtypes = {parameter.dtype for parameter in given._runner.replica.network.parameters()}
     assert dtypes == {torch.bfloat16}
 
 
@@ -500,7 +502,7 @@ def test_importing_the_package_loads_no_torch():
 
 @pytest.mark.parametrize("multivector", [False, True])
 def test_a_vector_that_is_not_finite_fails_its_item_and_no_other(embedder, monkeypatch, multivector):
-    forward = embedder._engine.replica.forward
+    forward = embedder._runner.replica.forward
 
     def overflowing(items, adapters, **options):
         found = forward(items, adapters, **options)
@@ -508,8 +510,8 @@ def test_a_vector_that_is_not_finite_fails_its_item_and_no_other(embedder, monke
         (found[worst].dense if found[worst].multivector is None else found[worst].multivector[-1])[0] = np.nan
         return found
 
-    monkeypatch.setattr(embedder._engine.replica, "forward", overflowing)
-    monkeypatch.setattr(embedder._engine, "token_budget", 1000)
+    monkeypatch.setattr(embedder._runner.replica, "forward", overflowing)
+    monkeypatch.setattr(embedder._runner, "token_budget", 1000)
     with pytest.raises(UnreadableInputs, match="item 1: its vector is not finite") as caught:
         embedder.encode_query(["a", "the longest text of all", "b"], task="code", multivector=multivector)
     assert caught.value.kept == [0, 2]
@@ -530,7 +532,7 @@ def test_a_vector_that_is_not_finite_fails_its_item_and_no_other(embedder, monke
         {"device": 0},
         {"device": ["cpu", 1.5]},
         {"device": []},
-        {"dtype": "float32"},
+        {"dtype": "int8"},
         {"dtype": torch.int8},
         {"dtype": None},
         {"max_pixels": "64"},
@@ -564,6 +566,17 @@ def test_impossible_options_of_a_call_are_refused(embedder, options):
 def test_options_may_be_numpys_numbers(embedder):
     found = embedder.encode_document(["a b c"], task="code", truncate_dim=np.int64(16), max_length=np.int32(30))
     assert found.dense.shape == (1, 16)
+
+
+def test_a_dtype_may_be_given_by_its_name(tiny):
+    named = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype="bfloat16")
+    assert named._runner.replica.dtype is torch.bfloat16
+    assert pickle.loads(pickle.dumps(named))._runner.replica is named._runner.replica
+
+
+def test_an_unknown_option_is_refused(tiny):
+    with pytest.raises(TypeError, match="there is no option 'batch_size'; it may be revision, device"):
+        Embedder.from_pretrained(tiny / "checkpoint", batch_size=3)
 
 
 @pytest.mark.parametrize("model", [None, 5, b"demo"])

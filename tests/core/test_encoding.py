@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvec.encoding import _batches
+from polyvec.engine.encoding import _batches
 
 
 def test_full_batches_are_of_one_adapter_and_the_rest_is_shared():

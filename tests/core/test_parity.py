@@ -72,13 +72,13 @@ def test_alone(embedder, reference, case):
     ("seed", "token_budget", "fold_tokens"), [(0, 4096, NEVER), (1, 10**6, ALWAYS), (2, 500, ALWAYS)]
 )
 def test_among_others(embedder, reference, monkeypatch, task, side, seed, token_budget, fold_tokens):
-    monkeypatch.setattr(embedder._engine, "token_budget", token_budget)
+    monkeypatch.setattr(embedder._runner, "token_budget", token_budget)
     monkeypatch.setattr(adapters, "FOLD_TOKENS", fold_tokens)
-    embedder._engine.replica.adapters.release()  # else the last fold would stay
+    embedder._runner.replica.adapters.release()  # else the last fold would stay
     cases = group(task, side)
     np.random.default_rng(seed).shuffle(cases)
     found = encode(embedder, cases, task, side)
-    assert embedder._engine.replica.adapters.folded == (task if fold_tokens == ALWAYS else None)
+    assert embedder._runner.replica.adapters.folded == (task if fold_tokens == ALWAYS else None)
     for row, case in enumerate(cases):
         np.testing.assert_allclose(found.dense[row], reference[f"{case['id']}.dense"], rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(

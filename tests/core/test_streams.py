@@ -32,9 +32,9 @@ def test_each_input_may_have_its_own_task(embedder, tiny):
 
 
 def test_one_forward_pass_serves_rows_of_different_tasks(embedder, monkeypatch):
-    monkeypatch.setattr(embedder._engine, "token_budget", 1000)
+    monkeypatch.setattr(embedder._runner, "token_budget", 1000)
     passes = []
-    handle = embedder._engine.replica.network.register_forward_hook(lambda *_: passes.append(1))
+    handle = embedder._runner.replica.network.register_forward_hook(lambda *_: passes.append(1))
     embedder.encode_query(TEXTS, task=TASKS)
     handle.remove()
     assert passes == [1]
@@ -200,14 +200,14 @@ def test_a_stream_shows_its_progress(small, capsys):
 
 def test_the_event_loop_goes_on_while_items_are_encoded(embedder, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    network = embedder._engine.replica.network
+    network = embedder._runner.replica.network
 
     def slow(batch, **options):
         started.set()
         assert go_on.wait(30)
         return network(batch, **options)
 
-    monkeypatch.setattr(embedder._engine.replica, "network", slow)
+    monkeypatch.setattr(embedder._runner.replica, "network", slow)
 
     async def both():
         encoding = asyncio.create_task(embedder.aencode_query(TEXTS, task=TASKS, multivector=True))
@@ -229,6 +229,44 @@ def test_many_at_once_get_their_own_results(embedder):
 
     found = np.concatenate([one.dense for one in asyncio.run(all_at_once())])
     np.testing.assert_allclose(found, embedder.encode_document(TEXTS * 4, task=TASKS * 4).dense, rtol=0, atol=1e-5)
+
+
+def test_calls_that_wait_at_once_share_forward_passes(embedder):
+    """The first call may run alone; all others wait for it, and share its successors."""
+    network, rows, entered, go_on = embedder._runner.replica.network, [], threading.Event(), threading.Event()
+
+    def held(module, args):
+        rows.append(len(args[0].lengths))
+        entered.set()
+        assert go_on.wait(30)
+
+    handle = network.register_forward_pre_hook(held)
+    inputs = [TEXTS[number % 5] for number in range(31)] + [b"broken"]
+    tasks = [TASKS[number % 3] for number in range(32)]
+
+    async def all_at_once():
+        calls = [
+            embedder.aencode_query([item], task=task, multivector=True)
+            for item, task in zip(inputs, tasks, strict=True)
+        ]
+        pending = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.to_thread(entered.wait, 30)
+        while len(embedder._runner._merging._waiting) < 30:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        return await pending
+
+    try:
+        *found, broken = asyncio.run(all_at_once())
+    finally:
+        handle.remove()
+    assert isinstance(broken, UnreadableInputs)
+    assert sum(rows) == 31
+    assert len(rows) < 12  # far fewer passes than calls; how many depends on the budget of tokens
+    expected = embedder.encode_query(inputs[:31], task=tasks[:31], multivector=True)
+    np.testing.assert_allclose(np.concatenate([each.dense for each in found]), expected.dense, rtol=0, atol=1e-5)
+    for each, tokens in zip(found, expected.multivector, strict=True):
+        np.testing.assert_allclose(each.multivector[0], tokens, rtol=0, atol=1e-5)
 
 
 def test_errors_reach_the_one_who_awaits(embedder):

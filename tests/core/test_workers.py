@@ -13,20 +13,18 @@ import pytest
 import torch
 
 from polyvec import Embedder, UnreadableInputs
-from polyvec import workers as workers_module
-from polyvec.encoding import Options, Request
-from polyvec.workers import Workers, _parts, _start
-
-OPTIONS = Options(max_length=100, max_pixels=7840, multivector=False)
+from polyvec.engine import workers as workers_module
+from polyvec.engine.requests import Request
+from polyvec.engine.workers import Workers, _parts, _start
 
 
 class Echo:
     """An engine that gives each request back, with the process that ran it."""
 
-    def __init__(self, device):
+    def __init__(self, device, adapters=()):
         self.device = device
 
-    def run(self, requests, options):
+    def run(self, requests):
         for index, request in enumerate(requests):
             if request.item == "die":
                 os._exit(3)
@@ -42,7 +40,7 @@ class Gated:
         self.gate = threading.Event()
         self.seen = []
 
-    def run(self, requests, options):
+    def run(self, requests):
         for index, request in enumerate(requests):
             self.seen.append(request.item)
             if request.item in ("wait", "die"):
@@ -61,17 +59,17 @@ class Threads(Workers):
         return self.pool(len(self._devices))
 
 
-def broken(device):
+def broken(device, adapters=()):
     raise OSError(f"no weights for {device}")
 
 
 def requests(items):
-    return [Request(item, "", "code") for item in items]
+    return [Request(item, "", "code", max_length=100, max_pixels=7840, multivector=False) for item in items]
 
 
 @pytest.fixture(scope="module")
 def workers():
-    workers = Workers(Echo, ["cpu", "cpu"])
+    workers = Workers(Echo, ["cpu", "cpu"], 512)
     yield workers
     workers.close()
 
@@ -93,7 +91,7 @@ def spread(tiny):
 
 def test_each_request_is_run_once_by_one_of_the_workers(workers):
     items = [f"text{'!' * (number % 7)}{number}" for number in range(50)]
-    found = dict(workers.run(requests(items), OPTIONS))
+    found = dict(workers.run(requests(items)))
     assert [found[index].split()[0] for index in range(50)] == items
     assert {outcome.split()[1] for outcome in found.values()} == {"cpu"}
     processes = {outcome.split()[2] for outcome in found.values()}
@@ -102,31 +100,31 @@ def test_each_request_is_run_once_by_one_of_the_workers(workers):
 
 
 def test_workers_on_the_cpu_share_its_cores(workers):
-    ((_, outcome),) = workers.run(requests(["a"]), OPTIONS)
+    ((_, outcome),) = workers.run(requests(["a"]))
     assert int(outcome.split()[3]) == max(1, os.cpu_count() // 2)
 
 
 def test_nothing_to_do_starts_nothing():
-    workers = Workers(broken, ["cpu", "cpu"])
-    assert list(workers.run([], OPTIONS)) == []
+    workers = Workers(broken, ["cpu", "cpu"], 512)
+    assert list(workers.run([])) == []
     assert workers._pool is None
 
 
 def test_an_error_in_a_worker_is_the_callers(workers):
     with pytest.raises(ValueError, match="a bug"):
-        list(workers.run(requests(["a", "fail", "b"]), OPTIONS))
-    assert len(list(workers.run(requests(["a"]), OPTIONS))) == 1
+        list(workers.run(requests(["a", "fail", "b"])))
+    assert len(list(workers.run(requests(["a"])))) == 1
 
 
 def test_a_dead_worker_is_an_error_and_the_next_call_starts_anew(workers):
     with pytest.raises(RuntimeError, match="A worker process ended"):
-        list(workers.run(requests(["a", "die", "b"]), OPTIONS))
-    assert len(list(workers.run(requests(["a"]), OPTIONS))) == 1
+        list(workers.run(requests(["a", "die", "b"])))
+    assert len(list(workers.run(requests(["a"])))) == 1
 
 
 def test_a_worker_that_cannot_load_is_an_error():
     with pytest.raises(RuntimeError, match="could not load the model"):
-        list(Workers(broken, ["cpu", "cpu"]).run(requests(["a"]), OPTIONS))
+        list(Workers(broken, ["cpu", "cpu"], 512).run(requests(["a"])))
 
 
 def test_close_lets_the_calls_under_way_finish(gated):
@@ -136,9 +134,9 @@ def test_close_lets_the_calls_under_way_finish(gated):
             gated.gate.set()  # not before: some calls have yet to begin
             super().shutdown(wait)
 
-    workers = Threads(Echo, ["cpu"] * 2)
+    workers = Threads(Echo, ["cpu"] * 2, 512)
     workers.pool = Pool
-    results = workers.run(requests(["first", "wait", "wait", "wait", "last"]), OPTIONS)
+    results = workers.run(requests(["first", "wait", "wait", "wait", "last"]))
     found = [next(results)]
     workers.close()  # while the consumer is elsewhere
     reading = threading.Thread(target=lambda: found.extend(results), daemon=True)
@@ -155,15 +153,15 @@ def test_a_close_does_not_come_between_a_call_and_its_pool(gated):
             closing.join(0.1)
             return super().submit(*args)
 
-    workers = Threads(Echo, ["cpu"])
+    workers = Threads(Echo, ["cpu"], 512)
     workers.pool = Pool
-    assert list(workers.run(requests(["a"]), OPTIONS)) == [(0, "a")]
+    assert list(workers.run(requests(["a"]))) == [(0, "a")]
     workers.close()
 
 
 def test_what_has_not_begun_is_cancelled_when_the_consumer_leaves(gated):
-    workers = Threads(Echo, ["cpu"])
-    results = workers.run(requests(["first", "wait", "c", "d"]), OPTIONS)
+    workers = Threads(Echo, ["cpu"], 512)
+    results = workers.run(requests(["first", "wait", "c", "d"]))
     assert next(results) == (0, "first")
     results.close()
     gated.gate.set()
@@ -172,13 +170,13 @@ def test_what_has_not_begun_is_cancelled_when_the_consumer_leaves(gated):
 
 
 def test_a_dead_worker_s_second_victim_leaves_the_new_pool_alone(gated):
-    workers = Threads(Echo, ["cpu"] * 4)
-    victims = [workers.run(requests(["first", "die"]), OPTIONS) for _ in range(2)]
+    workers = Threads(Echo, ["cpu"] * 4, 512)
+    victims = [workers.run(requests(["first", "die"])) for _ in range(2)]
     assert [next(victim) for victim in victims] == [(0, "first")] * 2
     gated.gate.set()
     with pytest.raises(RuntimeError, match="A worker process ended"):
         next(victims[0])
-    under_way = workers.run(requests(["a", "b"]), OPTIONS)
+    under_way = workers.run(requests(["a", "b"]))
     next(under_way)
     fresh = workers._pool
     with pytest.raises(RuntimeError, match="A worker process ended"):
@@ -290,14 +288,14 @@ def test_a_script_spreads_a_call_over_processes(tiny, tmp_path):
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(
-        "from polyvec.encoding import Options, Request\n"
-        "from polyvec.workers import Workers\n"
+        "from polyvec.engine.requests import Request\n"
+        "from polyvec.engine.workers import Workers\n"
         "class Echo:\n"
-        "    def __init__(self, device): pass\n"
-        "    def run(self, requests, options): yield from enumerate(requests)\n"
+        "    def __init__(self, device, adapters=()): pass\n"
+        "    def run(self, requests): yield from enumerate(requests)\n"
         "if __name__ == '__main__':\n"
-        "    workers = Workers(Echo, ['cpu', 'cpu'])\n"
-        "    list(workers.run([Request('a', '', 'code')] * 8, Options(100, 7840, False)))\n"
+        "    workers = Workers(Echo, ['cpu', 'cpu'], 512)\n"
+        "    list(workers.run([Request('a', '', 'code', 100, 7840, False)] * 8))\n"
         "    print(*workers._pool._processes, flush=True)\n"
         "    input()\n",
         encoding="utf-8",

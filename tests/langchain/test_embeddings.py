@@ -171,7 +171,7 @@ def test_async_gives_the_same(demo, embeddings, pictures):
 def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
     words = [f"query number {n} about region {n % 7}" for n in range(32)]
     alone = [demo.embed_query(text) for text in words]
-    engine = demo.encoder._engine
+    engine = demo.encoder._runner
     forward, running, most = engine.replica.network.forward, threading.Semaphore(0), []
     inside, threads = 0, set()
     lock = threading.Lock()

@@ -275,7 +275,7 @@ def test_async_calls_do_not_block_the_loop(pictures):
 def test_32_queries_at_once_run_one_forward_at_a_time(demo):
     words = [f"query number {n} about region {n % 7}" for n in range(32)]
     alone = [demo.get_query_embedding(text) for text in words]
-    network = demo.encoder._engine.replica.network
+    network = demo.encoder._runner.replica.network
     forward, lock, inside, most = network.forward, threading.Lock(), [0], [0]
 
     def watched(*args, **kwargs):

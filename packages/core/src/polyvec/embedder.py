@@ -3,9 +3,7 @@
 import hashlib
 import itertools
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
@@ -13,32 +11,37 @@ from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 import torch
 from tqdm import tqdm
 
-from polyvec import calls
-from polyvec.batching import windows
-from polyvec.cache import CachedRunner, VectorCache
-from polyvec.chunking import Span, checked_spans
-from polyvec.encoder import EncodeOptions, Encoder, in_thread
-from polyvec.encoding import Engine, Options, Request, Runner, gather
-from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, is_single
-from polyvec.loading import Setup, UserAdapter, best_device, checked_device
-from polyvec.model.adapter_files import read_adapter
-from polyvec.model.processing import MAX_LENGTH, ImageBackend
+from polyvec.encoder import Attempt, EncodeOptions, Encoder, in_thread
+from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, span_key
+from polyvec.engine.chunking import Span, checked_spans
+from polyvec.engine.loading import Device, LoadOptions, Setup
+from polyvec.engine.requests import Request, Runner, limits, pixels, requests
+from polyvec.engine.streams import Source, windows
+from polyvec.engine.workers import Workers
+from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, checked_size, is_single
+from polyvec.model.adapter_files import UserAdapter, read_adapter
+from polyvec.model.processing import MAX_LENGTH
+from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import Embeddings, Input, Side, Task, UnreadableInputs
-from polyvec.workers import Workers
+from polyvec.warning import warn
+
+__all__ = ["ChunkOptions", "Device", "Embedder", "LoadOptions"]
 
 _NUMERICS = 1  # raised when the same checkpoint and input would give other vectors
 _WINDOW_BATCHES = 16  # what `encode_iter` reads ahead, in batches: enough to sort by length
 
-Device = str | torch.device
-
 
 class ChunkOptions(TypedDict, total=False):
-    """Optional arguments of `Embedder.encode_chunks`."""
+    """Options of `Embedder.encode_chunks`."""
 
     truncate_dim: int | None
+    """Dense vectors are cut to this many numbers and have unit length again."""
     multivector: bool
+    """Return each span's part of the text's multi-vector, too."""
     max_length: int | None
+    """Tokens that one forward pass reads, prefix included; longer texts are read in windows."""
     overlap: int | None
+    """Tokens that a window shares with the window before, as context; by default a quarter of a window."""
 
 
 class Embedder(Encoder):
@@ -49,51 +52,36 @@ class Embedder(Encoder):
     where it is unpickled; an access token is not part of it.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        *,
-        devices: Sequence[str],
-        max_pixels: int | None = None,
-        vector_cache: str | None = None,
-        token: str | None = None,
-    ) -> None:
-        self._setup, self._vector_cache = setup, vector_cache
-        self.devices = tuple(devices) or (str(best_device()),)
-        self._own_devices = bool(devices)
+    def __init__(self, setup: Setup, *, adapters: Sequence[UserAdapter] = (), token: str | None = None) -> None:
+        """Load a checkpoint; users call `from_pretrained`."""
+        self._setup, self.devices = setup, tuple(setup.devices)
         checkpoint = setup.checkpoint(token)
         self.config = checkpoint.config
         self.dim, self.multivector_dim = self.config.dim, self.config.multivector_dim
         self.sizes = tuple(sorted(self.config.matryoshka_dims))
         self.license = self.config.license or "Qwen Research License"
         self._patch_area = (self.config.image.patch_size * self.config.image.merge_size) ** 2
-        self.max_pixels = calls.pixels(self.config, max_pixels)
+        self.max_pixels = pixels(self.config, setup.options.get("max_pixels"))
         self._weights = checkpoint.fingerprint()
         self._processor = setup.processor(checkpoint)
-        self._adapters = {adapter.task: adapter for adapter in setup.adapters}
         first = torch.device(self.devices[0])
-        self._token_budget = setup.budget_on(first)
+        self._runner: Runner
         if len(self.devices) == 1:
-            runner: Runner = setup.engine_of(checkpoint, self._processor, first)
+            self._runner = setup.engine_of(checkpoint, self._processor, first)
         else:
-            self._pinned = setup.pinned(checkpoint, first)
-            runner = Workers(self._pinned.engine, self.devices)
-        self._engine = runner if isinstance(runner, Engine) else None
-        self._workers = runner if isinstance(runner, Workers) else None
-        self._runner = runner
-        if vector_cache is not None:
-            determined = f"{self._weights} {setup.dtype_on(first)} {setup.image_backend} {_NUMERICS}"
-            self._runner = CachedRunner(runner, VectorCache(vector_cache), determined)
+            self._runner = Workers(setup.pinned(checkpoint, first).engine, self.devices, setup.budget_on(first))
+        self._adapters = {adapter.task: adapter for adapter in adapters}
+        if adapters:
+            self._runner.use(adapters)
         self._loading = threading.Lock()  # of adapters
+        # Everything that determines vectors beside a request; caches are keyed by it.
+        self._determined = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
+        path = setup.options.get("vector_cache")
+        self._cache = None if path is None else VectorCache(path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "setup": replace(self._setup, adapters=tuple(self._adapters.values())),
-            "devices": self.devices if self._own_devices else (),
-            "max_pixels": self.max_pixels,
-            "vector_cache": self._vector_cache,
-            "fingerprint": self.fingerprint,
-        }
+        adapters = tuple(self._adapters.values())
+        return {"setup": self._setup, "adapters": adapters, "fingerprint": self.fingerprint}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         expected = state.pop("fingerprint")
@@ -105,68 +93,20 @@ class Embedder(Encoder):
             )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path = "jinaai/jina-embeddings-v4",
-        *,
-        revision: str | None = None,
-        device: Device | Sequence[Device] | None = None,
-        dtype: torch.dtype | Literal["auto"] = "auto",
-        max_pixels: int | None = None,
-        image_backend: ImageBackend = "pil",
-        token_budget: int | None = None,
-        vector_cache: str | Path | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        token: str | None = None,
-    ) -> Self:
+    def from_pretrained(cls, model: str | Path = "jinaai/jina-embeddings-v4", **options: Unpack[LoadOptions]) -> Self:
         """Load a checkpoint in the layout of jinaai/jina-embeddings-v4. No code of it is run, no pickle is opened.
 
         Args:
             model: `"demo"` (bundled, for trying things out), a directory, or a hub id, whose files are downloaded
                 into the hub's cache.
-            revision: branch, tag or commit on the hub, for base weights and adapters alike.
-            device: by default the first accelerator, else the CPU. A list spreads each call over one process per
-                entry, `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; such a script needs `if __name__ == "__main__":`.
-            dtype: `"auto"` is bfloat16 where the device computes it natively, else float32.
-            max_pixels: largest area an image is encoded at; by default the checkpoint's own limit.
-            image_backend: `"pil"`, or `"torchvision"` for the very pixels that transformers' torchvision processor,
-                the reference's, makes on a CPU. It needs no torchvision: the kernel is torch's. Do not mix the two in
-                one index.
-            token_budget: tokens per forward pass, of texts and images alike. The default suits most machines; memory
-                grows with it.
-            vector_cache: an SQLite file that keeps vectors between calls and processes. Made where it is missing.
-            cache_dir: where the hub's files are kept.
-            local_files_only: never ask the hub.
-            token: access token for the hub.
+            options: see `LoadOptions`.
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
             ValueError: no devices or none that is here, an unknown `dtype` or `image_backend`, an impossible limit, or
                 a `vector_cache` that cannot be written, or is another program's.
         """
-        places = [*device] if isinstance(device, list | tuple) else [] if device is None else [device]
-        if device is not None and not places:
-            raise ValueError("`device` is an empty list; name at least one device.")
-        if not isinstance(model, str | Path):
-            raise TypeError(f"`model` is a {type(model).__name__}; give 'demo', a directory or a hub id.")
-        setup = Setup(
-            model=str(Path(model).absolute()) if str(model) != "demo" and Path(model).is_dir() else str(model),
-            revision=revision,
-            cache_dir=None if cache_dir is None else str(cache_dir),
-            local_files_only=local_files_only,
-            dtype=dtype,
-            image_backend=image_backend,
-            token_budget=token_budget,
-        )
-        cache = None if vector_cache is None else str(Path(vector_cache).absolute())
-        return cls(
-            setup,
-            devices=[checked_device(place) for place in places],
-            max_pixels=max_pixels,
-            vector_cache=cache,
-            token=token,
-        )
+        return cls(Setup.of(model, options), token=options.get("token"))
 
     @property
     def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # adapters come and go
@@ -177,10 +117,12 @@ class Embedder(Encoder):
     def fingerprint(self) -> str:  # type: ignore[override]  # as `tasks`
         """What must agree before two vectors may be compared: weights, loaded adapters, image rules, numerics."""
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
-        if self._setup.image_backend != "pil":
-            parts.append(self._setup.image_backend)
+        if (backend := self._setup.options["image_backend"]) != "pil":
+            parts.append(backend)
         if self._adapters:
-            loaded = sorted(f"{one.task} {one.base_task} {one.digest}" for one in self._adapters.values())
+            loaded = sorted(
+                f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in self._adapters.values()
+            )
             parts.append(hashlib.sha256("\n".join(loaded).encode()).hexdigest()[:8])
         return "-".join(parts)
 
@@ -192,14 +134,18 @@ class Embedder(Encoder):
         Inputs of several tasks share forward passes. What looks like a marker of the model in a text, such as
         `<|image_pad|>`, is plain text. `max_pixels` counts for this call only.
         """
-        limits = self._options(options)
+        size, limits = self._checked(options)
         items = checked_items(inputs)
-        requests = self._requests(side, items, task)
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as progress:
-            kept, embeddings, failed = self._run(requests, limits, progress)
-        if failed:
-            raise UnreadableInputs(failed, kept, embeddings)
-        return embeddings
+        return self._attempt(self._requests(items, side, task, limits), size, options).result()
+
+    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+        """See `Encoder.cache_scope`. Also what `vector_cache` is keyed by."""
+        (request,) = self._requests([""], side, task, limits(self.config, options, max_pixels=self.max_pixels))
+        return self._scope(request, kind)
+
+    def _scope(self, request: Request, kind: str) -> str:
+        limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
+        return f"{self._determined}\0{request.adapter}\0{limit}\0"
 
     def encode_iter(
         self,
@@ -221,23 +167,15 @@ class Embedder(Encoder):
             UnreadableInputs: after the last item, naming all that could not be read.
             TypeError, ValueError: as for `encode`; for an item or its task, when it is reached.
         """
-        limits = self._options(options)
+        size, limits = self._checked(options)
         check_collection(inputs)
         check_side(side)
         if is_single(task):
             check_task(task, self.tasks)
-        return self._stream(inputs, task, side, limits, show_progress=options.get("show_progress", False))
+        return self._stream(inputs, task, side, limits, size, options)
 
     def encode_chunks(
-        self,
-        text: str,
-        spans: Iterable[Span],
-        *,
-        task: str,
-        truncate_dim: int | None = None,
-        multivector: bool = False,
-        max_length: int | None = None,
-        overlap: int | None = None,
+        self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
     ) -> Embeddings:
         """Late chunking: vectors of parts of a text that know the text before them, from one forward pass over it all.
 
@@ -249,10 +187,7 @@ class Embedder(Encoder):
             text: the whole text.
             spans: half-open ranges of characters, `text[start:end]`; they may overlap and leave gaps.
             task: as for `encode_document`.
-            truncate_dim: as for `encode_document`.
-            multivector: give each span's part of the text's multi-vector, too.
-            max_length: tokens that one forward pass reads, prefix included; longer texts are read in windows.
-            overlap: tokens that a window shares with the one before, as context; by default a quarter of a window.
+            options: see `ChunkOptions`.
 
         Returns:
             One row per span, in their order.
@@ -264,11 +199,26 @@ class Embedder(Encoder):
         if not isinstance(text, str):
             raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
         check_text(text)
-        options = self._options({"truncate_dim": truncate_dim, "max_length": max_length, "multivector": multivector})
-        chosen = checked_spans(spans, len(text))
-        (request,) = self._requests("document", [text], task)
-        encodings = self._runner.chunks(request, chosen, options, overlap) if chosen else []
-        return gather(enumerate(encodings), len(chosen), options, self.dim, lambda: None).embeddings
+        shared: EncodeOptions = {name: value for name, value in options.items() if name != "overlap"}  # type: ignore[assignment]  # the other three
+        size, limits = self._checked(shared)
+        checked = checked_spans(spans, len(text))
+        (request,) = self._requests([text], "document", task, limits)
+        encodings = self._chunks(request, checked, options.get("overlap")) if checked else []
+        return collect(enumerate(encodings), len(checked), dim=size, multivector=limits.multivector)[0].embeddings
+
+    def _chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
+        """Encode spans of a text; if one of them is not in the cache, all of them are encoded."""
+        if self._cache is None:
+            return self._runner.chunks(request, spans, overlap)
+        text_key = content_key(request.item, self._scope(request, "text"))
+        assert text_key is not None, "the text has been checked"
+        keys = [span_key(text_key, span, overlap) for span in spans]
+        cached = self._cache.get(list(set(keys)), multivector=request.multivector)
+        if all(key in cached for key in keys):
+            return [cached[key] for key in keys]
+        encodings = self._runner.chunks(request, spans, overlap)
+        self._cache.put(zip(keys, encodings, strict=True))
+        return encodings
 
     async def aencode_chunks(
         self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
@@ -297,10 +247,7 @@ class Embedder(Encoder):
         with self._loading:
             if not task or task in self.tasks:
                 raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
-            if self._engine is not None:
-                self._engine.replica.add_adapter(added.name, file, self._engine)
-            self._adapters = {**self._adapters, task: added}  # another dict: threads may be reading this one
-            self._restart_workers()
+            self._use({**self._adapters, task: added})
 
     def unload_adapter(self, task: str) -> None:
         """Forget an adapter that `load_adapter` loaded. No other thread may be using it.
@@ -312,85 +259,100 @@ class Embedder(Encoder):
             if task not in self._adapters:
                 loaded = ", ".join(map(repr, self._adapters)) or "none"
                 raise ValueError(f"`task` is {task!r}; adapters that were loaded: {loaded}.")
-            gone = self._adapters[task]
-            self._adapters = {name: one for name, one in self._adapters.items() if name != task}
-            if self._engine is not None and gone.name not in {one.name for one in self._adapters.values()}:
-                self._engine.replica.remove_adapter(gone.name, self._engine)
-            self._restart_workers()
+            self._use({name: adapter for name, adapter in self._adapters.items() if name != task})
+
+    def _use(self, adapters: dict[str, UserAdapter]) -> None:
+        """Let the runner have an adapter before requests can name it, and take it away only afterwards."""
+        self._runner.use(list((self._adapters | adapters).values()))
+        self._adapters = adapters  # another dict: threads may be reading the old one
+        self._runner.use(list(adapters.values()))
 
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """The piece of text behind each row of the text's multi-vector, prefix included."""
-        (request,) = self._requests(side, [text], task)
+        (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
         (ids,) = self._processor.texts([text], request.prefix)
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
         """End worker processes, if there are any; the next call starts them again."""
-        if self._workers is not None:
-            self._workers.close()
+        self._runner.close()
 
-    def _restart_workers(self) -> None:
-        """Workers load the adapters that they know when they start."""
-        if self._workers is not None:
-            self._workers.restart(replace(self._pinned, adapters=tuple(self._adapters.values())).engine)
+    def _checked(self, options: EncodeOptions) -> tuple[int, Request]:
+        """The length of the dense vectors of a call, and its limits."""
+        size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
+        return size, limits(self.config, options, max_pixels=self.max_pixels)
+
+    def _requests(
+        self, items: Sequence[Input], side: Side, task: str | Iterable[str], limits: Request
+    ) -> list[Request]:
+        adapters = self._adapters
+        tasks = (*self.config.tasks, *adapters)
+        return requests(items, side=side, task=task, tasks=tasks, adapters=adapters, limits=limits)
+
+    def _attempt(self, requests: Sequence[Request], size: int, options: EncodeOptions) -> Attempt:
+        multivector = options.get("multivector", False)
+        with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            return self._run(requests, size, bar, multivector=multivector)
+
+    def _run(
+        self, requests: Sequence[Request], size: int, bar: "tqdm[NoReturn]", *, multivector: bool, start: int = 0
+    ) -> Attempt:
+        """Run requests, the first of which is item `start` of a stream."""
+        attempt, cut = collect(
+            self._outcomes(requests), len(requests), dim=size, multivector=multivector, done=bar.update
+        )
+        if cut:
+            first, n_tokens = min(cut.items())
+            warn(
+                f"{len(cut)} of {sum(isinstance(request.item, str) for request in requests)} texts are longer than "
+                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + first} with "
+                f"{n_tokens} tokens. Split long texts before encoding them."
+            )
+        return attempt
+
+    def _outcomes(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        if self._cache is None:
+            return self._runner.run(requests)
+        kinds = ["text" if isinstance(request.item, str) else "image" for request in requests]
+        scopes = [self._scope(request, kind) for request, kind in zip(requests, kinds, strict=True)]
+        items = [request.item for request in requests]
+        multivector = any(request.multivector for request in requests)
+        return cached_outcomes(
+            self._cache,
+            items,
+            scopes,
+            lambda missing: self._runner.run([requests[index] for index in missing]),
+            multivector=multivector,
+        )
 
     def _stream(
         self,
         inputs: Iterable[Input],
         task: str | Iterable[str],
         side: Side,
-        options: Options,
-        *,
-        show_progress: bool,
+        limits: Request,
+        size: int,
+        options: EncodeOptions,
     ) -> Iterator[tuple[list[int], Embeddings]]:
         tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # anything, until it is checked
-        failed: dict[int, str] = {}
+        run = partial(self._run, size=size, multivector=limits.multivector)
+        reasons: dict[int, str] = {}
         start = 0
-        with tqdm(desc="Encoding", unit="item", disable=not show_progress) as progress:
-            check = partial(check_task, known=self.tasks)
-            source = calls.Source(inputs, tasks, check, same_length=not is_single(task))
-            for window in windows(source, self._cost, _WINDOW_BATCHES * self._token_budget):
-                requests = self._requests(side, [item for item, _ in window], [one for _, one in window])
-                kept, embeddings, refused = self._run(requests, options, progress, start)
-                failed |= {start + index: reason for index, reason in refused.items()}
-                if kept:
-                    yield [start + index for index in kept], embeddings
+        with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
+            for window in windows(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
+                items, task_by_item = zip(*window, strict=True)
+                attempt = run(self._requests(items, side, task_by_item, limits), bar=bar, start=start)
+                reasons |= {start + failure.index: failure.reason for failure in attempt.failures}
+                if attempt.kept:
+                    yield [start + index for index in attempt.kept], attempt.embeddings
                 start += len(window)
             source.raise_error()
-            if failed:
-                raise UnreadableInputs(failed, [], self._run([], options, progress)[1], handed_out=start - len(failed))
-
-    def _run(
-        self, requests: Sequence[Request], options: Options, progress: "tqdm[NoReturn]", start: int = 0
-    ) -> tuple[list[int], Embeddings, dict[int, str]]:
-        """Indices of what was encoded, its embeddings, and what is wrong with the rest; the first is item `start`."""
-        gathered = gather(self._runner.run(requests, options), len(requests), options, self.dim, progress.update)
-        if gathered.cut:
-            first, n_tokens = min(gathered.cut.items())
-            warnings.warn(
-                f"{len(gathered.cut)} of {sum(isinstance(one.item, str) for one in requests)} texts are longer than "
-                f"{options.max_length} tokens and were cut on the right; the first is item {start + first} with "
-                f"{n_tokens} tokens. Split long texts before encoding them.",
-                stacklevel=4,
-            )
-        return gathered.kept, gathered.embeddings, gathered.failed
-
-    def _requests(self, side: Side, items: Sequence[Input], task: str | Iterable[str]) -> list[Request]:
-        adapters = self._adapters
-        return calls.requests(side, items, task, (*self.config.tasks, *adapters), adapters)
+            if reasons:
+                nothing, _ = collect([], 0, dim=size, multivector=limits.multivector)
+                raise UnreadableInputs(reasons, [], nothing.embeddings, handed_out=start - len(reasons))
 
     def _cost(self, pair: tuple[Input, str]) -> int:
         """Tokens of an item, roughly, without looking into it."""
         item, _ = pair
         return len(item) // 4 + 8 if isinstance(item, str) else self.max_pixels // self._patch_area
-
-    def _options(self, options: EncodeOptions) -> Options:
-        max_pixels = options.get("max_pixels")
-        return calls.options(
-            self.config,
-            truncate_dim=options.get("truncate_dim"),
-            max_length=options.get("max_length"),
-            max_pixels=self.max_pixels if max_pixels is None else max_pixels,
-            multivector=options.get("multivector", False),
-            stacklevel=4,
-        )

@@ -52,6 +52,14 @@ class Encoder(ABC):
     sizes: tuple[int, ...]
     license: str
 
+    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+        """Name everything but its content that determines an input's full-length vectors.
+
+        Two inputs of equal content and equal scope have equal vectors, up to rounding. `CachedEncoder` asks for it.
+        """
+        limits = f"{options.get('max_length')} {options.get('max_pixels')}"
+        return f"{self.fingerprint}\0{kind}\0{task}\0{side}\0{limits}\0"
+
     @abstractmethod
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
@@ -110,19 +118,6 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="polyvec-async")
 
 
-def refuse_options(
-    encoder: Encoder, options: EncodeOptions, *names: Literal["truncate_dim", "multivector", "max_length", "max_pixels"]
-) -> None:
-    """Refuse options that an encoder does not have.
-
-    Raises:
-        ValueError: one of `names` is set.
-    """
-    for name in names:
-        if options.get(name) not in (None, False):
-            raise ValueError(f"`{name}` is {options.get(name)!r}; {type(encoder).__name__} has no such option.")
-
-
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What became of each item of an encode call.
@@ -136,6 +131,17 @@ class Attempt:
     embeddings: Embeddings
     kept: Sequence[int]
     failures: Sequence[Failure]
+
+    def result(self) -> Embeddings:
+        """Return the embeddings if nothing failed.
+
+        Raises:
+            UnreadableInputs: some items failed; it carries the embeddings of the others.
+        """
+        if self.failures:
+            reasons = {failure.index: failure.reason for failure in self.failures}
+            raise UnreadableInputs(reasons, self.kept, self.embeddings)
+        return self.embeddings
 
 
 def attempt(

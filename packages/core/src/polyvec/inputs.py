@@ -1,6 +1,7 @@
 """What may be encoded: checked at the one door, before anything expensive."""
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from polyvec.types import TASKS, Input
+from polyvec.warning import warn
 
 _TEXTS, _ANYTHING, _RAW = "UT", "O", "SV"  # kinds of array dtypes
 
@@ -107,6 +109,60 @@ def check_tasks(task: object, n_inputs: int, known: Sequence[str]) -> list[str]:
 def is_single(task: object) -> bool:
     """True if `task` is a single value. Invalid values are rejected later, by `check_task`."""
     return isinstance(task, str) or not isinstance(task, Iterable)
+
+
+def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
+    """The length of the dense vectors of a call.
+
+    Args:
+        truncate_dim: the option of that name; None for full length.
+        dim: full length.
+        sizes: lengths that the model was trained for; others are allowed, with a warning.
+
+    Raises:
+        ValueError: it is no whole number from 1 to `dim`.
+    """
+    if truncate_dim is None:
+        return dim
+    size = checked_whole("truncate_dim", truncate_dim, dim, "numbers")
+    if len(sizes) > 1 and size not in sizes:
+        trained = ", ".join(map(str, sorted(sizes)))
+        warn(
+            f"`truncate_dim` is {size}; this checkpoint was trained for {trained}, and vectors of other sizes find "
+            "less than their length suggests."
+        )
+    return size
+
+
+def checked_whole(name: str, value: object, most: int, unit: str) -> int:
+    """A whole number from 1 to `most`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = whole(value)
+    if number is None or not 1 <= number <= most:
+        raise ValueError(f"`{name}` is {value!r}; it may be 1 to {most} {unit}.")
+    return number
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a value stands for; None if it stands for none, as True does."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def refuse_options(kind: str, options: Mapping[str, object], *names: str) -> None:
+    """Refuse options that a kind of encoder does not have.
+
+    Raises:
+        ValueError: an option of these names is set.
+    """
+    for name in names:
+        if options.get(name) not in (None, False):
+            raise ValueError(f"`{name}` is {options[name]!r}; a {kind} has no such option.")
 
 
 def _check_array(inputs: np.ndarray) -> None:

@@ -7,10 +7,11 @@ from typing import Unpack
 
 import numpy as np
 
-from polyvec.encoder import EncodeOptions, Encoder, refuse_options
+from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
-from polyvec.inputs import check_side, check_tasks, check_text, checked_items
-from polyvec.types import TASKS, Embeddings, Grid, Input, Side, UnreadableInputs
+from polyvec.inputs import check_side, check_tasks, check_text, checked_items, checked_size, refuse_options
+from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.types import TASKS, Embeddings, Grid, Input, Side
 
 
 class HashEncoder(Encoder):
@@ -33,33 +34,21 @@ class HashEncoder(Encoder):
     ) -> Embeddings:
         """Encode; see `Encoder.encode`. `max_length` and `max_pixels` are refused."""
         check_side(side)
-        refuse_options(self, options, "max_length", "max_pixels")
-        truncate_dim = options.get("truncate_dim")
-        dim = self.dim if truncate_dim is None else truncate_dim
-        if not 1 <= dim <= self.dim:
-            raise ValueError(f"`truncate_dim` is {dim}; it may be 1 to {self.dim}.")
+        refuse_options(type(self).__name__, options, "max_length", "max_pixels")
+        size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
-        dense, tokens, grids, failed = [], [], [], {}
-        for index, (item, name) in enumerate(zip(items, tasks, strict=True)):
-            try:
-                words, grid = self._words(item)
-            except ValueError as error:
-                failed[index] = str(error)
-                continue
-            total = np.sum([_direction(f"{name} {word} dense", self.dim) for word in words], axis=0)[:dim]
-            dense.append(total / np.linalg.norm(total))
-            tokens.append(np.stack([_direction(f"{name} {word}", self.multivector_dim) for word in words]))
-            grids.append(grid)
-        embeddings = Embeddings(
-            dense=np.stack(dense).astype(np.float32) if dense else np.zeros((0, dim), np.float32),
-            multivector=tuple(tokens) if options.get("multivector") else None,
-            grids=tuple(grids),
-        )
-        if failed:
-            kept = [index for index in range(len(items)) if index not in failed]
-            raise UnreadableInputs(failed, kept, embeddings)
-        return embeddings
+        outcomes = ((index, self._outcome(*pair)) for index, pair in enumerate(zip(items, tasks, strict=True)))
+        return collect(outcomes, len(items), dim=size, multivector=options.get("multivector", False))[0].result()
+
+    def _outcome(self, item: Input, task: str) -> Outcome:
+        try:
+            words, grid = self._words(item)
+        except ValueError as error:
+            return str(error)
+        dense = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)
+        tokens = np.stack([_direction(f"{task} {word}", self.multivector_dim) for word in words])
+        return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid)
 
     def _words(self, item: Input) -> tuple[list[str], Grid | None]:
         if isinstance(item, str):

@@ -8,8 +8,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from polyvec import EncodeOptions, Encoder, types
-from polyvec.encoder import refuse_options
-from polyvec.inputs import check_side, check_tasks, checked_items
+from polyvec.inputs import check_side, check_tasks, checked_items, refuse_options
 from polyvec.types import TASKS, Input, Side, UnreadableInputs
 
 _NAMES = ("model", "model_name", "model_id", "deployment")  # of the field that says which model it is
@@ -40,7 +39,7 @@ class DenseEncoder(Encoder):
     ) -> types.Embeddings:
         """Embed the texts; see `polyvec.Encoder.encode`. Images are reported as unreadable."""
         check_side(side)
-        refuse_options(self, options, "truncate_dim", "multivector", "max_length", "max_pixels")
+        refuse_options(type(self).__name__, options, "truncate_dim", "multivector", "max_length", "max_pixels")
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
         if side == "document":

@@ -87,7 +87,6 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         train_dataset=Curriculum(stage, SEED),
         data_collator=StepCollator(
             Processor(checkpoint.path, checkpoint.config),
-            checkpoint.config.backbone.image_token_id,
             task=task,
             patches_only=stage.patches_only,
         ),

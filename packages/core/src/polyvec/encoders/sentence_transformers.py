@@ -13,10 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from polyvec.compression import truncate
-from polyvec.encoder import EncodeOptions, Encoder, refuse_options
+from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
-from polyvec.inputs import check_side, check_tasks, check_text, checked_items
-from polyvec.types import TASKS, Embeddings, Input, Side, UnreadableInputs
+from polyvec.inputs import check_side, check_tasks, check_text, checked_items, checked_size, refuse_options
+from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.types import TASKS, Embeddings, Input, Side
 
 _TEXT_BATCHES = 16  # that are handed over at once: enough to sort by length
 _HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, enough of a large one
@@ -95,37 +96,30 @@ class SentenceTransformersEncoder(Encoder):
                 has a direction: no tokens, zeros, NaN.
         """
         check_side(side)
-        refuse_options(self, options, "max_length", "max_pixels")
-        truncate_dim, multivector = options.get("truncate_dim"), options.get("multivector", False)
-        size = self.dim if truncate_dim is None else truncate_dim
-        if not 1 <= size <= self.dim:
-            raise ValueError(f"`truncate_dim` is {size}; it may be 1 to {self.dim}.")
+        refuse_options(type(self).__name__, options, "max_length", "max_pixels")
+        multivector = options.get("multivector", False)
+        size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
+        outcomes = self._outcomes(items, side, size, multivector=multivector)
+        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            return collect(outcomes, len(items), dim=size, multivector=multivector, done=bar.update)[0].result()
+
+    def _outcomes(
+        self, items: Sequence[Input], side: Side, size: int, *, multivector: bool
+    ) -> Iterator[tuple[int, Outcome]]:
         models = self._models if multivector else self._models[:1]
-        dense = np.zeros((len(items), size), np.float32)
-        tokens: dict[int, np.ndarray] = {}
-        failed: dict[int, str] = {}
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as progress:
-            for part in self._parts(items):
-                for index, rows in self._run(models, side, part):
-                    progress.update()
-                    if isinstance(rows, str):
-                        failed[index] = rows
-                        continue
-                    # The unit mean of a single row is that row.
-                    dense[index] = truncate(rows[0].mean(axis=0, keepdims=True), size)[0]
-                    if not dense[index].any():
-                        failed[index] = f"its dense vector has no direction: its {size} numbers are all zero"
-                    elif multivector:
-                        tokens[index] = rows[-1]
-        kept = [index for index in range(len(items)) if index not in failed]
-        embeddings = Embeddings(
-            dense[kept], tuple(tokens[index] for index in kept) if multivector else None, (None,) * len(kept)
-        )
-        if failed:
-            raise UnreadableInputs(dict(sorted(failed.items())), kept, embeddings)
-        return embeddings
+        for part in self._parts(items):
+            for index, rows in self._run(models, side, part):
+                if isinstance(rows, str):
+                    yield index, rows
+                    continue
+                # The unit mean of a single row is that row.
+                dense = truncate(rows[0].mean(axis=0, keepdims=True), size)[0]
+                if dense.any():
+                    yield index, Encoding(dense, rows[-1] if multivector else None)
+                else:
+                    yield index, f"its dense vector has no direction: its {size} numbers are all zero"
 
     def _parts(self, items: Sequence[Input]) -> Iterator[dict[int, Input]]:
         """Items by index, texts and images apart, few enough images to have them all open."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polyvec.model.checkpoint import CheckpointError
 from polyvec.model.config import read_lora
+from polyvec.types import Task
 
 _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 
@@ -39,6 +40,36 @@ class AdapterFile:
     def modules(self) -> set[str]:
         """The network's modules that are adapted."""
         return {key.rpartition(".")[0] for key in self.tensors}
+
+
+@dataclass(frozen=True, slots=True)
+class UserAdapter:
+    """An adapter that a user loaded: where it is, and whose prefixes its texts carry."""
+
+    path: Path
+    task: str
+    adapter: str | None
+    base_task: Task
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What PEFT knows it by: embedders that share a network may use one task name for two adapters."""
+        return f"user_{self.digest}"
+
+    def read(self) -> AdapterFile:
+        """The adapter from its files.
+
+        Raises:
+            polyvec.CheckpointError: it is not what it was when it was loaded first.
+        """
+        file = read_adapter(self.path, task=self.task, adapter=self.adapter)
+        if file.digest != self.digest:
+            raise CheckpointError(
+                f"{self.path} holds another adapter than when it was loaded for {self.task!r}: its digest is "
+                f"{file.digest}, not {self.digest}. Load what is there now as an adapter of its own."
+            )
+        return file
 
 
 def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> AdapterFile:

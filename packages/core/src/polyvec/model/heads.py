@@ -1,4 +1,4 @@
-"""From hidden states to vectors: pooling, truncation, normalisation (arXiv 2506.18902, section 3)."""
+"""From hidden states to vectors: pooling and normalisation (arXiv 2506.18902, section 3)."""
 
 import torch
 from jaxtyping import Float, Float32, Int
@@ -8,10 +8,8 @@ from torch.nn import functional
 _SPANS_AT_A_TIME = 256
 
 
-def dense(
-    hidden: Float[Tensor, "batch tokens dim"], spans: Int[Tensor, "batch 2"], truncate_dim: int | None = None
-) -> Float[Tensor, "batch size"]:
-    """Mean of each row's hidden states over its half-open span, unit length; cut to `truncate_dim` and unit again.
+def dense(hidden: Float[Tensor, "batch tokens dim"], spans: Int[Tensor, "batch 2"]) -> Float[Tensor, "batch dim"]:
+    """Mean of each row's hidden states over its half-open span, at unit length.
 
     The mean is taken in float32 whatever the dtype of `hidden`. Positions outside the span never take part.
     """
@@ -19,7 +17,7 @@ def dense(
     inside = (places >= spans[:, :1]) & (places < spans[:, 1:])  # (batch, tokens)
     weights = inside.float() / inside.sum(1, keepdim=True)
     pooled = torch.einsum("btd,bt->bd", hidden.float(), weights)
-    return functional.normalize(pooled[:, :truncate_dim], dim=-1)
+    return functional.normalize(pooled, dim=-1)
 
 
 def sums(hidden: Float[Tensor, "tokens dim"], spans: Int[Tensor, "spans 2"]) -> Float32[Tensor, "spans dim"]:

@@ -82,9 +82,7 @@ class Network(nn.Module):
         self.multi_vector_projector = nn.Linear(config.dim, config.multivector_dim)
         self.image_token = config.backbone.image_token_id
 
-    def forward(
-        self, batch: Batch, *, truncate_dim: int | None = None, multivector: bool = False, packed: bool = False
-    ) -> Outputs:
+    def forward(self, batch: Batch, *, multivector: bool = False, packed: bool = False) -> Outputs:
         """Run the tower once.
 
         No mask is passed: attention is causal and padding stands on the right, so no token ever sees it. `packed`
@@ -116,7 +114,7 @@ class Network(nn.Module):
             projected = self._projected(hidden) if packed else self.multi_vector_projector(hidden)
             tokens = heads.multivector(projected)
         sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
-        return Outputs(heads.dense(hidden, batch.spans, truncate_dim), tokens, sums)
+        return Outputs(heads.dense(hidden, batch.spans), tokens, sums)
 
     def _projected(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
         rows = hidden.flatten(0, 1)

@@ -33,6 +33,7 @@ class Encoded:
     span: tuple[int, int]
     patches: Float32[np.ndarray, "patches pixels"] | None = None
     grid: Grid | None = None
+    cut_from: int | None = None  # tokens of a text before it was cut
 
 
 class Processor:
@@ -47,7 +48,7 @@ class Processor:
             tokenizer.no_truncation()
             tokenizer.no_padding()
         template = self._ids(IMAGE_PROMPT)
-        image_token = config.backbone.image_token_id
+        self.image_token = image_token = config.backbone.image_token_id
         for marker in re.findall(r"<\|\w+\|>", IMAGE_PROMPT):
             if len(self._ids(marker)) != 1:
                 raise CheckpointError(f"{file} has no token {marker}, which surrounds or stands for images.")
@@ -77,9 +78,10 @@ class Processor:
         """The piece of text that each token stands for."""
         return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
 
-    def text(self, ids: Sequence[int]) -> Encoded:
-        """A text's mean runs over all of its tokens, prefix included."""
-        return Encoded(np.asarray(ids, np.int64), (0, len(ids)))
+    def text(self, ids: Sequence[int], max_length: int | None = None) -> Encoded:
+        """A text of at most `max_length` tokens. Its mean runs over all of them, prefix included."""
+        kept = np.asarray(ids[:max_length], np.int64)
+        return Encoded(kept, (0, len(kept)), cut_from=len(ids) if len(kept) < len(ids) else None)
 
     def grid(self, size: tuple[int, int], max_pixels: int | None = None) -> Grid:
         """Rows and columns of tokens that an image of this width and height becomes."""
@@ -94,7 +96,7 @@ class Processor:
         """Tokens of an image item: its patches and the template around them."""
         return len(self._before) + grid.rows * grid.columns + len(self._after)
 
-    def image(self, image: ImageInput, image_token: int, max_pixels: int | None = None) -> Encoded:
+    def image(self, image: ImageInput, max_pixels: int | None = None) -> Encoded:
         """An image's mean runs from `<|vision_start|>` to `<|vision_end|>`, both included.
 
         Raises:
@@ -103,7 +105,7 @@ class Processor:
         picture = open_image(image)
         grid = self.grid(picture.size, max_pixels)
         n_patches = grid.rows * grid.columns
-        ids = [*self._before, *[image_token] * n_patches, *self._after]
+        ids = [*self._before, *[self.image_token] * n_patches, *self._after]
         return Encoded(
             np.asarray(ids, np.int64),
             (grid.start - 1, grid.start + n_patches + 1),

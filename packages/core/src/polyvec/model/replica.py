@@ -2,33 +2,23 @@
 
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from polyvec.batching import halving
 from polyvec.model.adapter_files import AdapterFile
 from polyvec.model.adapters import TaskAdapters
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Batch, Outputs
 from polyvec.model.processing import Encoded, collate
+from polyvec.outcomes import Encoding
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Vectors:
-    """Both views of one item: a unit vector of full length, and one unit vector per token if asked for."""
-
-    dense: Float32[np.ndarray, "dim"]
-    multivector: Float32[np.ndarray, "tokens late_dim"] | None
-
-    @property
-    def finite(self) -> bool:
-        """Whether all are numbers that can be compared."""
-        return all(np.isfinite(rows).all() for rows in (self.dense, self.multivector) if rows is not None)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Replica:
@@ -56,21 +46,22 @@ class Replica:
                 replica = cls._loaded[key] = cls(checkpoint, device, dtype)
         return replica
 
-    def forward(self, items: Sequence[Encoded], adapters: Sequence[str], *, multivector: bool) -> list[Vectors]:
+    def forward(self, items: Sequence[Encoded], adapters: Sequence[str], *, multivector: bool) -> list[Encoding]:
         """Encode one batch, row i with the adapter `adapters[i]`; in halves where memory runs out."""
 
-        def run(rows: Sequence[tuple[Encoded, str]]) -> list[Vectors]:
+        def run(rows: Sequence[tuple[Encoded, str]]) -> list[Encoding]:
             batch = collate([item for item, _ in rows])
             outputs = self._outputs(batch, [adapter for _, adapter in rows], multivector=multivector)
             dense = outputs.dense.float().cpu().numpy()
-            if outputs.multivector is None:
-                return [Vectors(dense[row], None) for row in range(len(rows))]
-            tokens = outputs.multivector.cpu().numpy()
-            # Copies: a view would keep the whole padded batch alive.
-            return [Vectors(dense[row], tokens[row, :length].copy()) for row, length in enumerate(batch.lengths)]
+            tokens = None if outputs.multivector is None else outputs.multivector.cpu().numpy()
+            return [
+                # Copies: a view would keep the whole padded batch alive.
+                Encoding(dense[row], None if tokens is None else tokens[row, :length].copy(), item.grid, item.cut_from)
+                for row, ((item, _), length) in enumerate(zip(rows, batch.lengths, strict=True))
+            ]
 
         with self._lock:
-            return halving(run, list(zip(items, adapters, strict=True)))
+            return _halving(run, list(zip(items, adapters, strict=True)))
 
     def sums(
         self, item: Encoded, adapter: str, pieces: Int64[np.ndarray, "pieces 2"], *, multivector: bool
@@ -114,3 +105,22 @@ class Replica:
         for name in [name for name, users in self._users.items() if not users]:
             self.adapters.remove(name)
             del self._users[name]
+
+
+def _halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_Item]) -> list[_Result]:
+    """`run(items)`; where that runs out of memory, the same in two halves. Any other error passes through."""
+    try:
+        return run(items)
+    except (RuntimeError, MemoryError) as error:
+        if len(items) == 1 or not _out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return _halving(run, items[:middle]) + _halving(run, items[middle:])
+
+
+def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """True for a GPU, for numpy, and for the CPU's allocator, MPS and cuBLAS, which have no error of their own."""
+    signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)

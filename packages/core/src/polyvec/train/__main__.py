@@ -49,7 +49,6 @@ def main() -> None:
         train_dataset=PairSteps(texts, images, batch_size=options.batch_size, seed=options.seed),
         data_collator=StepCollator(
             Processor(checkpoint.path, checkpoint.config),
-            checkpoint.config.backbone.image_token_id,
             task=options.task,
         ),
     )

@@ -81,17 +81,14 @@ class StepCollator:
 
     Args:
         processor: the checkpoint's.
-        image_token: id of `<|image_pad|>`.
         task: whose prompts are used.
         max_length: tokens per text.
         patches_only: late interaction scores an image's patches and not the template around them, whose tokens see the
             whole image: a network from nothing otherwise learns to look only there.
     """
 
-    def __init__(
-        self, processor: Processor, image_token: int, *, task: Task, max_length: int = 512, patches_only: bool = False
-    ) -> None:
-        self.processor, self.image_token = processor, image_token
+    def __init__(self, processor: Processor, *, task: Task, max_length: int = 512, patches_only: bool = False) -> None:
+        self.processor = processor
         self.task, self.max_length, self.patches_only = task, max_length, patches_only
 
     def __call__(self, steps: Sequence[Step]) -> dict[str, Any]:
@@ -113,7 +110,7 @@ class StepCollator:
         batch = collate(documents)
         mask = batch.mask()
         if self.patches_only and batch.patches is not None:
-            mask &= batch.input_ids == self.image_token
+            mask &= batch.input_ids == self.processor.image_token
         return PairBatch(
             queries=collate([self._text(pair.query, "query") for pair in pairs]),
             documents=batch,
@@ -124,7 +121,7 @@ class StepCollator:
     def _document(self, document: Input) -> Encoded:
         if isinstance(document, str):
             return self._text(document, "document")
-        return self.processor.image(document, self.image_token)
+        return self.processor.image(document)
 
     def _text(self, text: str, side: Side) -> Encoded:
         (ids,) = self.processor.texts([text], prefix(self.task, side))

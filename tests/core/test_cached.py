@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import sqlite3
@@ -12,11 +13,10 @@ import torch
 from PIL import Image
 
 from polyvec import Embedder, UnreadableInputs
-from polyvec.cache import CachedRunner, VectorCache, content_key
-from polyvec.encoding import Encoding, Options, Request
+from polyvec.encoders.cached import CachedEncoder, VectorCache, cached_outcomes, content_key
+from polyvec.outcomes import Encoding
+from polyvec.testing import HashEncoder
 from polyvec.types import Grid
-
-OPTIONS = Options(max_length=100, max_pixels=7840, multivector=True)
 
 
 def encoding(seed=0, n_tokens=3, grid=None, cut_from=None):
@@ -32,15 +32,33 @@ def assert_equal(one, other):
 
 
 class Counting:
-    """A runner that notes what it is asked for."""
+    """Runs items that are missing in a cache, and notes them."""
 
-    def __init__(self, failing=()):
-        self.asked, self.failing = [], failing
+    def __init__(self, items, failing=()):
+        self.items, self.failing, self.ran = items, failing, []
 
-    def run(self, requests, options):
-        for index, request in enumerate(requests):
-            self.asked.append(request.item)
-            yield index, "is bad" if request.item in self.failing else encoding(len(request.item))
+    def __call__(self, missing):
+        for position, index in enumerate(missing):
+            item = self.items[index]
+            self.ran.append(item)
+            yield position, "is bad" if item in self.failing else encoding(len(item))
+
+
+class CountingEncoder(HashEncoder):
+    """Notes the inputs of each call."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.calls = []
+
+    def encode(self, inputs, **options):
+        self.calls.append(list(inputs))
+        return super().encode(self.calls[-1], **options)
+
+
+def run_through(cache, run, items=None):
+    items = run.items if items is None else items
+    return dict(cached_outcomes(cache, items, ["scope"] * len(items), run, multivector=True))
 
 
 @pytest.fixture
@@ -82,12 +100,10 @@ def test_an_entry_without_multivectors_is_replaced_by_one_with_them_and_not_the_
 
 
 def test_only_what_is_missing_is_run(cache):
-    runner = Counting(failing=("bad",))
-    requests = [Request(item, "Query: ", "code") for item in ("a", "bb", "bad", "a")]
-    cached = CachedRunner(runner, cache, "model")
-    first = dict(cached.run(requests[:3], OPTIONS))
-    second = dict(cached.run(requests, OPTIONS))
-    assert runner.asked == ["a", "bb", "bad", "bad"]  # what failed is tried again
+    run = Counting(["a", "bb", "bad", "a"], failing=("bad",))
+    first = run_through(cache, run, run.items[:3])
+    second = run_through(cache, run)
+    assert run.ran == ["a", "bb", "bad", "bad"]  # what failed is tried again
     assert (first[2], second[2]) == ("is bad", "is bad")
     for index, item in ((0, "a"), (1, "bb"), (3, "a")):
         assert_equal(second[index], encoding(len(item)))
@@ -95,64 +111,142 @@ def test_only_what_is_missing_is_run(cache):
 
 def test_what_was_encoded_before_an_error_is_kept(cache):
     class Dies(Counting):
-        def run(self, requests, options):
-            yield from list(super().run(requests[:2], options))
+        def __call__(self, missing):
+            yield from list(super().__call__(missing[:2]))
             raise RuntimeError("out of memory")
 
-    requests = [Request(item, "", "code") for item in ("a", "bb", "ccc")]
+    items = ["a", "bb", "ccc"]
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(CachedRunner(Dies(), cache, "model").run(requests, OPTIONS))
-    runner = Counting()
-    list(CachedRunner(runner, cache, "model").run(requests, OPTIONS))
-    assert runner.asked == ["ccc"]
+        run_through(cache, Dies(items))
+    run = Counting(items)
+    run_through(cache, run)
+    assert run.ran == ["ccc"]
 
 
-def test_everything_that_changes_vectors_changes_the_key(tmp_path):
+def test_everything_that_changes_vectors_changes_the_key(tmp_path, embedder):
     image = Image.new("RGB", (30, 30), "red")
     image.save(tmp_path / "red.png")
     other = Image.new("RGB", (30, 30), "blue")
-    text = Request("a", "Query: ", "code")
-    small = Options(max_length=100, max_pixels=784, multivector=True)
-    short = Options(max_length=9, max_pixels=7840, multivector=True)
+
+    def key(item, encoder=embedder, side="query", task="code", **options):
+        kind = "text" if isinstance(item, str) else "image"
+        return content_key(item, encoder.cache_scope(kind, side=side, task=task, options=options))
+
     keys = [
-        content_key(text, OPTIONS, "model"),
-        content_key(text, OPTIONS, "other model"),
-        content_key(text, short, "model"),
-        content_key(Request("a ", "Query: ", "code"), OPTIONS, "model"),
-        content_key(Request("a", "Passage: ", "code"), OPTIONS, "model"),
-        content_key(Request("a", "Query: ", "retrieval"), OPTIONS, "model"),
-        content_key(Request(image, "", "code"), OPTIONS, "model"),
-        content_key(Request(image, "", "code"), small, "model"),
-        content_key(Request(other, "", "code"), OPTIONS, "model"),
-        content_key(Request(image.resize((60, 15)), "", "code"), OPTIONS, "model"),
-        content_key(Request(tmp_path / "red.png", "", "code"), OPTIONS, "model"),
+        key("a"),
+        key("a", HashEncoder()),
+        key("a", HashEncoder(name="other")),
+        key("a", HashEncoder(), side="document"),
+        key("a", max_length=9),
+        key("a "),
+        key("a", side="document"),
+        key("a", task="retrieval"),
+        key("a", task="text-matching"),
+        key(image),
+        key(image, max_pixels=784),
+        key(other),
+        key(image.resize((60, 15))),
+        key(tmp_path / "red.png"),
     ]
     assert None not in keys
     assert len(set(keys)) == len(keys)
 
 
-def test_what_changes_no_vector_changes_no_key(tmp_path):
+def test_what_changes_no_vector_changes_no_key(tmp_path, embedder):
     path = tmp_path / "red.png"
     Image.new("RGB", (30, 30), "red").save(path)
-    text = Request("a", "Query: ", "code")
-    small = Options(max_length=100, max_pixels=784, multivector=False, truncate_dim=64)
-    short = Options(max_length=9, max_pixels=7840, multivector=True)
-    assert content_key(text, OPTIONS, "model") == content_key(text, small, "model")
-    image, data = (Request(item, prefix, "code") for item, prefix in ((path, "Query: "), (path.read_bytes(), "")))
-    assert content_key(image, OPTIONS, "m") == content_key(data, OPTIONS, "m") == content_key(data, short, "m")
+
+    def key(item, side="query", task="code", **options):
+        kind = "text" if isinstance(item, str) else "image"
+        return content_key(item, embedder.cache_scope(kind, side=side, task=task, options=options))
+
+    assert key("a") == key("a", max_pixels=784) == key("a", multivector=True, truncate_dim=64)
+    assert key("a", task="text-matching") == key("a", side="document", task="text-matching")
+    assert key(path) == key(path.read_bytes(), side="document") == key(path, max_length=9)
+
+
+def test_keys_are_those_of_files_that_exist(embedder):
+    """The bytes behind a key must never change: old cache files would be encoded anew."""
+    weights = embedder._weights
+    scope = embedder.cache_scope("text", side="document", task="code", options={})
+    assert scope == f"{weights} torch.float32 pil 1\0code\0text\x0032768\0Passage: \0"
+    assert content_key("words", scope) == hashlib.sha256(f"{scope}words".encode()).digest()
+    image = embedder.cache_scope("image", side="query", task="retrieval", options={"max_pixels": 7840})
+    assert image == f"{weights} torch.float32 pil 1\0retrieval\0image\x007840\0"
+    assert (
+        content_key(b"file", image)
+        == hashlib.sha256(image.encode() + b"file" + hashlib.sha256(b"file").digest()).digest()
+    )
 
 
 @pytest.mark.parametrize("item", ["\ud83d", b"no image", None])
 def test_what_cannot_be_read_has_no_key_or_fails_later(tmp_path, item):
     item = tmp_path / "none.png" if item is None else item
-    assert (content_key(Request(item, "", "code"), OPTIONS, "m") is None) == (not isinstance(item, bytes))
+    assert (content_key(item, "scope") is None) == (not isinstance(item, bytes))
+
+
+def test_any_encoder_finds_its_vectors_again(tmp_path, tiny):
+    plain, inner = HashEncoder(), CountingEncoder()
+    cached = CachedEncoder(inner, tmp_path / "vectors.db")
+    inputs = ["one two", tiny / "images" / "icon.png", b"broken", "one two", ""]
+    tasks = ["code", "code", "code", "retrieval", "code"]
+    for n_calls in (1, 2):  # what failed is tried again
+        with pytest.raises(UnreadableInputs) as caught:
+            cached.encode_document(inputs, task=tasks, multivector=True)
+        assert (list(caught.value.reasons), caught.value.kept, len(inner.calls)) == ([2], [0, 1, 3, 4], n_calls)
+    assert inner.calls[1] == [b"broken"]
+    good = [inputs[index] for index in caught.value.kept]
+    expected = plain.encode_document(good, task=[tasks[index] for index in caught.value.kept], multivector=True)
+    np.testing.assert_array_equal(caught.value.embeddings.dense, expected.dense)
+    assert caught.value.embeddings.grids == expected.grids
+    for rows, expected_rows in zip(caught.value.embeddings.multivector, expected.multivector, strict=True):
+        np.testing.assert_array_equal(rows, expected_rows)
+    short = cached.encode_document(inputs[:1], task="code", truncate_dim=8)
+    np.testing.assert_allclose(
+        short.dense, plain.encode_document(inputs[:1], task="code", truncate_dim=8).dense, atol=1e-6
+    )
+    assert len(inner.calls) == 2
+    cached.encode_query(inputs[:1], task="code")
+    assert inner.calls[2] == ["one two"]  # another side may have another vector
+    assert (cached.fingerprint, cached.tasks, cached.sizes) == (inner.fingerprint, inner.tasks, inner.sizes)
+    assert len(cached.encode_query([], task="code")) == 0
+
+
+def test_a_long_call_is_kept_part_by_part(tmp_path):
+    class Dies(CountingEncoder):
+        def encode(self, inputs, **options):
+            if len(self.calls) == 2:
+                raise RuntimeError("out of memory")
+            return super().encode(inputs, **options)
+
+    texts = [f"text {number}" for number in range(1200)]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CachedEncoder(Dies(), tmp_path / "vectors.db").encode_query(texts, task="code")
+    inner = CountingEncoder()
+    CachedEncoder(inner, tmp_path / "vectors.db").encode_query(texts, task="code")
+    assert [len(call) for call in inner.calls] == [1200 - 1024]
+
+
+def test_the_short_form_and_the_wrapper_share_their_entries(cached, embedder, tmp_path):
+    wrapped = CachedEncoder(embedder, cached._cache.path)
+    passes = []
+    embedder._runner.replica.network.register_forward_hook(lambda *_: passes.append(1))
+    by_wrapper = wrapped.encode_document(["some words"], task="code", multivector=True)
+    n_passes = len(passes)
+    by_embedder = cached.encode_document(["some words"], task="code", multivector=True)
+    assert len(passes) == n_passes == 1
+    np.testing.assert_array_equal(by_wrapper.dense, by_embedder.dense)
+    cached.encode_query(["other words"], task="retrieval")
+    n_passes = len(passes)
+    wrapped.encode_query(["other words"], task="retrieval")
+    assert len(passes) == n_passes
 
 
 def test_an_embedder_finds_its_vectors_again(cached, embedder, tiny, tmp_path):
     inputs = ["some words", tiny / "images" / "icon.png", "", b"broken", "some words"]
     tasks = ["code", "retrieval", "retrieval", "code", "text-matching"]
     passes = []
-    cached._engine.replica.network.register_forward_hook(lambda *_: passes.append(1))
+    cached._runner.replica.network.register_forward_hook(lambda *_: passes.append(1))
     for _ in range(2):
         with pytest.raises(UnreadableInputs) as caught:
             cached.encode_document(inputs, task=tasks, multivector=True)
@@ -193,8 +287,8 @@ def test_threads_share_a_cache(cache):
 WRITER = """
 import sys
 import numpy as np
-from polyvec.cache import VectorCache
-from polyvec.encoding import Encoding
+from polyvec.encoders.cached import VectorCache
+from polyvec.outcomes import Encoding
 cache, start = VectorCache(sys.argv[1]), int(sys.argv[2])
 for number in range(start, start + int(sys.argv[3])):
     vector = np.full(2048, number, np.float32)
@@ -242,7 +336,7 @@ def test_a_process_that_is_killed_leaves_whole_entries(tmp_path):
 
 
 def test_a_full_disk_loses_no_result(cached):
-    cached._runner._cache._connection().execute("PRAGMA max_page_count = 3")
+    cached._cache._connection().execute("PRAGMA max_page_count = 3")
     texts = [f"text {number}" for number in range(100)]
     with pytest.warns(UserWarning, match=r"cannot be written \(database or disk is full\)") as caught:
         found = cached.encode_document(texts, task="code", multivector=True)
@@ -256,7 +350,7 @@ def test_a_full_disk_loses_no_result(cached):
 
 def test_a_cache_that_breaks_under_way_loses_no_result(cached):
     cached.encode_query(["a"], task="code")
-    cached._runner._cache._connection().execute("DROP TABLE vectors")
+    cached._cache._connection().execute("DROP TABLE vectors")
     with pytest.warns(UserWarning, match="cannot be read"), pytest.warns(UserWarning, match="cannot be written"):
         assert len(cached.encode_query(["a"], task="code")) == 1
 
@@ -332,13 +426,13 @@ def test_an_impossible_path_is_refused(path, monkeypatch, tmp_path):
 def test_a_file_that_changes_while_it_is_encoded_is_not_kept(cached, tiny, tmp_path, monkeypatch):
     page, original = tmp_path / "page.png", (tiny / "images" / "icon.png").read_bytes()
     page.write_bytes(original)
-    run = cached._engine.run
+    run = cached._runner.run
 
-    def changed_meanwhile(requests, options):
+    def changed_meanwhile(requests):
         page.write_bytes((tiny / "images" / "noise.png").read_bytes())
-        yield from run(requests, options)
+        yield from run(requests)
 
-    monkeypatch.setattr(cached._engine, "run", changed_meanwhile)
+    monkeypatch.setattr(cached._runner, "run", changed_meanwhile)
     noise = cached.encode_document([page], task="code").dense
     monkeypatch.undo()
     icon = cached.encode_document([original], task="code").dense
@@ -347,7 +441,7 @@ def test_a_file_that_changes_while_it_is_encoded_is_not_kept(cached, tiny, tmp_p
 
 def test_arrays_are_told_apart_by_shape_and_type():
     def key(array):
-        return content_key(Request(array, "", "code"), OPTIONS, "model")
+        return content_key(array, "scope")
 
     pixels = np.arange(56 * 28, dtype=np.uint8).reshape(56, 28)
     assert key(pixels) == key(pixels.copy()) == key(np.asfortranarray(pixels))

@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 import torch
 
-from polyvec.chunking import Span
-from polyvec.encoding import Encoding, Engine, Options, Outcome, Request
+from polyvec.engine.chunking import Span
+from polyvec.engine.encoding import Engine
+from polyvec.engine.requests import Request
+from polyvec.model.adapter_files import UserAdapter
+from polyvec.outcomes import Encoding, Outcome
 
 _PARTS = 4  # per worker: enough for all to end at about the same time, few enough to fill batches
 _IMAGE_COST = 3_000  # of one image in characters of text, roughly
 
 _Result = TypeVar("_Result")
+
+Load = Callable[..., Engine]  # (device, *, adapters)
 
 _engine: Engine | None = None  # of this worker process
 
@@ -26,21 +32,23 @@ class Workers:
     """Runs requests in processes, one per device.
 
     Args:
-        load: makes the engine in a worker; it is pickled, so it must be a function of a module, or a bound method of
-            an object that pickles.
+        load: makes the engine of a device with these user adapters, in a worker. It is pickled, so it must be a
+            function of a module, or a bound method of an object that pickles.
         devices: one worker each. Workers on the CPU share its cores.
+        token_budget: tokens per forward pass of one worker.
 
     The processes are started on first use, by spawning: a script that uses this keeps its own doings under
     `if __name__ == "__main__":`. They end with `close`, with the interpreter, or when it is killed.
     """
 
-    def __init__(self, load: Callable[[str], Engine], devices: Sequence[str]) -> None:
-        self._load, self._devices = load, list(devices)
+    def __init__(self, load: Load, devices: Sequence[str], token_budget: int) -> None:
+        self._load, self._devices, self.token_budget = load, list(devices), token_budget
+        self._adapters: tuple[UserAdapter, ...] = ()
         self._pool: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def run(self, requests: Sequence[Request], options: Options) -> Iterator[tuple[int, Outcome]]:
-        """See `polyvec.encoding.Runner`.
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        """See `Runner`.
 
         Raises:
             RuntimeError: a worker died, or could not load the model.
@@ -48,15 +56,15 @@ class Workers:
         if not requests:
             return
         parts = _parts(requests, len(self._devices) * _PARTS)
-        calls = [(part, [requests[i] for i in part], options) for part in parts]
+        calls = [(part, [requests[i] for i in part]) for part in parts]
         with self._submitted(_run, calls) as futures:
             for future in as_completed(futures):
                 futures.remove(future)  # and with it the result, once it has been handed on
                 yield from future.result()
 
-    def chunks(self, request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
-        """See `polyvec.encoding.Runner`; one text is one worker's."""
-        with self._submitted(_chunks, [(request, spans, options, overlap)]) as (future,):
+    def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
+        """See `Runner`. One worker reads the whole text."""
+        with self._submitted(_chunks, [(request, spans, overlap)]) as (future,):
             return future.result()
 
     def close(self) -> None:
@@ -64,9 +72,11 @@ class Workers:
         with self._lock:
             self._end()
 
-    def restart(self, load: Callable[[str], Engine]) -> None:
-        """Have the next call start processes that load another engine."""
-        self._load = load  # first: a call that comes in between may start processes
+    def use(self, adapters: Sequence[UserAdapter]) -> None:
+        """See `Runner`. Workers load adapters when they start, so the next call starts new ones."""
+        if tuple(adapters) == self._adapters:
+            return
+        self._adapters = tuple(adapters)  # first: a call that comes in between may start processes
         self.close()
 
     @contextmanager
@@ -94,9 +104,9 @@ class Workers:
                 future.cancel()
 
     def _end(self) -> None:
-        """With the lock held, so that no new process shares a device with an old one.
+        """End the processes; the caller holds the lock, so that no new process shares a device with an old one.
 
-        Nothing waits for this that it waits for: the processes finish their calls whether or not a consumer reads on.
+        The processes finish their current calls even if nobody reads the results, so this cannot deadlock.
         """
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -110,7 +120,10 @@ class Workers:
         on_cpu = sum(torch.device(device).type == "cpu" for device in self._devices)
         threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu else None
         return ProcessPoolExecutor(
-            len(self._devices), context, initializer=_start, initargs=(self._load, devices, threads)
+            len(self._devices),
+            context,
+            initializer=_start,
+            initargs=(partial(self._load, adapters=self._adapters), devices, threads),
         )
 
 
@@ -149,11 +162,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(part: Sequence[int], requests: Sequence[Request], options: Options) -> list[tuple[int, Outcome]]:
+def _run(part: Sequence[int], requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
-    return [(part[place], outcome) for place, outcome in _engine.run(requests, options)]
+    return [(part[place], outcome) for place, outcome in _engine.run(requests)]
 
 
-def _chunks(request: Request, spans: Sequence[Span], options: Options, overlap: int | None) -> list[Encoding]:
+def _chunks(request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
     assert _engine is not None, "workers start with an engine"
-    return _engine.chunks(request, spans, options, overlap)
+    return _engine.chunks(request, spans, overlap)

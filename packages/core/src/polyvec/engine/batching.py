@@ -1,11 +1,9 @@
-"""Plan batches by token budget, prepare them ahead, halve them when memory runs out."""
+"""Plan batches by token budget and prepare them ahead."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
-
-import torch
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,23 +34,10 @@ def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> 
     return batches
 
 
-def windows(items: Iterable[_Item], cost: Callable[[_Item], int], budget: int) -> Iterator[list[_Item]]:
-    """Consecutive items, as few as cost `budget` or more together; the last window may cost less."""
-    window: list[_Item] = []
-    filled = 0
-    for item in items:
-        window.append(item)
-        filled += cost(item)
-        if filled >= budget:
-            yield window
-            window, filled = [], 0
-    if window:
-        yield window
-
-
 def prepared(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:
     """Each item with its prepared form; the next one is prepared in a thread while the caller works on this one."""
-    if not items:
+    if len(items) < 2:
+        yield from ((item, prepare(item)) for item in items)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="polyvec-prepare") as executor:
         ahead: Future[_Result] = executor.submit(prepare, items[0])
@@ -61,22 +46,3 @@ def prepared(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Ite
             if index + 1 < len(items):
                 ahead = executor.submit(prepare, items[index + 1])
             yield item, result
-
-
-def halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_Item]) -> list[_Result]:
-    """`run(items)`; where that runs out of memory, the same in two halves. Any other error passes through."""
-    try:
-        return run(items)
-    except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or not _out_of_memory(error):
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return halving(run, items[:middle]) + halving(run, items[middle:])
-
-
-def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Of a GPU, of numpy, or of what has no error of its own: the CPU's allocator, MPS, cuBLAS."""
-    signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)

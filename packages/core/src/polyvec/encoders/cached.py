@@ -1,0 +1,344 @@
+"""Any encoder with its vectors kept on disk, by content and by everything else that determines them. No torch."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, Unpack
+
+import numpy as np
+from tqdm import tqdm
+
+from polyvec.encoder import EncodeOptions, Encoder, attempt
+from polyvec.images import check_regular, open_image
+from polyvec.inputs import check_side, check_tasks, checked_items, checked_size
+from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.types import Embeddings, Grid, ImageInput, Input, Side
+from polyvec.warning import warn
+
+__all__ = ["CachedEncoder", "VectorCache"]
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
+    key BLOB PRIMARY KEY, dense BLOB NOT NULL, multivector BLOB, grid TEXT, cut_from INTEGER
+) WITHOUT ROWID"""
+_APPLICATION = 0x706F6C79  # SQLite's place for saying whose file it is
+_BUSY_SECONDS = 60.0
+_PUT_TOGETHER = 64  # encodings per transaction: what a kill can lose
+_READ_KEYS = 500  # per statement: SQLite bounds the number of parameters
+_ENCODED_TOGETHER = 512  # items per call of a wrapped encoder
+
+
+class VectorCache:
+    """An SQLite file. Processes and threads may share it; a process that is killed loses what it had not yet put.
+
+    Dense vectors are kept at full length, so that every `truncate_dim` finds them. What has been put is never dropped;
+    to empty the cache, delete the file while no process has it open. An entry that the disk has damaged is noticed by
+    its checksum and encoded anew.
+
+    Raises:
+        ValueError: the file cannot be written, or is no cache.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()  # a finaliser may run anywhere, also within a call
+        self._full = False
+        self._open: sqlite3.Connection | None = None
+        self._inherited: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection()
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise ValueError(f"`vector_cache` is {str(path)!r}, which cannot be used as one: {error}.") from error
+
+    def get(self, keys: Sequence[bytes], *, multivector: bool) -> dict[bytes, Encoding]:
+        """The cached encodings by key. Entries without multi-vectors do not count if those are requested."""
+        cached: dict[bytes, Encoding] = {}
+        for start in range(0, len(keys), _READ_KEYS):
+            page = keys[start : start + _READ_KEYS]
+            marks = ",".join("?" * len(page))
+            columns = "key, dense, multivector, grid, cut_from" if multivector else "key, dense, NULL, grid, cut_from"
+            query = f"SELECT {columns} FROM vectors WHERE key IN ({marks})"  # noqa: S608 — nothing but question marks
+            try:
+                with self._lock:
+                    rows = self._connection().execute(query, page).fetchall()
+            except sqlite3.Error as error:
+                warn(f"{self.path} cannot be read ({error}); everything is encoded anew.")
+                return cached
+            for key, *values in rows:
+                if values[1] is None and multivector:
+                    continue
+                try:
+                    cached[key] = _read(*values)
+                except (ValueError, TypeError, IndexError) as error:
+                    self._drop(key)
+                    warn(f"{self.path} has a damaged entry ({error}); it is encoded anew.")
+        return cached
+
+    def put(self, entries: Iterable[tuple[bytes, Encoding]]) -> None:
+        """Keep encodings. When that fails, as on a full disk, it warns and keeps nothing more; nothing else is lost."""
+        if self._full:
+            return
+        rows = [_row(key, encoding) for key, encoding in entries]
+        # An entry with multi-vectors replaces one without, never the other way round.
+        insert = (
+            "INSERT INTO vectors VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET dense = excluded.dense, "
+            "multivector = excluded.multivector, cut_from = excluded.cut_from "
+            "WHERE vectors.multivector IS NULL AND excluded.multivector IS NOT NULL"
+        )
+        try:
+            with self._lock, self._connection() as transaction:
+                transaction.executemany(insert, rows)
+        except sqlite3.Error as error:
+            self._full = True
+            warn(f"{self.path} cannot be written ({error}); this embedder goes on without keeping vectors.")
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._open is not None and self._process == os.getpid():
+                self._open.close()
+                self._open = None
+
+    __del__ = close
+
+    def _drop(self, key: bytes) -> None:
+        with contextlib.suppress(sqlite3.Error), self._lock, self._connection() as transaction:
+            transaction.execute("DELETE FROM vectors WHERE key = ?", (key,))
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._open is None or self._process != os.getpid():
+            self._inherited = self._open  # by a fork: a child must neither use nor close it
+            self._open, self._process = _connected(self.path), os.getpid()
+        return self._open
+
+
+class CachedEncoder(Encoder):
+    """An encoder that encodes only what the cache does not have, and keeps what it encoded.
+
+    `Embedder.from_pretrained(..., vector_cache=path)` is the short form for an `Embedder`; both read and write the same
+    entries. Dense vectors are kept at full length, so that every `truncate_dim` finds them.
+    """
+
+    def __init__(self, encoder: Encoder, path: str | Path) -> None:
+        """Wrap an encoder.
+
+        Args:
+            encoder: makes the vectors that are missing.
+            path: an SQLite file, made if missing. Several encoders may share it.
+
+        Raises:
+            ValueError: the file cannot be written, or is another program's.
+        """
+        self.encoder, self._cache = encoder, VectorCache(path)
+        self.dim, self.multivector_dim = encoder.dim, encoder.multivector_dim
+        self.sizes, self.license = encoder.sizes, encoder.license
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]  # it changes with loaded adapters
+        """That of the wrapped encoder."""
+        return self.encoder.fingerprint
+
+    @property
+    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # as `fingerprint`
+        """Those of the wrapped encoder."""
+        return self.encoder.tasks
+
+    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+        """See `Encoder.cache_scope`; that of the wrapped encoder."""
+        return self.encoder.cache_scope(kind, side=side, task=task, options=options)
+
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
+    ) -> Embeddings:
+        """Take vectors from the cache, and encode the others; see `Encoder.encode`."""
+        check_side(side)
+        size = checked_size(options.pop("truncate_dim", None), self.dim, self.sizes)
+        multivector, show_progress = options.get("multivector", False), options.pop("show_progress", False)
+        items = checked_items(inputs)
+        tasks = check_tasks(task, len(items), self.tasks)
+        scope_by_kind_and_task = {
+            (kind, name): self.cache_scope(kind, side=side, task=name, options=options)
+            for kind in ("text", "image")
+            for name in dict.fromkeys(tasks)
+        }
+        scopes = [
+            scope_by_kind_and_task["text" if isinstance(item, str) else "image", name]
+            for item, name in zip(items, tasks, strict=True)
+        ]
+
+        def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            for start in range(0, len(missing), _ENCODED_TOGETHER):
+                part = missing[start : start + _ENCODED_TOGETHER]
+                encode = partial(self.encoder.encode, side=side, task=[tasks[index] for index in part], **options)
+                attempted = attempt(encode, [items[index] for index in part])
+                for row, place in enumerate(attempted.kept):
+                    yield start + place, _encoding(attempted.embeddings, row)
+                yield from ((start + failure.index, failure.reason) for failure in attempted.failures)
+
+        outcomes = cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
+        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
+            collected, _ = collect(outcomes, len(items), dim=size, multivector=multivector, done=bar.update)
+        return collected.result()
+
+
+def cached_outcomes(
+    cache: VectorCache,
+    items: Sequence[Input],
+    scopes: Sequence[str],
+    run: Callable[[Sequence[int]], Iterator[tuple[int, Outcome]]],
+    *,
+    multivector: bool,
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield each item's index and outcome: those in the cache first, then the others, which are put there.
+
+    Args:
+        cache: where vectors are kept.
+        items: what is to be encoded.
+        scopes: per item what determines its vectors beside its content; see `Encoder.cache_scope`.
+        run: encodes the items of these indices; it yields positions among those indices, and outcomes.
+        multivector: whether entries need multi-vectors.
+    """
+    stamps = [_stamp(item) for item in items]
+    keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
+    cached = cache.get([key for key in set(keys) if key], multivector=multivector)
+    yield from ((index, cached[key]) for index, key in enumerate(keys) if key in cached)
+    missing = [index for index, key in enumerate(keys) if key not in cached]
+    del cached
+    fresh: list[tuple[bytes, Encoding]] = []
+    try:
+        for position, outcome in run(missing):
+            index = missing[position]
+            unchanged = stamps[index] == _stamp(items[index])  # or another content has the key
+            if (key := keys[index]) and isinstance(outcome, Encoding) and unchanged:
+                fresh.append((key, outcome))
+                if len(fresh) == _PUT_TOGETHER:
+                    cache.put(fresh)
+                    fresh = []
+            yield index, outcome
+    finally:
+        cache.put(fresh)
+
+
+def content_key(item: Input, scope: str) -> bytes | None:
+    """32 bytes that differ when the vectors may differ; None if the item cannot be read.
+
+    Args:
+        item: a text or an image.
+        scope: everything else that determines its vectors; see `Encoder.cache_scope`.
+    """
+    digest = hashlib.sha256(scope.encode())
+    try:
+        digest.update(item.encode() if isinstance(item, str) else _content(item))
+    except (ValueError, OSError):
+        return None
+    return digest.digest()
+
+
+def span_key(text_key: bytes, span: tuple[int, int], overlap: int | None) -> bytes:
+    """The key of a span of a text in late chunking."""
+    return hashlib.sha256(text_key + f"{span[0]} {span[1]} {overlap}".encode()).digest()
+
+
+def _encoding(embeddings: Embeddings, row: int) -> Encoding:
+    tokens = None if embeddings.multivector is None else embeddings.multivector[row]
+    return Encoding(embeddings.dense[row], tokens, embeddings.grids[row])
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if owner != _APPLICATION and (owner or n_tables):
+            raise ValueError("it is a database of another program; name another file")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(_SCHEMA)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:  # another process is at it; the mode then is as it should be
+        if "locked" not in str(error):
+            raise
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _content(image: ImageInput) -> bytes:
+    """A file by its bytes, an array by its own; anything else by the upright RGB pixels that it is."""
+    if isinstance(image, Path):
+        check_regular(image)
+        with image.open("rb") as file:
+            return b"file" + hashlib.file_digest(file, "sha256").digest()
+    if isinstance(image, bytes):
+        return b"file" + hashlib.sha256(image).digest()
+    if isinstance(image, np.ndarray):
+        return f"{image.shape} {image.dtype.str}".encode() + hashlib.sha256(image.tobytes()).digest()
+    picture = open_image(image)
+    return f"{picture.width}×{picture.height}".encode() + hashlib.sha256(picture.tobytes()).digest()
+
+
+def _stamp(item: Input) -> object:
+    """A value that differs once a file has been written again; None if the item is no file."""
+    if not isinstance(item, Path):
+        return None
+    try:
+        status = item.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:
+    tokens = encoding.multivector
+    grid = None if encoding.grid is None else f"{encoding.grid.rows},{encoding.grid.columns},{encoding.grid.start}"
+    dense = encoding.dense.tobytes()
+    return (
+        key,
+        _checksum(dense, grid, encoding.cut_from) + dense,
+        # The length of a row stands in front, as an empty matrix would not tell it.
+        None if tokens is None else _sealed(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes()),
+        grid,
+        encoding.cut_from,
+    )
+
+
+def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
+    """What `_row` wrote.
+
+    Raises:
+        ValueError, TypeError, IndexError: it is something else.
+    """
+    if dense[:4] != _checksum(dense[4:], grid, cut_from):
+        raise ValueError("its checksum is wrong")
+    tokens = None
+    if multivector is not None:
+        content = _opened(multivector)
+        width = int(np.frombuffer(content[:4], np.uint32)[0])
+        tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
+    return Encoding(
+        np.frombuffer(dense, np.float32, offset=4).copy(),
+        tokens,
+        None if grid is None else Grid(*map(int, grid.split(","))),
+        cut_from,
+    )
+
+
+def _checksum(dense: bytes, grid: str | None, cut_from: int | None) -> bytes:
+    return zlib.crc32(dense, zlib.crc32(f"{grid} {cut_from}".encode())).to_bytes(4, "little")
+
+
+def _sealed(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little") + content
+
+
+def _opened(sealed: bytes) -> bytes:
+    if sealed[:4] != zlib.crc32(sealed[4:]).to_bytes(4, "little"):
+        raise ValueError("its checksum is wrong")
+    return sealed[4:]

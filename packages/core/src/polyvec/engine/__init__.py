@@ -1,0 +1,1 @@
+"""Private to `Embedder` and the server: from checked requests to vectors."""

@@ -1,0 +1,125 @@
+"""What one encode call asks of an engine: its items, tasks and limits, checked before anything expensive."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from polyvec.encoder import EncodeOptions
+from polyvec.engine.chunking import Span
+from polyvec.inputs import check_side, check_tasks, checked_whole, whole
+from polyvec.model.adapter_files import UserAdapter
+from polyvec.model.config import ModelConfig
+from polyvec.model.processing import MAX_LENGTH
+from polyvec.outcomes import Encoding, Outcome
+from polyvec.prompts import prefix
+from polyvec.types import Input, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An item and everything that determines its vectors."""
+
+    item: Input
+    prefix: str
+    adapter: str
+    max_length: int
+    max_pixels: int
+    multivector: bool
+
+
+class Runner(Protocol):
+    """What turns requests into vectors: an `Engine` in this process, or `Workers` in others."""
+
+    token_budget: int
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        """Yield each request's index and outcome once, in any order, as soon as they are ready."""
+        ...
+
+    def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
+        """Encode each span of the request's text, in one forward pass over all of it.
+
+        A text of more than `max_length` tokens is read in windows that share `overlap` tokens; by default a quarter
+        of them.
+
+        Raises:
+            ValueError: the overlap leaves nothing of a window, or a vector is not finite.
+        """
+        ...
+
+    def use(self, adapters: Sequence[UserAdapter]) -> None:
+        """Make these user adapters available, and only these; the checkpoint's own always are."""
+        ...
+
+    def close(self) -> None:
+        """End processes, if there are any; the next call starts them again."""
+        ...
+
+
+def requests(
+    items: Sequence[Input],
+    *,
+    side: Side,
+    task: str | Iterable[str],
+    tasks: tuple[str, ...],
+    adapters: Mapping[str, UserAdapter],
+    limits: Request,
+) -> list[Request]:
+    """Give each item its side's prefix, its task's adapter and the limits of the call.
+
+    Args:
+        items: texts and images.
+        side: query or document.
+        task: one for all, or one for each.
+        tasks: what a task may be.
+        adapters: those of `tasks` that a user loaded.
+        limits: a request without an item; see `limits`.
+
+    Raises:
+        ValueError: an unknown side or task, or not as many tasks as items.
+    """
+    check_side(side)
+    task_by_item = check_tasks(task, len(items), tasks)
+    templates: dict[str, Request] = {}
+    for name in dict.fromkeys(task_by_item):
+        loaded = adapters.get(name)
+        words = prefix(loaded.base_task if loaded else name, side)
+        templates[name] = replace(limits, prefix=words, adapter=loaded.name if loaded else name)
+    return [replace(templates[name], item=item) for item, name in zip(items, task_by_item, strict=True)]
+
+
+def limits(config: ModelConfig, options: EncodeOptions, *, max_pixels: int) -> Request:
+    """The limits of a call, as a request that has no item yet.
+
+    Args:
+        config: of the checkpoint.
+        options: of the call.
+        max_pixels: the limit of a call that names none.
+
+    Raises:
+        ValueError: an impossible limit.
+    """
+    length, area = options.get("max_length"), options.get("max_pixels")
+    return Request(
+        item="",
+        prefix="",
+        adapter="",
+        max_length=MAX_LENGTH if length is None else checked_whole("max_length", length, MAX_LENGTH, "tokens"),
+        max_pixels=max_pixels if area is None else pixels(config, area),
+        multivector=bool(options.get("multivector")),
+    )
+
+
+def pixels(config: ModelConfig, max_pixels: int | None) -> int:
+    """Check a limit of pixels; by default it is the checkpoint's.
+
+    Raises:
+        ValueError: it is no whole number, or too small for an image of one token.
+    """
+    if max_pixels is None:
+        return config.image.max_pixels
+    least = (config.image.patch_size * config.image.merge_size) ** 2
+    number = whole(max_pixels)
+    if number is None or number < least:
+        raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {least}, one token.")
+    return number

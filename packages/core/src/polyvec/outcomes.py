@@ -1,0 +1,79 @@
+"""The vectors of single items, and how they become the result of a call. No torch."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from polyvec.compression import truncate
+from polyvec.encoder import Attempt
+from polyvec.types import Embeddings, Failure, Grid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """The vectors of one item.
+
+    Attributes:
+        dense: unit vector of full length.
+        multivector: one unit vector per token; None unless requested.
+        grid: where an image's patches are in the multi-vector.
+        cut_from: number of tokens that a text had before it was cut; None if it was not cut.
+    """
+
+    dense: Float32[np.ndarray, "dim"]
+    multivector: Float32[np.ndarray, "tokens late_dim"] | None
+    grid: Grid | None = None
+    cut_from: int | None = None
+
+    @property
+    def finite(self) -> bool:
+        """True if all numbers can be compared."""
+        return all(np.isfinite(rows).all() for rows in (self.dense, self.multivector) if rows is not None)
+
+
+Outcome = Encoding | str  # or why there is none
+
+
+def collect(
+    outcomes: Iterable[tuple[int, Outcome]],
+    n: int,
+    *,
+    dim: int,
+    multivector: bool,
+    done: Callable[[], object] = lambda: None,
+) -> tuple[Attempt, dict[int, int]]:
+    """Put the outcomes of `n` items in order.
+
+    Args:
+        outcomes: each item's index and outcome, in any order.
+        n: number of items.
+        dim: length of the dense vectors of the result; longer ones are cut and have unit length again.
+        multivector: whether the result has multi-vectors.
+        done: called after each outcome, for progress bars.
+
+    Returns:
+        The result, and of each text that was cut its index and its number of tokens before.
+    """
+    dense = np.zeros((n, dim), np.float32)
+    tokens: list[np.ndarray | None] = [None] * n
+    grids: list[Grid | None] = [None] * n
+    failures: dict[int, Failure] = {}
+    cut: dict[int, int] = {}
+    for index, outcome in outcomes:
+        done()
+        if isinstance(outcome, str):
+            failures[index] = Failure(index, "", outcome)
+            continue
+        dense[index] = outcome.dense if len(outcome.dense) == dim else truncate(outcome.dense[None], dim)[0]
+        tokens[index], grids[index] = outcome.multivector, outcome.grid
+        if outcome.cut_from is not None:
+            cut[index] = outcome.cut_from
+    kept = [index for index in range(n) if index not in failures]
+    embeddings = Embeddings(
+        dense[kept] if failures else dense,
+        tuple(rows for rows in tokens if rows is not None) if multivector else None,
+        tuple(grids[index] for index in kept),
+    )
+    return Attempt(embeddings, kept, [failures[index] for index in sorted(failures)]), cut

@@ -1,0 +1,197 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from polyvec.engine.merging import Merging, Row
+from polyvec.model.processing import Encoded
+from polyvec.outcomes import Encoding
+
+
+def row(number, length=1, adapter="code", *, multivector=False):
+    return Row(Encoded(np.full(length, number), (0, length)), adapter, multivector)
+
+
+class Network:
+    """Gives each row its number back. It notes its batches, and can be held up and made to fail."""
+
+    def __init__(self):
+        self.batches, self.gate, self.bad, self.entered = [], threading.Event(), set(), threading.Event()
+        self.gate.set()
+
+    def __call__(self, rows):
+        self.entered.set()
+        assert self.gate.wait(10)
+        numbers = [int(each.item.input_ids[0]) for each in rows]
+        self.batches.append(numbers)
+        if self.bad & set(numbers):
+            raise RuntimeError(f"broken by {min(self.bad & set(numbers))}")
+        return [Encoding(np.float32([number]), np.float32([[number]])) for number in numbers]
+
+
+@pytest.fixture
+def network():
+    return Network()
+
+
+def start(merging, *batches):
+    """Each batch in a thread of its own, begun one after another; the results, or errors, by batch."""
+    results = [None] * len(batches)
+
+    def run(index, rows):
+        try:
+            results[index] = [int(encoding.dense[0]) for encoding in merging(rows)]
+        except RuntimeError as error:
+            results[index] = str(error)
+
+    threads = []
+    for index, rows in enumerate(batches):
+        threads.append(threading.Thread(target=run, args=(index, rows), daemon=True))
+        threads[-1].start()
+        n_waiting = index if index else 0
+        deadline = time.monotonic() + 10
+        while len(merging._waiting) < n_waiting and time.monotonic() < deadline:
+            time.sleep(0.001)
+    return threads, results
+
+
+def held(network, merging, *batches):
+    """The batches wait while a first one, of the row 0, runs; then all run."""
+    network.gate.clear()
+    threads, results = start(merging, [row(0)], *batches)
+    network.gate.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    return results[1:]
+
+
+def test_a_caller_that_meets_nobody_runs_alone(network):
+    merging = Merging(network, 100)
+    assert [int(encoding.dense[0]) for encoding in merging([row(3), row(1)])] == [3, 1]
+    assert network.batches == [[3, 1]]
+    assert merging._leader is None
+
+
+def test_callers_that_wait_share_a_batch_and_get_their_own_rows(network):
+    results = held(network, Merging(network, 100), [row(1), row(2)], [row(3)], [row(4), row(5)])
+    assert results == [[1, 2], [3], [4, 5]]
+    assert network.batches == [[0], [1, 2, 3, 4, 5]]
+
+
+def test_a_shared_batch_keeps_to_the_budget(network):
+    results = held(network, Merging(network, 10), [row(1, 6)], [row(2, 5)], [row(3, 4)], [row(4, 12)])
+    assert results == [[1], [2], [3], [4]]
+    assert network.batches == [[0], [1, 3], [2], [4]]
+
+
+def test_rows_of_one_adapter_are_joined_first_and_padding_counts_where_adapters_differ(network):
+    batches = [row(1, 4)], [row(2, 4, "retrieval")], [row(3, 2)], [row(4, 1, "retrieval")]
+    results = held(network, Merging(network, 12), *batches)
+    assert results == [[1], [2], [3], [4]]
+    # 1 and 3 share an adapter: 6 tokens. With row 4 they would take 3 × 4 tokens, with row 2 as many.
+    assert network.batches == [[0], [1, 3, 2], [4]]
+
+
+def test_only_callers_that_request_multivectors_get_them(network):
+    merging = Merging(network, 100)
+    network.gate.clear()
+    encodings = {}
+
+    def run(number, *, multivector):
+        (encodings[number],) = merging([row(number, multivector=multivector)])
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=run, args=(number,), kwargs={"multivector": number == 1}, daemon=True))
+        threads[-1].start()
+        network.entered.wait(10)
+    while len(merging._waiting) < 2:
+        time.sleep(0.001)
+    network.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert network.batches[0] == [0]
+    assert sorted(network.batches[1]) == [1, 2]
+    assert encodings[1].multivector is not None
+    assert encodings[2].multivector is None
+
+
+def test_each_caller_gets_its_own_error_only(network):
+    network.bad = {2}
+    results = held(network, Merging(network, 100), [row(1)], [row(2)], [row(3)])
+    assert results == [[1], "broken by 2", [3]]
+    assert network.batches == [[0], [1, 2, 3], [1], [2], [3]]
+
+
+def test_a_batch_that_fails_alone_passes_the_turn_on(network):
+    network.bad = {1}
+    merging = Merging(network, 100)
+    with pytest.raises(RuntimeError, match="broken by 1"):
+        merging([row(1)])
+    assert [int(encoding.dense[0]) for encoding in merging([row(2)])] == [2]
+
+
+def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network):
+    """A KeyboardInterrupt reaches the thread that runs the shared batch."""
+    run = network.__call__
+
+    def interrupted(rows):
+        encodings = run(rows)
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+        return encodings
+
+    merging = Merging(interrupted, 100)
+    network.gate.clear()
+    threads, results = start(merging, [row(0)], [row(1)], [row(2)], [row(3)])
+    caught = []
+    hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_type)
+    try:
+        network.gate.set()
+        for thread in threads:
+            thread.join(10)
+    finally:
+        threading.excepthook = hook
+    assert caught == [KeyboardInterrupt]
+    assert results == [[0], None, [2], [3]]
+    assert network.batches == [[0], [1, 2, 3], [2, 3]]
+    assert merging._leader is None
+
+
+def test_a_caller_interrupted_while_it_waits_is_forgotten(network, monkeypatch):
+    merging = Merging(network, 100)
+    network.gate.clear()
+    threads, results = start(merging, [row(0)])
+    network.entered.wait(10)
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merging([row(1)])
+    monkeypatch.undo()
+    assert merging._waiting == []
+    network.gate.set()
+    threads[0].join(10)
+    assert results == [[0]]
+    assert network.batches == [[0]]
+
+
+def test_many_threads_get_each_row_once(network):
+    merging = Merging(network, 7)
+    numbers = range(200)
+    threads, results = [], {}
+
+    def run(number):
+        results[number] = [int(encoding.dense[0]) for encoding in merging([row(number, 1 + number % 5)])]
+
+    for number in numbers:
+        threads.append(threading.Thread(target=run, args=(number,), daemon=True))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(20)
+    assert results == {number: [number] for number in numbers}
+    assert sorted(number for batch in network.batches for number in batch) == [*numbers]
