@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from polyvec import Encoder
 from polyvec.scoring import cosine, maxsim
 from polyvec.types import Embeddings
 from qdrant_polyvec import Collection, Item, Schema, open_client
@@ -39,18 +40,16 @@ QUERIES = {name: (unit(DIM), unit(4, LATE)) for name in ("fox", "a whale", "the"
 OF_TASK = {task: [i for i in range(N) if TASK[i] == task] for task in TASKS}
 
 
-class Prepared:
+class Prepared(Encoder):
     """Answers with vectors made above, whatever the task."""
 
-    fingerprint, dim, multivector_dim = "prepared", DIM, LATE
+    fingerprint, dim, multivector_dim, tasks, sizes, license = "prepared", DIM, LATE, TASKS, (DIM,), ""
 
-    def encode_query(self, inputs, *, task, truncate_dim=None, multivector=False, show_progress=False):
+    def encode(self, inputs, *, side, task, **options):
+        assert side == "query", "every item comes with its embedding"
         dense = np.stack([QUERIES[query][0] for query in inputs])
         late = tuple(QUERIES[query][1] for query in inputs)
-        return Embeddings(dense, late if multivector else None, (None,) * len(inputs))
-
-    def encode_document(self, inputs, **how):
-        raise AssertionError("every item comes with its embedding")
+        return Embeddings(dense, late if options.get("multivector") else None, (None,) * len(inputs))
 
 
 @pytest.fixture(scope="module", params=LOCATIONS)
