@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from qdrant_polyvec.location import is_simulated, open_client
+from qdrant_polyvec import open_client
 
 N, DENSE, LATE, WORDS = 60, 8, 4, 30
 TOLERANCE = 2e-3
@@ -71,16 +71,10 @@ POINTS = [
 ]
 
 
-def fill(client):
-    client.create_collection(
-        "docs",
-        VECTORS,
-        sparse_vectors_config=SPARSE,
-        # small enough for `optimize` to have something to do
-        **({} if is_simulated(client) else {"optimizers_config": models.OptimizersConfigDiff(indexing_threshold=1)}),
-    )
+def fill(client, **config):
+    client.create_collection("docs", VECTORS, sparse_vectors_config=SPARSE, **config)
     client.create_payload_index("docs", "title", models.TextIndexParams(type="text", scoring=True))
-    if not is_simulated(client):
+    if config:  # the imitation has no indexes to configure
         client.create_payload_index("docs", "color", models.PayloadSchemaType.KEYWORD)
         client.create_payload_index("docs", "tags", models.KeywordIndexParams(type="keyword", prefix=True))
         client.create_payload_index("docs", "n", models.PayloadSchemaType.INTEGER)
@@ -101,7 +95,8 @@ def memory():
 def client(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("index")
     client = open_client(folder)
-    fill(client)
+    # A threshold so small that `optimize` has something to do.
+    fill(client, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
     if request.param != "new":
         assert client._client.optimize("docs")
         assert not client._client.optimize("docs")
@@ -345,10 +340,8 @@ QUERIES = {
 }
 
 
-def ask(client, *, search_params=None, **request):
-    if search_params is not None and is_simulated(client) and search_params.idf is None:
-        search_params = None
-    return client.query_points("docs", search_params=search_params, **request).points
+def ask(client, **request):
+    return client.query_points("docs", **request).points
 
 
 # Kinds of query that no random request has.

@@ -41,15 +41,15 @@ OF_TASK = {task: [i for i in range(N) if TASK[i] == task] for task in TASKS}
 
 
 class Prepared(Encoder):
-    """Answers with vectors made above, whatever the task."""
+    """Answers with the vectors above, whatever the task."""
 
     fingerprint, dim, multivector_dim, tasks, sizes, license = "prepared", DIM, LATE, TASKS, (DIM,), ""
 
-    def encode(self, inputs, *, side, task, **options):
+    def encode(self, inputs, *, side, task, multivector=False, **options):
         assert side == "query", "every item comes with its embedding"
         dense = np.stack([QUERIES[query][0] for query in inputs])
         late = tuple(QUERIES[query][1] for query in inputs)
-        return Embeddings(dense, late if options.get("multivector") else None, (None,) * len(inputs))
+        return Embeddings(dense, late if multivector else None, (None,) * len(inputs))
 
 
 @pytest.fixture(scope="module", params=LOCATIONS)
