@@ -34,8 +34,9 @@ demo: $(INSTALLED)
 	$(SEARCH) "Which department had the highest emissions at Lunar Horizon Energy in 2020?" --collection pages \
 		--explain demo-match.png
 
+# Two processes of one thread each are faster than one process of two: the tests' tensors are small.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
