@@ -44,6 +44,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/exports.py
+	$(BIN)/python tools/duplicates.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/import_time.py
