@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.tom
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]" \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]" \
 		-e "packages/langchain[pdf,qdrant]" -e "packages/llamaindex[pdf,qdrant]"
 	@touch $@
 

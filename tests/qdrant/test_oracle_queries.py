@@ -6,6 +6,8 @@ all random requests and every kind of call; each query, condition and group is c
 
 import datetime
 import uuid
+from contextlib import ExitStack, closing
+from functools import cache
 
 import numpy as np
 import pytest
@@ -91,20 +93,31 @@ def memory():
     client.close()
 
 
-@pytest.fixture(scope="module", params=["new", "optimized", "reopened"])
-def client(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("index")
-    client = open_client(folder)
-    # A threshold so small that `optimize` has something to do.
-    fill(client, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
-    if request.param != "new":
-        assert client._client.optimize("docs")
-        assert not client._client.optimize("docs")
-    if request.param == "reopened":
-        client.close()
-        client = open_client(folder)
-    yield client
-    client.close()
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A function that gives the index in a state, filled at its first call."""
+    with ExitStack() as clients:
+
+        @cache
+        def opened(state):
+            folder = tmp_path_factory.mktemp(state)
+            client = clients.enter_context(closing(open_client(folder)))
+            # A threshold so small that `optimize` has something to do.
+            fill(client, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
+            if state != "new":
+                assert client._client.optimize("docs")
+                assert not client._client.optimize("docs")
+            if state == "reopened":
+                client.close()
+                client = clients.enter_context(closing(open_client(folder)))
+            return client
+
+        yield opened
+
+
+@pytest.fixture(params=["new", "optimized", "reopened"])
+def client(request, opened):
+    return opened(request.param)
 
 
 in_the_reopened_index = pytest.mark.parametrize("client", ["reopened"], indirect=True)
