@@ -36,13 +36,9 @@ class Sided(HashEncoder):
         super().__init__()
         self.calls = []
 
-    def encode_query(self, inputs, **how):
-        self.calls.append(("query", list(inputs), how))
-        return super().encode_query(inputs, **how)
-
-    def encode_document(self, inputs, **how):
-        self.calls.append(("document", list(inputs), how))
-        return super().encode_document(inputs, **how)
+    def encode(self, inputs, *, side, **options):
+        self.calls.append((side, list(inputs), options))
+        return super().encode(inputs, side=side, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +52,8 @@ def test_documents_are_passages_and_queries_are_queries():
     text = "def f():\n\treturn  1\n"
     vectors = embeddings.embed_documents([text, ""])
     query = embeddings.embed_query(text)
-    how = {"task": "code", "truncate_dim": 8, "multivector": False, "show_progress": True}
-    assert client.calls == [("document", [text, ""], how), ("query", [text], how)]
+    options = {"task": "code", "truncate_dim": 8, "show_progress": True}
+    assert client.calls == [("document", [text, ""], options), ("query", [text], options)]
     assert [len(vector) for vector in (*vectors, query)] == [8, 8, 8]
     assert all(type(number) is float for number in (*vectors[0], *query))
     json.dumps(vectors)
@@ -218,11 +214,11 @@ def test_32_queries_at_once_do_not_block_the_loop_and_do_not_mix(demo):
 
 
 class Slow(HashEncoder):
-    """Works as long as a model may, without an asynchronous side of its own."""
+    """Remembers its thread."""
 
-    def encode_query(self, inputs, **how):
+    def encode(self, inputs, **options):
         self.thread = threading.current_thread()
-        return super().encode_query(inputs, **how)
+        return super().encode(inputs, **options)
 
 
 def test_an_encoder_without_async_works_in_a_thread():
@@ -333,7 +329,7 @@ def test_settings_do_not_change():
 
 
 def test_a_client_must_encode():
-    with pytest.raises(ValidationError, match="is a str, not a"):
+    with pytest.raises(ValidationError, match="instance of Encoder"):
         PolyvecEmbeddings(client="demo")
 
 
@@ -381,8 +377,8 @@ def test_late_interaction_is_scored_by_the_core(embeddings):
 
 def test_an_embedder_without_multivectors_says_so():
     class DenseOnly(HashEncoder):
-        def encode_query(self, inputs, **how):
-            return super().encode_query(inputs, **how | {"multivector": False})
+        def encode(self, inputs, **options):
+            return super().encode(inputs, **options | {"multivector": False})
 
     with pytest.raises(ValueError, match="makes no multi-vectors"):
         PolyvecEmbeddings(client=DenseOnly()).embed_query_multi_vector("a")

@@ -10,7 +10,6 @@ from langchain_qdrant import QdrantVectorStore
 from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
-from langchain_polyvec.stock import StockCollection
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import open_client
 
@@ -164,9 +163,6 @@ def test_what_cannot_be_read_is_refused(client, embeddings, tmp_path):
         PolyvecVectorStore.from_existing_collection(
             embeddings, location=client, collection_name="docs", vector_name="dense"
         )
-    stock = StockCollection(client, "stock", embedder=embeddings.encoder)
-    with pytest.raises(TypeError, match="have no meaning"):
-        PolyvecVectorStore(embeddings, location=stock, tenant="ann")
     with pytest.raises(ValueError, match="`vector_name` is 'text'; the dense vectors of 'stock' are ''"):
         PolyvecVectorStore.from_existing_collection(embeddings, vector_name="text", **how)
     with pytest.raises(TypeError, match="`tenant` has no meaning"):

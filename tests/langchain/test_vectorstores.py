@@ -1,6 +1,9 @@
 import asyncio
 import base64
 import json
+import os
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems, content_blocks
 from langchain_polyvec.encoders import DenseEncoder
+from langchain_polyvec.searches import StoreOptions
 from polyvec import Embedder, maxsim
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
+from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, SearchOptions, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 MODES = ("dense", "late", "two-stage")
@@ -148,6 +152,12 @@ def test_an_unknown_option_is_refused(store):
         store.similarity_search(b"fox")
 
 
+def test_options_of_searches_are_those_of_a_collection_but_for_the_limit():
+    assert StoreOptions.__optional_keys__ == SearchOptions.__optional_keys__ - {"limit"}
+    hints = get_type_hints(PolyvecVectorStore.similarity_search)
+    assert get_args(hints["options"]) == (StoreOptions,)
+
+
 def test_a_qdrant_filter_and_a_plain_mapping_do_the_same(store):
     store.add_texts(TEXTS, [{"n": n, "lang": "en" if n else "de"} for n in range(3)])
     filters = [
@@ -224,7 +234,7 @@ def test_what_cannot_be_stored_is_told_and_loses_nothing(folder):
     with pytest.raises(UnstoredItems, match="2 of 4 items were not stored") as caught:
         folder.add_texts(texts, [{}, {}, {"n": float("nan")}, {}], ids=["a", "b", "c", "d"])
     assert caught.value.ids == ["a", "d"]
-    assert {failure.id for failure in caught.value.failed} == {"b", "c"}
+    assert {failure.id for failure in caught.value.failures} == {"b", "c"}
     assert contents(folder.get_by_ids(["a", "b", "c", "d"])) == ["good", "good, too"]
 
 
@@ -287,6 +297,15 @@ def test_formats_of_phones_and_broken_pictures(folder, pictures, tmp_path):
     assert found.metadata["mime_type"] == "image/jpeg"
 
 
+def test_a_picture_is_hashed_once_and_a_pipe_is_never_read(folder, pictures, tmp_path, monkeypatch):
+    reads, read_bytes = [], Path.read_bytes
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path), read_bytes(path))[1])
+    with pytest.raises(UnstoredItems, match="no regular file") as caught:
+        folder.add_images([pictures[0], tmp_path / "pipe.png"])
+    assert (len(caught.value.ids), reads) == (1, [pictures[0]])
+
+
 def test_what_was_stored_is_told_even_if_a_twin_was_not(folder, pictures):
     with pytest.raises(UnstoredItems, match="1 of 2 items were not stored") as caught:
         folder.add_images([pictures[0], pictures[0]], captions=["a", "b"])
@@ -303,7 +322,7 @@ def test_a_thumbnail_is_kept_when_a_document_moves_on(folder, pictures):
 def test_the_same_with_other_metadata_in_one_call_is_told(folder, pictures, report):
     with pytest.raises(UnstoredItems, match="is the same, with other metadata") as caught:
         folder.add_images([pictures[0]] * 3, [{"n": 1}, {"n": 2}, {"n": 1}])
-    assert len(caught.value.failed) == 1
+    assert len(caught.value.failures) == 1
     with pytest.raises(UnstoredItems, match="2 of 4"):
         folder.add_pdfs([report, report], [{"n": 1}, {"n": 2}])
     blobs = [
@@ -436,7 +455,7 @@ def test_an_unreadable_image_does_not_lose_the_others(folder, pictures, tmp_path
         folder.add_images(given)
     assert len(caught.value.ids) == 2
     assert folder.collection.count() == 2
-    reasons = {failure.source: failure.error for failure in caught.value.failed}
+    reasons = {failure.source: failure.reason for failure in caught.value.failures}
     assert "cannot be read as an image" in reasons[str(tmp_path / "broken.png")]
     assert "not fetched" in reasons["https://example.org/a.png"]
     assert "is no image" in reasons["a int"]
@@ -481,7 +500,7 @@ def test_a_broken_pdf_does_not_lose_the_others(folder, report, tmp_path):
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 no more")
     with pytest.raises(UnstoredItems, match=r"broken\.pdf") as caught:
         folder.add_pdfs([tmp_path / "broken.pdf", report, tmp_path / "gone.pdf"])
-    assert len(caught.value.failed) == 2
+    assert len(caught.value.failures) == 2
     assert len(caught.value.ids) == folder.collection.count() == 2
 
 
@@ -499,7 +518,7 @@ def test_blobs_are_images_pdfs_and_texts(folder, pictures, report, tmp_path):
     with pytest.raises(UnstoredItems, match="its type is application/zip") as caught:
         folder.add_blobs(blobs)
     assert len(caught.value.ids) == folder.collection.count() == 7
-    assert {failure.source for failure in caught.value.failed} == {"a.zip", str(tmp_path / "gone.txt")}
+    assert {failure.source for failure in caught.value.failures} == {"a.zip", str(tmp_path / "gone.txt")}
     found = folder.similarity_search("red fox", k=1)[0]
     assert found.metadata == {"lang": "en", "source": str(tmp_path / "a.txt")}
     assert "copy.pdf" in folder.collection.sources()

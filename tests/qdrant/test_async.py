@@ -7,9 +7,8 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.async_client_base import AsyncQdrantBase
 
-from qdrant_polyvec.async_backend import ThreadedBackend
+from qdrant_polyvec.clients import Engine, ThreadedBackend, engine, open_async_client, open_client
 from qdrant_polyvec.edge.folder import FolderLockedError
-from qdrant_polyvec.location import is_simulated, open_async_client, open_client
 
 DENSE = {"dense": models.VectorParams(size=2, distance=models.Distance.DOT)}
 
@@ -167,5 +166,5 @@ def test_every_call_is_delegated():
     assert all(name in vars(ThreadedBackend) for name in public)
 
 
-def test_only_the_imitation_is_simulated(client, tmp_path):
-    assert is_simulated(client) == (client.init_options["location"] == ":memory:")
+def test_a_client_knows_its_engine(client):
+    assert engine(client) == Engine("memory" if client.init_options["location"] == ":memory:" else "edge")

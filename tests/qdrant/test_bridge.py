@@ -87,7 +87,7 @@ def test_what_a_model_cannot_encode_is_reported_and_the_rest_stored(encoders, lo
     with Collection.open(location, "docs", embedder=encoders["both"]) as docs:
         report = docs.add(["a fox", b"an image", "an owl"])
         assert len(report.ok) == 2
-        assert [failure.error for failure in report.failed] == ["this SentenceTransformer reads no images, only text"]
+        assert [failure.reason for failure in report.failed] == ["this SentenceTransformer reads no images, only text"]
         with pytest.raises(ValueError, match="reads no images"):
             docs.search(b"an image")
 

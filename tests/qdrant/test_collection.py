@@ -15,6 +15,7 @@ from qdrant_polyvec import (
     Failure,
     FingerprintError,
     FolderLockedError,
+    Item,
     Schema,
     SchemaError,
     Stored,
@@ -32,9 +33,9 @@ class Counting(HashEncoder):
         super().__init__(**sizes)
         self.encoded = []
 
-    def encode_document(self, inputs, **how):
+    def encode_document(self, inputs, **options):
         self.encoded += inputs
-        return super().encode_document(inputs, **how)
+        return super().encode_document(inputs, **options)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def docs(shared, embedder):
 
 
 def encode_with(docs, embedder):
-    docs._move(replace(docs._place, embedder=embedder))
+    docs._bind(replace(docs._binding, embedder=embedder))
 
 
 @pytest.fixture
@@ -106,10 +107,8 @@ def test_two_stages_re_rank_only_the_candidates(docs):
 
 def test_a_hit_tells_what_was_stored(docs, page):
     report = docs.add(
-        ["some text", page],
+        [Item("some text", source="a.md", unit="L1-2"), Item(page, source="b.png", unit="image")],
         ids=["first", 7],
-        sources=["a.md", "b.png"],
-        units=["L1-2", "image"],
         metadatas=[{"page": 3, "tags": ["x", None]}, None],
     )
     assert report.ok == ["first", 7]
@@ -207,7 +206,7 @@ def test_duplicates_in_one_call_are_stored_once(memory, embedder):
 def test_one_id_with_two_contents_in_one_call_is_reported(memory):
     report = memory.add(["red", "blue"], ids=["a", "a"], batch_size=1)
     assert report.ok == ["a"]
-    assert [(failure.id, "same id" in failure.error) for failure in report.failed] == [("a", True)]
+    assert [(failure.id, "same id" in failure.reason) for failure in report.failed] == [("a", True)]
     assert memory.search("red")[0].content == "red"
 
 
@@ -218,8 +217,8 @@ def test_unreadable_items_are_reported_and_the_others_stored(docs, page, tmp_pat
     assert docs.count() == len(report.ok) == 2
     assert [failure.source for failure in report.failed[:2]] == ["no.png", broken.as_posix()]
     assert len(report.failed) == 3
-    assert report.failed[0].error == "cannot be read: No such file or directory"
-    assert all(isinstance(failure, Failure) and failure.error for failure in report.failed)
+    assert report.failed[0].reason == "cannot be read: No such file or directory"
+    assert all(isinstance(failure, Failure) and failure.reason for failure in report.failed)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_an_item_with_unfit_vectors_is_reported_and_the_others_stored(memory, em
     report = memory.add(TEXTS, ids=["a", "b", "c"])
     assert report.ok == ["a", "c"]
     assert [failure.id for failure in report.failed] == ["b"]
-    assert message in report.failed[0].error
+    assert message in report.failed[0].reason
 
 
 def test_nothing_to_add_is_an_empty_report(memory):
@@ -262,12 +261,11 @@ def test_inputs_must_be_a_list(memory, inputs):
         ({"task": "search"}, "'retrieval', 'text-matching', 'code'"),
         ({"ids": ["a"]}, "`ids` must be a list with one entry for each of the 2 inputs"),
         ({"ids": iter("ab")}, "`ids` must be a list"),
-        ({"sources": "ab"}, "`sources` must be a list"),
+        ({"metadatas": "ab"}, "`metadatas` must be a list"),
         ({"ids": ["a", -1]}, "item 1: -1 is not an id"),
         ({"metadatas": [None, {"a": {1, 2}}]}, "item 1: metadata must be JSON"),
         ({"metadatas": [{"a": math.nan}, None]}, "item 0: metadata must be JSON"),
         ({"metadatas": [{"source": 3}, None]}, "item 0: its source is 3"),
-        ({"metadatas": [{"source": "x"}, None], "sources": ["y", "z"]}, "its metadata says 'x'"),
         ({"batch_size": 0}, "`batch_size` is 0"),
     ],
 )
@@ -305,15 +303,16 @@ def test_an_unreadable_query_is_refused(memory):
 
 
 def test_items_without_units_are_numbered_within_their_source(memory):
-    memory.add(["one", "two"], sources=["book", "book"])
+    memory.add([Item("one", source="book"), Item("two", source="book")])
     memory.add(["three"], metadatas=[{"source": "book"}])
     assert memory.count() == 2
     assert {hit.content: hit.unit for hit in memory.search("one")} == {"three": "0", "two": "1"}
 
 
 def test_deleting_by_source_or_id_tells_how_many(docs):
-    docs.add(["a", "b", "c", "d"], sources=["x", "x", "y", "z"], ids=["1", "2", "3", "4"])
-    docs.add(["a"], sources=["x"], ids=["5"], task="code")
+    parts = zip("abcd", "xxyz", strict=True)
+    docs.add([Item(text, source=source) for text, source in parts], ids=["1", "2", "3", "4"])
+    docs.add([Item("a", source="x", id="5")], task="code")
     assert docs.delete(sources=["x"], task="retrieval", keep=["2"]) == 1
     assert docs.delete(ids=["3", "nil"]) == 1
     assert docs.delete(sources=["x", "nil"]) == 2
@@ -338,11 +337,17 @@ def test_stored_vectors_are_given_with_the_grid_of_an_image(docs, page, embedder
 
 
 def test_items_are_read_by_their_ids(docs, page):
-    docs.add(["red fox", page], ids=["a", 7], sources=["a.md", "p.png"], metadatas=[{"n": 1}, None])
+    docs.add([Item("red fox", source="a.md"), Item(page, source="p.png")], ids=["a", 7], metadatas=[{"n": 1}, None])
     assert docs.get([7, "nil", "a", "a"]) == [
-        Stored(7, "p.png", {"source": "p.png"}, "p.png", "0", "image", "retrieval", docs.embedder.fingerprint),
-        Stored("a", "red fox", {"n": 1, "source": "a.md"}, "a.md", "0", "text", "retrieval", docs.embedder.fingerprint),
-    ]
+        Stored(
+            id=7, content="p.png", metadata={"source": "p.png"}, source="p.png", unit="0", kind="image",
+            task="retrieval", fingerprint=docs.embedder.fingerprint,
+        ),
+        Stored(
+            id="a", content="red fox", metadata={"n": 1, "source": "a.md"}, source="a.md", unit="0", kind="text",
+            task="retrieval", fingerprint=docs.embedder.fingerprint,
+        ),
+    ]  # fmt: skip
     assert docs.get([]) == []
     for wrong in ("a", {"a"}):
         with pytest.raises(TypeError, match="as a list"):
@@ -356,16 +361,16 @@ def test_more_items_than_fit_one_request_are_read(docs):
     assert sorted(one.id for one in docs.all()) == list(range(300))
 
 
-def test_relevance_does_not_grow_with_the_query(docs):
+def test_similarity_does_not_grow_with_the_query(docs):
     docs.add(["red fox", "blue whale"])
     for mode in ("dense", "late", "two-stage"):
         for query in ("red fox", "red fox red fox"):
             best, worst = docs.search(query, mode=mode)
-            assert best.relevance == pytest.approx(1, abs=1e-3)
-            assert 0 <= worst.relevance < 0.9
+            assert best.similarity == pytest.approx(1, abs=1e-3)
+            assert -1 <= worst.similarity < 0.8
     assert docs.search("red fox fox", mode="late")[0].score == pytest.approx(3, abs=2e-3)
-    assert docs.search("red fox", task=["retrieval", "code"])[0].relevance is None
-    assert docs.search_groups("red fox")[0].hits[0].relevance == pytest.approx(1, abs=1e-3)
+    assert docs.search("red fox", task=["retrieval", "code"])[0].similarity is None
+    assert docs.search_groups("red fox")[0].hits[0].similarity == pytest.approx(1, abs=1e-3)
 
 
 def test_a_query_may_be_encoded_already(docs, embedder):

@@ -9,8 +9,8 @@ import time
 import pytest
 from qdrant_client import models
 
+from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.edge.folder import FolderLockedError
-from qdrant_polyvec.location import open_client
 
 VECTORS = {
     "dense": models.VectorParams(size=2, distance=models.Distance.DOT),
@@ -37,7 +37,7 @@ def python(code, *arguments, **how):
 OPEN = """
     import sys
     from qdrant_polyvec.edge.folder import FolderLockedError
-    from qdrant_polyvec.location import open_client
+    from qdrant_polyvec.clients import open_client
     try:
         open_client(sys.argv[1]).count("docs")
     except FolderLockedError as error:
@@ -84,7 +84,7 @@ CREATE = """
     import json, os, sys, threading
     from qdrant_client import models
     from qdrant_polyvec.edge import shard
-    from qdrant_polyvec.location import open_client
+    from qdrant_polyvec.clients import open_client
     client = open_client(sys.argv[1])
     if not client.collection_exists("docs"):
         client.create_collection(
@@ -274,7 +274,7 @@ def wait_until(condition):
 EXIT = """
     import sys
     from qdrant_client import models
-    from qdrant_polyvec.location import open_client
+    from qdrant_polyvec.clients import open_client
     client = open_client(sys.argv[1])
     client.create_collection("docs", {"d": models.VectorParams(size=2, distance="Dot")})
 
@@ -307,7 +307,7 @@ def test_a_forked_child_neither_flushes_nor_unlocks(tmp_path):
 FORKED = """
     import gc, os, sys
     from qdrant_client import models
-    from qdrant_polyvec.location import open_client
+    from qdrant_polyvec.clients import open_client
     client = open_client(sys.argv[1])
     client.create_collection("docs", {"d": models.VectorParams(size=2, distance="Dot")})
     client.upsert("docs", [models.PointStruct(id=i, vector={"d": [1.0, i]}) for i in range(100)])

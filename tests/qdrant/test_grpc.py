@@ -6,7 +6,8 @@ import pytest
 from qdrant_client import models
 
 from qdrant_polyvec import StoreUnavailableError, limits, open_client, schema, upload
-from qdrant_polyvec.query import Asked, Options, plan
+from qdrant_polyvec.clients import engine
+from qdrant_polyvec.query import EncodedQuery, Options, plan
 from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import Schema
 
@@ -33,15 +34,28 @@ def unit(array):
     return (array / np.linalg.norm(array, axis=-1, keepdims=True)).astype(np.float32)
 
 
+def create(client):
+    words = Schema(bm25="english")
+    schema.create(client, "docs", dense=16, late=8, metadata={}, schema=words, engine=engine(client))
+
+
 @pytest.fixture
 def server(grpc_server):
-    schema.create(grpc_server.behind, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"))
+    schema.create(
+        grpc_server.behind,
+        "docs",
+        dense=16,
+        late=8,
+        metadata={},
+        schema=Schema(bm25="english"),
+        engine=engine(grpc_server.behind),
+    )
     return grpc_server
 
 
 def write(client, points, **how):
     ok, failed = [], []
-    for written in upload.write(client, "docs", points, sleep=lambda seconds: None, **how):
+    for written in upload.write(client, engine(client), "docs", points, sleep=lambda seconds: None, **how):
         ok += [point.id for point in written.ok]
         failed += [(point.id, reason) for point, reason in written.failed]
     return ok, failed
@@ -56,7 +70,9 @@ def test_grpc_and_rest_and_a_folder_store_the_same(server, rest, tmp_path):
     points = structs()
     others = rest.client(), open_client(tmp_path / "here")
     for client in others:
-        schema.create(client, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"))
+        schema.create(
+            client, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"), engine=engine(client)
+        )
         assert write(client, points) == ([point.id for point in points], [])
     assert write(server.client, points) == ([point.id for point in points], [])
     by_grpc, by_rest, here = everything(server.behind), everything(rest.behind), everything(others[1])
@@ -109,8 +125,8 @@ def test_where_nothing_would_work_it_is_said_at_once(server, code):
 def test_searches_find_the_same_as_in_the_folder(server, mode):
     points = structs()
     write(server.client, points)
-    asked = Asked("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
-    request = plan([asked], Options(mode=mode), schema=Schema(bm25="english"))
+    query = EncodedQuery("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
+    request = plan([query], Options(mode=mode), schema=Schema(bm25="english")).request
     (over_grpc,) = server.client.query_batch_points("docs", [request])
     (direct,) = server.behind.query_batch_points("docs", [request])
     assert [point.id for point in over_grpc.points] == [point.id for point in direct.points]

@@ -14,6 +14,8 @@ from qdrant_client import models
 from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
+from qdrant_polyvec.checks import Checks
+from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.points import neighbours, pooled
 
 
@@ -57,6 +59,10 @@ def page(tmp_path):
     return tmp_path / "page.png"
 
 
+def parts(source, *texts):
+    return [Item(text, source=source, unit=str(number)) for number, text in enumerate(texts, start=1)]
+
+
 def everything(docs):
     return sorted((hit.content, hit.source, hit.unit, hit.task) for hit in docs.search("x", limit=100))
 
@@ -68,12 +74,12 @@ def test_a_stream_is_read_in_batches_and_its_bad_items_are_reported(docs):
         for item in ["red", Item("blue", id="b"), 3, Item("owl", metadata={"x": {1}}, source="s"), b"junk", "hawk"]:
             read.append(item)
             yield item
-        yield Failure(None, "gone.md", "cannot be read")
+        yield Failure(-1, "gone.md", "cannot be read")
 
     report = docs.add(stream(), batch_size=2)
     assert len(report.ok) == docs.count() == 3
     assert report.ok[1] == "b"
-    errors = [(failure.source, failure.error) for failure in report.failed]
+    errors = [(failure.source, failure.reason) for failure in report.failed]
     assert errors[0] == (
         "",
         "item 2 is a int; an item is a str (text), or a Path, bytes, PIL image or numpy array (image).",
@@ -113,7 +119,7 @@ def test_metadata_that_the_engine_could_not_read_again_are_refused(docs):
     endless.append(endless)
     report = docs.add(iter([Item("a", metadata=deep), Item("b", metadata={"x": endless}), "c"]))
     assert (len(report.ok), len(report.failed)) == (1, 2)
-    assert "nested deeper than 64" in report.failed[0].error
+    assert "nested deeper than 64" in report.failed[0].reason
     allowed = {}
     for _ in range(60):
         allowed = {"a": allowed}
@@ -133,7 +139,7 @@ def test_lists_beside_a_stream_are_refused(docs):
     with pytest.raises(TypeError, match="`ids` goes with a list"):
         docs.add(iter(["a"]), ids=["a"])
     with pytest.raises(TypeError, match="only an iterator"):
-        docs.add([Failure(None, "a", "b")])
+        docs.add([Failure(-1, "a", "b")])
     with pytest.raises(ValueError, match="item 0: its id is given by the item and by the list"):
         docs.add([Item("a", id="a")], ids=["b"])
 
@@ -147,8 +153,7 @@ def test_items_of_several_tasks_are_encoded_with_their_own(docs, embedder):
         docs.add(["a", Item("b", task="law")])
 
 
-def test_an_adapter_of_the_users_is_a_task(docs, embedder, monkeypatch):
-    monkeypatch.setattr("polyvec.testing.check_task", lambda task: None)
+def test_an_adapter_of_the_users_is_a_task(docs, embedder):
     embedder.tasks = ("retrieval", "law")
     docs.add(["clause"], task="law")
     assert [hit.task for hit in docs.search("clause", task="law")] == ["law"]
@@ -213,7 +218,7 @@ def test_embeddings_that_do_not_fit_are_reported_and_the_others_stored(docs, cha
     report = docs.add([Item("bad", id="bad", embedding=bad), Item("good", id="good", embedding=good)])
     assert report.ok == ["good"]
     assert [failure.id for failure in report.failed] == ["bad"]
-    assert message in report.failed[0].error
+    assert message in report.failed[0].reason
 
 
 def test_an_embedding_of_two_items_is_refused(docs):
@@ -223,13 +228,13 @@ def test_an_embedding_of_two_items_is_refused(docs):
 
 
 def test_what_an_image_says_is_its_content(docs, page):
-    report = docs.add([page], texts=["revenue by region"])
+    report = docs.add([Item(page, text="revenue by region")])
     (hit,) = docs.search(page)
     assert (hit.content, hit.kind, hit.source) == ("revenue by region", "image", page.as_posix())
-    assert docs.add([page], texts=["revenue by region"]).skipped == report.ok
-    assert docs.add([page], texts=["costs by region"]).ok == report.ok
+    assert docs.add([Item(page, text="revenue by region")]).skipped == report.ok
+    assert docs.add([Item(page, text="costs by region")]).ok == report.ok
     with pytest.raises(ValueError, match="this item is a text itself"):
-        docs.add(["a"], texts=["b"])
+        docs.add([Item("a", text="b")])
 
 
 def test_tenants_do_not_see_each_other(tmp_path, embedder):
@@ -251,7 +256,7 @@ def test_tenants_do_not_see_each_other(tmp_path, embedder):
         assert bob.delete(ids=["a", 7]) == 2
         assert (ann.count(), bob.count()) == (2, 0)
         assert ann.sources().keys() == both.sources().keys()
-        derived = [one.add(["same"], sources=["s"]).ok for one in (ann, bob, both)]
+        derived = [tenant.add([Item("same", source="s")]).ok for tenant in (ann, bob, both)]
         assert len({identity for (identity,) in derived}) == 3
     with pytest.raises(ValueError, match="`tenant` is ''"):
         Collection.open(tmp_path / "index", "docs", embedder=embedder, tenant="")
@@ -262,18 +267,18 @@ def test_replacing_a_source_leaves_that_of_others_alone(tmp_path, embedder):
         ann = Collection.open(nobody.client, "docs", embedder=embedder, tenant="ann")
         bob = Collection.open(nobody.client, "docs", embedder=embedder, tenant="bob")
         for docs in (nobody, ann, bob):
-            docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
+            docs.add(parts("book", "one", "two"))
         for docs in (nobody, ann):
-            report = docs.add(["one"], sources=["book"], units=["1"], replace_sources=True)
+            report = docs.add(parts("book", "one"), replace_sources=True)
             assert (len(report.skipped), len(report.removed)) == (1, 1)
         assert (nobody.count(), ann.count(), bob.count()) == (4, 1, 2)
 
 
 def test_replacing_a_source_removes_what_is_no_more(docs):
-    docs.add(["one", "two", "three"], sources=["book"] * 3, units=["1", "2", "3"])
-    docs.add(["one"], sources=["book"], units=["1"], task="code")
-    docs.add(["other"], sources=["film"], units=["1"])
-    report = docs.add(["one", "TWO"], sources=["book"] * 2, units=["1", "2"], replace_sources=True)
+    docs.add(parts("book", "one", "two", "three"))
+    docs.add(parts("book", "one"), task="code")
+    docs.add(parts("film", "other"))
+    report = docs.add(parts("book", "one", "TWO"), replace_sources=True)
     assert (len(report.ok), len(report.skipped), len(report.removed)) == (1, 1, 1)
     assert everything(docs) == [
         ("TWO", "book", "2", "retrieval"), ("one", "book", "1", "retrieval"), ("other", "film", "1", "retrieval"),
@@ -282,10 +287,9 @@ def test_replacing_a_source_removes_what_is_no_more(docs):
 
 
 def test_a_source_with_a_failure_keeps_its_old_parts(docs):
-    docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
-    docs.add(["one", "two"], sources=["film"] * 2, units=["1", "2"])
+    docs.add(parts("book", "one", "two") + parts("film", "one", "two"))
     stream = iter([
-        Item("ONE", source="book", unit="1"), Failure(None, "book", "page 2 is damaged"),
+        Item("ONE", source="book", unit="1"), Failure(-1, "book", "page 2 is damaged"),
         Item("ONE", source="film", unit="1"),
     ])  # fmt: skip
     report = docs.add(stream, replace_sources=True)
@@ -295,12 +299,12 @@ def test_a_source_with_a_failure_keeps_its_old_parts(docs):
 
 
 def test_the_new_parts_are_stored_before_the_old_are_deleted(docs, monkeypatch):
-    docs.add(["one", "two"], sources=["book"] * 2, units=["1", "2"])
+    docs.add(parts("book", "one", "two"))
     order = []
     upsert, delete = docs.client.upsert, docs.client.delete
     monkeypatch.setattr(docs.client, "upsert", lambda *a, **k: order.append("upsert") or upsert(*a, **k))
     monkeypatch.setattr(docs.client, "delete", lambda *a, **k: order.append("delete") or delete(*a, **k))
-    docs.add(["ONE"], sources=["book"], units=["1"], replace_sources=True)
+    docs.add(parts("book", "ONE"), replace_sources=True)
     assert order == ["upsert", "delete"]
 
 
@@ -320,7 +324,7 @@ def test_one_batch_is_encoded_while_another_is_written(docs, monkeypatch):
                 second_is_encoded.set()
             return super().encode_document(inputs, **how)
 
-    docs._move(replace(docs._place, embedder=Encoding()))
+    docs._bind(replace(docs._binding, embedder=Encoding()))
     monkeypatch.setattr(upload, "write", slow)
     assert len(docs.add(["first", "second"], batch_size=1).ok) == 2
 
@@ -383,16 +387,15 @@ def test_pooled_vectors_are_kept_for_images_only(tmp_path, embedder, page):
         assert docs.search(page, candidates=10)[0].id == 1
 
 
-def test_hybrid_needs_words_on_both_sides(tmp_path, embedder, page):
+def test_hybrid_needs_bm25_vectors_and_takes_any_query(tmp_path, embedder, page):
     with (
         Collection.open(tmp_path / "index", "docs", embedder=embedder) as docs,
         pytest.raises(ValueError, match=r"create it with Schema\(bm25='english'\)"),
     ):
         docs.search("red", mode="hybrid")
     with Collection.open(tmp_path / "bm25", "docs", embedder=embedder, schema=Schema(bm25="english")) as docs:
-        docs.add(["red foxes", page], texts=[None, "the foxes of the region"])
-        with pytest.raises(ValueError, match="the query is no text"):
-            docs.search(page, mode="hybrid", candidates=5)
+        docs.add(["red foxes", Item(page, text="the foxes of the region")])
+        assert docs.search(page, mode="hybrid", candidates=5) == docs.search(page, candidates=5)
         assert {hit.kind for hit in docs.search("fox", mode="hybrid", candidates=5)} == {"text", "image"}
 
 
@@ -406,18 +409,15 @@ def test_adding_does_not_block_the_event_loop(docs):
 
 def test_the_points_vectors_stay_arrays_until_they_are_sent(docs):
     made = HashEncoder(**SIZES).encode_document(["a"], task="retrieval", multivector=True)
-    from qdrant_polyvec.items import Checks, listed_items
-
-    blank = dict.fromkeys(("ids", "sources", "units", "metadatas", "texts", "embeddings"))
-    (entry,) = Checks(task="code", tasks=("code",), tenant=None).all(listed_items(["a"], **blank))
-    struct = points.point(entry, made, schema=Schema(), dim=16, late=8, content_hash="h", fingerprint="f")
+    (entry,) = Checks(task="code", tasks=("code",), tenant=None).entries(["a"])
+    struct = points.point(entry, made, schema=Schema(), fingerprint=Fingerprint("f", 16, 8))
     assert {name: type(vector) for name, vector in struct.vector.items()} == {"dense": np.ndarray, "late": np.ndarray}
 
 
 def test_one_id_for_two_tasks_in_one_call_is_reported(docs):
     report = docs.add([Item("a", id="x"), Item("a", id="x", task="code")])
     assert report.ok == ["x"]
-    assert "same id, other content or task" in report.failed[0].error
+    assert "same id, other content or task" in report.failed[0].reason
 
 
 def test_vectors_that_vanish_when_they_are_scaled_are_refused(docs):
@@ -486,7 +486,7 @@ def test_an_item_may_carry_a_payload_for_other_readers(docs, embedder):
     assert docs.get(["a"])[0].payload == {"lang": "de"}
     for key in ("page_content", "metadata", "_polyvec"):
         (failure,) = docs.add(iter([Item("x", payload={key: 1})])).failed
-        assert f"its `payload` has '{key}'" in failure.error
+        assert f"its `payload` has '{key}'" in failure.reason
 
 
 def test_items_are_deleted_by_a_filter(docs):

@@ -1,4 +1,5 @@
 import os
+import pickle
 import uuid
 from pathlib import Path
 
@@ -9,14 +10,13 @@ from qdrant_client import models
 
 from polyvec.testing import HashEncoder
 from polyvec.types import TASKS
-from qdrant_polyvec import Collection, limits, points
-from qdrant_polyvec.items import Checks, content_hash, derived_id, listed_items, point_id
+from qdrant_polyvec import Collection, Failure, Item, UnstoredItems, limits, points
+from qdrant_polyvec.checks import Checks
+from qdrant_polyvec.items import content_hash, derived_id, point_id
 
 
-def items(inputs, tenant=None, **given):
-    absent = dict.fromkeys(("ids", "sources", "units", "metadatas", "texts", "embeddings"))
-    checks = Checks(task="retrieval", tasks=TASKS, tenant=tenant)
-    return checks.all(listed_items(inputs, **(absent | given)))
+def entries(inputs, **columns):
+    return Checks(task="retrieval", tasks=TASKS, tenant=None).entries(inputs, **columns)
 
 
 def test_ids_follow_from_source_unit_and_task():
@@ -44,17 +44,17 @@ def test_other_ids_are_refused(identity):
 
 
 def test_the_users_id_is_remembered_only_where_qdrants_differs():
-    named, plain = items(["a", "b"], ids=["page-1", 3])
-    how = {"content_hash": "h", "fingerprint": "f", "n_tokens": 1, "grid": None}
-    assert points.payload(named, **how)["_polyvec"]["id"] == "page-1"
-    assert "id" not in points.payload(plain, **how)["_polyvec"]
-    record = models.Record(id=point_id("page-1"), payload=points.payload(named, **how))
+    named, plain = entries(["a", "b"], ids=["page-1", 3])
+    facts = {"fingerprint": "f", "n_tokens": 1, "grid": None}
+    assert points.payload(named, **facts)["_polyvec"]["id"] == "page-1"
+    assert "id" not in points.payload(plain, **facts)["_polyvec"]
+    record = models.Record(id=point_id("page-1"), payload=points.payload(named, **facts))
     assert points.identity(record) == "page-1"
 
 
 def test_a_content_without_source_is_named_by_its_hash(tmp_path):
     image = Image.new("RGB", (2, 3))
-    sources = [item.source for item in items(["a", b"a", image, Path("a") / "b.png"])]
+    sources = [item.source for item in entries(["a", b"a", image, Path("a") / "b.png"])]
     assert sources[0] == sources[1] == f"sha256:{content_hash('a')[:32]}"
     assert sources[2].startswith("sha256:")
     assert sources[3] == "a/b.png"
@@ -71,7 +71,7 @@ def test_an_array_is_an_image_known_by_its_pixels():
     others = [wide.reshape(3, 2), wide.view(np.int8), wide + np.uint8(1)]
     assert len({content_hash(array) for array in (wide, *others)}) == 4
     assert content_hash(wide) == content_hash(np.asfortranarray(wide)) == content_hash(wide.copy())
-    (item,) = items([wide])
+    (item,) = entries([wide])
     assert (item.kind, item.source) == ("image", f"sha256:{content_hash(wide)[:32]}")
 
 
@@ -79,7 +79,7 @@ def test_arrays_are_added_and_found(tmp_path):
     black, white = np.zeros((28, 28), np.uint8), np.ones((28, 28, 3))
     with Collection.open(tmp_path / "store", "images", embedder=HashEncoder()) as collection:
         report = collection.add([black, np.zeros((3, 28, 28), np.uint8), white])
-        assert (len(report.ok), [failure.error[:30] for failure in report.failed]) == (
+        assert (len(report.ok), [failure.reason[:30] for failure in report.failed]) == (
             2,
             ["array of shape (3, 28, 28) and"],
         )
@@ -96,14 +96,14 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_the_callers_metadata_is_not_touched():
     given = {"n": (1, 2)}
-    (item,) = items(["a"], metadatas=[given], sources=["s"])
+    (item,) = entries([Item("a", source="s")], metadatas=[given])
     assert given == {"n": (1, 2)}
     assert item.metadata == {"n": [1, 2], "source": "s"}
 
 
 def test_an_item_of_another_kind_is_named():
     with pytest.raises(TypeError, match="item 1 is a int"):
-        items(["a", 3])
+        entries(["a", 3])
 
 
 def test_batches_keep_order_and_bounds():
@@ -117,3 +117,37 @@ def test_another_palette_is_another_image():
     other = image.copy()
     other.putpalette([0, 0, 255])
     assert content_hash(image) != content_hash(other)
+
+
+def test_a_known_hash_is_not_computed_again(tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (28, 28)).save(file)
+    known = content_hash(file)
+    with Collection.open(tmp_path / "store", "images", embedder=HashEncoder()) as collection:
+        assert len(collection.add([file]).ok) == 1
+        monkeypatch.setattr("qdrant_polyvec.checks.content_hash", lambda content: pytest.fail("was read"))
+        assert len(collection.add([Item(file, content_hash=known)]).skipped) == 1
+        with pytest.raises(ValueError, match="item 0: its `content_hash` is 'ab'; it must be a SHA-256"):
+            collection.add([Item(file, content_hash="ab")])
+
+
+def test_the_content_of_an_unnamed_item_is_hashed_once(monkeypatch):
+    hashed = []
+    monkeypatch.setattr("qdrant_polyvec.checks.content_hash", lambda content: hashed.append(content) or "0" * 64)
+    (entry,) = entries([b"pixels"])
+    assert (entry.source, entry.digest, hashed) == (f"sha256:{'0' * 32}", "0" * 64, [b"pixels"])
+
+
+def test_a_failure_is_called_by_its_source_or_id():
+    failures = [
+        Failure(0, "a.md", "is gone.", "x"), Failure(1, "sha256:12", "is zero", 7), Failure(2, "", "is a int"),
+    ]  # fmt: skip
+    assert [str(failure) for failure in failures] == ["a.md: is gone", "7: is zero", "item 2: is a int"]
+    error = UnstoredItems(failures, ["b"])
+    assert (error.failures, error.ids, error.reasons[1]) == (tuple(failures), ["b"], "is zero")
+    assert str(error) == (
+        "3 of 4 items were not stored. a.md: is gone; 7: is zero; item 2: is a int. "
+        "The others were: see `.ids` of this error."
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.failures, again.ids, str(again)) == (error.failures, error.ids, str(error))

@@ -7,8 +7,7 @@ from qdrant_client import models
 
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, open_client
-from qdrant_polyvec.fingerprint import StoredModel
-from qdrant_polyvec.place import behind_alias
+from qdrant_polyvec.binding import aliased
 
 OLD = HashEncoder(dim=16, multivector_dim=8, name="old")
 NEW = HashEncoder(dim=12, multivector_dim=6, name="new")
@@ -40,7 +39,7 @@ def names(client):
 def test_a_collection_is_an_alias(client, docs):
     (real,) = names(client)
     assert real.startswith("docs__")
-    assert behind_alias(client, "docs") == real
+    assert aliased(client, "docs") == real
     assert client.collection_exists("docs")
 
 
@@ -53,7 +52,7 @@ def test_an_interrupted_creation_is_finished(client, docs):
 
 
 def test_damage_is_found(client, docs):
-    docs.add(TEXTS, ids=["a", "b", "c"], sources=["x", "y", "z"])
+    docs.add([Item(text, source=source) for text, source in zip(TEXTS, "xyz", strict=True)], ids=["a", "b", "c"])
     stock = models.PointStruct(id=7, vector={"dense": [1.0] * 16}, payload={"page_content": "hi", "metadata": {}})
     other = models.PointStruct(
         id=8,
@@ -126,7 +125,7 @@ def test_with_a_failure_the_old_collection_stays(client, docs, page):
     docs.add([*TEXTS, page.read_bytes()], ids=["a", "b", "c", "p"])
     report = docs.reindex(NEW)
     assert sorted(report.ok) == ["a", "b", "c"]
-    assert [(failure.id, failure.error) for failure in report.failed] == [
+    assert [(failure.id, failure.reason) for failure in report.failed] == [
         ("p", "its image is not kept in the collection: pass `load`, which gives it again")
     ]
     assert docs.embedder is OLD
@@ -263,15 +262,19 @@ def test_a_copy_may_store_otherwise_but_makes_no_vectors(client, docs, tmp_path)
     assert not (tmp_path / "other").exists()
 
 
-def test_nothing_can_be_encoded_with_a_stored_model(client, docs):
-    docs.add(TEXTS)
-    stored = StoredModel(client, "docs")
-    assert (stored.fingerprint, stored.dim, stored.multivector_dim) == ("old-16-8", 16, 8)
-    again = Collection.open(client, "docs", embedder=stored)
-    assert again.verify().ok
-    with pytest.raises(TypeError, match="nothing can be encoded"):
-        again.search("red")
-    assert again.reindex(NEW).failed == []
+def test_a_collection_is_maintained_without_its_embedder(client, docs, tmp_path):
+    docs.add(TEXTS, ids=["a", "b", "c"])
+    without = Collection.open(client, "docs", embedder=None)
+    assert without.verify().ok
+    assert len(without.get(["a", "b"])) == without.count() - 1 == 2
+    for use in (lambda: without.search("red"), lambda: without.add(["red"]), lambda: without.embedder):
+        with pytest.raises(TypeError, match="nothing can be encoded: open the collection with its embedder"):
+            use()
+    assert without.copy_to(tmp_path / "copy").failed == []
+    assert without.reindex(NEW).failed == []
+    assert without.search("red", limit=1)[0].content == "red fox"
+    with pytest.raises(ValueError, match="there is no collection 'new'; to create it, give the embedder"):
+        Collection.open(client, "new", embedder=None)
 
 
 def test_another_schema_is_refused_with_every_difference(client):
@@ -325,7 +328,7 @@ def test_an_add_that_runs_through_a_reindex_loses_nothing_that_it_reports(tmp_pa
     docs.reindex(NEW)
     stopped.set()
     thread.join()
-    kept = {record.id for page in docs._place.scroll(models.Filter()) for record in page}
+    kept = {record.id for page in docs._binding.scroll(models.Filter()) for record in page}
     assert acknowledged <= kept
     assert docs.verify().ok
     client.close()
@@ -366,17 +369,10 @@ def test_a_payload_without_its_source_does_not_stop_searches(client, docs):
 def test_groups_of_several_tasks_are_not_crowded_out(client, docs):
     for task in ("retrieval", "code"):
         texts = [f"apple {i}" for i in range(40)] + ["pear", "plum"]
-        docs.add(texts, sources=["long"] * 40 + ["s1", "s2"], task=task)
+        sources = ["long"] * 40 + ["s1", "s2"]
+        docs.add([Item(text, source=source) for text, source in zip(texts, sources, strict=True)], task=task)
     groups = docs.search_groups("apple", limit=3, group_size=2, task=["retrieval", "code"])
     assert {group.value for group in groups} == {"long", "s1", "s2"}
-
-
-def test_hybrid_is_for_words_however_small_the_collection(client, page):
-    docs = Collection.open(client, "words", embedder=OLD, schema=Schema(bm25="english"))
-    docs.add(TEXTS)
-    with pytest.raises(ValueError, match="the query is no text"):
-        docs.search(page, mode="hybrid")
-    assert docs.search("red fox", mode="hybrid")
 
 
 def test_a_lost_manifest_loses_no_points(tmp_path):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from polyvec import TASKS, Encoder
 from polyvec.scoring import maxsim, unit
 from polyvec.types import Embeddings
 from qdrant_polyvec import Collection, Item, Schema
-from qdrant_polyvec.schema import PRECISIONS
+from qdrant_polyvec.choices import PRECISIONS
 
 N, TOKENS, DIM, LATE, TOP = 200, 12, 16, 128, 5
 rng = np.random.default_rng(5)
@@ -24,14 +25,12 @@ BINARY = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always
 TURBO = models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS2))
 
 
-class Prepared:
-    fingerprint, dim, multivector_dim = "prepared", DIM, LATE
+class Prepared(Encoder):
+    fingerprint, dim, multivector_dim, tasks, sizes, license = "prepared", DIM, LATE, TASKS, (DIM,), ""
 
-    def encode_query(self, inputs, *, task, truncate_dim=None, multivector=False, show_progress=False):
+    def encode(self, inputs, *, side, task, **options):
         late = tuple(QUERIES[query] for query in inputs)
         return Embeddings(DENSES[: len(inputs)], late, (None,) * len(inputs))
-
-    encode_document = encode_query
 
 
 def opened(folder, schema):

@@ -3,15 +3,15 @@ import pytest
 from qdrant_client import models
 
 from qdrant_polyvec import Schema
-from qdrant_polyvec.query import Asked, Options, plan
+from qdrant_polyvec.query import EncodedQuery, Options, plan
 
 DENSE, LATE = np.array([1, 0], np.float32), np.array([[1, 0, 0]], np.float32)
 FULL = Schema(pooled=True, bm25="english")
 MINE = models.Filter(should=[models.FieldCondition(key="metadata.n", match=models.MatchValue(value=1))])
 
 
-def asked(task="code", dense=DENSE, late=LATE, words="a fox"):
-    return Asked(task, dense, late, words)
+def encoded(task="code", dense=DENSE, late=LATE, words="a fox"):
+    return EncodedQuery(task, dense, late, words)
 
 
 def stages(request):
@@ -33,7 +33,7 @@ def is_of(task):
     [("dense", []), ("late", []), ("two-stage", ["dense", "pooled"]), ("hybrid", ["dense", "pooled", "bm25"])],
 )
 def test_a_mode_has_its_stages(mode, using):
-    request = plan([asked()], Options(limit=7, mode=mode, score_threshold=0.5), schema=FULL)
+    request = plan([encoded()], Options(limit=7, mode=mode, score_threshold=0.5), schema=FULL).request
     assert [stage.using for stage in stages(request)] == using
     assert (request.using, request.limit, request.score_threshold) == ("dense" if mode == "dense" else "late", 7, 0.5)
     assert all(stage.limit == 100 and stage.score_threshold is None for stage in stages(request))
@@ -44,7 +44,7 @@ def test_a_mode_has_its_stages(mode, using):
 @pytest.mark.parametrize("tasks", [["code"], ["code", "retrieval"]])
 def test_every_stage_is_limited_and_filtered(mode, tasks):
     options = Options(limit=3, mode=mode, filter=MINE)
-    request = plan([asked(task) for task in tasks], options, schema=FULL, tenant="acme")
+    request = plan([encoded(task) for task in tasks], options, schema=FULL, tenant="acme").request
     tenant = models.FieldCondition(key="_polyvec.tenant", match=models.MatchValue(value="acme"))
     for stage in every_stage(request):
         assert stage.limit
@@ -56,7 +56,9 @@ def test_every_stage_is_limited_and_filtered(mode, tasks):
 
 
 def test_several_tasks_are_merged_by_rank():
-    request = plan([asked("code"), asked("retrieval")], Options(limit=3, score_threshold=2.0), schema=Schema())
+    request = plan(
+        [encoded("code"), encoded("retrieval")], Options(limit=3, score_threshold=2.0), schema=Schema()
+    ).request
     assert request.query == models.RrfQuery(rrf=models.Rrf(k=60))
     assert (request.limit, request.filter, request.score_threshold, request.using) == (3, None, None, None)
     assert [(stage.using, stage.limit, stage.score_threshold) for stage in request.prefetch] == [("late", 100, 2.0)] * 2
@@ -65,31 +67,44 @@ def test_several_tasks_are_merged_by_rank():
 
 @pytest.mark.parametrize(("limit", "candidates"), [(5, 100), (25, 100), (26, 104)])
 def test_candidates_are_at_least_100_and_four_times_the_limit(limit, candidates):
-    (stage,) = plan([asked()], Options(limit=limit), schema=Schema()).prefetch
+    (stage,) = plan([encoded()], Options(limit=limit), schema=Schema()).request.prefetch
     assert stage.limit == candidates
-    (stage,) = plan([asked()], Options(limit=limit, candidates=limit), schema=Schema()).prefetch
+    (stage,) = plan([encoded()], Options(limit=limit, candidates=limit), schema=Schema()).request.prefetch
     assert stage.limit == limit
 
 
 def test_scores_are_exact_unless_asked_otherwise():
     for mode in ("late", "two-stage", "hybrid"):
-        exact = plan([asked()], Options(mode=mode), schema=FULL)
+        exact = plan([encoded()], Options(mode=mode), schema=FULL).request
         assert exact.params == models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
-        rescored = plan([asked()], Options(mode=mode, oversampling=4), schema=FULL)
+        rescored = plan([encoded()], Options(mode=mode, oversampling=4), schema=FULL).request
         wanted = models.QuantizationSearchParams(rescore=True, oversampling=4)
         assert rescored.params == models.SearchParams(quantization=wanted)
-    assert plan([asked()], Options(mode="late"), schema=FULL, params=False).params is None
+    assert plan([encoded()], Options(mode="late"), schema=FULL, params=False).request.params is None
 
 
-def test_a_query_that_is_not_finite_or_has_no_multivector_is_refused():
+def test_hybrid_without_words_is_two_stage():
+    two_stage = plan([encoded()], Options(), schema=FULL).request
+    for words in (None, "the of and"):  # an image, stop words
+        assert plan([encoded(words=words)], Options(mode="hybrid"), schema=FULL).request == two_stage
+
+
+def test_the_number_of_cosines_in_a_score_is_known():
+    def n_terms(mode, tasks=("code",)):
+        rows = np.ones((7, 3), np.float32)
+        return plan([encoded(task, late=rows) for task in tasks], Options(mode=mode), schema=FULL).n_terms
+
+    assert [n_terms(mode) for mode in ("dense", "late", "two-stage", "hybrid")] == [1, 7, 7, 7]
+    assert n_terms("late", ("code", "retrieval")) is None
+
+
+def test_a_query_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="dense vector contains NaN"):
-        plan([asked(dense=DENSE * np.nan)], Options(mode="dense"), schema=FULL)
+        plan([encoded(dense=DENSE * np.nan)], Options(mode="dense"), schema=FULL)
     with pytest.raises(ValueError, match="late vector contains NaN"):
-        plan([asked(late=np.full_like(LATE, np.inf))], Options(mode="late"), schema=FULL)
-    with pytest.raises(ValueError, match="needs the query's multi-vector"):
-        plan([asked(late=None)], Options(), schema=FULL)
+        plan([encoded(late=np.full_like(LATE, np.inf))], Options(mode="late"), schema=FULL)
     with pytest.raises(ValueError, match="Qdrant accepts at most 8191"):
-        plan([asked(late=np.ones((8192, 128), np.float32))], Options(), schema=FULL)
+        plan([encoded(late=np.ones((8192, 128), np.float32))], Options(), schema=FULL)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,8 @@ def test_a_query_that_is_not_finite_or_has_no_multivector_is_refused():
         ({"candidates": 10**12}, ValueError, "`candidates` is 1000000000000"),
         ({"score_threshold": float("nan")}, ValueError, "`score_threshold` is nan"),
         ({"limit": 5, "candidates": 4}, ValueError, "`candidates` is 4; it must be at least `limit`, which is 5"),
+        ({"task": []}, ValueError, "`task` is an empty list"),
+        ({"group_size": 0}, ValueError, "`group_size` is 0"),
         ({"oversampling": 0.5}, ValueError, "`oversampling` is 0.5"),
         ({"oversampling": float("nan")}, ValueError, "`oversampling` is nan"),
         ({"filter": {"must": []}}, TypeError, "it is a qdrant_client.models.Filter"),

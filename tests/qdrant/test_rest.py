@@ -17,6 +17,7 @@ from qdrant_polyvec import (
     Collection,
     FingerprintError,
     Group,
+    Item,
     Schema,
     SchemaError,
     ServerVersionError,
@@ -26,6 +27,7 @@ from qdrant_polyvec import (
 
 EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
 TEXTS = ["the red fox", "a blue whale", "some red whale", "an owl"]
+ITEMS = [Item(text, source=source) for text, source in zip(TEXTS, "aabc", strict=True)]
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_two_that_create_it_at_once_both_have_it(rest, monkeypatch):
 
 
 def test_points_are_sent_with_their_vectors_and_payload(rest, docs):
-    docs.add(["red fox"], ids=["a"], sources=["s"])
+    docs.add([Item("red fox", id="a", source="s")])
     (body,) = rest.sent("PUT", "/points")
     (point,) = body["points"]
     encoded = EMBEDDER.encode_document(["red fox"], task="retrieval", multivector=True)
@@ -153,10 +155,10 @@ def like(groups):
 def test_the_whole_life_of_a_collection(rest, tmp_path):
     schema = Schema(bm25="english", pooled=True)
     docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, schema=schema)
-    report = docs.add(TEXTS, ids=[1, 2, 3, 4], sources=["a", "a", "b", "c"])
-    assert docs.add(TEXTS, ids=[1, 2, 3, 4], sources=["a", "a", "b", "c"]).skipped == report.ok
+    report = docs.add(ITEMS, ids=[1, 2, 3, 4])
+    assert docs.add(ITEMS, ids=[1, 2, 3, 4]).skipped == report.ok
     with Collection.open(tmp_path / "here", "docs", embedder=EMBEDDER, schema=schema) as here:
-        here.add(TEXTS, ids=[1, 2, 3, 4], sources=["a", "a", "b", "c"])
+        here.add(ITEMS, ids=[1, 2, 3, 4])
         for mode in ("dense", "late", "two-stage", "hybrid"):
             for candidates in (None, 10):
                 assert docs.search("red fox", mode=mode, candidates=candidates) == here.search(
@@ -206,7 +208,7 @@ def without_nones(value):
 
 
 def test_deleting_a_source_is_one_filtered_request(rest, docs):
-    docs.add(TEXTS, sources=["a", "a", "b", "c"])
+    docs.add(ITEMS)
     assert docs.delete(sources=["a", "b"]) == 3
     (body,) = rest.sent("POST", "/points/delete")
     (condition,) = models.FilterSelector(**body).filter.must
@@ -309,9 +311,9 @@ def test_an_old_server_is_told_before_its_collections_are_read(rest, docs):
 
 def test_reading_survives_a_bad_moment(rest, docs, fault, tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    docs.add(TEXTS, sources=["a"] * 4)
+    docs.add([Item(text, source="a") for text in TEXTS])
     rest.faults["/scroll"] = [fault(status=503), fault(status=503), fault(status=503)]
-    assert len(docs.add(TEXTS[:2], sources=["a"] * 2, replace_sources=True).removed) == 2
+    assert len(docs.add([Item(text, source="a") for text in TEXTS[:2]], replace_sources=True).removed) == 2
     assert docs.copy_to(tmp_path / "copy").failed == []
     assert docs.verify().ok
 

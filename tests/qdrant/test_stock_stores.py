@@ -13,7 +13,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore as LlamaStore
 from qdrant_client import models
 
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, open_async_client, open_client
+from qdrant_polyvec import Collection, Item, open_async_client, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 HASH = HashEncoder(dim=16, multivector_dim=8)
@@ -62,7 +62,8 @@ def client(tmp_path):
 def docs(client):
     """A collection of ours with two items."""
     docs = Collection.open(client, "docs", embedder=HASH)
-    docs.add(TEXTS[:2], ids=uuids(2), sources=["fox.md", "whale.md"], metadatas=[{"n": 0}, {"n": 1}])
+    items = [Item(TEXTS[0], source="fox.md"), Item(TEXTS[1], source="whale.md")]
+    docs.add(items, ids=uuids(2), metadatas=[{"n": 0}, {"n": 1}])
     return docs
 
 

@@ -8,8 +8,9 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, StoreUnavailableError, limits, open_client, schema, upload
+from qdrant_polyvec.clients import engine
 from qdrant_polyvec.retrying import Patience
-from qdrant_polyvec.wire import wire
+from qdrant_polyvec.upload import _wire
 
 N = 12
 rng = np.random.default_rng(0)
@@ -32,7 +33,7 @@ def structs(n=N, tokens=3, dim=4, late=4):
 @pytest.fixture
 def client(rest):
     client = rest.client()
-    schema.create(client, "docs", dense=4, late=4, metadata={})
+    schema.create(client, "docs", dense=4, late=4, metadata={}, engine=engine(client))
     rest.requests.clear()
     return client
 
@@ -46,7 +47,7 @@ def small(monkeypatch):
 def write(client, points, **how):
     """What was acknowledged, what failed, and how long was waited."""
     waits, ok, failed = [], [], []
-    for written in upload.write(client, "docs", points, sleep=waits.append, **how):
+    for written in upload.write(client, engine(client), "docs", points, sleep=waits.append, **how):
         ok += [point.id for point in written.ok]
         failed += [(point.id, reason) for point, reason in written.failed]
     return ok, failed, waits
@@ -128,7 +129,9 @@ def test_where_nothing_would_work_it_is_said_at_once(rest, client, fault, status
 def test_what_is_acknowledged_is_known_when_patience_ends(rest, client, small, fault):
     rest.faults["/points"] = [fault(), *(fault(status=503) for _ in range(9))]
     told = []
-    written = upload.write(client, "docs", structs(), patience=Patience(attempts=3), sleep=lambda seconds: None)
+    written = upload.write(
+        client, engine(client), "docs", structs(), patience=Patience(attempts=3), sleep=lambda seconds: None
+    )
     with pytest.raises(StoreUnavailableError):
         told.extend(point.id for one in written for point in one.ok)
     assert told == stored(client) == [0, 1, 2, 3]
@@ -137,7 +140,9 @@ def test_what_is_acknowledged_is_known_when_patience_ends(rest, client, small, f
 def test_what_one_half_acknowledged_is_known_when_the_other_meets_no_answer(rest, client, fault):
     rest.faults["/points"] = [fault(status=400, text="no"), fault(), *(fault(status=503) for _ in range(9))]
     told = []
-    written = upload.write(client, "docs", structs(8), patience=Patience(attempts=2), sleep=lambda seconds: None)
+    written = upload.write(
+        client, engine(client), "docs", structs(8), patience=Patience(attempts=2), sleep=lambda seconds: None
+    )
     with pytest.raises(StoreUnavailableError):
         told.extend(point.id for one in written for point in one.ok)
     assert told == stored(client) == [0, 1, 2, 3]
@@ -146,7 +151,7 @@ def test_what_one_half_acknowledged_is_known_when_the_other_meets_no_answer(rest
 @pytest.mark.parametrize("where", ["folder", "memory"])
 def test_a_bad_point_does_not_stop_the_others_in_a_folder_either(tmp_path, where):
     client = open_client(tmp_path / "index" if where == "folder" else ":memory:")
-    schema.create(client, "docs", dense=4, late=4, metadata={})
+    schema.create(client, "docs", dense=4, late=4, metadata={}, engine=engine(client))
     points = structs()
     points[5].vector["late"] = np.ones((2, 3), np.float32)
     ok, failed, _ = write(client, points)
@@ -157,7 +162,7 @@ def test_a_bad_point_does_not_stop_the_others_in_a_folder_either(tmp_path, where
 
 def test_more_vectors_than_a_server_takes_are_that_points_failure(rest):
     client = rest.client()
-    schema.create(client, "docs", dense=4, late=128, metadata={})
+    schema.create(client, "docs", dense=4, late=128, metadata={}, engine=engine(client))
     points = structs(3, late=128)
     points[1].vector["late"] = np.ones((8192, 128), np.float32)
     rest.max_bytes = 2**28
@@ -198,7 +203,7 @@ def test_a_stream_that_breaks_keeps_what_was_written(rest, client, small):
 
 def test_requests_of_real_pages_stay_below_16_mib(rest):
     client = rest.client()
-    schema.create(client, "docs", dense=2048, late=128, metadata={})
+    schema.create(client, "docs", dense=2048, late=128, metadata={}, engine=engine(client))
     points = structs(9, tokens=768, dim=2048, late=128)
     for point in points:
         point.vector = {
@@ -212,10 +217,10 @@ def test_requests_of_real_pages_stay_below_16_mib(rest):
 
 def test_a_folder_gets_arrays_and_operations_of_8_mib(tmp_path, monkeypatch):
     client = open_client(tmp_path)
-    way = wire(client)
-    assert (way.max_bytes, way.bytes_per_float) == (8 * 2**20, 4)
+    wire = _wire(client, engine(client))
+    assert (wire.max_bytes, wire.bytes_per_float) == (8 * 2**20, 4)
     (point,) = structs(1)
-    assert way.convert(point) is point
+    assert wire.convert(point) is point
     client.close()
 
 

@@ -9,10 +9,12 @@ import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import click
 from click.shell_completion import get_completion_class
+
+from polyvec.types import Dtype
 
 __all__ = [
     "UserError",
@@ -130,7 +132,7 @@ device_option = partial(
 dtype_option = partial(
     click.option,
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(get_args(Dtype)),
     default="auto",
     help="precision of the weights",
 )

@@ -26,6 +26,7 @@ __all__ = [
 Task = Literal["retrieval", "text-matching", "code"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Side = Literal["query", "document"]  # what searches, and what is searched
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # of a model's weights
 
 ImageInput = Image.Image | Path | bytes | np.ndarray  # (height, width) or (height, width, 1, 3 or 4)
 Input = str | ImageInput

@@ -29,7 +29,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:  # whatever the name stands for
-    """Import the store when it is asked for: it needs the extra `qdrant`."""
+    """Import the store on first access, since it needs the extra `qdrant`."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

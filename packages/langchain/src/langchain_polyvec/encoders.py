@@ -1,6 +1,6 @@
-"""Any `Embeddings` of LangChain as the store sees an embedder."""
+"""Use any `Embeddings` of LangChain as a `polyvec.Encoder`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Unpack
 
 import numpy as np
@@ -11,13 +11,13 @@ from polyvec import EncodeOptions, Encoder, types
 from polyvec.inputs import check_side, check_tasks, checked_items, refuse_options
 from polyvec.types import TASKS, Input, Side, UnreadableInputs
 
-_NAMES = ("model", "model_name", "model_id", "deployment")  # of the field that says which model it is
+_MODEL_FIELDS = ("model", "model_name", "model_id", "deployment")  # fields by which embedding classes name a model
 
 
 class DenseEncoder(Encoder):
-    """Texts only, one vector each, of an `Embeddings` that is not polyvec's.
+    """Encode texts, one dense vector each, by an `Embeddings` that is not polyvec's.
 
-    Its fingerprint is made of the class, the model's name and the length of the vectors: all that can be known of it.
+    The fingerprint consists of the class, the model's name and the length of the vectors; nothing else is known.
     """
 
     multivector_dim = 0
@@ -31,7 +31,7 @@ class DenseEncoder(Encoder):
         if isinstance(inner, PolyvecEmbeddings):
             self.fingerprint, self.tasks = inner.cache_namespace, (inner.task,)
         else:
-            model = next((str(getattr(inner, name)) for name in _NAMES if getattr(inner, name, None)), "")
+            model = next((str(getattr(inner, name)) for name in _MODEL_FIELDS if getattr(inner, name, None)), "")
             self.fingerprint = f"{type(inner).__name__}-{model}-{self.dim}"
 
     def encode(
@@ -42,34 +42,33 @@ class DenseEncoder(Encoder):
         refuse_options(type(self).__name__, options, "truncate_dim", "multivector", "max_length", "max_pixels")
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
-        if side == "document":
-            return self._of(items, self._embeddings.embed_documents)
-        return self._of(items, lambda texts: [self._embeddings.embed_query(text) for text in texts])
-
-    def _of(self, inputs: Sequence[Input], embed: Callable[[list[str]], list[list[float]]]) -> types.Embeddings:
-        texts = {index: one for index, one in enumerate(inputs) if isinstance(one, str)}
-        vectors = embed(list(texts.values())) if texts else []
-        dense = np.asarray(vectors, np.float32).reshape(len(texts), self.dim)
+        texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}
+        dense = np.asarray(self._vectors(list(texts.values()), side), np.float32).reshape(len(texts), self.dim)
         embeddings = types.Embeddings(dense, None, (None,) * len(texts))
-        if len(texts) < len(inputs):
+        if len(texts) < len(items):
             reason = f"{type(self._embeddings).__name__} embeds texts only; PolyvecEmbeddings embeds images, too"
-            raise UnreadableInputs({n: reason for n in range(len(inputs)) if n not in texts}, list(texts), embeddings)
+            raise UnreadableInputs({n: reason for n in range(len(items)) if n not in texts}, list(texts), embeddings)
         return embeddings
+
+    def _vectors(self, texts: list[str], side: Side) -> list[list[float]]:
+        if side == "query":
+            return [self._embeddings.embed_query(text) for text in texts]
+        return self._embeddings.embed_documents(texts) if texts else []
 
 
 def encoder_of(embeddings: Embeddings) -> Encoder:
-    """What makes the vectors of a store."""
+    """Return the encoder of a `PolyvecEmbeddings`, or a `DenseEncoder` on any other embedding."""
     return embeddings.encoder if isinstance(embeddings, PolyvecEmbeddings) else DenseEncoder(embeddings)
 
 
 def task_of(embeddings: Embeddings) -> str:
-    """What the vectors are for."""
+    """Return the task that the vectors are for."""
     inner = _inner(embeddings)
     return inner.task if isinstance(inner, PolyvecEmbeddings) else "retrieval"
 
 
 def _inner(embeddings: Embeddings) -> Embeddings:
-    """The embeddings that a cache stands before."""
+    """Return the embedding behind a cache such as `CacheBackedEmbeddings`."""
     while isinstance(inner := getattr(embeddings, "underlying_embeddings", None), Embeddings):
         embeddings = inner
     return embeddings

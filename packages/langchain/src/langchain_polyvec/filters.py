@@ -1,4 +1,4 @@
-"""Conditions on metadata as plain dicts, in the way of other LangChain stores, and as Qdrant filters."""
+"""Convert conditions on metadata, plain dicts as other LangChain stores take them, to Qdrant filters."""
 
 import re
 from collections.abc import Mapping
@@ -16,53 +16,53 @@ _EXACT = 2**53  # integers up to here are exact as floats
 _LOGIC = ("$and", "$or", "$not")
 
 
-def qdrant_filter(given: FilterLike | None, *, metadata_key: str = "metadata") -> models.Filter | None:
-    """A filter for Qdrant.
+def qdrant_filter(condition: FilterLike | None, *, metadata_key: str = "metadata") -> models.Filter | None:
+    """Convert conditions on metadata to a Qdrant filter.
 
     Args:
-        given: a Qdrant filter, which is returned as it is, or a mapping of metadata fields to a value, a list of values
-            of which one must match, or operators: `{"lang": "en", "page": {"$gte": 3}, "author": ["ann", "bob"]}`.
-            All fields must match; `"$and"`, `"$or"` (lists of mappings) and `"$not"` (a mapping) combine. A dot
-            leads into nested metadata. None as a value means that the field is missing or null.
-        metadata_key: where the metadata is in the payload.
+        condition: a Qdrant filter, which is returned as it is, or a mapping of metadata fields to a value, a list of
+            values of which one must match, or operators: `{"lang": "en", "page": {"$gte": 3}, "author": ["ann",
+            "bob"]}`. All fields must match; `"$and"`, `"$or"` (lists of mappings) and `"$not"` (a mapping) combine
+            conditions. A dot leads into nested metadata. The value None matches a missing or null field.
+        metadata_key: key of the metadata in the payload.
 
     Raises:
-        TypeError: it is neither, or a value is of no kind that can be compared.
+        TypeError: `condition` is neither, or a value cannot be compared.
         ValueError: an unknown operator.
     """
-    if given is None or isinstance(given, models.Filter):
-        return given
-    if not isinstance(given, Mapping):
-        raise TypeError(f"`filter` is a {type(given).__name__}; it is a mapping or a qdrant_client.models.Filter.")
-    return models.Filter(must=_conditions(given, metadata_key)) if given else None
+    if condition is None or isinstance(condition, models.Filter):
+        return condition
+    if not isinstance(condition, Mapping):
+        raise TypeError(f"`filter` is a {type(condition).__name__}; it is a mapping or a qdrant_client.models.Filter.")
+    return models.Filter(must=_conditions(condition, metadata_key)) if condition else None
 
 
-def _conditions(given: Mapping[str, Any], prefix: str) -> list[models.Condition]:
-    return [condition for key, wanted in given.items() for condition in _of_field(key, wanted, prefix)]
+def _conditions(fields: Mapping[str, Any], prefix: str) -> list[models.Condition]:
+    return [condition for key, value in fields.items() for condition in _field_conditions(key, value, prefix)]
 
 
-def _of_field(key: str, wanted: Any, prefix: str) -> list[models.Condition]:
+def _field_conditions(key: str, value: Any, prefix: str) -> list[models.Condition]:
     if not isinstance(key, str):
         raise TypeError(f"{key!r} names no metadata; names are strings.")
     if key in ("$and", "$or"):
-        if not isinstance(wanted, list | tuple) or not all(isinstance(one, Mapping) for one in wanted):
-            raise TypeError(f"{key!r} combines a list of mappings, not {wanted!r}.")
-        parts: list[models.Condition] = [models.Filter(must=_conditions(one, prefix)) for one in wanted]
+        if not isinstance(value, list | tuple) or not all(isinstance(part, Mapping) for part in value):
+            raise TypeError(f"{key!r} combines a list of mappings, not {value!r}.")
+        parts: list[models.Condition] = [models.Filter(must=_conditions(part, prefix)) for part in value]
         if key == "$or":
             return [models.Filter(should=parts) if parts else _nothing()]
         return [models.Filter(must=parts)]
     if key == "$not":
-        if not isinstance(wanted, Mapping):
-            raise TypeError(f"'$not' takes a mapping, not {wanted!r}.")
-        return [models.Filter(must_not=[models.Filter(must=_conditions(wanted, prefix))])]
+        if not isinstance(value, Mapping):
+            raise TypeError(f"'$not' takes a mapping, not {value!r}.")
+        return [models.Filter(must_not=[models.Filter(must=_conditions(value, prefix))])]
     if key.startswith("$"):
         raise ValueError(f"{key!r} is not one of {', '.join((*_LOGIC, *_OPERATORS))}; the latter belong to a field.")
     path = _path(key, prefix)
-    if isinstance(wanted, Mapping):
-        if not wanted:
+    if isinstance(value, Mapping):
+        if not value:
             raise ValueError(f"the condition on {key!r} is empty; it is a value, a list, or operators such as '$gte'.")
-        return [_operation(path, operator, value) for operator, value in wanted.items()]
-    return [_one_of(path, wanted) if isinstance(wanted, list | tuple | set) else _equal(path, wanted)]
+        return [_operation(path, operator, operand) for operator, operand in value.items()]
+    return [_any_of(path, value) if isinstance(value, list | tuple | set) else _equal(path, value)]
 
 
 def _operation(path: str, operator: str, value: Any) -> models.Condition:
@@ -74,9 +74,9 @@ def _operation(path: str, operator: str, value: Any) -> models.Condition:
         case "$ne":
             return models.Filter(must_not=[_equal(path, value)])
         case "$in":
-            return _one_of(path, value)
+            return _any_of(path, value)
         case "$nin":
-            return models.Filter(must_not=[_one_of(path, value)])
+            return models.Filter(must_not=[_any_of(path, value)])
     raise ValueError(f"{operator!r} is not one of {', '.join(_OPERATORS)}; write a dot for nested metadata.")
 
 
@@ -93,14 +93,14 @@ def _equal(path: str, value: Any) -> models.Condition:
     return models.FieldCondition(key=path, match=models.MatchValue(value=value))
 
 
-def _one_of(path: str, values: Any) -> models.Condition:
+def _any_of(path: str, values: Any) -> models.Condition:
     if not isinstance(values, list | tuple | set):
         raise TypeError(f"'$in' and '$nin' take a list, not {values!r}.")
     return models.Filter(should=[_equal(path, value) for value in values]) if values else _nothing()
 
 
 def _nothing() -> models.Filter:
-    """What no point passes: one of no values is none."""
+    """Match no point: an empty list has no value to match."""
     return models.Filter(must=[models.HasIdCondition(has_id=[])])
 
 
@@ -115,6 +115,6 @@ def _range(bound: str, value: Any) -> models.Range | models.DatetimeRange:
 
 def _path(key: str, prefix: str) -> str:
     if '"' in key:
-        raise ValueError(f"{key!r} cannot be asked for: a name with quotation marks is not reached by filters.")
+        raise ValueError(f"{key!r} cannot be filtered by: filters do not reach names with quotation marks.")
     parts = [part if re.fullmatch(r"[\w-]+(\[\d*\])*", part, re.ASCII) else f'"{part}"' for part in key.split(".")]
     return ".".join([prefix, *parts])

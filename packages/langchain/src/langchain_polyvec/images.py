@@ -1,4 +1,4 @@
-"""Images as LangChain's users have them, and the URIs by which documents name theirs."""
+"""Read images in the forms that LangChain's users have, and the URIs by which documents name images."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from polyvec.images import open_image
+from polyvec.images import check_regular, open_image
 from polyvec.types import ImageInput
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """An image, and by what it can be found again.
+    """An image and its identity.
 
     Attributes:
         uri: a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only.
-        key: what makes it the same image when it is added again; its content if None.
+        key: identifies an image that is added again; None if its content does.
     """
 
     content: ImageInput
@@ -49,11 +49,11 @@ class Picture:
 
 
 def picture(image: ImageLike) -> Picture:
-    """The image that is meant. Files are not opened yet, but pages of a PDF are drawn.
+    """Locate an image. Files are not opened yet, but pages of a PDF are drawn.
 
     Raises:
-        TypeError: it is no image.
-        ValueError: a URI that is not read: an `http:` URL, for one, is never fetched.
+        TypeError: `image` is no image.
+        ValueError: an unsupported URI, such as an `http:` URL, which is never fetched.
     """
     match image:
         case str():
@@ -64,9 +64,9 @@ def picture(image: ImageLike) -> Picture:
         case Path():
             return Picture(_image_file(image), absolute(image), absolute(image))
         case Blob():
-            return _of_blob(image)
+            return _blob_picture(image)
         case Mapping():
-            return _of_block(image)
+            return _block_picture(image)
         case bytes() | np.ndarray() | Image.Image():
             return Picture(image, None, None)
     raise TypeError(
@@ -76,10 +76,10 @@ def picture(image: ImageLike) -> Picture:
 
 
 def opened(uri: object) -> ImageInput:
-    """What a document's `image_uri` stands for. A file is not read yet.
+    """Open a document's `image_uri`. A file is not read yet.
 
     Raises:
-        ValueError: it is no URI, or one that is not read, or the page of a PDF cannot be drawn.
+        ValueError: it is no URI, an unsupported URI, or a page of a PDF that cannot be drawn.
     """
     if isinstance(uri, Path):
         uri = uri.as_posix()
@@ -92,34 +92,34 @@ def opened(uri: object) -> ImageInput:
     return _image_file(_path(uri))
 
 
-def absolute(place: str | Path) -> str:
-    """A path, or the page of a PDF, such that it is found from any working directory."""
-    if isinstance(place, str) and (page := _PDF_PAGE.fullmatch(place)) and not _is_file(place):
-        return _path(page["path"]).absolute().as_posix() + place[page.end("path") :]
-    return (place if isinstance(place, Path) else _path(place)).absolute().as_posix()
+def absolute(uri: str | Path) -> str:
+    """Make a path, or the URI of a PDF page, independent of the working directory."""
+    if isinstance(uri, str) and (page := _PDF_PAGE.fullmatch(uri)) and not _is_file(uri):
+        return _path(page["path"]).absolute().as_posix() + uri[page.end("path") :]
+    return (uri if isinstance(uri, Path) else _path(uri)).absolute().as_posix()
 
 
-def found_again(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
-    """A document's image, read from its `image_uri` or else from its thumbnail; None if it is no image.
+def stored_image(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
+    """Read a document's image from its `image_uri`, or else from its thumbnail; None if it is no image.
 
     Raises:
-        ValueError: it is one, but cannot be read.
+        ValueError: the document is an image, but neither can be read.
     """
     thumbnail = metadata.get("thumbnail")
     is_ours = "image_sha256" in metadata and isinstance(thumbnail, str) and thumbnail.startswith("data:image/")
-    places = [place for place in (metadata.get(IMAGE_URI), thumbnail if is_ours else None) if place]
-    if not places:
+    uris = [uri for uri in (metadata.get(IMAGE_URI), thumbnail if is_ours else None) if uri]
+    if not uris:
         if "image_sha256" in metadata:
             raise ValueError(NOT_KEPT)
         return None
-    for number, place in enumerate(places, start=1):
-        is_last = number == len(places)
+    for uri in uris:
+        is_last = uri is uris[-1]
         try:
-            content = opened(place)
-            if not _is_changed(content, metadata):
-                return read(content)
-            if is_last:
-                warnings.warn(f"{str(place)[:200]!r} has changed since it was stored.", stacklevel=3)
+            content = opened(uri)
+            is_changed = _is_changed(content, metadata)
+            if is_changed and is_last:
+                warnings.warn(f"{str(uri)[:200]!r} has changed since it was stored.", stacklevel=3)
+            if is_last or not is_changed:
                 return read(content)
         except ValueError:
             if is_last:
@@ -128,20 +128,20 @@ def found_again(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) ->
 
 
 def _is_changed(content: ImageInput, metadata: Mapping[str, Any]) -> bool:
-    """Whether an image file is not any more what it was when it was stored."""
-    known: object = metadata.get("image_sha256")
-    if known is None or not isinstance(content, Path) or not content.is_file():
+    """True if an image file has changed since it was stored."""
+    sha256: object = metadata.get("image_sha256")
+    if sha256 is None or not isinstance(content, Path) or not content.is_file():
         return False
-    return hashlib.sha256(content.read_bytes()).hexdigest() != known
+    return hashlib.sha256(content.read_bytes()).hexdigest() != sha256
 
 
 def page_uri(path: str, number: int, dpi: float = DPI) -> str:
-    """How the picture of a page is named; pages are counted from 1."""
+    """Return the URI of a PDF page; pages are counted from 1."""
     return f"{path}#page={number}" + ("" if dpi == DPI else f"&dpi={dpi:g}")
 
 
 def thumbnail(image: ImageInput) -> str:
-    """A small JPEG of the image, as a `data:` URI.
+    """Return a small JPEG of the image, as a `data:` URI.
 
     Raises:
         ValueError: the image cannot be read.
@@ -154,26 +154,31 @@ def thumbnail(image: ImageInput) -> str:
 
 
 def encoded(image: ImageInput) -> tuple[str, str]:
-    """The image for a chat model: base64 and MIME type. A file of a usual format is sent as it is, others as PNG.
+    """Encode an image for a chat model, as base64 and MIME type. Files of usual formats stay as they are.
+
+    Other images become PNG.
 
     Raises:
         ValueError: the image cannot be read.
     """
-    whole = open_image(image)  # also a check: what is no image must not be sent anywhere
+    pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
     if (content := file_content(image)) is not None and (kind := mime_type(content)):
         return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
-    whole.save(file, "PNG")
+    pixels.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode(), "image/png"
 
 
 def file_content(image: ImageInput) -> bytes | None:
-    """The bytes of an image file; None if the image is not one."""
-    return image.read_bytes() if isinstance(image, Path) else image if isinstance(image, bytes) else None
+    """Return the bytes of an image file; None if the image is not a file."""
+    if isinstance(image, Path):
+        check_regular(image)
+        return image.read_bytes()
+    return image if isinstance(image, bytes) else None
 
 
 def mime_type(content: bytes) -> str | None:
-    """Of an image file's content, if it is of a format that chat models take."""
+    """Return the MIME type of an image file, if chat models take its format."""
     try:
         with Image.open(io.BytesIO(content), formats=("GIF", "JPEG", "PNG", "WEBP")) as image:
             return _FORMATS.get(image.format or "")
@@ -181,18 +186,18 @@ def mime_type(content: bytes) -> str | None:
         return None
 
 
-def _of_blob(blob: Blob) -> Picture:
+def _blob_picture(blob: Blob) -> Picture:
     if blob.data is None:
         return picture(Path(str(blob.path)))
-    # What is in memory may be a part of what its path names, as a crop, or a picture in a document.
+    # The bytes may be a part of the file that the path names, such as a crop or a picture in a document.
     content = blob.as_bytes()
     path = Path(str(blob.path)) if blob.path is not None else None
     is_whole = path is not None and path.is_file() and path.read_bytes() == content
     return Picture(content, absolute(path) if path is not None and is_whole else None, None)
 
 
-def _of_block(block: Mapping[str, Any]) -> Picture:
-    """Of an image content block, in LangChain's form or in OpenAI's."""
+def _block_picture(block: Mapping[str, Any]) -> Picture:
+    """Locate the image of a content block, in LangChain's form or in OpenAI's."""
     url = block.get("url")
     if block.get("type") == "image_url":
         inner = block.get("image_url")
@@ -217,9 +222,9 @@ def _path(uri: str) -> Path:
     return Path(uri)
 
 
-def _is_file(place: str) -> bool:
+def _is_file(path: str) -> bool:
     try:
-        return Path(place).is_file()
+        return Path(path).is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
 

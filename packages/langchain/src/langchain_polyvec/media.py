@@ -1,4 +1,4 @@
-"""What is in PDFs and in LangChain's blobs, as items to add."""
+"""Convert PDFs and LangChain's blobs to items."""
 
 import mimetypes
 from collections.abc import Iterator, Mapping
@@ -13,59 +13,59 @@ from polyvec.pdf import UnreadablePages, pages
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
 
-PDF = "application/pdf"
+_PDF = "application/pdf"
 
 
-def of_pdf(
+def pdf_items(
     file: Path | bytes,
     metadata: Mapping[str, Any] | None,
-    task: str,
     *,
+    task: str,
     path: str | None,
     key: str | None = None,
     dpi: float,
     password: str | None = None,
     thumbnails: bool,
 ) -> Iterator[Item | Failure]:
-    """The pages of a PDF one by one, and those that cannot be read.
+    """Convert the pages of a PDF to items, one at a time. Pages that cannot be read become failures.
 
     Args:
         file: the PDF.
         metadata: of each page.
         task: to encode for.
         path: where the file is, if its pages can be drawn again.
-        key: what makes it the same PDF when it is added again; if None, its path, or else its content and metadata.
+        key: identifies a PDF that is added again; by default its path, or else its content and metadata.
         dpi: pixels per inch.
         password: of an encrypted PDF.
         thumbnails: keep a small picture of each page.
     """
-    known = {"source": path, **(metadata or {})}
-    name = str(known.get("source") or "a PDF in memory")
+    metadata = {"source": path, **(metadata or {})}
+    name = str(metadata.get("source") or "a PDF in memory")
     uri = None if path is None else absolute(path)
     try:
-        key = uri or key or f"{content_hash(file)} {sorted(known.items(), key=str)}"
+        key = uri or key or f"{content_hash(file)} {sorted(metadata.items(), key=str)}"
         for page in pages(file, dpi=dpi, password=password):
             yield image_item(
                 Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
-                {**known, "page": page.number - 1, "page_label": str(page.number)},
+                {**metadata, "page": page.number - 1, "page_label": str(page.number)},
                 None,
                 task,
-                says=page.text.strip() or None,
+                caption=page.text.strip() or None,
                 unit=f"page {page.number}",
                 thumbnails=thumbnails,
             )
     except UnreadablePages as error:
-        yield from (Failure(None, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
+        yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
     except (OSError, ValueError) as error:
-        yield Failure(None, name, str(error))
+        yield Failure(-1, name, str(error))
     except ImportError as error:
         raise ImportError(NO_PDF) from error
 
 
-def of_blob(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
-    """A blob: an image, the pages of a PDF, or a text; a failure if it is none of them."""
+def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iterator[Item | Failure]:
+    """Convert a blob to items: an image, the pages of a PDF, or a text. Anything else becomes a failure."""
     if not isinstance(blob, Blob):
-        yield Failure(None, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
+        yield Failure(-1, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
         return
     name = blob.source or "a blob"
     metadata = {**blob.metadata, **({"source": name} if blob.source else {})}
@@ -73,25 +73,27 @@ def of_blob(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iterato
     try:
         if kind.startswith("image/"):
             yield image_item(blob, None, None, task, thumbnails=thumbnails)
-        elif kind == PDF:
-            how: dict[str, Any] = {"dpi": dpi, "thumbnails": thumbnails}
-            if blob.data is None:
-                path = Path(str(blob.path)).as_posix()
-                yield from of_pdf(Path(path), metadata, task, path=path, **how)
-            else:
-                yield from of_pdf(blob.as_bytes(), metadata, task, path=None, key=blob.id, **how)
-        else:  # code has all kinds of types, or none
-            text = _text(blob)
-            if text is None:
-                yield Failure(blob.id, name, f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored")
-            else:
-                yield text_item(text, metadata, blob.id, task)
-    except (LookupError, OSError, ValueError) as error:  # LookupError: an encoding that there is not
-        yield Failure(blob.id, name, str(error))
+        elif kind == _PDF:
+            in_memory = blob.data is not None
+            yield from pdf_items(
+                blob.as_bytes() if in_memory else Path(str(blob.path)),
+                metadata,
+                task=task,
+                path=None if in_memory else Path(str(blob.path)).as_posix(),
+                key=blob.id if in_memory else None,
+                dpi=dpi,
+                thumbnails=thumbnails,
+            )
+        elif (text := _text(blob)) is not None:  # not by type: code has all kinds of types, or none
+            yield text_item(text, metadata, blob.id, task)
+        else:
+            reason = f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored"
+            yield Failure(-1, name, reason, blob.id)
+    except (LookupError, OSError, ValueError) as error:  # LookupError: an unknown encoding
+        yield Failure(-1, name, str(error), blob.id)
 
 
 def _text(blob: Blob) -> str | None:
-    """The text that a blob is; None if it is none."""
     try:
         text = blob.as_string()
     except UnicodeError:

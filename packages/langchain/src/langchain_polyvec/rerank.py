@@ -1,8 +1,7 @@
-"""Late-interaction re-ranking of documents that any store has found."""
+"""Late-interaction re-ranking of documents from any store."""
 
 import copy
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,16 +10,15 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, field_validator
 
-from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.images import IMAGE_URI, found_again
+from langchain_polyvec.embeddings import PolyvecEmbeddings, relevance
+from langchain_polyvec.images import IMAGE_URI, stored_image
 from polyvec.images import open_image
-from polyvec.scoring import maxsim
-from polyvec.settings import encode_each
-from polyvec.types import Input, UnreadableInputs
+from polyvec.rerank import scores, stored_multivectors
+from polyvec.types import Input
 
 
 class PolyvecRerank(BaseDocumentCompressor):
-    """Orders documents by MaxSim between the multi-vectors of the query and of each document, text or image.
+    """Order documents by MaxSim between the multi-vectors of the query and of each document, text or image.
 
     Setup:
         ```bash
@@ -29,9 +27,9 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     Key init args:
         embeddings: makes the multi-vectors.
-        top_n: how many documents are kept.
-        vectorstore: a `PolyvecVectorStore` whose stored multi-vectors are taken for documents that are in it; others
-            are encoded.
+        top_n: number of documents to keep.
+        vectorstore: a `PolyvecVectorStore`. Documents that it holds unchanged are scored by their stored
+            multi-vectors; others are encoded.
 
     Instantiate:
         ```python
@@ -45,10 +43,10 @@ class PolyvecRerank(BaseDocumentCompressor):
         rerank.compress_documents(documents, "revenue by region")
         ```
 
-    A document with `image_uri` in its metadata is an image, or else its thumbnail; others are texts. The documents that
-    are returned are copies with `metadata["relevance_score"]`: MaxSim per query token on a scale from 0 to 1, as the
-    relevance scores of `PolyvecVectorStore`. One whose image cannot be read counts by its text; if it
-    has none, it comes last, with a warning.
+    A document with `image_uri` in its metadata counts by that image, or else by its thumbnail; other documents count by
+    their text. The returned documents are copies with `metadata["relevance_score"]`: MaxSim per query token on a scale
+    from 0 to 1, like the relevance scores of `PolyvecVectorStore`. A document whose image cannot be read counts by its
+    text; without a text it comes last, with a warning.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -59,8 +57,8 @@ class PolyvecRerank(BaseDocumentCompressor):
 
     @field_validator("vectorstore")
     @classmethod
-    def _is_ours(cls, store: Any) -> Any:
-        if store is not None and not hasattr(store, "has_multivectors"):
+    def _check_vectorstore(cls, store: Any) -> Any:
+        if store is not None and not hasattr(store, "stored"):
             raise ValueError(f"a {type(store).__name__} keeps no multi-vectors; leave `vectorstore` out.")
         return store
 
@@ -70,80 +68,49 @@ class PolyvecRerank(BaseDocumentCompressor):
         query: str,
         callbacks: Callbacks | None = None,  # noqa: ARG002 — the interface has it; nothing is run here
     ) -> Sequence[Document]:
-        """The `top_n` documents, best first."""
+        """Return the `top_n` documents, best first."""
         if not documents:
             return []
-        asked = self.embeddings.embed_query_multi_vector(query)
-        rows = self._stored(documents)
-        rows |= self._encoded({index: one for index, one in enumerate(documents) if index not in rows})
-        scores = dict.fromkeys(range(len(documents)), 0.0)
-        scores |= zip(rows, _relevance(asked, list(rows.values())), strict=True)
-        best = sorted(scores, key=lambda index: (index in rows, scores[index]), reverse=True)[: self.top_n]
-        return [_scored(documents[index], scores[index]) for index in best]
+        encoder, task = self.embeddings.encoder, self.embeddings.task
+        stored = self._stored(documents)
+        similarities = scores(query, documents, _content, encoder=encoder, task=task, stored=stored)
+        best = np.argsort(-similarities, kind="stable")[: self.top_n]
+        return [_with_score(documents[index], relevance(similarities[index])) for index in best]
 
     def _stored(self, documents: Sequence[Document]) -> dict[int, np.ndarray]:
-        """The multi-vectors of documents that are in the store as they are here, by their places."""
-        if self.vectorstore is None or not self.vectorstore.has_multivectors:
+        """Read the multi-vectors of documents that the store holds unchanged, by position."""
+        if self.vectorstore is None:
             return {}
-        from langchain_polyvec.documents import document  # needs the extra `qdrant`, as the store that was given
+        from langchain_polyvec.documents import document  # needs the extra `qdrant`, which brought the store
 
-        collection = self.vectorstore.collection
-        there = {
-            str(one.id): one
-            for one in self.vectorstore.stored([one.id for one in documents if one.id is not None])
-            if one.task == self.embeddings.task and one.fingerprint == self.embeddings.encoder.fingerprint
-        }
-        same = {
-            index: there[one.id].id
-            for index, one in enumerate(documents)
-            if one.id in there and _is_same(one, document(there[one.id]))
-        }
-        vectors = collection.embeddings(list(same.values()), multivector=True)
-        return {index: vectors[key].multivector[0] for index, key in same.items() if key in vectors}
-
-    def _encoded(self, documents: Mapping[int, Document]) -> dict[int, np.ndarray]:
-        """The multi-vectors of documents by their places, without those that cannot be read."""
-        encode = partial(self.embeddings.encoder.encode_document, task=self.embeddings.task, multivector=True)
-        places, kept = list(documents), range(len(documents))
-        try:
-            embeddings = encode_each(encode, list(documents.values()), _content)
-        except UnreadableInputs as error:
-            embeddings, kept = error.embeddings, error.kept  # type: ignore[assignment]  # both are sequences of int
-            warnings.warn(
-                f"{len(error.reasons)} documents could not be read and come last; the first: "
-                f"{next(iter(error.reasons.values()))}.",
-                stacklevel=4,
-            )
-        rows = embeddings.multivector
-        if rows is None:
-            raise ValueError("this embedder makes no multi-vectors, so it cannot re-rank.")
-        return {places[place]: row for place, row in zip(kept, rows, strict=True)}
+        return stored_multivectors(
+            [item.id for item in documents],
+            lambda index, item: _is_same(documents[index], document(item)),
+            get=self.vectorstore.stored,
+            embeddings=partial(self.vectorstore.collection.embeddings, multivector=True),
+            encoder=self.embeddings.encoder,
+            task=self.embeddings.task,
+        )
 
 
-def _content(given: Document) -> Input:
-    """What of a document is encoded: its image, or its text, also where the image is lost."""
+def _content(document: Document) -> Input:
+    """Return what is encoded: the image of a document, or its text if it has no image or the image is lost."""
     try:
-        image = found_again(given.metadata, open_image)
+        image = stored_image(document.metadata, open_image)
     except ValueError:
-        if given.page_content:
-            return given.page_content
+        if document.page_content:
+            return document.page_content
         raise
-    return given.page_content if image is None else image
+    return document.page_content if image is None else image
 
 
-def _relevance(asked: np.ndarray, rows: list[np.ndarray]) -> list[float]:
-    """MaxSim per query token on a scale from 0 to 1."""
-    scores: list[float] = ((1 + maxsim([asked], rows)[0] / len(asked)) / 2).clip(0, 1).tolist()
-    return scores
+def _is_same(document: Document, stored: Document) -> bool:
+    """True if a document is what is stored under its id."""
+    if IMAGE_URI in stored.metadata or IMAGE_URI in document.metadata:
+        return bool(document.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI))
+    return document.page_content == stored.page_content
 
 
-def _is_same(given: Document, stored: Document) -> bool:
-    """Whether a document of this id is what is stored under it."""
-    if IMAGE_URI in stored.metadata or IMAGE_URI in given.metadata:
-        return bool(given.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI))
-    return given.page_content == stored.page_content
-
-
-def _scored(given: Document, score: float) -> Document:
-    metadata = {**copy.deepcopy(given.metadata), "relevance_score": score}
-    return Document(id=given.id, page_content=given.page_content, metadata=metadata)
+def _with_score(document: Document, score: float) -> Document:
+    metadata = {**copy.deepcopy(document.metadata), "relevance_score": score}
+    return Document(id=document.id, page_content=document.page_content, metadata=metadata)

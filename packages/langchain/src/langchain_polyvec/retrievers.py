@@ -1,7 +1,7 @@
-"""A LangChain retriever that takes a text or an image."""
+"""Retrieve documents by a text or an image."""
 
 import asyncio
-from typing import Any
+from typing import Any, Unpack
 
 from langchain_core.callbacks.manager import (
     AsyncCallbackManagerForRetrieverRun,
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 from langchain_polyvec.documents import document
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import ImageLike, picture
+from langchain_polyvec.searches import StoreOptions
 from langchain_polyvec.vectorstores import PolyvecVectorStore
 from polyvec.types import Input
 from qdrant_polyvec import Hit, Mode
@@ -24,7 +25,7 @@ SEARCHING, FOUND = "polyvec_searching", "polyvec_found"  # the custom events
 
 
 class PolyvecRetriever(BaseRetriever):
-    """The documents of a `PolyvecVectorStore` that suit a text, or an image.
+    """Retrieve the documents of a `PolyvecVectorStore` that suit a text or an image.
 
     Setup:
         ```bash
@@ -32,10 +33,10 @@ class PolyvecRetriever(BaseRetriever):
         ```
 
     Key init args:
-        vectorstore: where to search.
-        k: how many documents.
-        mode: `"two-stage"`, `"late"`, `"dense"` or `"hybrid"`; as the store's unless given.
-        search_kwargs: further options of the store's searches: `filter`, `task`, `candidates`, `score_threshold`.
+        vectorstore: the store to search.
+        k: number of documents.
+        mode: `"two-stage"`, `"late"`, `"dense"` or `"hybrid"`; by default the store's mode.
+        search_kwargs: further options of the store's searches; see `searches.StoreOptions`.
 
     Instantiate:
         ```python
@@ -65,7 +66,7 @@ class PolyvecRetriever(BaseRetriever):
     vectorstore: PolyvecVectorStore
     k: int = Field(default=4, gt=0)
     mode: Mode | None = None
-    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)  # Any: options, and `k`
 
     def _get_relevant_documents(
         self,
@@ -74,14 +75,14 @@ class PolyvecRetriever(BaseRetriever):
         run_manager: CallbackManagerForRetrieverRun,
         k: int | None = None,
         image: ImageLike | None = None,
-        **options: Any,  # Any: those of the store's searches
+        **options: Unpack[StoreOptions],
     ) -> list[Document]:
-        how = self._how(k, options)
+        search = self._options(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        dispatch_custom_event(SEARCHING, self._told(how), config=events)
-        found = self.vectorstore.hits(_asked(query, image), **how)
-        dispatch_custom_event(FOUND, _outcome(found), config=events)
-        return [document(hit) for hit in found]
+        dispatch_custom_event(SEARCHING, self._event(search), config=events)
+        hits = self.vectorstore.hits(_input(query, image), **search)
+        dispatch_custom_event(FOUND, _outcome(hits), config=events)
+        return [document(hit) for hit in hits]
 
     async def _aget_relevant_documents(
         self,
@@ -90,15 +91,15 @@ class PolyvecRetriever(BaseRetriever):
         run_manager: AsyncCallbackManagerForRetrieverRun,
         k: int | None = None,
         image: ImageLike | None = None,
-        **options: Any,  # Any: those of the store's searches
+        **options: Unpack[StoreOptions],
     ) -> list[Document]:
-        how = self._how(k, options)
+        search = self._options(k, options)
         events: Any = {"callbacks": run_manager.get_child()}
-        await adispatch_custom_event(SEARCHING, self._told(how), config=events)
-        asked = await asyncio.to_thread(_asked, query, image)
-        found = await self.vectorstore.ahits(asked, **how)
-        await adispatch_custom_event(FOUND, _outcome(found), config=events)
-        return [document(hit) for hit in found]
+        await adispatch_custom_event(SEARCHING, self._event(search), config=events)
+        item = await asyncio.to_thread(_input, query, image)
+        hits = await self.vectorstore.ahits(item, **search)
+        await adispatch_custom_event(FOUND, _outcome(hits), config=events)
+        return [document(hit) for hit in hits]
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         params = super()._get_ls_params(**kwargs)
@@ -110,15 +111,15 @@ class PolyvecRetriever(BaseRetriever):
             params["ls_embedding_model"] = str(embeddings.model) if client is None else client.fingerprint
         return params
 
-    def _told(self, how: dict[str, Any]) -> dict[str, Any]:
-        return {"mode": how["mode"] or self.vectorstore.mode, "k": how["k"]}
+    def _event(self, search: dict[str, Any]) -> dict[str, Any]:
+        return {"mode": search["mode"] or self.vectorstore.mode, "k": search["k"]}
 
-    def _how(self, k: int | None, options: dict[str, Any]) -> dict[str, Any]:
-        how = {"k": self.k, **self.search_kwargs, **options}
-        return {**how, "k": how["k"] if k is None else k, "mode": how.get("mode") or self.mode}
+    def _options(self, k: int | None, options: StoreOptions) -> dict[str, Any]:
+        search = {"k": self.k, **self.search_kwargs, **options}
+        return {**search, "k": search["k"] if k is None else k, "mode": search.get("mode") or self.mode}
 
 
-def _asked(query: str, image: ImageLike | None) -> Input:
+def _input(query: str, image: ImageLike | None) -> Input:
     if not isinstance(query, str):
         raise TypeError(f"the query is a {type(query).__name__}; an image goes in `image`: invoke('', image=…).")
     if image is None:
@@ -128,5 +129,5 @@ def _asked(query: str, image: ImageLike | None) -> Input:
     return picture(image).content
 
 
-def _outcome(found: list[Hit]) -> dict[str, Any]:
-    return {"n_documents": len(found), "best_score": found[0].score if found else None}
+def _outcome(hits: list[Hit]) -> dict[str, Any]:
+    return {"n_documents": len(hits), "best_score": hits[0].score if hits else None}

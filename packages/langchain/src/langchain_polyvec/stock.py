@@ -1,29 +1,28 @@
-"""Collections that langchain-qdrant's `QdrantVectorStore` has made: searched by their dense vectors, never written."""
+"""Search collections that langchain-qdrant's `QdrantVectorStore` created. They are never written."""
 
 import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Unpack
 
 import numpy as np
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client import QdrantClient, models
 
 from polyvec import Encoder
 from polyvec.compression import truncate
 from polyvec.types import Embeddings
-from qdrant_polyvec import Hit, Location, Stored, open_async_client, open_client, points
-from qdrant_polyvec.hits import relevance
-from qdrant_polyvec.search import Query
+from qdrant_polyvec import Hit, Location, Query, SearchOptions, Stored, open_client
+from qdrant_polyvec.clients import AsyncClients
+from qdrant_polyvec.points import identity
 
 _PAGE = 256
 
 
 class StockCollection:
-    """The reading half of `qdrant_polyvec.Collection`, for a collection that knows no multi-vectors.
+    """The reading methods of `qdrant_polyvec.Collection`, for a collection without multi-vectors.
 
-    Nothing in it says which model made its vectors: that `embedder` is the one is the caller's word.
+    The collection does not say which model made its vectors; the caller vouches that it was `embedder`.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class StockCollection:
     ) -> None:
         self.client, self.name, self.embedder = open_client(location), name, embedder
         self._owns_client = self.client is not location
-        self._content_key, self.metadata_key = content_key, metadata_key
+        self._content_key, self._metadata_key = content_key, metadata_key
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
             self._vector_name, params = _dense_vector(self.client, name, vector_name)
@@ -50,28 +49,27 @@ class StockCollection:
                 )
             on_error.pop_all()
         self._dim, self._is_cosine = params.size, params.distance == models.Distance.COSINE
-        # One for each event loop: connections belong to the loop that they were opened in.
-        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
+        self._aclients = AsyncClients(self.client)
 
-    def search(self, query: Query, *, task: str, limit: int, **options: Any) -> list[Hit]:
-        """As `Collection.search`, in mode `dense`."""
-        return self._hits(self.client.query_points(**self._request(query, task, limit, **options)).points)
+    def search(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+        """Search in mode `dense`, as `Collection.search`."""
+        return self._hits(self.client.query_points(**self._request(query, options)).points)
 
-    async def asearch(self, query: Query, *, task: str, limit: int, **options: Any) -> list[Hit]:
+    async def asearch(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
-        request = await asyncio.to_thread(self._request, query, task, limit, **options)
-        return self._hits((await self._async().query_points(**request)).points)
+        request = await asyncio.to_thread(self._request, query, options)
+        return self._hits((await self._aclients.current().query_points(**request)).points)
 
     def get(self, ids: Sequence[str | int]) -> list[Stored]:
-        """The items with these ids that are there."""
+        """Return the items with these ids. Missing ids are left out."""
         return self._stored(self.client.retrieve(self.name, _point_ids(ids)))
 
     async def aget(self, ids: Sequence[str | int]) -> list[Stored]:
         """`get` on the asynchronous client."""
-        return self._stored(await self._async().retrieve(self.name, _point_ids(ids)))
+        return self._stored(await self._aclients.current().retrieve(self.name, _point_ids(ids)))
 
     def embeddings(self, ids: Sequence[str | int], *, multivector: bool = False) -> dict[str | int, Embeddings]:
-        """The stored dense vectors, by id; there are no multi-vectors."""
+        """Return the stored dense vectors by id; there are no multi-vectors."""
         if multivector:
             return {}
         return self._vectors(self.client.retrieve(self.name, _point_ids(ids), with_vectors=True))
@@ -80,10 +78,10 @@ class StockCollection:
         """`embeddings` on the asynchronous client."""
         if multivector:
             return {}
-        return self._vectors(await self._async().retrieve(self.name, _point_ids(ids), with_vectors=True))
+        return self._vectors(await self._aclients.current().retrieve(self.name, _point_ids(ids), with_vectors=True))
 
     def all(self) -> Iterator[Stored]:
-        """Everything in it, some hundred at a time."""
+        """Iterate over all items."""
         offset = None
         while True:
             page, offset = self.client.scroll(self.name, limit=_PAGE, offset=offset)
@@ -92,39 +90,22 @@ class StockCollection:
                 return
 
     def close(self) -> None:
-        """Release the folder; a client that was handed in stays open."""
+        """Release the folder. A client that was passed in stays open."""
         if self._owns_client:
             self.client.close()
 
     async def aclose(self) -> None:
         """Close the asynchronous client of this event loop, if there is one."""
-        aclient = self._aclients.pop(asyncio.get_running_loop(), None)
-        if aclient is not None:
-            await aclient.close()
+        await self._aclients.aclose()
 
-    def _async(self) -> AsyncQdrantClient:
-        loop = asyncio.get_running_loop()
-        if loop not in self._aclients:
-            self._aclients[loop] = open_async_client(self.client)
-        return self._aclients[loop]
-
-    def _request(
-        self,
-        query: Query,
-        task: str,
-        limit: int,
-        *,
-        mode: str = "dense",
-        filter: models.Filter | None = None,  # noqa: A002 — Qdrant's word
-        candidates: int | None = None,
-        score_threshold: float | None = None,
-        oversampling: float | None = None,
-    ) -> dict[str, Any]:
+    def _request(self, query: Query, options: SearchOptions) -> dict[str, Any]:
+        task = options.get("task")
         if not isinstance(task, str):
-            raise ValueError(f"a stock store made {self.name!r}: it knows no tasks, so `task` is one.")  # noqa: TRY004
-        if mode != "dense" or candidates is not None or oversampling is not None:
+            raise ValueError(f"a stock store created {self.name!r}: it knows no tasks, so `task` is one.")  # noqa: TRY004
+        others = [options.get("candidates"), options.get("oversampling")]
+        if options.get("mode", "dense") != "dense" or others != [None, None]:
             raise ValueError(
-                f"a stock store made {self.name!r}: it has dense vectors only, so `mode` is 'dense', without "
+                f"a stock store created {self.name!r}: it has dense vectors only, so `mode` is 'dense', without "
                 "`candidates` and `oversampling`."
             )
         vector = query if isinstance(query, Embeddings) else self.embedder.encode_query([query], task=task)
@@ -132,26 +113,26 @@ class StockCollection:
             "collection_name": self.name,
             "query": truncate(vector.dense, self._dim)[0].tolist(),
             "using": self._vector_name or None,
-            "query_filter": filter,
-            "limit": limit,
-            "score_threshold": score_threshold,
+            "query_filter": options.get("filter"),
+            "limit": options.get("limit"),
+            "score_threshold": options.get("score_threshold"),
         }
 
-    def _hits(self, found: Sequence[models.ScoredPoint]) -> list[Hit]:
+    def _hits(self, points: Sequence[models.ScoredPoint]) -> list[Hit]:
         return [
-            Hit(score=one.score, relevance=relevance(one.score) if self._is_cosine else None, **self._facts(one))
-            for one in found
+            Hit(score=point.score, similarity=point.score if self._is_cosine else None, **self._facts(point))
+            for point in points
         ]
 
-    def _stored(self, found: Sequence[models.Record]) -> list[Stored]:
-        return [Stored(fingerprint="", **self._facts(one)) for one in found]
+    def _stored(self, records: Sequence[models.Record]) -> list[Stored]:
+        return [Stored(**self._facts(record)) for record in records]
 
     def _facts(self, point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         payload = point.payload or {}
-        content, metadata = payload.get(self._content_key), payload.get(self.metadata_key)
+        content, metadata = payload.get(self._content_key), payload.get(self._metadata_key)
         metadata = metadata if isinstance(metadata, dict) else {}
         return {
-            "id": points.identity(point),
+            "id": identity(point),
             "content": content if isinstance(content, str) else "",
             "metadata": metadata,
             "source": str(metadata.get("source", "")),
@@ -160,44 +141,41 @@ class StockCollection:
             "task": "retrieval",
         }
 
-    def _vectors(self, found: Sequence[models.Record]) -> dict[str | int, Embeddings]:
+    def _vectors(self, records: Sequence[models.Record]) -> dict[str | int, Embeddings]:
         vectors: dict[str | int, Embeddings] = {}
-        for one in found:
-            vector: Any = one.vector  # a list, or a list by name
+        for record in records:
+            vector: Any = record.vector  # a list, or a list by name
             dense = vector.get(self._vector_name) if isinstance(vector, dict) else vector
             if dense is not None:
-                vectors[points.identity(one)] = Embeddings(np.asarray([dense], np.float32), None, (None,))
+                vectors[identity(record)] = Embeddings(np.asarray([dense], np.float32), None, (None,))
         return vectors
 
 
-def _dense_vector(client: QdrantClient, name: str, wanted: str | None) -> tuple[str, models.VectorParams]:
-    """The dense vector to search by; the only one there is unless it is named.
+def _dense_vector(client: QdrantClient, collection: str, name: str | None) -> tuple[str, models.VectorParams]:
+    """Return name and parameters of the dense vector to search by. A single dense vector needs no name.
 
     Raises:
-        ValueError: there is no such vector, or more than one to choose from.
+        ValueError: there is no such vector, or `name` is None and there are several.
     """
-    given = client.get_collection(name).config.params.vectors
-    by_name = given if isinstance(given, dict) else {"": given} if given is not None else {}
-    dense = {name: params for name, params in by_name.items() if not params.multivector_config}
-    if wanted is None and len(dense) == 1:
-        wanted = next(iter(dense))
-    if wanted is None or wanted not in dense:
-        raise ValueError(
-            f"`vector_name` is {wanted!r}; the dense vectors of {name!r} are {', '.join(map(repr, dense)) or 'none'}."
-        )
-    return wanted, dense[wanted]
+    vectors = client.get_collection(collection).config.params.vectors
+    by_name = vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
+    dense = {key: params for key, params in by_name.items() if not params.multivector_config}
+    if name is None and len(dense) == 1:
+        name = next(iter(dense))
+    if name is None or name not in dense:
+        names = ", ".join(map(repr, dense)) or "none"
+        raise ValueError(f"`vector_name` is {name!r}; the dense vectors of {collection!r} are {names}.")
+    return name, dense[name]
 
 
 def _point_ids(ids: Sequence[str | int]) -> list[str | int]:
-    """Those ids that Qdrant can have; langchain-qdrant knows no others."""
-    found: list[str | int] = []
-    for identity in ids:
-        if isinstance(identity, int) or (identity.isascii() and identity.isdecimal()):
-            if int(identity) < 2**64 and str(int(identity)) == str(identity):
-                found.append(int(identity))
+    """Return the ids that a point can have. langchain-qdrant adds no others."""
+    possible: list[str | int] = []
+    for key in ids:
+        if isinstance(key, int) or (key.isascii() and key.isdecimal()):
+            if int(key) < 2**64 and str(int(key)) == str(key):
+                possible.append(int(key))
             continue
-        try:
-            found.append(str(uuid.UUID(identity)))
-        except ValueError:
-            continue
-    return found
+        with contextlib.suppress(ValueError):
+            possible.append(str(uuid.UUID(key)))
+    return possible

@@ -2,28 +2,60 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from langchain_polyvec.additions import Additions, Metadata
-from langchain_polyvec.documents import document
+from langchain_polyvec.documents import (
+    checked_captions,
+    checked_ids,
+    checked_metadatas,
+    document_item,
+    image_item,
+    text_item,
+)
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.encoders import encoder_of, task_of
-from langchain_polyvec.images import ImageLike
-from langchain_polyvec.searches import Searches, as_documents
-from langchain_polyvec.stock import StockCollection
-from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
-from qdrant_polyvec.fingerprint import KEY
-from qdrant_polyvec.place import behind_alias
+from langchain_polyvec.images import DPI, ImageLike
+from langchain_polyvec.media import blob_items, pdf_items
+from langchain_polyvec.searches import SearchableStore
+from polyvec.frameworks import checked_texts
+from qdrant_polyvec import Failure, Item
+
+Metadata = Mapping[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BATCH = 64  # texts and images
+_PAGE_BATCH = 16  # pages of a PDF, which are held as pictures in memory
 
 
-class PolyvecVectorStore(Additions, Searches):
+class AddOptions(TypedDict, total=False):
+    """Options of every addition."""
+
+    task: str | None
+    """What to encode for; searches find items of their own task only. Default: the embedding's task."""
+    batch_size: int
+    """Number of items that are encoded and stored at a time. Default: 64, or 16 pages of PDFs."""
+    show_progress: bool | None
+    """Show a progress bar. Default: the embedding's setting."""
+
+
+def _threaded(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """Make the asynchronous twin of a method, which calls it in a thread."""
+
+    async def twin(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:  # Any: an object with that method
+        return await asyncio.to_thread(getattr(self, method.__name__), *args, **kwargs)
+
+    twin.__doc__ = f"`{method.__name__}` in a thread."
+    return twin
+
+
+class PolyvecVectorStore(SearchableStore):
     """Texts, images and pages with dense vectors and multi-vectors, in a folder, on a server, or on a cluster.
 
     Setup:
@@ -61,73 +93,159 @@ class PolyvecVectorStore(Additions, Searches):
         retriever = store.as_retriever(search_kwargs={"k": 4, "mode": "late"})
         ```
 
-    Searches take `filter` (a `qdrant_client.models.Filter`, or a mapping as in `filters.qdrant_filter`), `mode`,
-    `task` (one, or several to merge), `candidates`, `score_threshold` and `oversampling`, as
-    `qdrant_polyvec.Collection.search` explains them. Nothing else is taken.
+    Searches take the options of `searches.StoreOptions`, additions those of `vectorstores.AddOptions`. Unknown options
+    are refused.
     """
 
-    def __init__(
+    def add_texts(
         self,
-        embedding: Embeddings,
+        texts: Iterable[str],
+        metadatas: Iterable[Metadata | None] | None = None,
         *,
-        location: Location | StockCollection = "./polyvec-index",
-        collection_name: str = "langchain",
-        mode: Mode | None = None,
-        schema: Schema | None = None,
-        tenant: str | None = None,
-        cluster: Cluster | None = None,
-    ) -> None:
-        """Open a collection; create it if it does not exist.
+        ids: Sequence[str | None] | None = None,
+        **options: Unpack[AddOptions],
+    ) -> list[str]:
+        """Encode and store texts. Texts that are stored already, unchanged, are not encoded again.
 
         Args:
-            embedding: makes the vectors; it must be the one that the collection was created with. A `PolyvecEmbeddings`
-                is loaded here, any other one is asked for one vector.
-            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests in one
-                thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
-                share; or a `StockCollection`, for which the other arguments mean nothing.
-            collection_name: the collection.
-            mode: how to search unless a search says otherwise; `"two-stage"`, or `"dense"` for an `Embeddings` that
-                makes no multi-vectors.
-            schema: which vectors a new collection has and how they are stored; see `qdrant_polyvec.Schema`.
-            tenant: whose items are added and found; see `qdrant_polyvec.Collection.open`.
-            cluster: how the collection is spread over a cluster.
+            texts: whitespace stays as it is.
+            metadatas: JSON values to keep with each text.
+            ids: any strings. A missing id is derived from content and metadata, so that adding the same text again
+                changes nothing.
+            options: see `AddOptions`.
+
+        Returns:
+            The ids, in order.
 
         Raises:
-            qdrant_polyvec.FolderLockedError: the folder is open in another client.
-            qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
-            qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
-            ValueError: a `mode` that the embedding has no vectors for.
+            ValueError: not as many metadatas or ids as texts, or an id twice. Nothing is stored then.
+            UnstoredItems: some texts could not be stored; all others were.
         """
-        if not isinstance(embedding, Embeddings):
-            raise TypeError(f"`embedding` is a {type(embedding).__name__}; it is a langchain_core Embeddings.")
-        self._closing = contextlib.ExitStack()
-        self._embedding = embedding
-        if isinstance(location, StockCollection):
-            if any(one is not None for one in (schema, tenant, cluster)):
-                raise TypeError("`schema`, `tenant` and `cluster` have no meaning for the collection of a stock store.")
-            self._closing.callback(location.close)  # which closes what it has opened itself
-            self._collection: Collection | StockCollection = location
-            self._mode = _checked_mode(mode, has_late=False)
-            return
-        encoder = encoder_of(embedding)
-        self._mode = _checked_mode(mode, has_late=encoder.multivector_dim > 0)
-        try:
-            collection = Collection.open(
-                location,
-                collection_name,
-                embedder=encoder,
-                truncate_dim=embedding.dimensions if isinstance(embedding, PolyvecEmbeddings) else None,
-                schema=schema,
-                tenant=tenant,
-                cluster=cluster,
-            )
-        except FingerprintError as error:
-            raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
-        if self._mode == "hybrid" and collection.schema.bm25 is None:
-            collection.close()
-            raise ValueError("mode 'hybrid' searches by words, too: it needs a collection with Schema(bm25='english').")
-        self._collection = collection
-        self._closing.callback(collection.close)
+        listed = checked_texts(texts, images_to="add_images")
+        rows = zip(listed, checked_metadatas(metadatas, len(listed)), checked_ids(ids, len(listed)), strict=True)
+        task = options.get("task") or self.task
+        return self._add((text_item(text, metadata, key, task) for text, metadata, key in rows), **options)
+
+    def add_documents(
+        self,
+        documents: Iterable[Document],
+        *,
+        ids: Sequence[str | None] | None = None,
+        thumbnails: bool = False,
+        **options: Unpack[AddOptions],
+    ) -> list[str]:
+        """Encode and store documents. A document with `image_uri` in its metadata is an image, its text a caption.
+
+        That file is opened, wherever it is: take documents from strangers only without `image_uri`.
+
+        Args:
+            documents: with or without ids.
+            ids: ids that replace those of the documents.
+            thumbnails: as for `add_images`.
+            options: see `AddOptions`.
+        """
+        listed = list(documents)
+        for item in listed:
+            if not isinstance(item, Document):
+                raise TypeError(f"`documents` holds a {type(item).__name__}; texts go to `add_texts`.")
+        keys = checked_ids([item.id for item in listed] if ids is None else ids, len(listed))
+        task = options.get("task") or self.task
+        rows = zip(listed, keys, strict=True)
+        return self._add((document_item(item, key, task, thumbnails=thumbnails) for item, key in rows), **options)
+
+    def add_images(
+        self,
+        uris: Iterable[ImageLike],
+        metadatas: Iterable[Metadata | None] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        captions: Sequence[str | None] | None = None,
+        thumbnails: bool = False,
+        **options: Unpack[AddOptions],
+    ) -> list[str]:
+        """Encode and store images. The store keeps their URIs, not the images.
+
+        Args:
+            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get it as `image_uri`;
+                all metadata get `image_sha256`, and those of files `mime_type`.
+            metadatas: as for `add_texts`.
+            ids: as for `add_texts`; a missing id is derived from the URI, if the image has one.
+            captions: what the images say; it becomes the `page_content`.
+            thumbnails: keep a small JPEG of each image in its metadata, as a `data:` URI under `thumbnail`.
+            options: see `AddOptions`.
+        """
+        if isinstance(uris, str | bytes | Mapping):
+            raise TypeError("`uris` is one image; give a list of them.")
+        listed = list(uris)
+        rows = zip(
+            listed,
+            checked_metadatas(metadatas, len(listed)),
+            checked_ids(ids, len(listed)),
+            checked_captions(captions, len(listed)),
+            strict=True,
+        )
+        task = options.get("task") or self.task
+        items = (
+            image_item(image, metadata, key, task, caption=caption, thumbnails=thumbnails)
+            for image, metadata, key, caption in rows
+        )
+        return self._add(items, **options)
+
+    def add_pdfs(
+        self,
+        paths: Iterable[str | Path],
+        metadatas: Iterable[Metadata | None] | None = None,
+        *,
+        dpi: float = DPI,
+        password: str | None = None,
+        thumbnails: bool = False,
+        **options: Unpack[AddOptions],
+    ) -> list[str]:
+        """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
+
+        Metadata of a page: `source`, `page` (counted from 0, as LangChain's loaders do), `page_label` (from 1) and
+        `image_uri`, as `report.pdf#page=1`. One page at a time is in memory. When a changed file is added again, its
+        pages replace the old ones; delete pages that it lost with `store.collection.delete(sources=[…])`.
+
+        Args:
+            paths: the files.
+            metadatas: JSON values to keep with each page of a file.
+            dpi: pixels per inch of the pages.
+            password: of encrypted files. Their pages cannot be drawn again later: keep `thumbnails`.
+            thumbnails: as for `add_images`.
+            options: see `AddOptions`.
+
+        Returns:
+            The ids of all pages, in order.
+        """
+        if isinstance(paths, str | Path):
+            raise TypeError("`paths` is one path; give a list of them.")
+        listed = [Path(path) for path in paths]
+        rows = zip(listed, checked_metadatas(metadatas, len(listed)), strict=True)
+        pages = partial(
+            pdf_items, task=options.get("task") or self.task, dpi=dpi, password=password, thumbnails=thumbnails
+        )
+        items = (item for path, metadata in rows for item in pages(path, metadata, path=path.as_posix()))
+        options.setdefault("batch_size", _PAGE_BATCH)
+        return self._add(items, **options)
+
+    def add_blobs(
+        self, blobs: Iterable[object], *, dpi: float = DPI, thumbnails: bool = False, **options: Unpack[AddOptions]
+    ) -> list[str]:
+        """Encode and store blobs, as LangChain's blob loaders return them: images, PDFs page by page, and texts.
+
+        Arguments are those of `add_pdfs`. A blob of any other type is reported as not stored.
+        """
+        if isinstance(blobs, Blob | str | bytes):
+            raise TypeError("`blobs` is one blob; give a list or iterator of them.")
+        task = options.get("task") or self.task
+        items = (item for blob in blobs for item in blob_items(blob, task, dpi=dpi, thumbnails=thumbnails))
+        options.setdefault("batch_size", _PAGE_BATCH)
+        return self._add(items, **options)
+
+    aadd_images = _threaded(add_images)
+    aadd_pdfs = _threaded(add_pdfs)
+    aadd_blobs = _threaded(add_blobs)
 
     @classmethod
     def from_texts(
@@ -137,9 +255,9 @@ class PolyvecVectorStore(Additions, Searches):
         metadatas: Iterable[Metadata | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
+        **kwargs: Any,  # Any: passed to the constructor
     ) -> Self:
-        """A store, as the constructor makes it, with these texts added."""
+        """Open a store, as the constructor does, and add texts."""
         return cls._filled(embedding, lambda store: store.add_texts(texts, metadatas, ids=ids), kwargs)
 
     @classmethod
@@ -149,9 +267,9 @@ class PolyvecVectorStore(Additions, Searches):
         embedding: Embeddings,
         *,
         ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
+        **kwargs: Any,  # Any: passed to the constructor
     ) -> Self:
-        """A store, as the constructor makes it, with these documents added."""
+        """Open a store, as the constructor does, and add documents."""
         return cls._filled(embedding, lambda store: store.add_documents(documents, ids=ids), kwargs)
 
     @classmethod
@@ -162,191 +280,24 @@ class PolyvecVectorStore(Additions, Searches):
         metadatas: Iterable[Metadata | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
+        **kwargs: Any,  # Any: passed to the constructor
     ) -> Self:
-        """A store, as the constructor makes it, with these images added."""
+        """Open a store, as the constructor does, and add images."""
         return cls._filled(embedding, lambda store: store.add_images(uris, metadatas, ids=ids), kwargs)
 
     @classmethod
-    async def afrom_texts(
-        cls,
-        texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Iterable[Metadata | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
-    ) -> Self:
-        """`from_texts` in a thread."""
-        return await asyncio.to_thread(partial(cls.from_texts, texts, embedding, metadatas, ids=ids, **kwargs))
+    async def afrom_documents(cls, documents: Iterable[Document], embedding: Embeddings, **kwargs: Any) -> Self:
+        """`from_documents` in a thread. LangChain's own would take image documents for texts."""
+        return await asyncio.to_thread(cls.from_documents, documents, embedding, **kwargs)
 
     @classmethod
-    async def afrom_images(
-        cls,
-        uris: Iterable[ImageLike],
-        embedding: Embeddings,
-        metadatas: Iterable[Metadata | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
-    ) -> Self:
+    async def afrom_images(cls, uris: Iterable[ImageLike], embedding: Embeddings, *args: Any, **kwargs: Any) -> Self:
         """`from_images` in a thread."""
-        return await asyncio.to_thread(partial(cls.from_images, uris, embedding, metadatas, ids=ids, **kwargs))
-
-    @classmethod
-    async def afrom_documents(
-        cls,
-        documents: Iterable[Document],
-        embedding: Embeddings,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: handed to the constructor
-    ) -> Self:
-        """`from_documents` in a thread."""
-        return await asyncio.to_thread(partial(cls.from_documents, documents, embedding, ids=ids, **kwargs))
-
-    @classmethod
-    def from_existing_collection(
-        cls,
-        embedding: Embeddings,
-        *,
-        location: Location = "./polyvec-index",
-        collection_name: str = "langchain",
-        mode: Mode | None = None,
-        vector_name: str | None = None,
-        content_payload_key: str = "page_content",
-        metadata_payload_key: str = "metadata",
-        **kwargs: Any,  # Any: handed to the constructor
-    ) -> Self:
-        """A store on a collection that is there; nothing is created.
-
-        It may be one that langchain-qdrant's `QdrantVectorStore` has made, with the same embedding: that is searched by
-        its dense vectors and never written. The last three arguments are for those.
-
-        Raises:
-            ValueError: there is no such collection, or it has no such vector.
-        """
-        if _is_stock(location, collection_name):
-            if kwargs:
-                raise TypeError(f"`{next(iter(kwargs))}` has no meaning for the collection of a stock store.")
-            stock = StockCollection(
-                location,
-                collection_name,
-                embedder=encoder_of(embedding),
-                dim=embedding.dimensions if isinstance(embedding, PolyvecEmbeddings) else None,
-                vector_name=vector_name,
-                content_key=content_payload_key,
-                metadata_key=metadata_payload_key,
-            )
-            return cls(embedding, location=stock, mode=mode)
-        if vector_name is not None or (content_payload_key, metadata_payload_key) != ("page_content", "metadata"):
-            raise TypeError(f"{collection_name!r} was made by polyvec: its vectors and payload have their own names.")
-        return cls(embedding, location=location, collection_name=collection_name, mode=mode, **kwargs)
-
-    @property
-    def embeddings(self) -> Embeddings:
-        return self._embedding
-
-    @property
-    def collection(self) -> Collection | StockCollection:
-        """What the items are kept in, for what LangChain has no words for: `count`, `verify`, and more."""
-        return self._collection
-
-    @property
-    def mode(self) -> Mode:
-        """How it is searched unless a search says otherwise."""
-        return self._mode
-
-    @property
-    def task(self) -> str:
-        """What items are encoded and searched for unless a call says otherwise: the embedding's task."""
-        return task_of(self._embedding)
-
-    @property
-    def has_multivectors(self) -> bool:
-        """Whether items have multi-vectors, and so other modes than `dense`."""
-        return isinstance(self._collection, Collection) and self._collection.embedder.multivector_dim > 0
-
-    @property
-    def _show_progress(self) -> bool:
-        """Whether progress bars are shown unless a call says otherwise: as the embedding says."""
-        return isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
-
-    def close(self) -> None:
-        """Write everything to disk and release the folder. A client that was handed in stays open."""
-        self._closing.close()
-
-    async def aclose(self) -> None:
-        """Close the asynchronous client, which the asynchronous searches opened, and the store."""
-        await self._collection.aclose()
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """The documents with these ids that are there, in the order of `ids`."""
-        return as_documents(self.stored(ids))
-
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """`get_by_ids` on the asynchronous client."""
-        return as_documents(await self._collection.aget(_with_numbers(ids)))
-
-    def stored(self, ids: Sequence[str]) -> list[Stored]:
-        """What `get_by_ids` gives, as `qdrant_polyvec.Stored` items, which know their task and model."""
-        return self._collection.get(_with_numbers(ids))
-
-    def _writable(self) -> Collection:
-        """Where items are added and deleted."""
-        if isinstance(self._collection, Collection):
-            return self._collection
-        raise TypeError(
-            f"a stock store made {self._collection.name!r}; it is only read here. Move it once: "
-            "`new.add_documents(old.documents())`, into a store with another collection_name."
-        )
-
-    def documents(self, *, task: str | None = None) -> Iterator[Document]:
-        """All documents, some hundred at a time: to look through them, or to add them to another store.
-
-        Args:
-            task: only those of this task; a document itself does not say which it is of, so add them task by task.
-        """
-        return (document(one) for one in self._collection.all() if task is None or one.task == task)
-
-    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
-        """Delete documents by their ids; those that are not there do not matter.
-
-        Raises:
-            ValueError: no `ids`: nothing deletes a whole store in passing.
-        """
-        if ids is None or kwargs:
-            raise ValueError(
-                "`delete` takes `ids`, a list. By source: `store.collection.delete(sources=[…])`; everything: delete "
-                "the collection with `store.collection.client`."
-            )
-        self._writable().delete(ids=_with_numbers(ids))
-        return True
-
-    async def adelete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
-        """`delete` in a thread."""
-        return await asyncio.to_thread(partial(self.delete, ids, **kwargs))
+        return await asyncio.to_thread(cls.from_images, uris, embedding, *args, **kwargs)
 
     @classmethod
     def _filled(cls, embedding: Embeddings, add: Callable[[Self], object], options: Mapping[str, Any]) -> Self:
-        """A store with something added; should that fail, the folder is released, and what was stored stays."""
+        """Open a store and add something. If adding fails, the folder is released; what was stored stays."""
         with contextlib.ExitStack() as on_error:
             store = cls(embedding, **options)
             on_error.callback(store.close)
@@ -354,43 +305,32 @@ class PolyvecVectorStore(Additions, Searches):
             on_error.pop_all()
         return store
 
+    def _add(
+        self,
+        items: Iterable[Item | Failure],
+        *,
+        task: str | None = None,
+        batch_size: int = _BATCH,
+        show_progress: bool | None = None,
+    ) -> list[str]:
+        metadata_by_id: dict[str, Any] = {}
+        ids: list[str] = []
 
-def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
-    """The mode of a store; by default the best that it has vectors for.
+        def without_conflicts() -> Iterator[Item | Failure]:
+            for item in items:
+                if isinstance(item, Item):
+                    ids.append(key := str(item.id))
+                    if metadata_by_id.setdefault(key, item.metadata) != item.metadata:
+                        source = str((item.metadata or {}).get("source", key))
+                        yield Failure(-1, source, "an earlier item of this call is the same, with other metadata")
+                        continue
+                yield item
 
-    Raises:
-        ValueError: an unknown one, or one that it has no vectors for.
-    """
-    possible = MODES if has_late else ("dense",)
-    if mode is None:
-        return "two-stage" if has_late else "dense"
-    if mode not in possible:
-        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, possible))}.")
-    return mode
-
-
-def _with_numbers(ids: Sequence[str]) -> list[str | int]:
-    """The ids, and the numbers that they are written as: a `Collection` may have items with such ids."""
-    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
-        raise TypeError("give `ids` as a list.")
-    numbers = [int(identity) for identity in ids if identity.isascii() and identity.isdecimal()]
-    return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
-
-
-def _is_stock(location: Location, name: str) -> bool:
-    """Whether an existing collection does not say which model made it, as none of ours fails to.
-
-    Raises:
-        ValueError: there is no such collection.
-    """
-    is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
-    if is_folder and not Path(str(location)).is_dir():
-        raise ValueError(f"there is no folder {str(location)!r}.")
-    client = open_client(location)
-    try:
-        if not client.collection_exists(name) and behind_alias(client, name) is None:
-            raise ValueError(f"there is no collection {name!r} there.")
-        return KEY not in (client.get_collection(name).config.metadata or {})
-    finally:
-        if client is not location:
-            client.close()
+        if show_progress is None:
+            show_progress = isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
+        collection = self._writable()
+        report = collection.add(
+            without_conflicts(), task=task or self.task, batch_size=batch_size, show_progress=show_progress
+        )
+        report.check(ids)
+        return ids

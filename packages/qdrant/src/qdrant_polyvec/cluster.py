@@ -1,4 +1,4 @@
-"""What only a Qdrant cluster can do, handed through as it is."""
+"""Options of a Qdrant cluster, handed through as they are."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ from qdrant_client import models
 class Cluster:
     """How a collection is spread over a cluster, and how sure reads and writes are. The words are Qdrant's.
 
-    The first three and `shard_key` are set when the collection is created. A folder takes none of those four, and
-    does whatever the others ask for.
+    The first three and `shard_key` are set when the collection is created. A folder raises an error for those four and
+    ignores the other options.
 
     Attributes:
         shard_number: shards of the collection; with a `shard_key`, of each key.
@@ -31,7 +31,7 @@ class Cluster:
     write_ordering: models.WriteOrdering | None = None
     timeout: int | None = None
 
-    def creation(self) -> dict[str, Any]:
+    def create_options(self) -> dict[str, Any]:
         """Arguments of `create_collection`; those that are not set are left out."""
         return _set(
             shard_number=self.shard_number,
@@ -40,22 +40,22 @@ class Cluster:
             sharding_method=None if self.shard_key is None else models.ShardingMethod.CUSTOM,
         )
 
-    def reading(self) -> dict[str, Any]:
+    def read_options(self) -> dict[str, Any]:
         """Arguments of calls that read points."""
-        return self.counting() | _set(consistency=self.read_consistency)
+        return self.count_options() | _set(consistency=self.read_consistency)
 
-    def counting(self) -> dict[str, Any]:
+    def count_options(self) -> dict[str, Any]:
         """Arguments of `count`, which always asks one copy."""
         return _set(shard_key_selector=self.shard_key, timeout=self.timeout)
 
-    def asking(self) -> dict[str, Any]:
+    def query_options(self) -> dict[str, Any]:
         """Arguments of `query_batch_points`; there, each request names its shard."""
         return _set(consistency=self.read_consistency, timeout=self.timeout)
 
-    def writing(self) -> dict[str, Any]:
+    def write_options(self) -> dict[str, Any]:
         """Arguments of calls that write."""
         return _set(shard_key_selector=self.shard_key, ordering=self.write_ordering)
 
 
-def _set(**given: Any) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def _set(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

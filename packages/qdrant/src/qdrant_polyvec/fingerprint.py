@@ -7,11 +7,12 @@ from typing import Any
 from qdrant_client import QdrantClient
 
 from polyvec import Encoder
-from polyvec.types import TASKS, Embeddings
+from qdrant_polyvec.schema import LAYOUT
+
+__all__ = ["KEY", "FingerprintError"]
 
 KEY = "polyvec"  # in the collection's metadata
 _MODEL_KEY = "polyvec_model"  # which checkpoint to load again; a name may change, so nothing is decided by it
-SCHEMA_VERSION = 1
 
 
 class FingerprintError(ValueError):
@@ -32,7 +33,7 @@ class Fingerprint:
     embedder: str
     dense: int
     late: int
-    schema: int = SCHEMA_VERSION
+    schema: int = LAYOUT
 
     @classmethod
     def of(cls, embedder: Encoder, truncate_dim: int | None) -> "Fingerprint":
@@ -42,8 +43,20 @@ class Fingerprint:
             )
         return cls(embedder.fingerprint, truncate_dim or embedder.dim, embedder.multivector_dim)
 
+    @classmethod
+    def stored(cls, collection: str, metadata: Mapping[str, Any] | None) -> "Fingerprint":
+        """Read the fingerprint of a collection from its metadata.
+
+        Raises:
+            FingerprintError: there is none.
+        """
+        stored = (metadata or {}).get(KEY)
+        if stored is None:
+            raise FingerprintError(f"Collection {collection!r} does not say which model made its vectors.")
+        return cls(stored["embedder"], stored["dense"], stored["late"])
+
     def metadata(self, **others: Any) -> dict[str, Any]:
-        """As it is kept in the metadata of a collection, with what else must be known of it."""
+        """Return the metadata of a collection, with other facts beside the fingerprint."""
         return {KEY: asdict(self) | others}
 
     def check(self, collection: str, metadata: Mapping[str, Any] | None) -> None:
@@ -72,28 +85,6 @@ class Fingerprint:
             f"Collection {collection!r} was made by {_words(stored)}; this embedder is {_words(asdict(self))}. "
             f"Their vectors cannot be compared. {advice}"
         )
-
-
-class StoredModel(Encoder):
-    """Stands for the model that made a collection, where nothing has to be encoded: `verify`, `reindex`, `copy_to`.
-
-    Raises:
-        FingerprintError: the collection does not say which model that is.
-    """
-
-    def __init__(self, client: QdrantClient, collection: str) -> None:
-        stored = (client.get_collection(collection).config.metadata or {}).get(KEY)
-        if stored is None:
-            raise FingerprintError(f"Collection {collection!r} does not say which model made its vectors.")
-        self.fingerprint: str = stored["embedder"]
-        self.dim: int = stored["dense"]
-        self.multivector_dim: int = stored["late"]
-
-        self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
-
-    def encode(self, *_: Any, **__: Any) -> Embeddings:
-        """Refuse to encode."""
-        raise TypeError("nothing can be encoded: open the collection with the model itself.")
 
 
 def remember_model(client: QdrantClient, collection: str, model: str) -> None:

@@ -1,6 +1,6 @@
-"""From items to stored points: what is unchanged is skipped, one batch is encoded while another is written."""
+"""Store items: unchanged ones are skipped, and one batch is encoded while another is written."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -9,37 +9,33 @@ from typing import Any
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec.types import Embeddings, UnreadableInputs
+from polyvec import Embeddings, attempt
 from qdrant_polyvec import points, upload
-from qdrant_polyvec.items import Entry, Failure, Identity, digest, point_id
-from qdrant_polyvec.location import is_simulated
-from qdrant_polyvec.place import Place
-from qdrant_polyvec.query import value_is
-from qdrant_polyvec.report import Report
+from qdrant_polyvec.binding import Binding
+from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.items import Failure, Report
+from qdrant_polyvec.points import Own
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import OWN, TENANT
+from qdrant_polyvec.schema import OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
 
-Work = tuple[Entry, str]  # what is to be stored, and its digest
-
 
 class Ingest:
-    """One call of `Collection.add`: what it has met, and what became of it."""
+    """One call of `Collection.add`: the items so far, and what became of them."""
 
-    def __init__(self, place: Place, *, batch_size: int) -> None:
+    def __init__(self, binding: Binding, *, batch_size: int) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.report = Report()
-        self._place = place
+        self._binding = binding
         self._batch_size = batch_size
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
-        self._sources: dict[tuple[str, str], None] = {}  # with their tasks, as they came
+        self._sources: dict[tuple[str, str], None] = {}  # with their tasks, in the order of the call
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
-        """Store all that can be stored. Whatever is acknowledged stays, should this be interrupted."""
-        alias, self._place = self._place, patiently(self._place.resolved)
-        alone = is_simulated(self._place.client)  # qdrant-client's imitation reads wrongly what a thread is writing
+        """Store all that can be stored. If this is interrupted, whatever is acknowledged stays."""
+        alias, self._binding = self._binding, patiently(self._binding.resolved)
         stream = iter(entries)
         written: Future[None] | None = None
         with (
@@ -51,14 +47,14 @@ class Ingest:
                 if written is not None:
                     written.result()
                 written = writer.submit(self._write, structs, alias)
-                if alone:
+                if self._binding.engine.is_imitation:  # it reads wrongly what a thread is writing
                     written.result()
                 progress.update(len(batch))
             if written is not None:
                 written.result()
 
-    def remove_the_rest(self) -> None:
-        """Delete what the sources had before and have no more. A source with a failure keeps everything."""
+    def remove_outdated(self) -> None:
+        """Delete the parts that the sources no longer have. A source with a failure keeps everything."""
         failed = {failure.source for failure in self.report.failed}
         whole = [key for key in self._sources if key[0] not in failed]
         for task in dict.fromkeys(task for _, task in whole):
@@ -68,170 +64,153 @@ class Ingest:
 
     def _remove_others(self, sources: Sequence[str], task: str) -> None:
         of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
-        condition = self._place.within(
+        condition = self._binding.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
-            *([of_nobody] if self._place.tenant is None else []),  # what tenants have of a source is their own
+            *([of_nobody] if self._binding.tenant is None else []),  # tenants keep their own parts of a source
         )
         outdated = [
             record
-            for page in self._place.scroll(condition, with_payload=[OWN])
+            for page in self._binding.scroll(condition, with_payload=[OWN])
             for record in page
             if record.id not in self._seen
         ]
         if outdated:
             selector = models.PointIdsList(points=[record.id for record in outdated])
-            self._call(self._place.client.delete, points_selector=selector, wait=True, **self._place.cluster.writing())
-            self.report.removed.extend(map(points.identity, outdated))
+            self._call(
+                self._binding.client.delete,
+                points_selector=selector,
+                wait=True,
+                **self._binding.cluster.write_options(),
+            )
+            self.report.removed.extend(points.identities(outdated))
 
     def _structs(self, batch: Sequence[Entry | Failure]) -> list[models.PointStruct]:
-        """The points to write of a batch; the others go to the report."""
-        entries = []
-        for one in batch:
-            if isinstance(one, Failure):
-                self.report.failed.append(one)
-            else:
-                entries.append(one)
-        changed = self._changed(list(self._distinct(entries)))
-        return [struct for work, embedding in self._embedded(changed) if (struct := self._struct(work, embedding))]
+        """Make the points of a batch that have to be written; the other items go to the report."""
+        self.report.failed.extend(item for item in batch if isinstance(item, Failure))
+        entries = list(self._distinct([item for item in batch if isinstance(item, Entry)]))
+        encoded = self._encoded(self._changed(entries))
+        return [struct for entry, embedding in encoded if (struct := self._struct(entry, embedding))]
 
-    def _distinct(self, entries: Iterable[Entry]) -> Iterator[Work]:
-        """Each id once, with the digest of its content. Files that cannot be read fail here."""
+    def _distinct(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield each id once. Files that cannot be read fail here."""
         for entry in entries:
             self._sources[entry.source, entry.task] = None
             try:
-                digested = digest(entry)
+                begin = bytes.fromhex(entry.digest[:16]) + entry.task.encode()
             except OSError as error:
                 self.report.failed.append(entry.failure(f"cannot be read: {error.strerror or error}"))
                 continue
-            identity = point_id(entry.id, entry.tenant)
-            begin = bytes.fromhex(digested[:16]) + entry.task.encode()
-            if identity not in self._seen:
-                self._seen[identity] = begin
-                yield entry, digested
-            elif self._seen[identity] == begin:
+            if entry.point_id not in self._seen:
+                self._seen[entry.point_id] = begin
+                yield entry
+            elif self._seen[entry.point_id] == begin:
                 self.report.skipped.append(entry.id)
             else:
                 self.report.failed.append(
                     entry.failure("an earlier item of this call has the same id, other content or task")
                 )
 
-    def _changed(self, works: Sequence[Work]) -> list[Work]:
-        """Those to encode. Where only the metadata differ, they are replaced here."""
-        whole = any(entry.payload for entry, _ in works)
-        stored = self._stored([point_id(entry.id, entry.tenant) for entry, _ in works], whole=whole)
-        fingerprint = self._place.embedder.fingerprint
+    def _changed(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Select the entries to encode. If only the metadata of an entry differ, they are replaced here."""
+        whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
+        payloads = self._payloads([entry.point_id for entry in entries], whole=whole)
+        fingerprint = self._binding.fingerprint.embedder
         changed = []
-        for entry, digested in works:
-            identity = point_id(entry.id, entry.tenant)
-            old = stored.get(identity, {})
-            own = old.get(OWN) or {}
-            if [own.get(key) for key in ("content_hash", "fingerprint", "task")] != [digested, fingerprint, entry.task]:
-                changed.append((entry, digested))
+        for entry in entries:
+            old = payloads.get(entry.point_id, {})
+            own = Own.of(old)
+            if (own.content_hash, own.fingerprint, own.task) != (entry.digest, fingerprint, entry.task):
+                changed.append(entry)
                 continue
-            new = points.payload(
-                entry, content_hash=digested, fingerprint=fingerprint, n_tokens=own["n_tokens"], grid=own["grid"]
-            )
-            same = new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata"))
-            if same:
+            new = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
+            if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
                 self.report.skipped.append(entry.id)
-            else:
-                self._call(
-                    self._place.client.overwrite_payload,
-                    payload=new,
-                    # Should another writer have replaced the content meanwhile, its payload must stay.
-                    points=models.Filter(
-                        must=[models.HasIdCondition(has_id=[identity]), value_is(f"{OWN}.content_hash", digested)]
-                    ),
-                    wait=True,
-                    **self._place.cluster.writing(),
-                )
-                self.report.ok.append(entry.id)
+                continue
+            # If another writer has replaced the content meanwhile, its payload must stay.
+            same_content = value_is(f"{OWN}.content_hash", entry.digest)
+            self._call(
+                self._binding.client.overwrite_payload,
+                payload=new,
+                points=models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content]),
+                wait=True,
+                **self._binding.cluster.write_options(),
+            )
+            self.report.ok.append(entry.id)
         return changed
 
-    def _stored(self, ids: Sequence[int | str], *, whole: bool) -> dict[int | str, dict[str, Any]]:
-        """The payloads that are there; of others' keys, only if `whole`."""
+    def _payloads(self, ids: Sequence[int | str], *, whole: bool) -> dict[int | str, dict[str, Any]]:
+        """Read the payloads of stored points; without keys of other readers unless `whole`."""
         if not ids:
             return {}
-        wanted = True if whole else [OWN, "metadata"]
-        reading = self._place.cluster.reading()
-        found = self._call(self._place.client.retrieve, ids=ids, with_payload=wanted, **reading)
-        return {record.id: record.payload or {} for record in found}
+        records = self._call(
+            self._binding.client.retrieve,
+            ids=ids,
+            with_payload=True if whole else [OWN, "metadata"],
+            **self._binding.cluster.read_options(),
+        )
+        return {record.id: record.payload or {} for record in records}
 
-    def _embedded(self, works: Sequence[Work]) -> Iterator[tuple[Work, Embeddings]]:
-        """Each with its embedding, ready-made or made here, one task after another."""
-        by_task: dict[str, list[Work]] = {}
-        for work in works:
-            if work[0].embedding is not None:
-                yield work, work[0].embedding
+    def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
+        """Yield each entry with its embedding, ready-made or encoded here, one task after another."""
+        by_task: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.embedding is not None:
+                yield entry, entry.embedding
             else:
-                by_task.setdefault(work[0].task, []).append(work)
+                by_task.setdefault(entry.task, []).append(entry)
+        multivector = self._binding.fingerprint.late > 0
         for task, of_task in by_task.items():
-            embeddings, kept, unreadable = self._encode([entry.content for entry, _ in of_task], task)
-            for index, reason in unreadable.items():
-                self.report.failed.append(of_task[index][0].failure(reason))
-            for index, embedding in zip(kept, embeddings, strict=True):
+            encode = partial(
+                self._binding.encoder.encode_document,
+                task=task,
+                truncate_dim=self._binding.truncate_dim,
+                multivector=multivector,
+            )
+            tried = attempt(encode, of_task, lambda entry: entry.content)
+            if multivector and tried.embeddings.multivector is None:
+                embedder = type(self._binding.embedder).__name__
+                raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")
+            self.report.failed.extend(of_task[failure.index].failure(failure.reason) for failure in tried.failures)
+            for index, embedding in zip(tried.kept, tried.embeddings, strict=True):
                 yield of_task[index], embedding
 
-    def _encode(self, inputs: Sequence[Any], task: str) -> tuple[Embeddings, Sequence[int], Mapping[int, str]]:
-        """The embeddings, which inputs they belong to, and what is wrong with the others."""
-        wanted = self._place.embedder.multivector_dim > 0
+    def _struct(self, entry: Entry, embedding: Embeddings) -> models.PointStruct | None:
         try:
-            embeddings = self._place.embedder.encode_document(
-                inputs, task=task, truncate_dim=self._place.truncate_dim, multivector=wanted
-            )
-        except UnreadableInputs as error:
-            return error.embeddings, error.kept, error.reasons
-        if wanted and embeddings.multivector is None:
-            embedder = type(self._place.embedder).__name__
-            raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")
-        return embeddings, range(len(inputs)), {}
-
-    def _struct(self, work: Work, embedding: Embeddings) -> models.PointStruct | None:
-        entry, digested = work
-        try:
-            return points.point(
-                entry,
-                embedding,
-                schema=self._place.schema,
-                dim=self._place.dim,
-                late=self._place.embedder.multivector_dim,
-                content_hash=digested,
-                fingerprint=self._place.embedder.fingerprint,
-            )
+            return points.point(entry, embedding, schema=self._binding.schema, fingerprint=self._binding.fingerprint)
         except ValueError as error:
             self.report.failed.append(entry.failure(str(error)))
             return None
 
-    def _write(self, structs: Sequence[models.PointStruct], alias: Place) -> None:
-        """Write, and report what is still in place then: a `reindex` looks again for what it had before it moves on."""
+    def _write(self, structs: Sequence[models.PointStruct], alias: Binding) -> None:
+        """Write the points. If a `reindex` replaced the collection meanwhile, un-report them and raise.
+
+        A `reindex` looks for new points once more before it moves on, so that points are lost only if they are written
+        after that.
+        """
         before = len(self.report.ok)
-        write_points(self._place, structs, self.report)
-        if patiently(alias.resolved).name != self._place.name:
+        write_points(self._binding, structs, self.report)
+        if patiently(alias.resolved).name != self._binding.name:
             del self.report.ok[before:]
             raise RuntimeError(f"Collection {alias.name!r} was exchanged while items were added: add them again.")
 
-    def _call(self, call: Any, **how: Any) -> Any:  # Any: one of the client's methods
-        return patiently(partial(call, self._place.name, **how))
+    def _call(self, call: Any, **arguments: Any) -> Any:  # Any: one of the client's methods
+        return patiently(partial(call, self._binding.name, **arguments))
 
 
-def write_points(place: Place, structs: Iterable[models.PointStruct], report: Report) -> None:
-    """Write points and report what became of them, batch by batch: what is acknowledged is never forgotten."""
-    cluster = place.cluster
+def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:
+    """Write points and report what became of them, batch by batch: an acknowledged point is never forgotten."""
+    cluster = binding.cluster
     for written in upload.write(
-        place.client, place.name, structs, ordering=cluster.write_ordering, shard_key=cluster.shard_key
+        binding.client,
+        binding.engine,
+        binding.name,
+        structs,
+        ordering=cluster.write_ordering,
+        shard_key=cluster.shard_key,
     ):
-        report.ok.extend(map(points.identity, written.ok))
+        report.ok.extend(points.identities(written.ok))
         report.failed.extend(
-            Failure(points.identity(struct), source_of(struct.payload), reason) for struct, reason in written.failed
+            Failure(-1, points.source(struct.payload), reason, points.identity(struct))
+            for struct, reason in written.failed
         )
-
-
-def source_of(payload: Mapping[str, Any] | None) -> str:
-    """Where a stored item comes from; empty if its payload does not say."""
-    metadata = (payload or {}).get("metadata")
-    return str(metadata.get("source", "")) if isinstance(metadata, Mapping) else ""
-
-
-def identities(records: Iterable[models.Record]) -> list[Identity]:
-    return [points.identity(record) for record in records]

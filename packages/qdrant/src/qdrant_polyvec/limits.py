@@ -12,9 +12,10 @@ T = TypeVar("T")
 MAX_MULTIVECTOR_ELEMENTS = 2**20 - 1  # compiled into the server: rows × size, which is 8191 rows of 128
 MAX_REQUEST_BYTES = 16 * 2**20  # half of what a server accepts by default
 MAX_OPERATION_BYTES = 8 * 2**20  # one entry of the embedded engine's log; larger ones make reopening slow
+MAX_METADATA_DEPTH = 64  # below the next, since metadata is nested in a payload, and payloads in requests
 MAX_PAYLOAD_DEPTH = 100  # the engine writes 128 levels and more to its log, and cannot read them again
 REST_BYTES_PER_FLOAT = 21  # a float32 as JSON
-ENGINE_BYTES_PER_FLOAT = 4
+BINARY_BYTES_PER_FLOAT = 4  # in the engine and over gRPC
 
 
 def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int) -> Iterator[list[T]]:

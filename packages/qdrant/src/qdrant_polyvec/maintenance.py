@@ -1,5 +1,6 @@
-"""Work on a whole collection: verify it, index it again with another model, copy it elsewhere."""
+"""Work on a whole collection: verify it, reindex it with another model, copy it elsewhere."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +12,19 @@ import numpy as np
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec import Encoder
-from polyvec.types import Input
-from qdrant_polyvec import limits, points, server
-from qdrant_polyvec.ingest import Ingest, identities, source_of, write_points
-from qdrant_polyvec.items import Entry, Failure, Identity
-from qdrant_polyvec.place import Place, behind_alias, point_alias
-from qdrant_polyvec.query import value_is
-from qdrant_polyvec.report import Report
+from polyvec import Encoder, Input
+from qdrant_polyvec import limits, points
+from qdrant_polyvec import schema as schemas
+from qdrant_polyvec.binding import Binding, aliased, point_alias
+from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.clients import Location, open_client
+from qdrant_polyvec.cluster import Cluster
+from qdrant_polyvec.fingerprint import Fingerprint
+from qdrant_polyvec.ingest import Ingest, write_points
+from qdrant_polyvec.items import Failure, Identity, Report
+from qdrant_polyvec.points import Own
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema
+from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema, value_is
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → content
@@ -31,12 +35,12 @@ class Verification:
     """What is wrong with a collection.
 
     Attributes:
-        n_points: how many there are.
+        n_points: number of points.
         without_dense: ids of points that have no dense vector.
         without_late: ids of points that have no multi-vector; stock stores add such points.
-        foreign: ids of points whose vectors another model made, or nobody knows which.
-        orphans: ids of points whose source is not among those that should be there.
-        leftovers: collections that no alias stands for, from a `reindex` that was interrupted.
+        foreign: ids of points whose vectors another or an unknown model made.
+        orphans: ids of points whose source is not among the expected sources.
+        leftovers: collections without an alias, from an interrupted `reindex`.
     """
 
     n_points: int
@@ -48,88 +52,89 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if nothing is wrong."""
         return not any((self.without_dense, self.without_late, self.foreign, self.orphans, self.leftovers))
 
 
-def verify(place: Place, sources: Iterable[str] | None) -> Verification:
-    """See `Collection.verify`. Only what is wrong is read."""
+def verify(binding: Binding, sources: Iterable[str] | None) -> Verification:
+    """See `Collection.verify`. Only points with a flaw are read."""
 
     def ids(condition: models.Filter) -> list[Identity]:
-        return [one for page in place.scroll(condition, with_payload=[OWN]) for one in identities(page)]
+        pages = binding.scroll(condition, with_payload=[OWN])
+        return [identity for page in pages for identity in points.identities(page)]
 
-    ours = value_is(f"{OWN}.fingerprint", place.embedder.fingerprint)
-    has_late = place.embedder.multivector_dim > 0
+    ours = value_is(f"{OWN}.fingerprint", binding.fingerprint.embedder)
     orphans: list[Identity] = []
     if sources is not None:
-        named = models.FieldCondition(key="metadata.source", match=models.MatchAny(any=sorted(set(sources))))
-        orphans = ids(place.within(must_not=[named]))
+        expected = models.FieldCondition(key="metadata.source", match=models.MatchAny(any=sorted(set(sources))))
+        orphans = ids(binding.within(must_not=[expected]))
+    has_late = models.HasVectorCondition(has_vector=LATE)
     return Verification(
-        n_points=place.client.count(place.name, count_filter=place.within(), **place.cluster.counting()).count,
-        without_dense=ids(place.within(must_not=[models.HasVectorCondition(has_vector=DENSE)])),
-        without_late=ids(place.within(must_not=[models.HasVectorCondition(has_vector=LATE)])) if has_late else [],
-        foreign=ids(place.within(must_not=[ours])),
+        n_points=binding.count(binding.within()),
+        without_dense=ids(binding.within(must_not=[models.HasVectorCondition(has_vector=DENSE)])),
+        without_late=ids(binding.within(must_not=[has_late])) if binding.fingerprint.late else [],
+        foreign=ids(binding.within(must_not=[ours])),
         orphans=orphans,
-        leftovers=_leftovers(place),
+        leftovers=_leftovers(binding),
     )
 
 
 def reindex(
-    place: Place,
+    binding: Binding,
     embedder: Encoder,
     *,
-    dim: int,
+    truncate_dim: int | None,
     schema: Schema,
     load: Load | None,
     batch_size: int,
     keep_old: bool,
     show_progress: bool,
-) -> tuple[Place, Report]:
-    """See `Collection.reindex`. Returns the place as it is afterwards: the old one if something failed."""
-    if place.tenant is not None:
+) -> tuple[Binding, Report]:
+    """See `Collection.reindex`. Returns the binding as it is afterwards: the old one if something failed."""
+    if binding.tenant is not None:
         raise ValueError("`reindex` is for all tenants at once: open the collection without `tenant`.")
-    if place.cluster.shard_key is not None:
+    if binding.cluster.shard_key is not None:
         raise ValueError("`reindex` is for all shard keys at once: open the collection without `shard_key`.")
-    old = behind_alias(place.client, place.name)
-    if old is None:
+    old_name = aliased(binding.client, binding.name)
+    if old_name == binding.name:
         raise ValueError(
-            f"{place.name!r} is the collection itself, not an alias, so nothing can take its place at once: "
+            f"{binding.name!r} is the collection itself, not an alias, so nothing can take its place at once: "
             "`copy_to` another name instead."
         )
-    wanted = replace(place, embedder=embedder, dim=dim, schema=schema)
-    if wanted.real_name() == old:
-        raise ValueError(f"Collection {place.name!r} is already of this model and schema: there is nothing to do.")
-    new = replace(wanted, name=wanted.real_name())
-    found = server.version(place.client)
-    server.check(found, schema)
-    new.create(new.name, tiers=server.has_memory_tiers(found))
-    again = _Again(replace(place, name=old), new, load, batch_size, show_progress=show_progress)
-    again.run()
-    if again.report.failed:
-        return place, again.report
-    again.report.removed.extend(_delete_vanished(new, place))
-    point_alias(place.client, place.name, new.name, instead=True)
-    again.run()  # what was added until the alias was moved
-    if not keep_old and not again.report.failed:
-        place.client.delete_collection(old)
-    return wanted, again.report
+    fingerprint = Fingerprint.of(embedder, truncate_dim)
+    exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema)
+    if exchanged.new_name() == old_name:
+        raise ValueError(f"Collection {binding.name!r} is already of this model and schema: there is nothing to do.")
+    schemas.check_server(binding.engine.version, schema)
+    old, new = replace(binding, name=old_name), replace(exchanged, name=exchanged.new_name())
+    new.create(new.name)
+    transfer = _Transfer(old, new, load, batch_size, show_progress=show_progress)
+    transfer.run()
+    if transfer.report.failed:
+        return binding, transfer.report
+    transfer.report.removed.extend(_delete_vanished(new, old))
+    point_alias(binding.client, binding.name, new.name, instead=True)
+    transfer.run()  # items that were added until the alias was moved
+    if not keep_old and not transfer.report.failed:
+        binding.client.delete_collection(old_name)
+    return exchanged, transfer.report
 
 
-class _Again:
-    """Encodes one collection's items into another one, and remembers which it has met."""
+class _Transfer:
+    """Encodes one collection's items into another one, and remembers the state in which it read each."""
 
-    def __init__(self, old: Place, new: Place, load: Load | None, batch_size: int, *, show_progress: bool) -> None:
+    def __init__(self, old: Binding, new: Binding, load: Load | None, batch_size: int, *, show_progress: bool) -> None:
         self.report = Report()
         self._old, self._new, self._load = old, new, load
         self._batch_size, self._show_progress = batch_size, show_progress
-        self._met: dict[object, int] = {}
+        self._states: dict[object, int] = {}  # point id → hash of the payload
 
     def run(self) -> None:
-        """Encode what was not met before, or is not as it was then; again while others add, but not for ever."""
+        """Encode new and changed items, repeatedly while others add, but not for ever."""
         for _ in range(_PASSES):
             if self.report.failed:
                 return
-            n_before = len(self._met)
+            n_before = len(self._states)
             ingest = Ingest(self._new, batch_size=self._batch_size)
             total = self._old.client.count(self._old.name).count - n_before
             ingest.run(self._changes(), total=max(total, 0), show_progress=self._show_progress)
@@ -143,62 +148,85 @@ class _Again:
         for page in self._old.scroll(models.Filter()):
             for record in page:
                 state = hash(json.dumps(record.payload, sort_keys=True))
-                if self._met.get(record.id) != state:
-                    self._met[record.id] = state
-                    yield _entry_again(record, self._load)
+                if self._states.get(record.id) != state:
+                    self._states[record.id] = state
+                    yield _stored_entry(record, self._load)
 
 
-def copy(place: Place, target: Place, *, show_progress: bool) -> Report:
+def copy(
+    binding: Binding,
+    location: Location,
+    name: str,
+    *,
+    schema: Schema | None,
+    cluster: Cluster | None,
+    show_progress: bool,
+) -> Report:
     """See `Collection.copy_to`."""
-    report = Report()
-    total = place.client.count(place.name, count_filter=place.within(), **place.cluster.counting()).count
-    with tqdm(total=total, unit="item", disable=not show_progress) as progress:
-        for page in place.scroll(place.within()):
-            there = patiently(
-                partial(
-                    target.client.retrieve,
-                    target.name,
-                    [record.id for record in page],
-                    with_payload=True,
-                    **target.cluster.reading(),
-                )
-            )
-            payloads = {record.id: record.payload for record in there}
-            missing = [record for record in page if payloads.get(record.id) != record.payload]
-            new = {record.id for record in missing}
-            report.skipped.extend(identities(record for record in page if record.id not in new))
-            write_points(target, _with_vectors(place, missing), report)
+    schema = schema or binding.schema
+    if (schema.pooled, schema.bm25) != (binding.schema.pooled, binding.schema.bm25):
+        raise ValueError(f"a copy makes no vectors: {schema} has others than {binding.schema}. `reindex` it first.")
+    client = open_client(location)
+    with contextlib.ExitStack() as stack:
+        if client is not location:
+            stack.callback(client.close)
+        target = Binding.open(
+            client,
+            name,
+            embedder=None,
+            fingerprint=binding.fingerprint,
+            schema=schema,
+            tenant=binding.tenant,
+            cluster=cluster,
+        )
+        progress = stack.enter_context(
+            tqdm(total=binding.count(binding.within()), unit="item", disable=not show_progress)
+        )
+        report = Report()
+        for page in binding.scroll(binding.within()):
+            _copy_page(page, binding, target, report)
             progress.update(len(page))
-    return report
+        return report
 
 
-def _entry_again(record: models.Record, load: Load | None) -> Entry | Failure:
-    payload: dict[str, Any] = record.payload or {}
-    own, text = payload.get(OWN) or {}, payload.get("page_content")
-    source, identity = source_of(payload), points.identity(record)
-    unit = own.get("unit", "")
+def _copy_page(page: Sequence[models.Record], binding: Binding, target: Binding, report: Report) -> None:
+    ids = [record.id for record in page]
+    options = target.cluster.read_options()
+    existing = patiently(partial(target.client.retrieve, target.name, ids, with_payload=True, **options))
+    payloads = {record.id: record.payload for record in existing}
+    missing = [record for record in page if payloads.get(record.id) != record.payload]
+    missing_ids = {record.id for record in missing}
+    report.skipped.extend(points.identities(record for record in page if record.id not in missing_ids))
+    write_points(target, _with_vectors(binding, missing), report)
+
+
+def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
+    """Make the entry of a stored item again, or the reason why that is not possible."""
+    payload, own = record.payload or {}, Own.of(record.payload)
+    source, identity, text = points.source(payload), points.identity(record), payload.get("page_content")
     content: Input
-    if own.get("kind", "text") == "text":
+    if own.kind == "text":
         if not isinstance(text, str):
-            return Failure(identity, source, "its payload has no text under 'page_content'")
+            return Failure(-1, source, "its payload has no text under 'page_content'", identity)
         content, text = text, None
     elif load is not None:
         try:
-            content = load(source, unit)
+            content = load(source, own.unit)
         except (OSError, ValueError) as error:
-            return Failure(identity, source, str(error))
-    elif "path" in own:
-        content = Path(own["path"])
+            return Failure(-1, source, str(error), identity)
+    elif own.path is not None:
+        content = Path(own.path)
     else:
-        return Failure(identity, source, "its image is not kept in the collection: pass `load`, which gives it again")
+        reason = "its image is not kept in the collection: pass `load`, which gives it again"
+        return Failure(-1, source, reason, identity)
     metadata = payload.get("metadata")
     return Entry(
         content=content,
         id=identity,
         source=source,
-        unit=unit,
-        task=own.get("task", "retrieval"),
-        tenant=own.get("tenant"),
+        unit=own.unit,
+        task=own.task,
+        tenant=own.tenant,
         metadata={"source": source} | (metadata if isinstance(metadata, dict) else {}),
         text=None if text == source else text,
         embedding=None,
@@ -206,46 +234,46 @@ def _entry_again(record: models.Record, load: Load | None) -> Entry | Failure:
     )
 
 
-def _delete_vanished(new: Place, old: Place) -> list[Identity]:
-    """Delete what was deleted from the old collection while the new one was made."""
-    vanished = []
+def _delete_vanished(new: Binding, old: Binding) -> list[Identity]:
+    """Delete the items that were deleted from the old collection while the new one was made."""
+    vanished: list[models.Record] = []
     for page in new.scroll(models.Filter(), with_payload=[OWN]):
-        there = old.client.retrieve(old.name, [record.id for record in page], with_payload=False)
-        kept = {record.id for record in there}
-        vanished += [record for record in page if record.id not in kept]
+        existing = old.client.retrieve(old.name, [record.id for record in page], with_payload=False)
+        existing_ids = {record.id for record in existing}
+        vanished += [record for record in page if record.id not in existing_ids]
     if vanished:
         selector = models.PointIdsList(points=[record.id for record in vanished])
-        new.client.delete(new.name, selector, wait=True, **new.cluster.writing())
-    return identities(vanished)
+        new.client.delete(new.name, selector, wait=True, **new.cluster.write_options())
+    return points.identities(vanished)
 
 
-def _with_vectors(place: Place, records: Sequence[models.Record]) -> Iterator[models.PointStruct]:
-    """The points with their vectors, of which no more are read at a time than fit one request."""
-    for group in limits.batches(records, lambda record: _n_bytes(place, record), limits.MAX_REQUEST_BYTES):
-        found = patiently(
+def _with_vectors(binding: Binding, records: Sequence[models.Record]) -> Iterator[models.PointStruct]:
+    """Read points with their vectors, no more at a time than fit one request."""
+    for group in limits.batches(records, lambda record: _n_bytes(binding, record), limits.MAX_REQUEST_BYTES):
+        complete = patiently(
             partial(
-                place.client.retrieve,
-                place.name,
+                binding.client.retrieve,
+                binding.name,
                 [record.id for record in group],
-                with_vectors=place.vector_names,
-                **place.cluster.reading(),
+                with_vectors=binding.vector_names,
+                **binding.cluster.read_options(),
             )
         )
-        for record in found:
-            given = record.vector if isinstance(record.vector, dict) else {}
+        for record in complete:
+            stored = record.vector if isinstance(record.vector, dict) else {}
             vectors: dict[str, Any] = {
                 name: np.asarray(vector, np.float32) if isinstance(vector, list) else vector
-                for name, vector in given.items()
+                for name, vector in stored.items()
             }
             yield models.PointStruct.model_construct(id=record.id, vector=vectors, payload=record.payload)
 
 
-def _n_bytes(place: Place, record: models.Record) -> int:
-    n_tokens: int = ((record.payload or {}).get(OWN) or {}).get("n_tokens", 0)
-    return limits.REST_BYTES_PER_FLOAT * (place.dim + n_tokens * place.embedder.multivector_dim)
+def _n_bytes(binding: Binding, record: models.Record) -> int:
+    n_floats = binding.fingerprint.dense + Own.of(record.payload).n_tokens * binding.fingerprint.late
+    return limits.REST_BYTES_PER_FLOAT * n_floats
 
 
-def _leftovers(place: Place) -> list[str]:
-    aliased = {alias.collection_name for alias in place.client.get_aliases().aliases}
-    names = [one.name for one in place.client.get_collections().collections]
-    return sorted(name for name in names if name.startswith(f"{place.name}__") and name not in aliased)
+def _leftovers(binding: Binding) -> list[str]:
+    in_use = {alias.collection_name for alias in binding.client.get_aliases().aliases}
+    names = [collection.name for collection in binding.client.get_collections().collections]
+    return sorted(name for name in names if name.startswith(f"{binding.name}__") and name not in in_use)

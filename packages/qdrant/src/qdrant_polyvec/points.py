@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,60 +10,100 @@ import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
+from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
 from polyvec.scoring import unit
-from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import bm25, limits
-from qdrant_polyvec.items import TAKEN, Entry, Identity, point_id
-from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, Schema
+from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.fingerprint import Fingerprint
+from qdrant_polyvec.items import Identity, Kind, point_id
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, RESERVED, Schema
+
+__all__ = ["has_id", "identity"]
 
 
-def payload(
-    entry: Entry, *, content_hash: str, fingerprint: str, n_tokens: int, grid: Sequence[int] | None
-) -> dict[str, Any]:
-    """What is stored beside the vectors; stock integrations read `page_content` and `metadata`."""
-    own: dict[str, Any] = {
-        "fingerprint": fingerprint,
-        "kind": entry.kind,
-        "task": entry.task,
-        "unit": entry.unit,
-        "content_hash": content_hash,
-        "n_tokens": n_tokens,
-        "grid": None if grid is None else list(grid),
-    }
-    if entry.tenant is not None:
-        own["tenant"] = entry.tenant
-    if isinstance(entry.content, Path):
-        own["path"] = entry.content.as_posix()
-    if point_id(entry.id, entry.tenant) != entry.id:
-        own["id"] = entry.id
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The part of a payload that is ours. A stock store writes none: then the defaults hold.
+
+    Attributes:
+        fingerprint: of the model that made the vectors.
+        content_hash: `Entry.digest`, which decides whether an item has changed.
+        n_tokens: number of vectors in the multi-vector.
+        grid: rows, columns and start of the patches in the multi-vector, as in `Grid`.
+        path: the file that an image was read from.
+        id: the user's id, if the point's differs.
+    """
+
+    fingerprint: str = ""
+    kind: Kind = "text"
+    task: str = "retrieval"
+    unit: str = ""
+    content_hash: str = ""
+    n_tokens: int = 0
+    grid: Sequence[int] | None = None
+    tenant: str | None = None
+    path: str | None = None
+    id: Identity | None = None
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any] | None) -> "Own":
+        """Read our part of a payload. Keys of later versions are ignored."""
+        stored = (payload or {}).get(OWN)
+        known = stored if isinstance(stored, Mapping) else {}
+        return cls(**{name: known[name] for name in cls.__slots__ if name in known})
+
+    def stored(self) -> dict[str, Any]:
+        """Write it as it is kept: `grid` even if there is none, tenant, path and id only if there are any."""
+        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
+
+
+_OPTIONAL = ("tenant", "path", "id")
+
+
+def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int] | None) -> dict[str, Any]:
+    """Make what is stored beside the vectors; stock integrations read `page_content` and `metadata`."""
+    own = Own(
+        fingerprint=fingerprint,
+        kind=entry.kind,
+        task=entry.task,
+        unit=entry.unit,
+        content_hash=entry.digest,
+        n_tokens=n_tokens,
+        grid=None if grid is None else list(grid),
+        tenant=entry.tenant,
+        path=entry.content.as_posix() if isinstance(entry.content, Path) else None,
+        id=None if entry.point_id == entry.id else entry.id,
+    )
     content = entry.source if entry.words is None else entry.words
-    return {**entry.payload, "page_content": content, "metadata": entry.metadata, OWN: own}
+    return {**entry.payload, "page_content": content, "metadata": entry.metadata, OWN: own.stored()}
 
 
 def others(payload: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What is in a stored payload beside what a collection itself writes."""
-    return {key: value for key, value in (payload or {}).items() if key not in TAKEN}
+    """Return the part of a stored payload that the collection did not write itself."""
+    return {key: value for key, value in (payload or {}).items() if key not in RESERVED}
 
 
-def point(
-    entry: Entry, embedding: Embeddings, *, schema: Schema, dim: int, late: int, content_hash: str, fingerprint: str
-) -> models.PointStruct:
-    """The point to store; its vectors stay arrays, which `upload` writes as each place wants them.
+def source(payload: Mapping[str, Any] | None) -> str:
+    """Return the source of a stored item; empty if its payload does not say."""
+    metadata = (payload or {}).get("metadata")
+    return str(metadata.get("source", "")) if isinstance(metadata, Mapping) else ""
+
+
+def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
+    """Make the point to store. Its vectors stay arrays; `upload` converts them for each kind of client.
 
     Args:
         entry: what is stored.
         embedding: its vectors: an `Embeddings` of one item.
         schema: which vectors the collection has.
-        dim: length of its dense vectors; a longer dense vector is truncated (Matryoshka).
-        late: length of each vector of its multi-vectors; 0 if it has none.
-        content_hash: decides next time whether the item has changed.
-        fingerprint: of the embedder.
+        fingerprint: the model and sizes of the vectors; a longer dense vector is truncated (Matryoshka).
 
     Raises:
         ValueError: there is no multi-vector, the vectors hold NaN, infinity or a zero vector, or do not fit.
     """
     dense, grid = embedding.dense[0], embedding.grids[0]
+    dim, late = fingerprint.dense, fingerprint.late
     _check(DENSE, dense, 1)
     if len(dense) < dim:
         raise ValueError(f"its dense vector has {len(dense)} numbers; the collection's have {dim}")
@@ -77,11 +118,12 @@ def point(
     if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):
         vectors[BM25] = words
     n_tokens = len(vectors[LATE]) if late else 0
-    place = None if grid is None else (grid.rows, grid.columns, grid.start)
     return models.PointStruct.model_construct(
-        id=point_id(entry.id, entry.tenant),
+        id=entry.point_id,
         vector=vectors,
-        payload=payload(entry, content_hash=content_hash, fingerprint=fingerprint, n_tokens=n_tokens, grid=place),
+        payload=payload(
+            entry, fingerprint=fingerprint.embedder, n_tokens=n_tokens, grid=None if grid is None else astuple(grid)
+        ),
     )
 
 
@@ -96,7 +138,7 @@ def _rows(embedding: Embeddings, late: int) -> np.ndarray:
 
 
 def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarray, Grid | None]:
-    """The rows, or as many means of neighbours as Qdrant takes; these have no grid any more."""
+    """The rows; if there are too many for Qdrant, means of neighbouring rows, and then no grid."""
     most = limits.MAX_MULTIVECTOR_ELEMENTS // rows.shape[1]
     if len(rows) <= most:
         return rows, grid
@@ -112,7 +154,7 @@ def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarr
 def pooled(
     multivector: Float32[np.ndarray, "tokens dim"], grid: Grid
 ) -> Float32[np.ndarray, "rows_and_columns_and_rest dim"]:
-    """The means of the rows and of the columns of an image's patches, and the tokens around the patches."""
+    """Average the rows and the columns of an image's patches; the tokens around the patches stay."""
     end = grid.start + grid.rows * grid.columns
     around = np.concatenate([multivector[: grid.start], multivector[end:]])
     return np.concatenate([pool_rows(multivector, grid), pool_columns(multivector, grid), unit(around)])
@@ -121,34 +163,38 @@ def pooled(
 def neighbours(
     multivector: Float32[np.ndarray, "tokens dim"], factor: int
 ) -> Float32[np.ndarray, "tokens_by_factor dim"]:
-    """The means of `factor` consecutive tokens each, at unit length; the last may be of fewer."""
+    """Average `factor` consecutive tokens each, to unit length; the last mean may be of fewer."""
     starts = np.arange(0, len(multivector), factor)
     return unit(np.add.reduceat(multivector, starts, axis=0))  # a sum has the direction of the mean
 
 
 def identity(stored: models.Record | models.ScoredPoint | models.PointStruct) -> Identity:
-    """A stored item's id as the user knows it."""
-    own: Mapping[str, Any] = (stored.payload or {}).get(OWN) or {}
-    known: Identity = own.get("id", stored.id)
+    """Return a stored item's id as the user knows it."""
+    own = Own.of(stored.payload).id
+    known: Identity = stored.id if own is None else own  # type: ignore[assignment]  # a UUID only before it is stored
     return known
 
 
+def identities(records: Iterable[models.Record | models.PointStruct]) -> list[Identity]:
+    return [identity(record) for record in records]
+
+
 def stored_embeddings(records: Iterable[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
-    """The vectors of points that have all of these names, `dense` first, by the ids that the user knows."""
-    found: dict[Identity, Embeddings] = {}
+    """Return the vectors of points that have all of these names, `dense` first, by the ids that the user knows."""
+    embeddings: dict[Identity, Embeddings] = {}
     for record in records:
         vectors = record.vector if isinstance(record.vector, dict) else {}
         if not all(name in vectors for name in names):
             continue
         arrays = [np.asarray(vectors[name], np.float32) for name in names]
-        place = ((record.payload or {}).get(OWN) or {}).get("grid")
-        grid = None if place is None else Grid(*place)
-        found[identity(record)] = Embeddings(arrays[0][None], tuple(arrays[1:]) or None, (grid,))
-    return found
+        grid = Own.of(record.payload).grid
+        grids = (None if grid is None else Grid(*grid),)
+        embeddings[identity(record)] = Embeddings(arrays[0][None], tuple(arrays[1:]) or None, grids)
+    return embeddings
 
 
 def has_id(ids: Iterable[Identity], tenant: str | None) -> models.HasIdCondition:
-    """The condition for items by the ids that the user knows."""
+    """Select items by the ids that the user knows."""
     return models.HasIdCondition(has_id=[point_id(identity, tenant) for identity in ids])
 
 

@@ -1,35 +1,78 @@
-"""The query plan: what one search asks of Qdrant."""
+"""Plan searches: queries and options become requests. Nothing here encodes or asks Qdrant."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
+from polyvec import Embeddings, Encoder, Input
+from polyvec.compression import truncate
+from polyvec.inputs import check_task
+from polyvec.scoring import unit
 from qdrant_polyvec import bm25, limits
-from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema
+from qdrant_polyvec.choices import MODES, Mode
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-Mode = Literal["dense", "late", "two-stage", "hybrid"]
-MODES: tuple[Mode, ...] = get_args(Mode)
+__all__ = ["RRF_K", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
 
-RRF_K = 60  # of reciprocal rank fusion (Cormack et al. 2009); Qdrant's own default is 2
+Tasks = str | Sequence[str]
+Query = Input | Embeddings  # one item, or its vectors if it is encoded already
+Queries = Sequence[Query] | Embeddings
+
+RRF_K = 60  # constant of reciprocal rank fusion (Cormack et al. 2009); Qdrant's own default is 2
 MIN_CANDIDATES = 100
 _MOST = 2**31
 
 
+class RankingOptions(TypedDict, total=False):
+    """Options of every search that frameworks have no words of their own for."""
+
+    mode: Mode
+    """`dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` (default) takes the best
+    `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders them by MaxSim.
+    `hybrid` adds the best candidates by BM25, if the query has words. The last two score every multi-vector of a
+    collection of up to 2000 items, unless `candidates` is given."""
+    task: Tasks
+    """The task that items were added with. Default: `retrieval`. Several tasks are searched one by one, and their
+    rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared."""
+    candidates: int | None
+    """Number of candidates of each kind. Default: 100 or four times `limit`, whichever is more."""
+    score_threshold: float | None
+    """Leave out items that score less in their own task."""
+    oversampling: float | None
+    """Score by the quantized copies (`Schema.quantization`) of this many times `limit` items and the best of them
+    exactly. Default: all scores are exact."""
+
+
+class SearchOptions(RankingOptions, total=False):
+    """Options of every search."""
+
+    limit: int
+    """Largest number of results; for `search_groups`, of groups. Default: 5."""
+    filter: models.Filter | None
+    """Qdrant's conditions on the payload; a user's metadata is under the key `metadata`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to search; the meanings are those of `Collection.search`."""
+    """`SearchOptions` with their defaults, checked.
+
+    Attributes:
+        group_size: largest number of results per group; 1 if results are not grouped.
+    """
 
     limit: int = 5
     mode: Mode = "two-stage"
+    task: Tasks = "retrieval"
     filter: models.Filter | None = None
     candidates: int | None = None
     score_threshold: float | None = None
     oversampling: float | None = None
+    group_size: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -45,29 +88,31 @@ class Options:
             raise ValueError(f"`score_threshold` is {self.score_threshold}; it must be finite.")
         if self.filter is not None and not isinstance(self.filter, models.Filter):
             raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
+        if self.group_size < 1:
+            raise ValueError(f"`group_size` is {self.group_size}; it must be at least 1.")
+        if not self.tasks:
+            raise ValueError("`task` is an empty list; name at least one task.")
+
+    @property
+    def tasks(self) -> list[str]:
+        return [self.task] if isinstance(self.task, str) else list(dict.fromkeys(self.task))
 
     @property
     def n_candidates(self) -> int:
-        return self.candidates or max(MIN_CANDIDATES, 4 * self.limit)
+        return self.candidates or max(MIN_CANDIDATES, 4 * self.limit * self.group_size)
 
-
-class SearchOptions(TypedDict, total=False):
-    """The keyword arguments that all searches have in common; `Collection.search` explains them."""
-
-    limit: int
-    mode: Mode
-    filter: models.Filter | None
-    candidates: int | None
-    score_threshold: float | None
-    oversampling: float | None
+    @property
+    def depends_on_size(self) -> bool:
+        """True if a small collection is searched exhaustively instead."""
+        return self.mode in ("two-stage", "hybrid") and self.candidates is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """A query as one task's adapter sees it.
+class EncodedQuery:
+    """A query, encoded for one task.
 
     Attributes:
-        words: the text, if it is one.
+        words: the query itself if it is a text.
     """
 
     task: str
@@ -76,43 +121,107 @@ class Asked:
     words: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """The request for one query.
+
+    Attributes:
+        n_terms: number of cosines that a score is the sum of; None if several tasks are fused by rank.
+    """
+
+    request: models.QueryRequest
+    n_terms: int | None
+
+
+def check_queries(queries: Queries, options: Options, *, embedder: Encoder, dim: int, schema: Schema) -> list[Query]:
+    """List the queries, with embeddings cut to `dim` and scaled to unit length. Nothing is encoded.
+
+    Raises:
+        TypeError: `queries` is no list, or a query is a list.
+        ValueError: an unknown task, a mode that the embedder or the collection cannot serve, or embeddings that do not
+            fit.
+    """
+    for task in options.tasks:
+        check_task(task, embedder.tasks)
+    if options.mode != "dense" and not embedder.multivector_dim:
+        raise ValueError(f"mode {options.mode!r} needs multi-vectors, and this embedder makes none: use mode 'dense'.")
+    if options.mode == "hybrid" and schema.bm25 is None:
+        raise ValueError("mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english').")
+    if isinstance(queries, Embeddings):
+        queries = list(queries)
+    if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):
+        raise TypeError(f"`queries` is a list of texts and images, not one {type(queries).__name__}: write [query].")
+    checked: list[Query] = []
+    for query in queries:
+        if isinstance(query, list | tuple):
+            raise TypeError("a query is one text or image; give several to `search_batch`.")
+        checked.append(_fitted(query, options, embedder, dim) if isinstance(query, Embeddings) else query)
+    return checked
+
+
+def _fitted(query: Embeddings, options: Options, embedder: Encoder, dim: int) -> Embeddings:
+    if len(options.tasks) > 1:
+        raise ValueError("ready-made embeddings are of one task; to search several, give the text or image.")
+    if len(query) != 1:
+        raise ValueError(f"the query's embeddings are of {len(query)} items; a query is one.")
+    size = query.dense.shape[1]
+    if not dim <= size <= embedder.dim:
+        raise ValueError(f"the query's dense vector has {size} numbers; the collection's have {dim}.")
+    if not query.dense.any():
+        raise ValueError("the query's dense vector is zero: it has no direction.")
+    dense = truncate(query.dense, dim)
+    if options.mode == "dense":
+        return replace(query, dense=dense)
+    if query.multivector is None:
+        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector; mode 'dense' needs none.")
+    rows, width = query.multivector[0], embedder.multivector_dim
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise ValueError(
+            f"the query's multi-vector has shape {rows.shape}; the collection's rows have {width} numbers."
+        )
+    return replace(query, dense=dense, multivector=(unit(rows),))
+
+
 def plan(
-    asked: Sequence[Asked], options: Options, *, schema: Schema, tenant: str | None = None, params: bool = True
-) -> models.QueryRequest:
-    """One request, restricted to the task and tenant at every stage.
+    encoded: Sequence[EncodedQuery],
+    options: Options,
+    *,
+    schema: Schema,
+    tenant: str | None = None,
+    params: bool = True,
+    shard_key: str | int | None = None,
+) -> Plan:
+    """Plan one request, restricted to the task and tenant at every stage.
 
     Several tasks are searched one by one, and their rankings merged by reciprocal rank fusion: scores of different
     adapters are never compared.
 
     Args:
-        asked: the query, encoded for each task to search.
+        encoded: the query, encoded for each task to search.
         options: how to search.
         schema: which vectors the collection has.
         tenant: whose points are searched.
-        params: whether the engine takes search parameters.
+        params: True if the engine takes search parameters.
+        shard_key: the shards to search.
 
     Raises:
-        ValueError: the vectors are not finite, or what the mode needs is missing.
+        ValueError: the vectors are not finite.
     """
-    stages = [_stage(one, options, schema, tenant, params=params) for one in asked]
+    stages = [_stage(query, options, schema, tenant, params=params) for query in encoded]
     if len(stages) == 1:
-        return models.QueryRequest(**stages[0], with_payload=True)
+        rows = encoded[0].multivector
+        n_terms = 1 if options.mode == "dense" or rows is None else len(rows)
+        return Plan(models.QueryRequest(**stages[0], with_payload=True, shard_key=shard_key), n_terms)
     for stage in stages:  # more than are returned, so that groups of a merged ranking find their members
         stage["limit"] = options.n_candidates
-    return models.QueryRequest(
+    request = models.QueryRequest(
         prefetch=[models.Prefetch(**stage) for stage in stages],
         query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
         limit=options.limit,
         with_payload=True,
+        shard_key=shard_key,
     )
-
-
-def n_terms(query: object) -> int | None:
-    """How many cosines a score of this query is the sum of; None if it is none."""
-    nearest = getattr(query, "nearest", query)
-    if not isinstance(nearest, list):
-        return None
-    return len(nearest) if nearest and isinstance(nearest[0], list) else 1
+    return Plan(request, None)
 
 
 def restricted(
@@ -120,54 +229,54 @@ def restricted(
     tenant: str | None,
     filter: models.Filter | None,  # noqa: A002 — the field's word
 ) -> models.Filter:
-    """Points of one task and tenant that also pass the filter; vectors of different tasks are not comparable."""
+    """Select points of one task and tenant that also pass the filter; vectors of different tasks are not comparable."""
     must: list[models.Condition] = [value_is(f"{OWN}.task", task)]
     if tenant is not None:
         must.append(value_is(TENANT, tenant))
     return models.Filter(must=must if filter is None else [*must, filter])
 
 
-def value_is(key: str, value: str) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+def n_bytes(plan: Plan) -> int:
+    """Estimate the size of a request as JSON."""
+    return limits.REST_BYTES_PER_FLOAT * _n_floats(plan.request)
 
 
-def _stage(asked: Asked, options: Options, schema: Schema, tenant: str | None, *, params: bool) -> dict[str, Any]:
+def _n_floats(stage: models.QueryRequest | models.Prefetch) -> int:
+    vector = getattr(stage.query, "nearest", stage.query)
+    inner = stage.prefetch if isinstance(stage.prefetch, list) else []
+    return (limits.n_floats(vector) if isinstance(vector, list) else 0) + sum(map(_n_floats, inner))
+
+
+def _stage(
+    query: EncodedQuery, options: Options, schema: Schema, tenant: str | None, *, params: bool
+) -> dict[str, Any]:
     """The arguments that a `Prefetch` and a `QueryRequest` have in common."""
-    for name, vector in ((DENSE, asked.dense), (LATE, asked.multivector)):
+    for name, vector in ((DENSE, query.dense), (LATE, query.multivector)):
         if vector is not None and (flaw := limits.flaw(vector)):
             raise ValueError(f"the query's {name} vector {flaw}.")
-    within = restricted(asked.task, tenant, options.filter)
+    within = restricted(query.task, tenant, options.filter)
     last = {"filter": within, "limit": options.limit, "score_threshold": options.score_threshold}
     if options.mode == "dense":
-        return {"query": asked.dense.tolist(), "using": DENSE, **last}
-    if asked.multivector is None:
-        raise ValueError(f"mode {options.mode!r} needs the query's multi-vector; mode 'dense' needs none.")
-    rows = asked.multivector.tolist()
+        return {"query": query.dense.tolist(), "using": DENSE, **last}
+    assert query.multivector is not None, "`check_queries` refuses queries without"
+    rows = query.multivector.tolist()
     stage = {"query": rows, "using": LATE, **last}
     if params:
         stage["params"] = models.SearchParams(quantization=_quantization(options.oversampling))
     if options.mode == "late":
         return stage
     first: dict[str, Any] = {"filter": within, "limit": options.n_candidates}
-    prefetch = [models.Prefetch(query=asked.dense.tolist(), using=DENSE, **first)]
+    prefetch = [models.Prefetch(query=query.dense.tolist(), using=DENSE, **first)]
     if schema.pooled:
         prefetch.append(models.Prefetch(query=rows, using=POOLED, **first))
-    if options.mode == "hybrid":
-        prefetch += _by_words(asked, schema, first)
+    # Without words (an image, stop words only), hybrid is two-stage.
+    if options.mode == "hybrid" and schema.bm25 and query.words and (words := bm25.query(query.words, schema.bm25)):
+        prefetch.append(models.Prefetch(query=words, using=BM25, **first))
     return stage | {"prefetch": prefetch}
 
 
-def _by_words(asked: Asked, schema: Schema, first: dict[str, Any]) -> list[models.Prefetch]:
-    if schema.bm25 is None:
-        raise ValueError("mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english').")
-    if asked.words is None:
-        raise ValueError("mode 'hybrid' searches by words, too; the query is no text. Use mode 'two-stage'.")
-    words = bm25.query(asked.words, schema.bm25)
-    return [] if words is None else [models.Prefetch(query=words, using=BM25, **first)]
-
-
 def _quantization(oversampling: float | None) -> models.QuantizationSearchParams:
-    # Left to itself, the engine would score the quantized copies and not rescore, as a quantized `late` re-ranks.
+    # By default the engine would score the quantized copies and not rescore, as a quantized `late` re-ranks.
     if oversampling is None:
         return models.QuantizationSearchParams(ignore=True)
     return models.QuantizationSearchParams(rescore=True, oversampling=oversampling)

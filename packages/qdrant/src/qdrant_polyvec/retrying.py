@@ -11,6 +11,8 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from qdrant_polyvec.items import Report
+
 T = TypeVar("T")
 
 _AGAIN = {
@@ -23,18 +25,18 @@ _AGAIN = {
 
 
 class StoreUnavailableError(ConnectionError):
-    """The store did not answer, or refused to work, for as long as it was waited for.
+    """The store did not answer, or refused to work, for too long.
 
     Attributes:
-        report: the `Report` of what became of the items until then, if items were added.
+        report: what became of the items until then, if items were added.
     """
 
-    report: Any = None  # a Report, which is defined above this module
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a store is waited for.
+    """How long to wait for a store.
 
     Attributes:
         attempts: of one request.
@@ -47,10 +49,10 @@ class Patience:
     first_wait: float = 0.5
     longest_wait: float = 30.0
 
-    def wait(self, n_failed: int, asked: float | None) -> float:
-        """Seconds until the next attempt; `asked` is what the server wants."""
+    def wait(self, n_failed: int, retry_after: float | None) -> float:
+        """Seconds until the next attempt; `retry_after` is the server's wish."""
         usual = self.first_wait * 2.0 ** (n_failed - 1) * random.uniform(1, 1.5)  # noqa: S311 — no secret
-        return min(max(usual, asked or 0.0), self.longest_wait)
+        return min(max(usual, retry_after or 0.0), self.longest_wait)
 
 
 PATIENCE = Patience()
@@ -61,7 +63,7 @@ def pause(seconds: float) -> None:
 
 
 def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Callable[[float], None] = pause) -> T:
-    """The result of a call, repeated while it may yet succeed; it must be one that may be done twice.
+    """Call, and call again while it may yet succeed. The call must be one that may be done twice.
 
     Raises:
         StoreUnavailableError: the last attempt failed like those before it.
@@ -83,18 +85,18 @@ def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Ca
 
 
 def reason(error: Exception) -> str:
-    """What a server said, in one line."""
+    """Put a server's answer in one line."""
     if isinstance(error, UnexpectedResponse):
         try:
-            told = str(error.structured()["status"]["error"])
+            message = str(error.structured()["status"]["error"])
         except (ValueError, KeyError, TypeError):
-            told = error.reason_phrase
-        return f"{error.status_code} {told}"[:300]
+            message = error.reason_phrase
+        return f"{error.status_code} {message}"[:300]
     if isinstance(error, ResponseHandlingException):
         return f"{type(error.source).__name__}: {error.source}"[:300]
-    if (told := code(error)) is not None:
+    if (status := code(error)) is not None:
         answer: Any = error  # grpc is not annotated
-        return f"{told.name} {answer.details()}"[:300]
+        return f"{status.name} {answer.details()}"[:300]
     return str(error)[:300]
 
 

@@ -1,29 +1,36 @@
-"""Which named vectors and payload indexes a collection has."""
+"""Which named vectors and payload indexes a collection has, and which servers can keep them."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from qdrant_polyvec import bm25
+from qdrant_polyvec.choices import PRECISIONS, Precision
+from qdrant_polyvec.clients import Engine, ServerVersionError, Version
 from qdrant_polyvec.cluster import Cluster
-from qdrant_polyvec.location import is_simulated
 
+__all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError"]
+
+LAYOUT = 1  # version of the layout that this module describes, kept in the fingerprint of a collection
 DENSE = "dense"
 LATE = "late"
 POOLED = "pooled"
 BM25 = "bm25"
 OWN = "_polyvec"  # the payload key that is ours; `page_content` and `metadata` belong to the stock integrations
+RESERVED = ("page_content", "metadata", OWN)  # the payload keys that a collection itself writes
 TENANT = f"{OWN}.tenant"
 # Payload fields that searches, deletions and checks select by.
 INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.content_hash", f"{OWN}.kind", "metadata.source")
 
-Precision = Literal["float32", "float16", "turbo8", "turbo4"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+OLDEST: Version = (1, 16)  # since then collections have metadata, where the fingerprint is kept
+RECOMMENDED: Version = (1, 19)  # before, a crash could damage a multi-vector that was replaced by a longer one
+_NEEDED_BY_PRECISION: dict[str, Version] = {"turbo4": (1, 19), "turbo8": (1, 20)}
 
 
 class SchemaError(ValueError):
@@ -114,6 +121,11 @@ def vectors_config(
     return vectors
 
 
+def value_is(key: str, value: str) -> models.FieldCondition:
+    """Select points by a value of their payload."""
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
 def _dense(dim: int) -> models.VectorParams:
     return models.VectorParams(size=dim, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16)
 
@@ -127,7 +139,7 @@ def create(
     metadata: Mapping[str, Any],
     schema: Schema | None = None,
     cluster: Cluster | None = None,
-    tiers: bool = True,
+    engine: Engine,
 ) -> None:
     """Create a collection and its payload indexes; finish it if an earlier call was interrupted."""
     schema, cluster = schema or Schema(), cluster or Cluster()
@@ -136,13 +148,13 @@ def create(
         with _unless_there():  # another process may create it at the same time
             client.create_collection(
                 name,
-                vectors_config=vectors_config(dense, late, schema, tiers=tiers),
+                vectors_config=vectors_config(dense, late, schema, tiers=engine.has_memory_tiers),
                 sparse_vectors_config=sparse,
                 metadata=dict(metadata),
-                **cluster.creation(),
+                **cluster.create_options(),
             )
     ensure_shard_key(client, name, cluster)
-    if not is_simulated(client):
+    if not engine.is_imitation:
         for field in INDEXED:
             client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
         by_tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
@@ -166,6 +178,38 @@ def _unless_there() -> Iterator[None]:
     except (ValueError, grpc.RpcError) as error:
         if "already exists" not in str(error):
             raise
+
+
+def check_server(version: Version | None, schema: Schema) -> None:
+    """Refuse a server that cannot keep such collections; warn of one that may damage them.
+
+    Args:
+        version: of the server; None if there is none.
+        schema: what it has to keep.
+
+    Raises:
+        ServerVersionError: the server is older than 1.16.
+        SchemaError: the server does not know the precision.
+    """
+    if version is None:
+        return
+    if version < OLDEST:
+        raise ServerVersionError(
+            f"the server is Qdrant {_dotted(version)}; {_dotted(OLDEST)} or later is needed, "
+            f"{_dotted(RECOMMENDED)} recommended."
+        )
+    if version < (needed := _NEEDED_BY_PRECISION.get(schema.late, OLDEST)):
+        raise SchemaError(f"late={schema.late!r} needs Qdrant {_dotted(needed)}; the server is {_dotted(version)}.")
+    if version < RECOMMENDED:
+        warnings.warn(
+            f"the server is Qdrant {_dotted(version)}: a crash while an item is replaced by a longer one may damage "
+            f"its multi-vector (mended in {_dotted(RECOMMENDED)}). Upgrade it before you index again.",
+            stacklevel=4,
+        )
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
 
 
 def check(name: str, config: models.CollectionConfig, schema: Schema, *, dense: int, late: int) -> None:

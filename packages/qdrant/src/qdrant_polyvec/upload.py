@@ -1,20 +1,28 @@
-"""Writing points: in requests that fit, again after a failure that may pass, in halves after a refusal."""
+"""Write points: in requests that fit, again after a failure that may pass, in halves after a refusal."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import grpc
+import numpy as np
 from qdrant_client import QdrantClient, models
+from qdrant_client import grpc as messages
+from qdrant_client.conversions.conversion import RestToGrpc
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from qdrant_polyvec import limits
+from qdrant_polyvec.clients import Engine, backend
 from qdrant_polyvec.retrying import PATIENCE, Patience, code, patiently, pause, reason
-from qdrant_polyvec.wire import Wire, wire
 
 _REFUSED = {400, 413, 422}  # the points are to blame, not the caller's rights or the collection
-_TOO_LARGE_FOR_GRPC = {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED}  # what of it does not pass
+_TOO_LARGE_FOR_GRPC = {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED}  # if repeating did not help
 _REFUSED_BY_GRPC = {grpc.StatusCode.INVALID_ARGUMENT, *_TOO_LARGE_FOR_GRPC}
+
+_BYTES = b"\x0a"  # in protobuf's wire format: field 1, its bytes with their length before them
+_BYTES_PER_ROW = 8  # at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +39,32 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Room:
-    """What fits one request, as far as is known."""
+class Wire:
+    """How a client sends points fastest.
 
+    Attributes:
+        upsert: sends points.
+        convert: a point whose vectors are arrays → what `upsert` takes.
+        bytes_per_float: on the way; each row of a multi-vector has some more around it.
+        max_bytes: of one request; halved when a server says that a request is too large.
+    """
+
+    upsert: Callable[..., models.UpdateResult]
+    convert: Callable[[models.PointStruct], Any]
+    bytes_per_float: int
     max_bytes: int
+
+    def n_bytes(self, struct: models.PointStruct) -> int:
+        """Estimate the size of a point on the way."""
+        payload = json.dumps(struct.payload, ensure_ascii=False, default=str)
+        n_rows = sum(len(vector) if np.ndim(vector) == 2 else 1 for _, vector in _named(struct))
+        n_bytes = self.bytes_per_float * limits.n_floats(struct.vector) + _BYTES_PER_ROW * n_rows
+        return n_bytes + len(payload.encode("utf-8", "surrogatepass"))
 
 
 def write(
     client: QdrantClient,
+    engine: Engine,
     collection: str,
     structs: Iterable[models.PointStruct],
     *,
@@ -53,8 +79,9 @@ def write(
     that is refused is sent in halves, down to the points that are to blame.
 
     Args:
-        client: where to.
-        collection: which.
+        client: the client that has the collection.
+        engine: what is behind the client.
+        collection: its name.
         structs: points whose vectors are numpy arrays or `SparseVector`.
         ordering: Qdrant's guarantee for writes of several clients.
         shard_key: where the points live.
@@ -65,20 +92,18 @@ def write(
         StoreUnavailableError: the store did not answer for too long.
         UnexpectedResponse, RpcError: it refuses everything, as without the right to write.
     """
-    way = wire(client)
-    given = {"ordering": ordering, "shard_key_selector": shard_key}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    wire = _wire(client, engine)
+    options = {"ordering": ordering, "shard_key_selector": shard_key}
+    options = {name: value for name, value in options.items() if value is not None}
 
     def send(batch: Sequence[models.PointStruct]) -> None:
-        points = [way.convert(struct) for struct in batch]
-        upsert = partial(way.upsert, collection, points=points, wait=True, **options)
+        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **options)
         patiently(upsert, patience=patience, sleep=sleep)
 
-    room = _Room(way.max_bytes)
-    for batch, n_bytes in _batches(structs, way, room):
+    for batch, n_bytes in _batches(structs, wire):
         for written, too_large in _write(batch, send):
-            if too_large:  # what follows is sent in requests of half that size, not refused and halved again and again
-                room.max_bytes = min(room.max_bytes, n_bytes // 2)
+            if too_large:  # later requests have half that size, instead of being refused and halved again and again
+                wire.max_bytes = min(wire.max_bytes, n_bytes // 2)
             yield written
 
 
@@ -86,9 +111,9 @@ def _write(
     batch: Sequence[models.PointStruct], send: Callable[[Sequence[models.PointStruct]], None]
 ) -> Iterator[tuple[Written, bool]]:
     """Send points, in halves if they are refused; after each answer, what became of which, and if it was too large."""
-    rest = [list(batch)]
-    while rest:
-        part = rest.pop()
+    unsent = [list(batch)]
+    while unsent:
+        part = unsent.pop()
         try:
             send(part)
         except (UnexpectedResponse, grpc.RpcError, ValueError) as error:  # ValueError: a folder's, or of a conversion
@@ -98,7 +123,7 @@ def _write(
                 yield Written(failed=[(part[0], f"refused by the store: {reason(error)}")]), False
             else:
                 middle = len(part) // 2
-                rest += [part[middle:], part[:middle]]
+                unsent += [part[middle:], part[:middle]]
                 yield Written(), _is_too_large(error)
         else:
             yield Written(ok=part), False
@@ -116,18 +141,65 @@ def _is_too_large(error: Exception) -> bool:
     return code(error) in _TOO_LARGE_FOR_GRPC
 
 
-def _batches(
-    structs: Iterable[models.PointStruct], way: Wire, room: _Room
-) -> Iterator[tuple[list[models.PointStruct], int]]:
-    """Consecutive points that fit, with their size; what fits may change on the way."""
+def _batches(structs: Iterable[models.PointStruct], wire: Wire) -> Iterator[tuple[list[models.PointStruct], int]]:
+    """Group consecutive points that fit, with their size; `wire.max_bytes` may change meanwhile."""
     batch: list[models.PointStruct] = []
     filled = 0
     for struct in structs:
-        size = way.n_bytes(struct)
-        if batch and filled + size > room.max_bytes:
+        size = wire.n_bytes(struct)
+        if batch and filled + size > wire.max_bytes:
             yield batch, filled
             batch, filled = [], 0
         batch.append(struct)
         filled += size
     if batch:
         yield batch, filled
+
+
+def _wire(client: QdrantClient, engine: Engine) -> Wire:
+    if engine.kind == "edge":
+        return Wire(client.upsert, lambda struct: struct, limits.BINARY_BYTES_PER_FLOAT, limits.MAX_OPERATION_BYTES)
+    if engine.kind == "grpc":
+        # The client's own method converts number by number, and warns of messages, which are faster.
+        return Wire(backend(client).upsert, _grpc, limits.BINARY_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
+    return Wire(client.upsert, _lists, limits.REST_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
+
+
+def _lists(struct: models.PointStruct) -> models.PointStruct:
+    """Convert to lists of numbers. They take eight times the memory, so never convert more than one request."""
+    vectors = {name: vector.tolist() if isinstance(vector, np.ndarray) else vector for name, vector in _named(struct)}
+    return models.PointStruct.model_construct(id=struct.id, vector=vectors, payload=struct.payload)
+
+
+def _grpc(struct: models.PointStruct) -> Any:  # Any: protobuf's classes are not annotated
+    """Convert to a message of gRPC. An array's bytes are those that protobuf wants."""
+    return messages.PointStruct(
+        id=RestToGrpc.convert_extended_point_id(struct.id),
+        vectors=messages.Vectors(
+            vectors=messages.NamedVectors(vectors={name: _message(vector) for name, vector in _named(struct)})
+        ),
+        payload=RestToGrpc.convert_payload(struct.payload or {}),
+    )
+
+
+def _message(vector: Any) -> Any:
+    if isinstance(vector, models.SparseVector):
+        return messages.Vector(sparse=messages.SparseVector(indices=vector.indices, values=vector.values))
+    array = np.ascontiguousarray(vector, "<f4")
+    if array.ndim == 1:
+        return messages.Vector(dense=messages.DenseVector.FromString(_field(array.tobytes())))
+    rows = b"".join(_field(_field(row.tobytes())) for row in array)
+    return messages.Vector(multi_dense=messages.MultiDenseVector.FromString(rows))
+
+
+def _field(content: bytes) -> bytes:
+    """Encode bytes as field 1 of a message."""
+    length, size = b"", len(content)
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return _BYTES + length + bytes([size]) + content
+
+
+def _named(struct: models.PointStruct) -> Iterator[tuple[str, Any]]:
+    vectors: Any = struct.vector
+    yield from vectors.items()

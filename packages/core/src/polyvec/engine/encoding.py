@@ -1,12 +1,13 @@
 """The engine of one process: it measures requests, plans batches, prepares them ahead and runs them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from polyvec.engine.batching import plan, prepare_ahead
 from polyvec.engine.chunking import Span, token_spans, windows
-from polyvec.engine.merging import Merging, Row
+from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size
 from polyvec.inputs import check_text
@@ -18,12 +19,23 @@ from polyvec.outcomes import Encoding, Outcome
 _NOT_FINITE = "its vector is not finite: the weights, or sums of them in this dtype, overflow"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One prepared item of a batch, its adapter, and whether its multi-vector is requested."""
+
+    item: Encoded
+    adapter: str
+    multivector: bool
+
+
 class Engine:
     """Runs requests on one replica, batch by batch. Calls that wait at the same time share batches."""
 
     def __init__(self, replica: Replica, processor: Processor, token_budget: int) -> None:
         self.replica, self.processor, self.token_budget = replica, processor, token_budget
-        self._merging = Merging(self._forward, token_budget)
+        self._merging: Merging[Row, Encoding] = Merging(
+            self._forward, self._fits, kind=lambda rows: frozenset(row.adapter for row in rows)
+        )
         self._adapters: set[str] = set()  # names of the adapters that users loaded
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
@@ -48,7 +60,19 @@ class Engine:
 
     def _forward(self, rows: Sequence[Row]) -> list[Encoding]:
         multivector = any(row.multivector for row in rows)
-        return self.replica.forward([row.item for row in rows], [row.adapter for row in rows], multivector=multivector)
+        encodings = self.replica.forward(
+            [row.item for row in rows], [row.adapter for row in rows], multivector=multivector
+        )
+        return [
+            encoding if row.multivector else replace(encoding, multivector=None)
+            for row, encoding in zip(rows, encodings, strict=True)
+        ]
+
+    def _fits(self, rows: Sequence[Row]) -> bool:
+        """True if rows fit into one batch. Padding counts if their adapters differ."""
+        lengths = [len(row.item.input_ids) for row in rows]
+        mixed = len({row.adapter for row in rows}) > 1
+        return (max(lengths) * len(lengths) if mixed else sum(lengths)) <= self.token_budget
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
         """See `Runner`."""

@@ -13,6 +13,7 @@ from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, locate
 from polyvec.model.processing import ImageBackend, Processor
 from polyvec.model.replica import Replica
+from polyvec.types import Dtype
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _license_shown: set[str] = set()
 
 Device = str | torch.device
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class LoadOptions(TypedDict, total=False):

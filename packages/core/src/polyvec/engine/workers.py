@@ -8,17 +8,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
 
 from polyvec.engine.chunking import Span
 from polyvec.engine.encoding import Engine
+from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.outcomes import Encoding, Outcome
 
 _PARTS = 4  # per worker: enough for all to end at about the same time, few enough to fill batches
+_CHARACTERS_PER_TOKEN = 4
+_PREFIX_COST = 40  # of a text, beside its own characters
 _IMAGE_COST = 3_000  # of one image in characters of text, roughly
 
 _Result = TypeVar("_Result")
@@ -44,6 +48,7 @@ class Workers:
     def __init__(self, load: Load, devices: Sequence[str], token_budget: int) -> None:
         self._load, self._devices, self.token_budget = load, list(devices), token_budget
         self._adapters: tuple[UserAdapter, ...] = ()
+        self._merging: Merging[Request, Outcome] = Merging(self._run_whole, self._is_small, capacity=len(devices))
         self._pool: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -55,12 +60,23 @@ class Workers:
         """
         if not requests:
             return
+        if self._is_small(requests):
+            yield from enumerate(self._merging(requests))
+            return
         parts = _parts(requests, len(self._devices) * _PARTS)
         calls = [(part, [requests[i] for i in part]) for part in parts]
         with self._submit(_run, calls) as futures:
             for future in as_completed(futures):
                 futures.remove(future)  # so that its result is freed after use
                 yield from future.result()
+
+    def _is_small(self, requests: Sequence[Request]) -> bool:
+        """Return True if the requests are roughly one batch of one worker. Such calls share batches."""
+        return sum(map(_cost, requests)) <= self.token_budget * _CHARACTERS_PER_TOKEN
+
+    def _run_whole(self, requests: Sequence[Request]) -> list[Outcome]:
+        with self._submit(_run, [(range(len(requests)), requests)]) as (future,):
+            return [outcome for _, outcome in sorted(future.result(), key=itemgetter(0))]
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """See `Runner`. One worker reads the whole text."""
@@ -127,9 +143,14 @@ class Workers:
         )
 
 
+def _cost(request: Request) -> int:
+    """Estimate the cost of a request, in characters of text."""
+    return len(request.item) + _PREFIX_COST if isinstance(request.item, str) else _IMAGE_COST
+
+
 def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:
     """Divide indices into at most `n` parts of similar cost, items of similar length together, longest first."""
-    costs = [len(r.item) + 40 if isinstance(r.item, str) else _IMAGE_COST for r in requests]
+    costs = list(map(_cost, requests))
     share = sum(costs) / n
     parts: list[list[int]] = []
     filled = share

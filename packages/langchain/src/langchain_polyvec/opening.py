@@ -1,0 +1,257 @@
+"""A vector store that is opened, read by ids, emptied and closed."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+
+from langchain_polyvec.documents import document
+from langchain_polyvec.embeddings import PolyvecEmbeddings
+from langchain_polyvec.encoders import encoder_of, task_of
+from langchain_polyvec.stock import StockCollection
+from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
+from qdrant_polyvec.binding import aliased
+from qdrant_polyvec.fingerprint import KEY
+
+
+class OpenStore(VectorStore):
+    """The part of `PolyvecVectorStore` that holds a collection; it neither searches nor adds."""
+
+    def __init__(
+        self,
+        embedding: Embeddings,
+        *,
+        location: Location = "./polyvec-index",
+        collection_name: str = "langchain",
+        mode: Mode | None = None,
+        schema: Schema | None = None,
+        tenant: str | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        """Open a collection; create it if it does not exist.
+
+        Args:
+            embedding: makes the vectors; it must be the one that the collection was created with. A `PolyvecEmbeddings`
+                is loaded here; any other embedding is called once, for the length of its vectors.
+            location: a folder, which one client at a time can open; the URL of a server; `":memory:"` for tests in one
+                thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which stores may share.
+            collection_name: the collection.
+            mode: default mode of searches; `"two-stage"`, or `"dense"` for an embedding without multi-vectors.
+            schema: which vectors a new collection has and how they are stored; see `qdrant_polyvec.Schema`.
+            tenant: whose items are added and searched; see `qdrant_polyvec.Collection.open`.
+            cluster: how the collection is spread over a cluster.
+
+        Raises:
+            qdrant_polyvec.FolderLockedError: the folder is open in another client.
+            qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
+            qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
+            ValueError: a `mode` that the embedding has no vectors for.
+        """
+        if not isinstance(embedding, Embeddings):
+            raise TypeError(f"`embedding` is a {type(embedding).__name__}; it is a langchain_core Embeddings.")
+        encoder = encoder_of(embedding)
+        mode = _checked_mode(mode, has_late=encoder.multivector_dim > 0)
+        try:
+            collection = Collection.open(
+                location,
+                collection_name,
+                embedder=encoder,
+                truncate_dim=_dimensions(embedding),
+                schema=schema,
+                tenant=tenant,
+                cluster=cluster,
+            )
+        except FingerprintError as error:
+            raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
+        if mode == "hybrid" and collection.schema.bm25 is None:
+            collection.close()
+            raise ValueError("mode 'hybrid' searches by words, too: it needs a collection with Schema(bm25='english').")
+        self._attach(embedding, collection, mode)
+
+    @classmethod
+    def from_existing_collection(
+        cls,
+        embedding: Embeddings,
+        *,
+        location: Location = "./polyvec-index",
+        collection_name: str = "langchain",
+        mode: Mode | None = None,
+        vector_name: str | None = None,
+        content_payload_key: str = "page_content",
+        metadata_payload_key: str = "metadata",
+        **kwargs: Any,  # Any: passed to the constructor
+    ) -> Self:
+        """Open a store on an existing collection; nothing is created.
+
+        The collection may be one that langchain-qdrant's `QdrantVectorStore` created with the same embedding. Such a
+        collection is searched by its dense vectors and never written; the last three arguments are for it.
+
+        Raises:
+            ValueError: there is no such collection, or it has no such vector.
+        """
+        if not _is_stock(location, collection_name):
+            if vector_name is not None or (content_payload_key, metadata_payload_key) != ("page_content", "metadata"):
+                raise TypeError(f"polyvec created {collection_name!r}: its vectors and payload have their own names.")
+            return cls(embedding, location=location, collection_name=collection_name, mode=mode, **kwargs)
+        if kwargs:
+            raise TypeError(f"`{next(iter(kwargs))}` has no meaning for the collection of a stock store.")
+        mode = _checked_mode(mode, has_late=False)
+        stock = StockCollection(
+            location,
+            collection_name,
+            embedder=encoder_of(embedding),
+            dim=_dimensions(embedding),
+            vector_name=vector_name,
+            content_key=content_payload_key,
+            metadata_key=metadata_payload_key,
+        )
+        store = cls.__new__(cls)
+        store._attach(embedding, stock, mode, metadata_payload_key)  # noqa: SLF001 — of this class
+        return store
+
+    def _attach(
+        self,
+        embedding: Embeddings,
+        collection: Collection | StockCollection,
+        mode: Mode,
+        metadata_key: str = "metadata",
+    ) -> None:
+        self._embedding, self._collection, self._mode = embedding, collection, mode
+        self._metadata_key = metadata_key
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The embedding that makes the vectors."""
+        return self._embedding
+
+    @property
+    def collection(self) -> Collection | StockCollection:
+        """The collection underneath, for what LangChain has no words for: `count`, `verify`, and more."""
+        return self._collection
+
+    @property
+    def mode(self) -> Mode:
+        """Default mode of searches."""
+        return self._mode
+
+    @property
+    def task(self) -> str:
+        """Default task of additions and searches: the embedding's task."""
+        return task_of(self._embedding)
+
+    def close(self) -> None:
+        """Write everything to disk and release the folder. A client that was passed in stays open."""
+        self._collection.close()
+
+    async def aclose(self) -> None:
+        """Close the asynchronous client of this event loop, and the store."""
+        await self._collection.aclose()
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Return the documents with these ids, in the order of `ids`. Missing ids are left out."""
+        return [document(item) for item in self.stored(ids)]
+
+    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """`get_by_ids` on the asynchronous client."""
+        return [document(item) for item in await self._collection.aget(_possible_ids(ids))]
+
+    def stored(self, ids: Sequence[str]) -> list[Stored]:
+        """`get_by_ids`, as `qdrant_polyvec.Stored` items, which name their task and model."""
+        return self._collection.get(_possible_ids(ids))
+
+    def documents(self, *, task: str | None = None) -> Iterator[Document]:
+        """Iterate over all documents, to look through them or to add them to another store.
+
+        Args:
+            task: only documents of this task. A document does not name its task, so add documents task by task.
+        """
+        return (document(item) for item in self._collection.all() if task is None or item.task == task)
+
+    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
+        """Delete documents by their ids. Missing ids do not matter.
+
+        Raises:
+            ValueError: no `ids`: nothing deletes a whole store in passing.
+        """
+        if ids is None or kwargs:
+            raise ValueError(
+                "`delete` takes `ids`, a list. By source: `store.collection.delete(sources=[…])`; everything: delete "
+                "the collection with `store.collection.client`."
+            )
+        self._writable().delete(ids=_possible_ids(ids))
+        return True
+
+    def _writable(self) -> Collection:
+        if isinstance(self._collection, Collection):
+            return self._collection
+        raise TypeError(
+            f"a stock store created {self._collection.name!r}; it is only read here. Move it once: "
+            "`new.add_documents(old.documents())`, into a store with another collection_name."
+        )
+
+
+def _dimensions(embedding: Embeddings) -> int | None:
+    return embedding.dimensions if isinstance(embedding, PolyvecEmbeddings) else None
+
+
+def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
+    """Return the default mode of a store: `mode`, or the best that its vectors allow.
+
+    Raises:
+        ValueError: an unknown mode, or one that needs multi-vectors where there are none.
+    """
+    possible = MODES if has_late else ("dense",)
+    if mode is None:
+        return "two-stage" if has_late else "dense"
+    if mode not in possible:
+        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, possible))}.")
+    return mode
+
+
+def _possible_ids(ids: Sequence[str]) -> list[str | int]:
+    """Return the ids, and the number behind each: LangChain writes `"7"` for an item that was added with id 7."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise TypeError("give `ids` as a list.")
+    numbers = [int(key) for key in ids if key.isascii() and key.isdecimal()]
+    return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
+
+
+def _is_stock(location: Location, name: str) -> bool:
+    """True if a collection has no polyvec fingerprint, that is, a stock store created it.
+
+    Raises:
+        ValueError: there is no such collection.
+    """
+    is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
+    if is_folder and not Path(str(location)).is_dir():
+        raise ValueError(f"there is no folder {str(location)!r}.")
+    client = open_client(location)
+    try:
+        if not client.collection_exists(aliased(client, name)):
+            raise ValueError(f"there is no collection {name!r} there.")
+        return KEY not in (client.get_collection(name).config.metadata or {})
+    finally:
+        if client is not location:
+            client.close()

@@ -1,0 +1,316 @@
+"""One collection, bound to a model, a schema and a tenant: opened, compared with what is wanted, and read."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from polyvec import Embeddings, Encoder
+from polyvec.inputs import check_task
+from qdrant_polyvec import points
+from qdrant_polyvec import schema as schemas
+from qdrant_polyvec.clients import AsyncClients, Engine, engine
+from qdrant_polyvec.cluster import Cluster
+from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.items import Identity, point_id
+from qdrant_polyvec.retrying import patiently
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
+
+__all__ = ["aliased"]
+
+_PAGE = 256  # points per request, without their multi-vectors
+_MULTIVECTORS = 32  # points per request, with them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binding:
+    """One collection, for one tenant if it has several.
+
+    Attributes:
+        name: an alias. The collection behind it has a name of its own, so that another one, made with another model,
+            can take its place at once.
+        embedder: None where nothing is encoded.
+        fingerprint: the model and sizes of the vectors.
+    """
+
+    client: QdrantClient
+    aclients: AsyncClients
+    engine: Engine
+    name: str
+    embedder: Encoder | None
+    fingerprint: Fingerprint
+    schema: Schema
+    tenant: str | None
+    cluster: Cluster
+
+    @classmethod
+    def open(
+        cls,
+        client: QdrantClient,
+        name: str,
+        *,
+        embedder: Encoder | None,
+        fingerprint: Fingerprint | None,
+        schema: Schema | None,
+        tenant: str | None,
+        cluster: Cluster | None,
+    ) -> "Binding":
+        """Bind a collection; create it if it is missing.
+
+        Args:
+            client: the client that has it.
+            name: its name.
+            embedder: the model, if something is to be encoded.
+            fingerprint: the fingerprint to compare with that of an existing collection; None takes what is stored.
+            schema: the schema to compare with that of an existing collection; None takes what is stored.
+            tenant: whose items are bound.
+            cluster: how it is spread over a cluster.
+
+        Raises:
+            FingerprintError: the collection is of another model, or there is none and `fingerprint` is None.
+            SchemaError, ServerVersionError: the collection or the server cannot keep what is wanted.
+        """
+        if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
+            raise ValueError(
+                f"`tenant` is {tenant!r}; it must be a string that is not empty and has no null character."
+            )
+        cluster = cluster or Cluster()
+        behind = engine(client)
+        schemas.check_server(behind.version, Schema())  # before any call that an old server does not know
+        if not client.collection_exists(name) and not has_alias(client, name):
+            if fingerprint is None:
+                raise ValueError(f"there is no collection {name!r}; to create it, give the embedder.")
+            binding = cls(
+                client, AsyncClients(client), behind, name, embedder, fingerprint, schema or Schema(), tenant, cluster
+            )
+            schemas.check_server(behind.version, binding.schema)
+            new_name = binding.new_name()
+            binding.create(new_name)
+            point_alias(client, name, new_name, instead=False)
+            return binding
+        config = client.get_collection(name).config
+        if fingerprint is None:
+            fingerprint = Fingerprint.stored(name, config.metadata)
+        fingerprint.check(name, config.metadata)
+        existing = Schema.of(config, (config.metadata or {})[KEY].get("bm25"))
+        wanted = schema or existing
+        schemas.check_server(behind.version, wanted)
+        if cluster.shard_key is not None:
+            schemas.ensure_shard_key(client, aliased(client, name), cluster)
+        schemas.check(name, config, wanted, dense=fingerprint.dense, late=fingerprint.late)
+        if wanted.bm25 != existing.bm25:
+            raise SchemaError(
+                f"Collection {name!r} has BM25 vectors for {existing.bm25!r}, not {wanted.bm25!r}. Open it without "
+                "`schema` to take it as it is, or `reindex` it."
+            )
+        return cls(client, AsyncClients(client), behind, name, embedder, fingerprint, wanted, tenant, cluster)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The embedder.
+
+        Raises:
+            TypeError: the collection was opened without one.
+        """
+        if self.embedder is None:
+            raise TypeError("nothing can be encoded: open the collection with its embedder.")
+        return self.embedder
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """The `truncate_dim` to encode with."""
+        return None if self.fingerprint.dense == self.encoder.dim else self.fingerprint.dense
+
+    @property
+    def vector_names(self) -> list[str]:
+        """The names of the vectors that points have."""
+        has = {LATE: self.fingerprint.late, POOLED: self.schema.pooled, BM25: self.schema.bm25}
+        return [DENSE, *(name for name, value in has.items() if value)]
+
+    def metadata(self) -> dict[str, Any]:
+        """The metadata that the collection is created with."""
+        return self.fingerprint.metadata(**({"bm25": self.schema.bm25} if self.schema.bm25 else {}))
+
+    def new_name(self) -> str:
+        """Name a collection to stand behind the alias. Another model or schema gives another name."""
+        quantization = self.schema.quantization
+        fields = asdict(self.schema) | {"quantization": quantization and quantization.model_dump(mode="json")}
+        key = json.dumps([self.metadata()[KEY], fields], sort_keys=True)
+        return f"{self.name}__{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+    def create(self, name: str) -> None:
+        """Create the collection and its indexes; finish it if an earlier call was interrupted. The alias is not set."""
+        schemas.create(
+            self.client,
+            name,
+            dense=self.fingerprint.dense,
+            late=self.fingerprint.late,
+            metadata=self.metadata(),
+            schema=self.schema,
+            cluster=self.cluster,
+            engine=self.engine,
+        )
+
+    def check_model(self) -> None:
+        """Refuse to go on if another model's collection stands behind the alias by now.
+
+        Raises:
+            FingerprintError, SchemaError: as after a `reindex` elsewhere.
+        """
+        self.resolved()
+
+    def resolved(self) -> "Binding":
+        """Bind the collection that stands behind the alias now, under its own name.
+
+        What is written there cannot end up in another model's collection, should the alias be moved meanwhile.
+
+        Raises:
+            FingerprintError: it is another model's by now.
+            SchemaError: it has other vectors by now.
+        """
+        name = aliased(self.client, self.name)
+        config = self.client.get_collection(name).config
+        self.fingerprint.check(self.name, config.metadata)
+        current = Schema.of(config, (config.metadata or {})[KEY].get("bm25"))
+        if (current.pooled, current.bm25) != (self.schema.pooled, self.schema.bm25):
+            raise SchemaError(f"Collection {self.name!r} is {current} by now, not {self.schema}: open it again.")
+        return replace(self, name=name)
+
+    def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:
+        """Select the tenant's points that fulfil all of `must` and none of `must_not`."""
+        of_tenant = [] if self.tenant is None else [value_is(TENANT, self.tenant)]
+        return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
+
+    def chosen(
+        self,
+        *,
+        ids: Sequence[Identity] | None,
+        sources: Sequence[str] | None,
+        task: str | None,
+        keep: Sequence[Identity],
+    ) -> models.Filter | None:
+        """Select items as `Collection.delete` describes; None if there are no ids or sources.
+
+        Raises:
+            TypeError: not one of `ids` and `sources`, or no list.
+            ValueError: the embedder has no such task.
+        """
+        chosen = sources if ids is None else ids
+        if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str | bytes):
+            raise TypeError("give either `ids` or `sources`, as a list.")
+        if isinstance(keep, str | bytes):
+            raise TypeError("give `keep` as a list.")
+        if not chosen:
+            return None
+        must: list[models.Condition] = []
+        if sources is not None:
+            must.append(models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))))
+        else:
+            must.append(points.has_id(chosen, self.tenant))
+        if task is not None:
+            if self.embedder is not None:
+                check_task(task, self.embedder.tasks)
+            must.append(value_is(f"{OWN}.task", task))
+        return self.within(*must, must_not=[points.has_id(keep, self.tenant)] if keep else [])
+
+    def count(self, condition: models.Filter) -> int:
+        return self.client.count(self.name, count_filter=condition, **self.cluster.count_options()).count
+
+    def scroll(
+        self, condition: models.Filter, *, with_payload: bool | Sequence[str] = True
+    ) -> Iterator[list[models.Record]]:
+        """Read all points that pass, without their vectors, some hundred at a time in the order of their ids."""
+        selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
+        offset = None
+        while True:
+            page, offset = patiently(
+                partial(
+                    self.client.scroll,
+                    self.name,
+                    scroll_filter=condition,
+                    limit=_PAGE,
+                    offset=offset,
+                    with_payload=selector,
+                    **self.cluster.read_options(),
+                )
+            )
+            if page:
+                yield page
+            if offset is None:
+                return
+
+    def records(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
+        """Read the points of items, each once, in the order of `ids`."""
+        requests = self._requests(ids, with_vectors)
+        return [record for request in requests for record in _in_order(request, patiently(self._retrieve(request)))]
+
+    async def arecords(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
+        """`records` on the asynchronous client."""
+        records = []
+        for request in self._requests(ids, with_vectors):
+            records += _in_order(request, await self.aclients.current().retrieve(**request))
+        return records
+
+    def readable(self, *, multivector: bool) -> list[str]:
+        """Name the vectors to read; Qdrant refuses names that a collection does not have.
+
+        Raises:
+            ValueError: the collection has no multi-vectors.
+        """
+        if multivector and not self.fingerprint.late:
+            raise ValueError(f"Collection {self.name!r} has no multi-vectors: its embedder makes none.")
+        return [DENSE, LATE] if multivector else [DENSE]
+
+    def embeddings(self, records: Sequence[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
+        """Convert the vectors of points, by the ids of their items.
+
+        Raises:
+            FingerprintError: the collection holds another model's vectors by now.
+        """
+        if {points.Own.of(record.payload).fingerprint for record in records} - {"", self.fingerprint.embedder}:
+            self.check_model()
+        return points.stored_embeddings(records, names)
+
+    def _retrieve(self, request: Mapping[str, Any]) -> "partial[list[models.Record]]":
+        return partial(self.client.retrieve, **request)
+
+    def _requests(self, ids: Sequence[Identity], with_vectors: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Split into the arguments of several calls of `retrieve`."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+            raise TypeError("give `ids` as a list.")
+        point_ids = list(dict.fromkeys(point_id(identity, self.tenant) for identity in ids))
+        step = _MULTIVECTORS if LATE in with_vectors else _PAGE
+        for start in range(0, len(point_ids), step):
+            yield {
+                "collection_name": self.name,
+                "ids": point_ids[start : start + step],
+                "with_payload": True,
+                "with_vectors": list(with_vectors) or False,
+                **self.cluster.read_options(),
+            }
+
+
+def _in_order(request: Mapping[str, Any], records: Sequence[models.Record]) -> list[models.Record]:
+    by_id = {record.id: record for record in records}
+    return [by_id[identity] for identity in request["ids"] if identity in by_id]
+
+
+def has_alias(client: QdrantClient, name: str) -> bool:
+    return any(alias.alias_name == name for alias in client.get_aliases().aliases)
+
+
+def aliased(client: QdrantClient, name: str) -> str:
+    """Return the collection that an alias stands for; the name itself if it is no alias."""
+    by_alias = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
+    return by_alias.get(name, name)
+
+
+def point_alias(client: QdrantClient, name: str, collection: str, *, instead: bool) -> None:
+    """Let an alias stand for a collection, in one step even if it stood for another one (`instead`)."""
+    create = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=name))
+    delete = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+    client.update_collection_aliases([delete, create] if instead else [create])

@@ -1,0 +1,273 @@
+"""Check items at the door: each becomes an `Entry`, or a failure that stops nobody else."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from PIL import Image
+
+import polyvec
+from polyvec import Embeddings, ImageInput, Input
+from polyvec.inputs import check_task
+from qdrant_polyvec import limits
+from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
+from qdrant_polyvec.schema import RESERVED
+
+_NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
+_FIELDS = {"ids": "id", "metadatas": "metadata", "embeddings": "embedding"}  # of `Item`, by the lists beside inputs
+
+
+@dataclass(frozen=True, eq=False)  # no slots: two properties are cached
+class Entry:
+    """An item that passed the checks: nothing about it is open any more. `metadata` holds the source, too.
+
+    Attributes:
+        index: position in the call, from 0; -1 if there is none.
+    """
+
+    content: Input
+    id: Identity
+    source: str
+    unit: str
+    task: str
+    tenant: str | None
+    metadata: dict[str, Any]
+    text: str | None
+    embedding: Embeddings | None
+    payload: dict[str, Any] = field(default_factory=dict)
+    content_hash: str | None = None
+    index: int = -1
+
+    @property
+    def kind(self) -> Kind:
+        return "text" if isinstance(self.content, str) else "image"
+
+    @property
+    def words(self) -> str | None:
+        """The text that the item is or, if it is an image, says."""
+        return self.content if isinstance(self.content, str) else self.text
+
+    @cached_property
+    def point_id(self) -> int | str:
+        return point_id(self.id, self.tenant)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of content, text and ready-made vectors. An item with another digest is stored again.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        if self.embedding is not None and isinstance(self.content, Path):
+            hashed = content_hash(self.source)  # the vectors stand for the file, which may be elsewhere
+        else:
+            hashed = self.content_hash or content_hash(self.content)
+        if self.text is None and self.embedding is None:
+            return hashed
+        whole = hashlib.sha256(hashed.encode())
+        whole.update((self.text or "").encode("utf-8", "surrogatepass"))
+        if self.embedding is not None:
+            for array in (self.embedding.dense, *(self.embedding.multivector or ())):
+                whole.update(f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
+
+    def failure(self, reason: str) -> Failure:
+        return Failure(self.index, self.source, reason, self.id)
+
+
+class Checks:
+    """The checks of one call; items of a named source without a unit are numbered across the call."""
+
+    def __init__(self, *, task: str, tasks: tuple[str, ...], tenant: str | None) -> None:
+        check_task(task, tasks)
+        self._task, self._tasks, self._tenant = task, tasks, tenant
+        self._n_by_source: Counter[str] = Counter()
+        self._n_seen = 0
+
+    def entries(
+        self,
+        inputs: Iterable[Input | Item | polyvec.Failure],
+        *,
+        ids: Sequence[Identity] | None = None,
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        embeddings: Embeddings | None = None,
+    ) -> Iterable[Entry | Failure]:
+        """Check all items of a list at once, or those of an iterator as they come. No file is opened.
+
+        Raises:
+            TypeError: `inputs` is a single item, an item of a list is neither text nor image, or lists stand beside an
+                iterator.
+            ValueError: lists of different lengths, or a bad item of a list; the message says which.
+        """
+        if isinstance(inputs, _NO_LISTS) or not isinstance(inputs, Iterable):
+            raise TypeError(f"`inputs` is a list or iterator of items, not a {type(inputs).__name__}: write [item].")
+        columns: dict[str, Any] = {  # Any: lists of different things
+            name: values
+            for name, values in (("ids", ids), ("metadatas", metadatas), ("embeddings", embeddings))
+            if values is not None
+        }
+        if isinstance(inputs, Sequence):
+            return [self._entry(item) for item in _items(inputs, columns)]
+        for name in columns:
+            raise TypeError(f"`{name}` goes with a list; let the iterator give `Item`s, which hold it.")
+        return self._each(inputs)
+
+    def _each(self, inputs: Iterable[Input | Item | polyvec.Failure]) -> Iterator[Entry | Failure]:
+        for given in inputs:
+            if isinstance(given, polyvec.Failure):
+                self._count(given.source or None)
+                yield given if isinstance(given, Failure) else Failure(given.index, given.source, given.reason)
+                continue
+            item = given if isinstance(given, Item) else Item(given)
+            index = self._n_seen
+            try:
+                yield self._entry(item)
+            except (TypeError, ValueError) as error:
+                yield Failure(index, _named_source(item) or "", str(error), item.id)
+
+    def _entry(self, item: Item) -> Entry:
+        index, number = self._count(_named_source(item))  # also of a bad item, so that the others keep their ids
+        if not isinstance(item.content, (str, *get_args(ImageInput))):
+            raise TypeError(
+                f"item {index} is a {type(item.content).__name__}; an item is a str (text), or a Path, bytes, PIL "
+                "image or numpy array (image)."
+            )
+        try:
+            return self._checked(item, index, number)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"item {index}: {error}") from error
+
+    def _checked(self, item: Item, index: int, number: str) -> Entry:
+        task = self._task if item.task is None else item.task
+        check_task(task, self._tasks)
+        metadata = json_metadata(item.metadata)
+        source, hashed = _source(item, metadata)
+        if metadata.setdefault("source", source) != source:
+            raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
+        unit = number if item.unit is None else item.unit
+        _check_text("source", source)
+        _check_text("unit", unit)
+        if item.text is not None:
+            _check_text("text", item.text)
+            if isinstance(item.content, str):
+                raise ValueError("`text` says what an image shows; this item is a text itself.")
+        if item.embedding is not None and len(item.embedding) != 1:
+            raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
+        payload = json_metadata(item.payload)
+        if reserved := sorted(payload.keys() & set(RESERVED)):
+            raise ValueError(f"its `payload` has {reserved[0]!r}, which the collection itself writes.")
+        entry = Entry(
+            content=item.content,
+            id=derived_id(source, unit, task, self._tenant) if item.id is None else item.id,
+            source=source,
+            unit=unit,
+            task=task,
+            tenant=self._tenant,
+            metadata=metadata,
+            text=item.text or None,
+            embedding=None if item.embedding is None else _arrays(item.embedding),
+            payload=payload,
+            content_hash=hashed,
+            index=index,
+        )
+        _ = entry.point_id  # refuses a bad id
+        return entry
+
+    def _count(self, source: str | None) -> tuple[int, str]:
+        """Count an item: its position in the call, and its number in a named source (empty if it has none)."""
+        index, self._n_seen = self._n_seen, self._n_seen + 1
+        if source is None:
+            return index, ""
+        number, self._n_by_source[source] = self._n_by_source[source], self._n_by_source[source] + 1
+        return index, str(number)
+
+
+def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[str, Any]) -> Iterator[Item]:
+    """Merge the inputs of a list with the lists beside them."""
+    for name, values in columns.items():
+        if isinstance(values, str) or getattr(values, "__len__", int)() != len(inputs):
+            raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
+    for index, given in enumerate(inputs):
+        if isinstance(given, polyvec.Failure):
+            raise TypeError(f"item {index} is a Failure; only an iterator may hand those on.")
+        item = given if isinstance(given, Item) else Item(given)
+        values_by_field = {_FIELDS[name]: values[index] for name, values in columns.items()}
+        if twice := [field for field in values_by_field if getattr(item, field) is not None]:
+            raise ValueError(f"item {index}: its {twice[0]} is given by the item and by the list beside it.")
+        yield replace(item, **values_by_field)
+
+
+def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The source of an item, and the hash of its content if it is known by now."""
+    hashed = item.content_hash
+    if hashed is not None and not (isinstance(hashed, str) and len(hashed) == 64):
+        raise ValueError(f"its `content_hash` is {hashed!r}; it must be a SHA-256 in hexadecimal.")
+    source = metadata.get("source") if item.source is None else item.source
+    if source is not None:
+        if not isinstance(source, str):
+            raise TypeError(f"its source is {source!r}; a source is a string.")
+        return source, hashed
+    if isinstance(item.content, Path):
+        return item.content.as_posix(), hashed
+    try:
+        hashed = hashed or content_hash(item.content)
+    except OSError:  # an image that was opened but not read; the encoder will say what is wrong with it
+        return "unreadable image", None
+    return f"sha256:{hashed[:32]}", hashed
+
+
+def _named_source(item: Item) -> str | None:
+    """The source that an item names; the item may be a bad one."""
+    metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
+    source = metadata.get("source") if item.source is None else item.source
+    return source if isinstance(source, str) else None
+
+
+def _arrays(embedding: Embeddings) -> Embeddings:
+    """Convert an embedding to float32.
+
+    Raises:
+        ValueError: it is not made of numbers.
+    """
+    try:
+        rows = embedding.multivector
+        late = None if rows is None else tuple(np.asarray(row, np.float32) for row in rows)
+        return Embeddings(np.asarray(embedding.dense, np.float32), late, tuple(embedding.grids) or (None,))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"its embedding is not made of numbers: {error}") from error
+
+
+def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Copy metadata as it comes back from storage.
+
+    Raises:
+        TypeError: it is not a mapping.
+        ValueError: it is not JSON.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata is a mapping, not a {type(metadata).__name__}.")
+    try:
+        copy = dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+        json.dumps(copy, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise ValueError(f"metadata must be JSON values: {error}.") from error
+    if limits.depth(copy) > limits.MAX_METADATA_DEPTH:
+        raise ValueError(f"metadata is nested deeper than {limits.MAX_METADATA_DEPTH}; Qdrant could not read it again.")
+    return copy
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"its `{name}` is {value!r}; it must be a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"its `{name}` is no Unicode text: {error.reason} at character {error.start}.") from error

@@ -1,0 +1,215 @@
+"""Clients of a location: a folder, memory, a server, or a client that is already open; and what is behind a client."""
+
+import asyncio
+import inspect
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client.async_client_base import AsyncQdrantBase
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.qdrant_remote import QdrantRemote
+
+from qdrant_polyvec.edge import EdgeBackend
+
+__all__ = ["AsyncClients", "Location", "open_async_client", "open_client"]
+
+Location = str | Path | QdrantClient
+Version = tuple[int, int]
+
+_TIMEOUT = {"timeout": 60}  # seconds; with the client's own 5, a large write to a busy server fails though it is done
+
+
+class ServerVersionError(RuntimeError):
+    """The server is too old."""
+
+
+def open_client(location: Location, **options: Any) -> QdrantClient:
+    """Open a `QdrantClient` on a location.
+
+    Args:
+        location: a folder (created if it is missing) as a `Path` or a string without `://`; the URL of a server;
+            `":memory:"` for tests; or a client, which is returned as it is.
+        options: of `QdrantClient` for a server: `api_key`, `prefer_grpc`, `timeout`, …
+
+    Raises:
+        FolderLockedError: the folder is open in another client.
+        TypeError: not a location, or options for one that is no server.
+    """
+    if isinstance(location, str) and "://" in location:
+        return QdrantClient(url=location, **_TIMEOUT | options)
+    _refuse(location, options)
+    if isinstance(location, QdrantClient):
+        return location
+    if location == ":memory:":
+        return QdrantClient(":memory:")
+    if isinstance(location, str | Path) and str(location):
+        return _embedded(Path(location))
+    raise TypeError(f"a location is a folder, a URL, ':memory:' or a QdrantClient, not {location!r}.")
+
+
+def open_async_client(location: Location | AsyncQdrantClient, **options: Any) -> AsyncQdrantClient:
+    """Open an `AsyncQdrantClient` on a location: on the same data if that is a client, without opening it again.
+
+    On a folder or in memory the calls run in threads. Closing it closes what it has opened itself, not a given client.
+
+    Args:
+        location: as in `open_client`; an `AsyncQdrantClient` is returned as it is.
+        options: of `AsyncQdrantClient` for a server: `api_key`, `prefer_grpc`, `timeout`, …
+
+    Raises:
+        FolderLockedError: the folder is open in another client.
+        TypeError: not a location, or options for one that is no server.
+    """
+    if isinstance(location, str) and "://" in location:
+        return AsyncQdrantClient(url=location, **_TIMEOUT | options)
+    if isinstance(location, AsyncQdrantClient):
+        _refuse(location, options)
+        return location
+    if isinstance(location, QdrantClient) and isinstance(backend(location), QdrantRemote) and not options:
+        return AsyncQdrantClient(**location.init_options)
+    client = open_client(location, **options)
+    twin = AsyncQdrantClient(":memory:")
+    twin._client = ThreadedBackend(client, owned=client is not location)  # noqa: SLF001 — as in `_embedded`
+    twin.init_options.update(client.init_options)
+    return twin
+
+
+class AsyncClients:
+    """The asynchronous twins of a client, one per event loop: connections belong to the loop they were opened in."""
+
+    def __init__(self, client: QdrantClient) -> None:
+        self._client = client
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
+
+    def current(self) -> AsyncQdrantClient:
+        """Return the twin of the running event loop; it is opened at the first call."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            self._by_loop[loop] = open_async_client(self._client)
+        return self._by_loop[loop]
+
+    async def aclose(self) -> None:
+        """Close the twin of the running event loop, if there is one."""
+        twin = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if twin is not None:
+            await twin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What is behind a client.
+
+    Attributes:
+        kind: Qdrant Edge in a folder, qdrant-client's imitation in memory, or a server over REST or gRPC.
+        version: major and minor version of a server; None for a folder or memory.
+    """
+
+    kind: Literal["edge", "memory", "rest", "grpc"]
+    version: Version | None = None
+
+    @property
+    def is_imitation(self) -> bool:
+        """True for memory: it warns about indexes and search parameters, and is not safe in several threads."""
+        return self.kind == "memory"
+
+    @property
+    def has_memory_tiers(self) -> bool:
+        """True if vectors are placed by `memory`, not by `on_disk`."""
+        return self.version is None or self.version >= (1, 19)
+
+
+def engine(client: QdrantClient) -> Engine:
+    """Find out what is behind a client. This asks a server for its version.
+
+    Raises:
+        ServerVersionError: the server tells no version.
+    """
+    behind = backend(client)
+    if not isinstance(behind, QdrantRemote):
+        return Engine("edge" if isinstance(behind, EdgeBackend) else "memory")
+    version = client.info().version
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None:
+        raise ServerVersionError(f"the server says it is version {version!r}, which is no version of Qdrant.")
+    prefers_grpc = behind._prefer_grpc  # noqa: SLF001 — no public name
+    return Engine("grpc" if prefers_grpc else "rest", (int(numbers[1]), int(numbers[2])))
+
+
+def backend(client: QdrantClient) -> QdrantBase:
+    """Return what a client delegates to."""
+    return client._client  # noqa: SLF001 — no public name
+
+
+class ThreadedBackend(AsyncQdrantBase):
+    """The backend of a client, each call in a thread: the event loop goes on while it waits.
+
+    Args:
+        client: the client that has the backend; it is kept for as long as this one is.
+        owned: closing this one closes the client.
+    """
+
+    def __init__(self, client: QdrantClient, *, owned: bool) -> None:
+        super().__init__()
+        self.client = client
+        self._owned = owned
+        is_thread_safe = isinstance(backend(client), EdgeBackend | QdrantRemote)
+        self._turn = None if is_thread_safe else threading.Lock()
+        self._closed = False
+
+    async def close(self, **kwargs: Any) -> None:  # noqa: ARG002 — the client hands its gRPC options through
+        self._closed = True
+        if self._owned:
+            await asyncio.to_thread(self.client.close)
+
+    async def optimize(self, collection_name: str, *, in_worker: bool = False) -> bool:
+        """As `EdgeBackend.optimize`."""
+        return bool(await asyncio.to_thread(self.call, "optimize", collection_name, in_worker=in_worker))
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        if self._closed:
+            raise RuntimeError("This asynchronous client is closed; open another one.")
+        method = getattr(backend(self.client), name)
+        if self._turn is None:
+            return method(*args, **kwargs)
+        with self._turn:
+            return method(*args, **kwargs)
+
+
+def _delegated(name: str, asynchronous: bool) -> Callable[..., Any]:  # noqa: FBT001 — one place below
+    async def in_thread(self: ThreadedBackend, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(self.call, name, *args, **kwargs)
+
+    def directly(self: ThreadedBackend, *args: Any, **kwargs: Any) -> Any:
+        return self.call(name, *args, **kwargs)
+
+    return in_thread if asynchronous else directly
+
+
+for _name, _method in vars(AsyncQdrantBase).items():
+    if not _name.startswith("_") and _name not in vars(ThreadedBackend):
+        setattr(ThreadedBackend, _name, _delegated(_name, inspect.iscoroutinefunction(_method)))
+
+
+def _refuse(location: object, options: Mapping[str, Any]) -> None:
+    if options:
+        shown = repr(str(location)) if isinstance(location, str | Path) else f"a {type(location).__name__}"
+        raise TypeError(f"the options {', '.join(options)} are for a server's URL; {shown} takes none.")
+
+
+def _embedded(folder: Path) -> QdrantClient:
+    # The constructor of QdrantClient chooses its backend itself and takes none from outside. Built in memory it
+    # connects to nothing; then the backend is exchanged. All its methods delegate to `_client`, so integrations
+    # written for QdrantClient run on it unchanged.
+    behind = EdgeBackend(folder)
+    client = QdrantClient(":memory:")
+    backend(client).close()
+    client._client = behind  # noqa: SLF001
+    # Code that builds an async twin from these options must be refused by the folder's lock, not get an empty memory.
+    client.init_options.update(location=None, path=str(folder))
+    return client
