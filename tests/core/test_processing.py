@@ -33,7 +33,7 @@ def stock(tiny):
 @pytest.mark.parametrize("name", PICTURES)
 def test_patches_are_those_of_transformers(processor, stock, tiny, name, limit):
     path = tiny / "images" / f"{name}.png"
-    ours = processor.image(path, IMAGE_TOKEN, limit)
+    ours = processor.image(path, limit)
     size = {"size": {"shortest_edge": 3136, "longest_edge": limit}} if limit else {}
     with Image.open(path) as image:
         theirs = stock(images=[image.convert("RGB")], return_tensors="np", **size)
@@ -47,14 +47,14 @@ def test_patches_are_those_of_transformers(processor, stock, tiny, name, limit):
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_torchvision_backend_gives_the_bits_of_transformers_with_torchvision(torchvision, tiny, name, limit):
     digests = json.loads((tiny.parent / "torchvision_pixels.json").read_text())["sha256"]
-    patches = torchvision.image(tiny / "images" / f"{name}.png", IMAGE_TOKEN, limit).patches
+    patches = torchvision.image(tiny / "images" / f"{name}.png", limit).patches
     assert hashlib.sha256(patches.astype("<f4").tobytes()).hexdigest() == digests[name][str(limit)]
 
 
 def test_the_backends_round_a_pixel_differently_now_and_then(processor, torchvision, tiny):
     path = tiny / "images" / "noise.png"
     one, other = (
-        backend.image(path, IMAGE_TOKEN).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision)
+        backend.image(path).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision)
     )
     levels = np.rint(np.abs(one - other) * 255 * np.asarray(processor.config.std)[:, None])
     assert levels.max() == 1
@@ -64,7 +64,7 @@ def test_the_backends_round_a_pixel_differently_now_and_then(processor, torchvis
 @pytest.mark.parametrize("size", [(56, 84), (100, 200)])  # one that is kept, one that is resized
 def test_either_backend_scales_and_normalises(processor, torchvision, size):
     for backend in (processor, torchvision):
-        patches = backend.image(Image.new("RGB", size, (255, 0, 51)), IMAGE_TOKEN).patches.reshape(-1, 3, 14 * 14)
+        patches = backend.image(Image.new("RGB", size, (255, 0, 51))).patches.reshape(-1, 3, 14 * 14)
         for channel, value in enumerate((1, 0, 0.2)):
             expected = (value - backend.config.mean[channel]) / backend.config.std[channel]
             np.testing.assert_allclose(patches[:, channel], expected, rtol=0, atol=1e-6)
@@ -73,7 +73,7 @@ def test_either_backend_scales_and_normalises(processor, torchvision, size):
 def test_patches_stand_window_of_two_by_two_first_and_channels_outside(processor):
     pixels = np.zeros((56, 84, 3), np.uint8)
     pixels[14 * 3, 14 * 4, 2] = 255  # patch row 3, patch column 4: merged token row 1, column 2, its lower left patch
-    encoded = processor.image(Image.fromarray(pixels), IMAGE_TOKEN)
+    encoded = processor.image(Image.fromarray(pixels))
     assert encoded.grid == Grid(2, 3, encoded.grid.start)
     dark = encoded.patches[0]
     (patch,) = np.flatnonzero((encoded.patches != dark).any(axis=1))
@@ -84,7 +84,7 @@ def test_patches_stand_window_of_two_by_two_first_and_channels_outside(processor
 
 
 def test_an_image_is_its_template_around_as_many_tokens_as_the_grid_has(processor, tiny):
-    encoded = processor.image(tiny / "images" / "page.png", IMAGE_TOKEN)
+    encoded = processor.image(tiny / "images" / "page.png")
     places = np.flatnonzero(encoded.input_ids == IMAGE_TOKEN)
     rows, columns, start = encoded.grid.rows, encoded.grid.columns, encoded.grid.start
     assert (rows, columns) == (18, 13)  # 420×560 within 200,704 pixels: 364×504
@@ -97,7 +97,7 @@ def test_an_image_is_its_template_around_as_many_tokens_as_the_grid_has(processo
 
 
 def test_the_template_around_an_image_is_the_specified_text(processor, tiny):
-    ids = processor.image(tiny / "images" / "icon.png", IMAGE_TOKEN).input_ids
+    ids = processor.image(tiny / "images" / "icon.png").input_ids
     words = "".join(processor.tokens([i for i in ids if i != IMAGE_TOKEN]))
     assert words == "<|im_start|>user\n<|vision_start|><|vision_end|>Describe the image.<|im_end|>\n"
 
@@ -134,7 +134,7 @@ def test_collate_pads_on_the_right(processor):
 
 
 def test_positions_inside_an_image_are_its_grid(processor):
-    encoded = processor.image(Image.new("RGB", (84, 56)), IMAGE_TOKEN)  # two rows of three tokens
+    encoded = processor.image(Image.new("RGB", (84, 56)))  # two rows of three tokens
     batch = collate([encoded])
     start = encoded.grid.start
     temporal, row, column = batch.position_ids[:, 0].numpy() - start
@@ -148,7 +148,7 @@ def test_positions_inside_an_image_are_its_grid(processor):
 
 
 def test_patches_of_a_batch_stand_in_row_order(processor):
-    pictures = [processor.image(Image.new("RGB", (56, 56), colour), IMAGE_TOKEN) for colour in ("black", "white")]
+    pictures = [processor.image(Image.new("RGB", (56, 56), colour)) for colour in ("black", "white")]
     batch = collate([pictures[1], processor.text([1]), pictures[0]])
     assert batch.grids == ((2, 2), (2, 2))
     np.testing.assert_array_equal(batch.patches[:16], pictures[1].patches)
