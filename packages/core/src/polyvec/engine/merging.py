@@ -1,4 +1,4 @@
-"""Callers that wait for one network at the same time share its batches."""
+"""Merging the batches of callers that wait for one network at the same time."""
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -11,20 +11,20 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True, eq=False)
 class _Ticket(Generic[_Row, _Result]):
-    """One caller's batch. It is run by its own thread, or by another one along with that thread's batch."""
+    """One caller's batch. The caller's thread runs it, or another caller's thread does, together with its own batch."""
 
     rows: Sequence[_Row]
     results: list[_Result] | None = None
-    alone: bool = False  # after a shared batch failed: the error must reach the caller whose rows are to blame
+    alone: bool = False  # run it alone, because a shared batch failed: the error may be of other rows
     woken: threading.Event = field(default_factory=threading.Event)
 
 
 class Merging(Generic[_Row, _Result]):
-    """Runs batches; batches that wait meanwhile are joined as far as they fit into one.
+    """Runs batches; waiting batches that fit into one are joined.
 
-    A caller that meets nobody runs its batch at once. Otherwise it waits. The caller whose turn is next takes along the
-    batches of others. Each caller gets its own rows, and only errors of its own rows: a shared batch that fails is run
-    again, each caller's rows apart. A caller that is interrupted leaves the others undisturbed.
+    If nothing is running, a caller runs its batch at once. Otherwise it waits, and the next caller's thread also runs
+    the waiting batches that fit. Each caller gets its own rows, and only errors of its own rows: if a shared batch
+    fails, each caller's rows run again separately. If a caller is interrupted, the other callers go on.
 
     Args:
         run: encodes a batch, and returns a result per row.
@@ -47,7 +47,7 @@ class Merging(Generic[_Row, _Result]):
         self._waiting: list[_Ticket[_Row, _Result]] = []
 
     def __call__(self, rows: Sequence[_Row]) -> list[_Result]:
-        """Encode one batch, alone or along with others."""
+        """Encode one batch, alone or with the batches of other callers."""
         ticket: _Ticket[_Row, _Result] = _Ticket(rows)
         guests: list[_Ticket[_Row, _Result]] = []
         try:

@@ -1,4 +1,4 @@
-"""One call spread over several devices: a process each, with a replica of its own."""
+"""Workers: one process per device, each with its own replica, which share the requests of a call."""
 
 import os
 import threading
@@ -41,8 +41,8 @@ class Workers:
         devices: one worker each. Workers on the CPU share its cores.
         token_budget: tokens per forward pass of one worker.
 
-    The processes are started on first use, by spawning: a script that uses this keeps its own doings under
-    `if __name__ == "__main__":`. They end with `close`, with the interpreter, or when it is killed.
+    The processes are started on first use, by spawning: a script that uses this class needs
+    `if __name__ == "__main__":` around its code. They end with `close`, and when the interpreter exits or is killed.
     """
 
     def __init__(self, load: Load, devices: Sequence[str], token_budget: int) -> None:
@@ -65,9 +65,9 @@ class Workers:
             return
         parts = _parts(requests, len(self._devices) * _PARTS)
         calls = [(part, [requests[i] for i in part]) for part in parts]
-        with self._submitted(_run, calls) as futures:
+        with self._submit(_run, calls) as futures:
             for future in as_completed(futures):
-                futures.remove(future)  # and with it the result, once it has been handed on
+                futures.remove(future)  # so that its result is freed after use
                 yield from future.result()
 
     def _is_small(self, requests: Sequence[Request]) -> bool:
@@ -80,31 +80,31 @@ class Workers:
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """See `Runner`. One worker reads the whole text."""
-        with self._submitted(_chunks, [(request, spans, overlap)]) as (future,):
+        with self._submit(_chunks, [(request, spans, overlap)]) as (future,):
             return future.result()
 
     def close(self) -> None:
-        """End the processes once the calls under way are done; the next call starts new ones."""
+        """End the processes after their current calls; the next call starts new processes."""
         with self._lock:
             self._end()
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
-        """See `Runner`. Workers load adapters when they start, so the next call starts new ones."""
+        """See `Runner`. Workers load adapters when they start, so the next call starts new workers."""
         if tuple(adapters) == self._adapters:
             return
-        self._adapters = tuple(adapters)  # first: a call that comes in between may start processes
+        self._adapters = tuple(adapters)  # before `close`, because a call in between may start processes
         self.close()
 
     @contextmanager
-    def _submitted(
+    def _submit(
         self, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]]
     ) -> Iterator[set[Future[_Result]]]:
-        """The calls' futures; what has not begun on leaving is cancelled, less what was taken out of the set."""
+        """Submit calls and give their futures; at the end, futures that are still in the set are cancelled."""
         pool: ProcessPoolExecutor | None = None
         futures: set[Future[_Result]] = set()
         try:
-            with self._lock:  # over both: a pool that is closed in between would take no calls
-                pool = self._pool = self._pool or self._started()
+            with self._lock:  # for both lines: a pool that is closed in between takes no calls
+                pool = self._pool = self._pool or self._start_pool()
                 futures |= {pool.submit(function, *call) for call in calls}
             yield futures
         except BrokenProcessPool as error:
@@ -113,7 +113,7 @@ class Workers:
                     self._end()
             raise RuntimeError(
                 "A worker process ended: it could not load the model (its message is above), ran out of memory, or "
-                "this script lacks `if __name__ == '__main__':` around what it does."
+                "this script lacks `if __name__ == '__main__':` around its code."
             ) from error
         finally:
             for future in futures:
@@ -126,9 +126,9 @@ class Workers:
         """
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown()  # to cancel futures here would not wake who waits for them
+            pool.shutdown()  # cancelling futures here would not wake the threads that wait for them
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _start_pool(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
         devices: Any = context.SimpleQueue()  # typed only in newer stubs
         for device in self._devices:
@@ -149,7 +149,7 @@ def _cost(request: Request) -> int:
 
 
 def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:
-    """Indices in at most `n` parts of like cost, items of like length together, longest first."""
+    """Divide indices into at most `n` parts of similar cost, items of similar length together, longest first."""
     costs = list(map(_cost, requests))
     share = sum(costs) / n
     parts: list[list[int]] = []
@@ -169,14 +169,14 @@ def _start(load: Callable[[str], Engine], devices: Any, threads: int | None) -> 
     name = devices.get()
     device = torch.device(name)
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # else what asks for no device in particular lands on the first
+        torch.cuda.set_device(device)  # otherwise operations without a device run on the first
     if threads is not None and device.type == "cpu":
         torch.set_num_threads(threads)
     _engine = load(name)
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot say so, and its workers would wait for its next call."""
+    """Exit when the parent exits. A killed parent cannot end its workers, and they would wait for its next call."""
     parent = parent_process()
     assert parent is not None, "a worker has a parent"
     parent.join()
@@ -185,7 +185,7 @@ def _end_with_parent() -> None:
 
 def _run(part: Sequence[int], requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
-    return [(part[place], outcome) for place, outcome in _engine.run(requests)]
+    return [(part[position], outcome) for position, outcome in _engine.run(requests)]
 
 
 def _chunks(request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:

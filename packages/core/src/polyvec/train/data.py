@@ -1,4 +1,4 @@
-"""Pairs, and the batches that one training step draws."""
+"""Pairs, and the batches of training steps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Step:
 class PairBatch:
     """Pairs of one kind as tensors: query i is answered by document `targets[i]`.
 
-    A document that several queries share stands there once, so it is never its own negative. Late interaction scores
+    A document that several queries share is there once, so it is never its own negative. Late interaction scores
     the tokens in `document_mask`.
     """
 
@@ -48,7 +48,7 @@ class PairBatch:
     document_mask: Bool[Tensor, "documents tokens"]
 
     def to(self, device: torch.device | str) -> Self:
-        """The same pairs on another device."""
+        """Return the pairs on a device."""
         return type(self)(
             self.queries.to(device), self.documents.to(device), self.targets.to(device), self.document_mask.to(device)
         )
@@ -61,7 +61,7 @@ class PairSteps(IterableDataset[Step]):
         for kind, pairs in (("text", texts), ("image", images)):
             if 0 < len(pairs) < batch_size:
                 raise ValueError(
-                    f"there are {len(pairs)} {kind} pairs; `batch_size` is {batch_size}, give at least so many."
+                    f"there are {len(pairs)} {kind} pairs; `batch_size` is {batch_size}, give at least that many."
                 )
         if not texts and not images:
             raise ValueError("there are no pairs to train on.")
@@ -70,21 +70,21 @@ class PairSteps(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         seed = (self.seed, 0 if worker is None else worker.id)
-        texts = _endless(self.texts, self.batch_size, np.random.default_rng((*seed, 0)))
-        images = _endless(self.images, self.batch_size, np.random.default_rng((*seed, 1)))
+        texts = _endless_batches(self.texts, self.batch_size, np.random.default_rng((*seed, 0)))
+        images = _endless_batches(self.images, self.batch_size, np.random.default_rng((*seed, 1)))
         while True:
             yield Step(next(texts), next(images))
 
 
 class StepCollator:
-    """Turns the one step that a data loader hands over into tensors, with the prompts of inference.
+    """Turns one step of a data loader into tensors, with the prompts of inference.
 
     Args:
-        processor: the checkpoint's.
-        task: whose prompts are used.
+        processor: the checkpoint's processor.
+        task: the task whose prompts are used.
         max_length: tokens per text.
-        patches_only: late interaction scores an image's patches and not the template around them, whose tokens see the
-            whole image: a network from nothing otherwise learns to look only there.
+        patches_only: late interaction scores only an image's patches, not the template around them. The template's
+            tokens see the whole image, and a network that is trained from scratch would learn to use only them.
     """
 
     def __init__(self, processor: Processor, *, task: Task, max_length: int = 512, patches_only: bool = False) -> None:
@@ -139,8 +139,8 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
     """
 
     def parse(row: dict[str, Any]) -> Pair:
-        query, other = text_field(row, "query"), text_field(row, "image" if "image" in row else "document")
-        return Pair(query, path.parent / other if "image" in row else other)
+        query, document = text_field(row, "query"), text_field(row, "image" if "image" in row else "document")
+        return Pair(query, path.parent / document if "image" in row else document)
 
     pairs = read_rows(path, parse)
     return (
@@ -149,7 +149,7 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
     )
 
 
-def _endless(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
+def _endless_batches(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
     while True:
         order = rng.permutation(len(pairs))
-        yield from ([pairs[i] for i in order[a : a + size]] for a in range(0, max(len(pairs) - size, 0) + 1, size))
+        yield from ([pairs[i] for i in order[k : k + size]] for k in range(0, max(len(pairs) - size, 0) + 1, size))
