@@ -75,7 +75,7 @@ class Workers:
         return sum(map(_cost, requests)) <= self.token_budget * _CHARACTERS_PER_TOKEN
 
     def _run_whole(self, requests: Sequence[Request]) -> list[Outcome]:
-        with self._submitted(_run, [(range(len(requests)), requests)]) as (future,):
+        with self._submit(_run, [(range(len(requests)), requests)]) as (future,):
             return [outcome for _, outcome in sorted(future.result(), key=itemgetter(0))]
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
