@@ -53,9 +53,7 @@ def test_the_torchvision_backend_gives_the_bits_of_transformers_with_torchvision
 
 def test_the_backends_round_a_pixel_differently_now_and_then(processor, torchvision, tiny):
     path = tiny / "images" / "noise.png"
-    one, other = (
-        backend.image(path).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision)
-    )
+    one, other = (backend.image(path).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision))
     levels = np.rint(np.abs(one - other) * 255 * np.asarray(processor.config.std)[:, None])
     assert levels.max() == 1
     assert 0 < levels.mean() < 0.01
