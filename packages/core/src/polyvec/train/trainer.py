@@ -56,8 +56,8 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         terms: dict[str, Tensor] = {}
         for kind, weights in (("text", self.text_weights), ("image", self.image_weights)):
             if kind in inputs:
-                by_name = self._terms_of(model, inputs[kind], weights)
-                terms |= {f"{kind}_{name}": term for name, term in by_name.items()}
+                pair_terms = self._terms_of(model, inputs[kind], weights)
+                terms |= {f"{kind}_{name}": term for name, term in pair_terms.items()}
         self._terms = {name: term.detach() for name, term in terms.items()}
         loss = torch.stack(list(terms.values())).sum()
         return (loss, {}) if return_outputs else loss
