@@ -97,7 +97,7 @@ class Embedder(Encoder):
         """Load a checkpoint in the layout of jinaai/jina-embeddings-v4. No code of it runs, no pickle is opened.
 
         Args:
-            model: `"demo"` (bundled, for trying things out), a directory, or a hub id, whose files are downloaded
+            model: `"demo"` (bundled, for first experiments), a directory, or a hub id, whose files are downloaded
                 into the hub's cache.
             options: see `LoadOptions`.
 
@@ -115,15 +115,15 @@ class Embedder(Encoder):
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]  # as `tasks`
-        """Identifies weights, loaded adapters, image rules and numerics. Compare only vectors of equal fingerprints."""
+        """Identifier of weights, adapters, image rules and numerics. Compare only vectors of equal fingerprints."""
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
         if (backend := self._setup.options["image_backend"]) != "pil":
             parts.append(backend)
         if self._adapters:
-            loaded = sorted(
+            lines = sorted(
                 f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in self._adapters.values()
             )
-            parts.append(hashlib.sha256("\n".join(loaded).encode()).hexdigest()[:8])
+            parts.append(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8])
         return "-".join(parts)
 
     def encode(
@@ -134,7 +134,7 @@ class Embedder(Encoder):
         Inputs of several tasks share forward passes. Markers of the model in a text, such as `<|image_pad|>`, are plain
         text. `max_pixels` holds for this call only.
         """
-        size, limits = self._checked(options)
+        size, limits = self._check_options(options)
         items = checked_items(inputs)
         return self._attempt(self._requests(items, side, task, limits), size, options).result()
 
@@ -166,7 +166,7 @@ class Embedder(Encoder):
             UnreadableInputs: after the last item; it names all unreadable inputs.
             TypeError, ValueError: as `encode`; for an item or its task, when the item is reached.
         """
-        size, limits = self._checked(options)
+        size, limits = self._check_options(options)
         check_collection(inputs)
         check_side(side)
         if is_single(task):
@@ -199,11 +199,11 @@ class Embedder(Encoder):
             raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
         check_text(text)
         encode_options: EncodeOptions = {name: value for name, value in options.items() if name != "overlap"}  # type: ignore[assignment]  # no overlap
-        size, limits = self._checked(encode_options)
-        checked = checked_spans(spans, len(text))
+        size, limits = self._check_options(encode_options)
+        ranges = checked_spans(spans, len(text))
         (request,) = self._requests([text], "document", task, limits)
-        encodings = self._chunks(request, checked, options.get("overlap")) if checked else []
-        return collect(enumerate(encodings), len(checked), dim=size, multivector=limits.multivector)[0].embeddings
+        encodings = self._chunks(request, ranges, options.get("overlap")) if ranges else []
+        return collect(enumerate(encodings), len(ranges), dim=size, multivector=limits.multivector)[0].embeddings
 
     def _chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """Encode spans of a text, or take all of them from the cache if it has all of them."""
@@ -276,7 +276,7 @@ class Embedder(Encoder):
         """End worker processes, if there are any; the next call starts them again."""
         self._runner.close()
 
-    def _checked(self, options: EncodeOptions) -> tuple[int, Request]:
+    def _check_options(self, options: EncodeOptions) -> tuple[int, Request]:
         """Check options; return the length of the call's dense vectors, and its limits."""
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         return size, limits(self.config, options, max_pixels=self.max_pixels)

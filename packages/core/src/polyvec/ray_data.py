@@ -92,19 +92,20 @@ class EncodeBatch:
         if conflicts := {"dense", "multivector", "error"}.intersection(batch.column_names):
             raise ValueError(f"the dataset has a column {min(conflicts)!r} already; rename or drop it first.")
         inputs, reasons = self._inputs(batch.column(self._column).to_pylist())
-        kept = list(inputs)
-        attempted = attempt(self._encode, list(inputs.values()))
-        reasons |= {kept[failure.index]: failure.reason for failure in attempted.failures}
-        embeddings, kept = attempted.embeddings, [kept[index] for index in attempted.kept]
+        indices = list(inputs)
+        result = attempt(self._encode, list(inputs.values()))
+        reasons |= {indices[failure.index]: failure.reason for failure in result.failures}
+        embeddings, indices = result.embeddings, [indices[index] for index in result.kept]
 
         def spread(by_index: Mapping[int, Any]) -> list[Any]:
             return [by_index.get(index) for index in range(len(batch))]
 
         vector = pa.list_(pa.float32(), embeddings.dense.shape[1])
-        batch = batch.append_column("dense", pa.array(spread(dict(zip(kept, embeddings.dense, strict=True))), vector))
+        dense = dict(zip(indices, embeddings.dense, strict=True))
+        batch = batch.append_column("dense", pa.array(spread(dense), vector))
         if embeddings.multivector is not None:
             tokens = pa.list_(pa.list_(pa.float32(), self._encoder.multivector_dim))
-            rows = dict(zip(kept, map(list, embeddings.multivector), strict=True))
+            rows = dict(zip(indices, map(list, embeddings.multivector), strict=True))
             batch = batch.append_column("multivector", pa.array(spread(rows), tokens))
         return batch.append_column("error", pa.array(spread(reasons), pa.string()))
 

@@ -1,1 +1,1 @@
-"""The other encoders, one module each. Each needs an extra, named by its module."""
+"""Encoders beside `Embedder`, one module each."""

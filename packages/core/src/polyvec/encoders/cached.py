@@ -177,10 +177,10 @@ class CachedEncoder(Encoder):
             for start in range(0, len(missing), _ENCODED_TOGETHER):
                 part = missing[start : start + _ENCODED_TOGETHER]
                 encode = partial(self.encoder.encode, side=side, task=[tasks[index] for index in part], **options)
-                attempted = attempt(encode, [items[index] for index in part])
-                for row, position in enumerate(attempted.kept):
-                    yield start + position, _encoding(attempted.embeddings, row)
-                yield from ((start + failure.index, failure.reason) for failure in attempted.failures)
+                part_result = attempt(encode, [items[index] for index in part])
+                for row, position in enumerate(part_result.kept):
+                    yield start + position, _encoding(part_result.embeddings, row)
+                yield from ((start + failure.index, failure.reason) for failure in part_result.failures)
 
         outcomes = cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:

@@ -43,7 +43,7 @@ class SentenceTransformersEncoder(Encoder):
     differently here. Tokens without a direction (zero vectors) are dropped.
 
     For each side the model's own method is called, with the model's own prompts. The task is checked and otherwise
-    changes nothing, because these models have one space. (They call the side `task`.)
+    changes nothing, because these models have one space. (In sentence-transformers, `task` means the side.)
 
     A `str` is always text. These models open or fetch a string that looks like a path or URL of an image, so models
     that read more than text get each text marked as text. This does not protect from a model whose own remote code

@@ -32,7 +32,7 @@ def checked_spans(spans: Iterable[Any], length: int) -> list[Span]:
         TypeError: a span is not a pair of whole numbers.
         ValueError: a span is empty, or not within the text.
     """
-    checked = []
+    pairs = []
     for index, span in enumerate(spans):
         try:
             start, end = map(operator.index, span)
@@ -44,8 +44,8 @@ def checked_spans(spans: Iterable[Any], length: int) -> list[Span]:
             raise ValueError(
                 f"span {index} is ({start}, {end}); a span is a non-empty range of the text's {length} characters."
             )
-        checked.append((start, end))
-    return checked
+        pairs.append((start, end))
+    return pairs
 
 
 def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:

@@ -69,7 +69,7 @@ class Engine:
         ]
 
     def _fits(self, rows: Sequence[Row]) -> bool:
-        """True if rows fit into one batch. Padding counts if their adapters differ."""
+        """Return True if rows fit into one batch. Padding counts if their adapters differ."""
         lengths = [len(row.item.input_ids) for row in rows]
         mixed = len({row.adapter for row in rows}) > 1
         return (max(lengths) * len(lengths) if mixed else sum(lengths)) <= self.token_budget

@@ -75,26 +75,26 @@ class Setup:
         if unknown := sorted(options.keys() - LoadOptions.__annotations__.keys()):
             raise TypeError(f"there is no option {unknown[0]!r}; it may be {', '.join(LoadOptions.__annotations__)}.")
         unset = {name for name, value in options.items() if value is None and name not in ("dtype", "image_backend")}
-        checked: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
-        checked.pop("token", None)
-        if cache := checked.get("vector_cache"):
-            checked["vector_cache"] = str(Path(cache).absolute())
-        if "device" in checked:
-            device = checked["device"]
+        valid: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
+        valid.pop("token", None)
+        if cache := valid.get("vector_cache"):
+            valid["vector_cache"] = str(Path(cache).absolute())
+        if "device" in valid:
+            device = valid["device"]
             devices = [*device] if isinstance(device, list | tuple) else [device]
             if not devices:
                 raise ValueError("`device` is an empty list; name at least one device.")
-            checked["device"] = [checked_device(device) for device in devices]
-        checked["dtype"] = _checked_dtype(checked.get("dtype", "auto"))
+            valid["device"] = [checked_device(device) for device in devices]
+        valid["dtype"] = _checked_dtype(valid.get("dtype", "auto"))
         backends = get_args(ImageBackend)
-        if checked.setdefault("image_backend", "pil") not in backends:
+        if valid.setdefault("image_backend", "pil") not in backends:
             allowed = " or ".join(map(repr, backends))
-            raise ValueError(f"`image_backend` is {checked['image_backend']!r}; it may be {allowed}.")
-        budget = checked.get("token_budget")
+            raise ValueError(f"`image_backend` is {valid['image_backend']!r}; it may be {allowed}.")
+        budget = valid.get("token_budget")
         if budget is not None and (type(budget) is not int or budget < 1):
             raise ValueError(f"`token_budget` is {budget!r}; it is a whole number of tokens, at least 1.")
         path = Path(model)
-        return cls(str(path.absolute()) if str(model) != "demo" and path.is_dir() else str(model), checked)
+        return cls(str(path.absolute()) if str(model) != "demo" and path.is_dir() else str(model), valid)
 
     @property
     def devices(self) -> list[str]:

@@ -30,7 +30,7 @@ class Batch:
         position_ids: temporal, row and column position of each token (M-RoPE).
         patches: pixels of all images of the batch, in row order; None without images.
         grids: rows and columns of merged tokens, per image.
-        pieces: ranges of positions to sum, in a batch of one row; for late chunking.
+        pieces: ranges of positions to sum, if the batch has a single row (late chunking).
     """
 
     input_ids: Int[Tensor, "batch tokens"]

@@ -153,7 +153,7 @@ def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:
 
 
 def _positions(length: int, grid: Grid | None) -> Int64[np.ndarray, "3 tokens"]:
-    """Return positions in time, row and column: in an image the grid's, after it from the largest plus one."""
+    """Return positions in time, row and column. Text after an image continues from the largest position so far."""
     if grid is None:
         return np.broadcast_to(np.arange(length), (3, length))
     n_patches = grid.rows * grid.columns
