@@ -1,4 +1,4 @@
-"""One collection, bound to a model, a schema and a tenant: opened, compared with what is wanted, and read."""
+"""One collection, bound to a model, a schema and a tenant: opened, checked and read."""
 
 import hashlib
 import json
@@ -68,11 +68,12 @@ class Binding:
             fingerprint: the fingerprint to compare with that of an existing collection; None takes what is stored.
             schema: the schema to compare with that of an existing collection; None takes what is stored.
             tenant: whose items are bound.
-            cluster: how it is spread over a cluster.
+            cluster: how the collection is spread over a cluster.
 
         Raises:
-            FingerprintError: the collection is of another model, or there is none and `fingerprint` is None.
-            SchemaError, ServerVersionError: the collection or the server cannot keep what is wanted.
+            FingerprintError: another or an unknown model made the collection.
+            ValueError: there is no collection, and `fingerprint` is None.
+            SchemaError, ServerVersionError: the collection has other vectors, or the server cannot keep them.
         """
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
             raise ValueError(
@@ -166,7 +167,7 @@ class Binding:
     def resolved(self) -> "Binding":
         """Bind the collection that stands behind the alias now, under its own name.
 
-        What is written there cannot end up in another model's collection, should the alias be moved meanwhile.
+        Points that are written under that name cannot end up in another model's collection if the alias is moved.
 
         Raises:
             FingerprintError: it is another model's by now.
