@@ -19,13 +19,15 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from polyvec import TASKS, Embeddings, Encoder, Grid, Input
 from polyvec.scoring import maxsim, unit
-from polyvec.types import TASKS, Embeddings, Grid, Input
 from qdrant_polyvec import Collection, Item, Mode, Schema, points
-from qdrant_polyvec.items import Checks, Entry
+from qdrant_polyvec.checks import Checks, Entry
+from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.schema import PRECISIONS
 
 N_TOPICS, TOPICS_PER_PAGE = 512, 12
@@ -36,11 +38,11 @@ BLOCK = 250  # pages in memory at a time
 NAME = "pages"
 
 
-class Made:
+class Made(Encoder):
     """Pages and queries that depend on nothing but their numbers; stands in for an embedder."""
 
-    fingerprint = "made-2048-128"
-    dim, multivector_dim = DIM, LATE_DIM
+    fingerprint, license = "made-2048-128", ""
+    dim, multivector_dim, tasks, sizes = DIM, LATE_DIM, TASKS, (DIM,)
 
     def __init__(self, n_tokens: int) -> None:
         self.n_tokens = n_tokens
@@ -67,18 +69,9 @@ class Made:
             self._queries[f"query {index}"] = self._embeddings(_noisy(chosen, 1.0, rng), None)
         return {name: _rows(embeddings) for name, embeddings in self._queries.items()}
 
-    def encode_query(
-        self,
-        inputs: Sequence[Input],
-        *,
-        task: str,  # noqa: ARG002 — the Encoder protocol has it, and the others
-        truncate_dim: int | None = None,  # noqa: ARG002
-        multivector: bool = False,  # noqa: ARG002
-        show_progress: bool = False,  # noqa: ARG002
-    ) -> Embeddings:
-        return self._queries[str(inputs[0])]
-
-    encode_document = encode_query
+    def encode(self, inputs: Iterable[Input], **_: Any) -> Embeddings:
+        (query,) = inputs
+        return self._queries[str(query)]
 
     def _embeddings(self, tokens: np.ndarray, grid: Grid | None) -> Embeddings:
         return Embeddings(unit((tokens.sum(0) @ self._projection)[None]), (tokens,), (grid,))
@@ -114,9 +107,8 @@ def fill_local(docs: Collection, made: Made, n_pages: int) -> list[np.ndarray]:
     for entry in _entries(made, n_pages):
         assert entry.embedding is not None
         point = points.point(
-            entry, entry.embedding, schema=docs.schema, dim=DIM, late=LATE_DIM, content_hash="",
-            fingerprint=made.fingerprint,
-        )  # fmt: skip
+            entry, entry.embedding, schema=docs.schema, fingerprint=Fingerprint(made.fingerprint, DIM, LATE_DIM)
+        )
         inner._add_point(point)  # noqa: SLF001
     found: list[np.ndarray] = inner.multivectors["late"]
     return found
@@ -125,7 +117,9 @@ def fill_local(docs: Collection, made: Made, n_pages: int) -> list[np.ndarray]:
 def _entries(made: Made, n_pages: int) -> Iterator[Entry]:
     checks = Checks(task="retrieval", tasks=TASKS, tenant=None)
     for first in range(0, n_pages, BLOCK):
-        yield from checks.all(made.items(range(first, min(first + BLOCK, n_pages))))
+        for entry in checks.entries(made.items(range(first, min(first + BLOCK, n_pages)))):
+            assert isinstance(entry, Entry)
+            yield entry
 
 
 def exact(queries: dict[str, np.ndarray], pages: Sequence[np.ndarray]) -> tuple[dict[str, list[int]], float]:

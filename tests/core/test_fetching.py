@@ -244,7 +244,7 @@ def test_an_address_within_is_never_reached(address, monkeypatch):
 )
 def test_this_machine_is_recognised_however_it_is_written(host, site):
     site.put("/")
-    with pytest.raises(ValueError, match="is not public; only public ones are reached unless `allow_private`"):
+    with pytest.raises(ValueError, match="is not public; only public addresses are reached unless `allow_private`"):
         fetch(f"http://{host}:{site.port}/")
     assert site.asked == []
 
@@ -301,8 +301,8 @@ def test_at_most_five_redirects_are_followed(site):
     [
         ("file:///etc/passwd", "it does not begin with http"),
         ("http://me:secret@127.0.0.1/", "user name or password"),
-        ("http://[::1/", "it redirects to what is no valid URL"),
-        ("http://me:[secret]@127.0.0.1/", "no valid URL|user name"),
+        ("http://[::1/", "it redirects to an invalid URL"),
+        ("http://me:[secret]@127.0.0.1/", "invalid URL|user name"),
         ("http://a..example/", "is no name"),
     ],
 )

@@ -279,7 +279,7 @@ def test_an_encrypted_pdf_without_its_password_is_refused_at_once():
     source = encrypted(b"user's", b"owner's")
     with pytest.raises(ValueError, match="is encrypted; pass `password=`"):
         pages(source)
-    with pytest.raises(ValueError, match="does not open with the password given; pass `password=`"):
+    with pytest.raises(ValueError, match="does not open with this password; pass `password=`"):
         pages(source, password="guess")
 
 

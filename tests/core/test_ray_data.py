@@ -187,7 +187,7 @@ def test_two_actors_encode_a_dataset(ray, embedder, tiny):
     dense, tokens, errors = ([row[name] for row in found] for name in ("dense", "multivector", "error"))
     assert [index for index in range(16) if errors[index] is None] == good
     bad = range(0, 16, 5)
-    assert {errors[index] for index in bad} == {"image of 8 bytes cannot be read as an image: no format that is known"}
+    assert {errors[index] for index in bad} == {"image of 8 bytes cannot be read as an image: its format is unknown"}
     assert all(dense[index] is tokens[index] is None for index in bad)
     np.testing.assert_allclose(np.array([dense[index] for index in good]), expected.dense, atol=1e-5)
     for index, wanted in zip(good, expected.multivector, strict=True):

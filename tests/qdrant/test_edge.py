@@ -360,8 +360,8 @@ def test_quantized_vectors_are_searched_with_and_without_rescoring(tmp_path):
         client.upsert(f"q{n}", [models.PointStruct(id=i, vector=vectors[i].tolist()) for i in range(50)])
         assert client.get_collection(f"q{n}").config.params.vectors.quantization_config == quantization
 
-    def scores(**how):
-        params = models.SearchParams(quantization=models.QuantizationSearchParams(**how), hnsw_ef=50)
+    def scores(**options):
+        params = models.SearchParams(quantization=models.QuantizationSearchParams(**options), hnsw_ef=50)
         return [
             point.score for point in client.query_points("q0", query=vectors[0], search_params=params, limit=5).points
         ]
@@ -385,7 +385,7 @@ def test_vector_settings_reach_the_engine():
             )
         }
     )
-    vectors = shard_config.shard_config(config).vectors
+    vectors = shard_config.native_config(config).vectors
     late, small = vectors["late"], vectors["small"]
     assert (late.size, late.hnsw_config.m, str(late.memory), str(late.datatype)) == (
         2,

@@ -145,7 +145,7 @@ def test_a_collection_of_sparse_vectors_only(client):
 
 def test_settings_of_sparse_vectors_and_payloads_reach_the_engine():
     index = models.SparseIndexParams(full_scan_threshold=7, datatype=models.Datatype.FLOAT16, memory=models.Memory.COLD)
-    native = shard_config.shard_config(
+    native = shard_config.native_config(
         models.CreateCollection(
             sparse_vectors={
                 "words": models.SparseVectorParams(index=index, modifier=models.Modifier.IDF),

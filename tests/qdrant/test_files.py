@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qdrant_polyvec import Failure, cutting, files
-from qdrant_polyvec.cutting import MAX_UNIT_CHARS
+from qdrant_polyvec import Failure, files
+from qdrant_polyvec.files import cutting
+from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
 
 @pytest.fixture
@@ -20,21 +21,21 @@ def write(path, text):
     Path(path).write_text(text, "utf-8")
 
 
-def units(paths, **how):
-    """The units of paths, and what could not be read."""
-    found = list(files.units(files.find(paths, **how)))
-    failed = [one for one in found if isinstance(one, Failure)]
-    return [one for one in found if not isinstance(one, Failure)], failed
+def units(paths):
+    """The units of files, and the failures."""
+    results = list(files.units(files.find(paths)))
+    failures = [result for result in results if isinstance(result, Failure)]
+    return [result for result in results if not isinstance(result, Failure)], failures
 
 
 def cut(path):
-    found, failed = units([path])
-    assert failed == []
+    found, failures = units([path])
+    assert failures == []
     return {unit.unit: unit.content for unit in found}
 
 
-def names(paths, **how):
-    return [path.as_posix() for path in files.find(paths, **how)]
+def names(paths, **options):
+    return [path.as_posix() for path in files.find(paths, **options)]
 
 
 def test_markdown_is_cut_at_headings(folder):
@@ -119,29 +120,29 @@ def test_folders_are_searched_in_order_and_private_ones_skipped(folder):
     private = (".git/e.md", ".venv/f.py", "__pycache__/g.py", "build/h.md", "dist/i.md", "node_modules/j.md")
     for name in ("b.md", "a.png", "sub/c.TXT", "sub/d.xls", *private):
         write("docs/" + name, "text")
-    found, failed = units(["docs", Path("docs") / "b.md", "./docs"])
+    found, failures = units(["docs", Path("docs") / "b.md", "./docs"])
     assert [(unit.source, unit.unit, unit.task) for unit in found] == [
         ("docs/a.png", "image", "retrieval"),
         ("docs/b.md", "L1-1", "retrieval"),
         ("docs/sub/c.TXT", "L1-1", "retrieval"),
     ]
     assert found[0].content == Path("docs/a.png")
-    assert failed == []
+    assert failures == []
 
 
 def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
     write("good.md", "text")
     Path("bad.txt").write_bytes(b"abc\xff")
     write("sheet.xlsx", "")
-    found, failed = units(["bad.txt", "no.md", "no.png", "sheet.xlsx", "good.md"])
+    found, failures = units(["bad.txt", "no.md", "no.png", "sheet.xlsx", "good.md"])
     assert [unit.source for unit in found] == ["good.md"]
-    assert [(failure.source, failure.reason) for failure in failed[:3]] == [
+    assert [(failure.source, failure.reason) for failure in failures[:3]] == [
         ("bad.txt", "is not UTF-8 text: invalid start byte at byte 3"),
         ("no.md", "cannot be read: No such file or directory"),
         ("no.png", "cannot be read: No such file or directory"),
     ]
-    assert failed[3].source == "sheet.xlsx"
-    assert "suffix '.xlsx' is not one of .md, .markdown" in failed[3].reason
+    assert failures[3].source == "sheet.xlsx"
+    assert "suffix '.xlsx' is not one of .md, .markdown" in failures[3].reason
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):
@@ -219,7 +220,7 @@ def test_patterns_to_exclude_win_over_everything(folder):
     assert names(["docs"], exclude=["*.txt"]) == ["docs/a.md", "docs/sub/c.md"]
     assert names(["docs"], exclude=["/sub/"]) == ["docs/a.md", "docs/b.txt"]
     assert names(["docs/b.txt", "docs/a.md"], exclude=["*.txt"]) == ["docs/a.md"]
-    with pytest.raises(ValueError, match="`exclude` has a pattern that is none"):
+    with pytest.raises(ValueError, match="`exclude` has an invalid pattern"):
         files.find(["docs"], exclude=["!"])
 
 
@@ -261,24 +262,24 @@ def test_a_pdf_gives_its_pages_one_by_one(folder):
 def test_a_pdf_that_cannot_be_read_is_a_failure(folder, content, reason):
     Path("a.pdf").write_bytes(content)
     write("b.md", "text")
-    found, failed = units(["a.pdf", "b.md"])
-    assert reason in failed[0].reason
+    found, failures = units(["a.pdf", "b.md"])
+    assert reason in failures[0].reason
     assert [unit.source for unit in found] == ["b.md"]
 
 
 def test_a_bad_page_does_not_stop_the_pdf(folder, monkeypatch):
     picture().save("a.pdf", save_all=True, append_images=[picture((4000, 10)), picture()])
-    found, failed = units(["a.pdf"])
+    found, failures = units(["a.pdf"])
     assert [unit.unit for unit in found] == ["page 1", "page 3"]
-    assert [(failure.source, failure.reason[:7]) for failure in failed] == [("a.pdf", "page 2:")]
+    assert [(failure.source, failure.reason[:7]) for failure in failures] == [("a.pdf", "page 2:")]
 
 
 def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch):
     picture().save("a.pdf")
     write("b.md", "text")
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    found, failed = units(["a.pdf", "b.md"])
-    assert "pip install 'qdrant-polyvec[pdf]'" in failed[0].reason
+    found, failures = units(["a.pdf", "b.md"])
+    assert "pip install 'qdrant-polyvec[pdf]'" in failures[0].reason
     assert [unit.source for unit in found] == ["b.md"]
 
 
@@ -289,10 +290,10 @@ def test_a_picture_is_given_again(folder):
     assert files.load("a.pdf", "page 2", dpi=72).size == (60, 40)
     wrong = [
         ("b.png", "image", "is gone"),
-        ("a.pdf", "page 3", "has no page 3 that can be read"),
-        ("a.pdf", "page x", "is no picture"),
-        ("a.png", "L1-2", "is no picture"),
-        ("a.png", "page 1", "is no picture"),
+        ("a.pdf", "page 3", "has no readable page 3"),
+        ("a.pdf", "page x", "is no image"),
+        ("a.png", "L1-2", "is no image"),
+        ("a.png", "page 1", "is no image"),
     ]
     for source, unit, message in wrong:
         with pytest.raises(ValueError, match=message):
@@ -329,9 +330,9 @@ def test_one_bad_file_never_stops_the_folder(folder):
     write("docs/c.html", "<p>text <![foo[x]]>")
     write("docs/d.py", "x=" + "-" * 100_000)
     write("docs/e.html", "a\0b")
-    found, failed = units(["docs"])
+    found, failures = units(["docs"])
     assert {unit.source for unit in found} == {"docs/z.md", "docs/d.py"}
-    assert {failure.source for failure in failed} == {"docs/a.md", "docs/b.md", "docs/c.html", "docs/e.html"}
+    assert {failure.source for failure in failures} == {"docs/a.md", "docs/b.md", "docs/c.html", "docs/e.html"}
 
 
 def test_a_line_of_gitignore_that_is_no_pattern_is_passed_over(folder):

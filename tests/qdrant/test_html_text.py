@@ -1,6 +1,6 @@
 import pytest
 
-from qdrant_polyvec.html_text import decoded, sections
+from qdrant_polyvec.files.html_text import decode, sections
 
 
 def text(page):
@@ -52,12 +52,12 @@ def test_headings_begin_sections_and_join_what_follows():
     ],
 )
 def test_a_page_says_its_encoding(page, seen):
-    found = decoded(page)
-    assert found == seen if seen is not None else found.endswith("€")
+    text = decode(page)
+    assert text == seen if seen is not None else text.endswith("€")
 
 
 def test_an_unknown_encoding_is_told():
     with pytest.raises(ValueError, match="encoding 'klingon' is unknown"):
-        decoded(b"<meta charset=klingon>")
+        decode(b"<meta charset=klingon>")
     with pytest.raises(ValueError, match="utf-8"):
-        decoded(b"\xff")
+        decode(b"\xff")

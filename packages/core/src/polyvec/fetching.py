@@ -1,4 +1,4 @@
-"""The one place that opens a connection for content: what it may reach, and for how long."""
+"""Download a file over HTTP, from public addresses only and within a deadline."""
 
 import http.client
 import io
@@ -17,30 +17,30 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS, _MAX_REDIRECTS = (301, 302, 303, 307, 308), 5
-_PIECE = 1 << 16  # bytes per read
-_LONGEST_TIMEOUT = 3600.0
-_SHOWN = 200  # characters of a URL in an error
+_READ_BYTES = 1 << 16
+_MAX_TIMEOUT = 3600.0
+_MAX_SHOWN = 200  # characters of a URL in an error
 
-_GLOBAL_UNICAST = ip_network("2000::/3")  # all that is given out of IPv6
+_GLOBAL_UNICAST = ip_network("2000::/3")  # all IPv6 addresses that are assigned
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: its last 32 bits are an IPv4 address
-# Not public, though `ipaddress` of some Python versions says so: IETF's own (RFC 6890), anycast relays (RFC 7526),
-# documentation (RFC 9637), and the host that serves an Azure machine its metadata.
+# Not public, although `ipaddress` of some Python versions says so: the IETF's own addresses (RFC 6890), anycast relays
+# (RFC 7526), documentation (RFC 9637), and the metadata service of Azure machines.
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "168.63.129.16/32")))
 
-_Address = tuple[Any, ...]  # as `getaddrinfo` gives it and `connect` takes it, of either family
+_Address = tuple[Any, ...]  # a socket address of either family, as `getaddrinfo` returns it
 
 
 def download(url: str, *, timeout: float, max_bytes: int, allow_private: bool) -> bytes:
-    """What a server sends as an image; arguments and rules are those of `polyvec.images.fetch`.
+    """Download an image; arguments and rules are those of `polyvec.images.fetch`.
 
-    Each host is resolved once, all its addresses are checked, and the connection goes to one of these very addresses:
-    whoever controls the name cannot have it point elsewhere in between.
+    Each host is resolved once, all its addresses are checked, and the connection goes to one of the checked addresses:
+    the owner of the name cannot redirect it to another address in between.
 
     Raises:
-        ValueError: the URL is refused or cannot be reached, or the answer is refused.
+        ValueError: the URL or the answer is refused, or the host cannot be reached.
     """
-    if not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise ValueError(f"`timeout` is {timeout}; it may be more than 0 and up to {_LONGEST_TIMEOUT:g} seconds.")
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        raise ValueError(f"`timeout` is {timeout}; it may be more than 0 and up to {_MAX_TIMEOUT:g} seconds.")
     if max_bytes < 1:
         raise ValueError(f"`max_bytes` is {max_bytes}; it must be at least 1.")
     deadline = time.monotonic() + timeout
@@ -61,20 +61,20 @@ def download(url: str, *, timeout: float, max_bytes: int, allow_private: bool) -
 
 
 def shown(url: str) -> str:
-    """How an error names a URL: not too long, and without what may be secret: user name, password and query."""
+    """Shorten a URL for an error, without its possible secrets: user name, password and query."""
     try:
         parts = urlsplit(url)
         plain = parts.scheme in _PORTS and "@" not in parts.netloc and bool(parts.hostname) and parts.port != 0
     except ValueError:
         plain = False
-    if not plain:  # where a password ends is not known then
+    if not plain:  # then the end of a password is unknown
         url = re.sub(r"^(https?:[/\\]*)?.*@", r"\1…@", url, flags=re.DOTALL)
     short = re.sub(r"[?#].*", "?…", url, flags=re.DOTALL)
-    return repr(short if len(short) <= _SHOWN else f"{short[:_SHOWN]}…")
+    return repr(short if len(short) <= _MAX_SHOWN else f"{short[:_MAX_SHOWN]}…")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet; one that holds an IPv4 address is judged by that."""
+    """True if an IP address is public. An IPv6 address that contains an IPv4 address is judged by the latter."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         nat64 = IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None
@@ -86,13 +86,13 @@ def is_public(address: str) -> bool:
 
 
 def _failure(hops: Sequence[str], reason: str) -> ValueError:
-    led = f", which leads to {shown(hops[-1])}," if len(hops) > 1 else ""
-    return ValueError(f"{shown(hops[0])}{led} was not fetched: {reason}.")
+    target = f", which leads to {shown(hops[-1])}," if len(hops) > 1 else ""
+    return ValueError(f"{shown(hops[0])}{target} was not fetched: {reason}.")
 
 
 def _checked(url: str) -> SplitResult:
-    if odd := re.search(r"[\x00-\x20\x7f-\x9f\\]", url):
-        raise ValueError(f"it contains {odd.group()!r}; write that as {quote(odd.group())}, or leave it out")
+    if match := re.search(r"[\x00-\x20\x7f-\x9f\\]", url):
+        raise ValueError(f"it contains {match.group()!r}; write that as {quote(match.group())}, or leave it out")
     try:
         parts = urlsplit(url)
     except ValueError:  # whose message may have a password
@@ -111,7 +111,7 @@ def _redirect(parts: SplitResult, location: str) -> str:
     try:
         return urljoin(parts.geturl(), ascii_location)
     except ValueError:  # whose message may have a password
-        raise ValueError("it redirects to what is no valid URL; check the address") from None
+        raise ValueError("it redirects to an invalid URL; check the address") from None
 
 
 def _check_redirect(hops: Sequence[str]) -> None:
@@ -123,18 +123,18 @@ def _check_redirect(hops: Sequence[str]) -> None:
 
 
 def _get(parts: SplitResult, deadline: float, max_bytes: int, *, allow_private: bool) -> bytes | str:
-    """The content of an answer, or where it redirects to."""
+    """Return the content of an answer, or the URL that it redirects to."""
     host, port = _host_and_port(parts)
     addresses = _addresses(host, port, deadline, allow_private=allow_private)
     with ExitStack() as owned:
         connection = owned.enter_context(_connected(addresses, deadline))
-        connection.settimeout(_left(deadline))
+        connection.settimeout(_seconds_left(deadline))
         if parts.scheme == "https":
             tls = ssl.create_default_context()
             connection = owned.enter_context(tls.wrap_socket(connection, server_hostname=host.rstrip(".")))
-        connection.settimeout(_left(deadline))
+        connection.settimeout(_seconds_left(deadline))
         connection.sendall(_request(parts, host, port))
-        source: Any = _Reading(connection, deadline)  # of a socket, the response uses `makefile` only
+        source: Any = _DeadlineReader(connection, deadline)  # Any: the response only calls a socket's `makefile`
         response = owned.enter_context(http.client.HTTPResponse(source))
         response.begin()
         if response.status in _REDIRECTS and (location := response.headers["Location"]):
@@ -155,39 +155,39 @@ def _host_and_port(parts: SplitResult) -> tuple[str, int]:
 
 
 def _addresses(host: str, port: int, deadline: float, *, allow_private: bool) -> list[tuple[int, _Address]]:
-    """Families and addresses of a host, all of them checked."""
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()  # what `getaddrinfo` finds, and its error
+    """Resolve a host to families and addresses, and check all of them."""
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()  # Any: what `getaddrinfo` returns, and its error
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             answers.put((socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), None))
         except (OSError, UnicodeError) as error:
             answers.put(((), error))
 
-    threading.Thread(target=ask, daemon=True).start()  # as `getaddrinfo` itself knows no timeout
+    threading.Thread(target=resolve, daemon=True).start()  # because `getaddrinfo` itself has no timeout
     try:
-        found, error = answers.get(timeout=_left(deadline))
+        addresses, error = answers.get(timeout=_seconds_left(deadline))
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:
         raise ValueError(f"its host {host!r} is not known ({error}); check the address") from error
-    for *_, address in found:
+    for *_, address in addresses:
         if not allow_private and not is_public(address[0]):
             raise ValueError(
-                f"its host {host!r} has the address {address[0]}, which is not public; only public ones are reached "
-                "unless `allow_private` is true"
+                f"its host {host!r} has the address {address[0]}, which is not public; only public addresses are "
+                "reached unless `allow_private` is true"
             )
-    return [(family, address) for family, *_, address in found]
+    return [(family, address) for family, *_, address in addresses]
 
 
 def _connected(addresses: Sequence[tuple[int, _Address]], deadline: float) -> socket.socket:
-    """A connection to the first address that accepts one; each gets its share of the time."""
+    """Connect to the first address that accepts; the time left is divided among the addresses."""
     failure = OSError("no address")
     for n_left, (family, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         with ExitStack() as on_failure:
             try:
                 connection = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                connection.settimeout(_left(deadline) / n_left)
+                connection.settimeout(_seconds_left(deadline) / n_left)
                 connection.connect(address)
             except OSError as error:
                 failure = error
@@ -223,7 +223,7 @@ def _content(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         raise ValueError(f"it is encoded as {encoding[:100]!r}; images are fetched as they are (identity)")
     content = bytearray()
     if (response.length or 0) <= max_bytes:
-        while len(content) <= max_bytes and (piece := response.read(min(_PIECE, max_bytes + 1 - len(content)))):
+        while len(content) <= max_bytes and (piece := response.read(min(_READ_BYTES, max_bytes + 1 - len(content)))):
             content += piece
     if len(content) + (response.length or 0) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes:,} bytes; raise `max_bytes` or give a smaller image")
@@ -232,8 +232,8 @@ def _content(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-class _Reading(io.RawIOBase):
-    """A connection's incoming bytes. All reads together end by a deadline, however slowly the bytes come."""
+class _DeadlineReader(io.RawIOBase):
+    """The incoming bytes of a connection. All reads together end by the deadline, even if bytes keep coming slowly."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection, self._deadline = connection, deadline
@@ -245,11 +245,11 @@ class _Reading(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # any buffer
-        self._connection.settimeout(_left(self._deadline))
+        self._connection.settimeout(_seconds_left(self._deadline))
         return self._connection.recv_into(buffer)
 
 
-def _left(deadline: float) -> float:
+def _seconds_left(deadline: float) -> float:
     if (seconds := deadline - time.monotonic()) <= 0:
         raise TimeoutError
     return seconds

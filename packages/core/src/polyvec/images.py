@@ -1,4 +1,4 @@
-"""Open, check and bound an image. Nothing here touches torch, and nothing but `fetch` opens a connection."""
+"""Open, check and resize images. Nothing here imports torch, and only `fetch` opens a connection."""
 
 import io
 import math
@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngImageFile
 from polyvec import fetching
 from polyvec.types import ImageInput
 
-MAX_IMAGE_PIXELS = (
-    178_000_000  # decoded as RGB 534 MB; Pillow refuses hardly more, and larger files are most often bombs
-)
-# Decoders for what people have. Pillow's others are rare, fragile, or start a program (EPS).
+__all__ = ["MAX_ASPECT_RATIO", "MAX_IMAGE_PIXELS", "check_regular", "fetch", "image_size", "open_image", "smart_resize"]
+
+MAX_IMAGE_PIXELS = 178_000_000  # 534 MB as RGB; Pillow's own limit is hardly higher, and most larger files are bombs
+# The common formats. Pillow's other decoders are rare, fragile, or start a program (EPS).
 _FORMATS = ("BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # EXIF
 _UPRIGHT = {  # EXIF 2.32, tag 0x0112
@@ -32,8 +32,8 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 }
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
 
-# Pillow's remarks about metadata and size; what matters raises. Once and for all, as `warnings.catch_warnings` around
-# each image would leave its filter behind where threads overlap.
+# Pillow warns about metadata and size; serious problems raise. The filter is set once, because
+# `warnings.catch_warnings` around each image would leave filters behind when threads overlap.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -41,14 +41,14 @@ def open_image(image: ImageInput) -> Image.Image:
     """Decode an image completely, as upright RGB.
 
     EXIF orientation is applied, unless the metadata are damaged. Sixteen bits keep their upper eight. Floats, in an
-    array or a TIFF file, are shades from 0 to 1. What else Pillow knows is converted as Pillow does: an alpha channel
-    is dropped, of several frames the first counts. An array is (height, width) or (height, width, channels) with one
-    channel (grey), three (RGB) or four (RGBA), of uint8, uint16, bool or floats.
+    array or a TIFF file, are shades from 0 to 1. Other modes are converted as Pillow does. An alpha channel is dropped;
+    the first of several frames is used. An array is (height, width) or (height, width, channels) with one channel
+    (grey), three (RGB) or four (RGBA), of uint8, uint16, bool or floats.
 
     Raises:
         ValueError: the image is missing, no regular file, empty, corrupt, truncated, larger than `MAX_IMAGE_PIXELS`,
-            or more than `MAX_ASPECT_RATIO` times longer than wide; an array of another shape or dtype; 32-bit or
-            signed integers, which do not say what is white; floats that are not within 0 and 1.
+            or more than `MAX_ASPECT_RATIO` times longer than wide; an array has another shape or dtype, or floats
+            outside 0 to 1; integers are signed or of 32 bits, whose value for white is unknown.
     """
     if isinstance(image, np.ndarray):
         _check_size(_array_size(image), image)
@@ -58,44 +58,43 @@ def open_image(image: ImageInput) -> Image.Image:
         rgb = _picture(np.asarray(opened), image) if shades else opened.convert("RGB")
         method = _UPRIGHT.get(_orientation(opened))
         upright = rgb if method is None else rgb.transpose(method)
-    upright.info.clear()  # else the picture would be turned once more where it is opened again
+    upright.info.clear()  # otherwise `open_image` of the result would apply the orientation again
     return upright
 
 
 def image_size(image: ImageInput) -> tuple[int, int]:
-    """Width and height of the upright image in pixels, from its header alone.
+    """Read the width and height of the upright image in pixels from its header alone.
 
     Raises:
-        ValueError: as `open_image`, except for what only decoding, or a look at all floats, shows.
+        ValueError: as `open_image`, except for faults in the pixels, such as a truncated file or floats above 1.
     """
     if isinstance(image, np.ndarray):
         size = _array_size(image)
         _check_size(size, image)
         return size
     with _opened(image) as opened:
-        # The size of a TIFF that is turned by a tag of its own is that of the upright image already.
+        # Pillow reports the upright size of a TIFF whose orientation is a TIFF tag.
         turned = _orientation(opened) in (5, 6, 7, 8) and _ORIENTATION not in getattr(opened, "tag_v2", ())
         width, height = opened.size
     return (height, width) if turned else (width, height)
 
 
 def fetch(url: str, *, timeout: float = 10.0, max_bytes: int = 50_000_000, allow_private: bool = False) -> bytes:
-    """Download an image file. Nothing else in this package opens a connection for content.
+    """Download an image file. No other function of this package opens a connection for content.
 
-    The connection goes to an address that was found public, redirects (at most 5) included; proxies from the
-    environment are not used.
+    Only public addresses are connected to, also after redirects (at most 5). Proxies from the environment are ignored.
 
     Args:
         url: `http://` or `https://`, without user name and password.
         timeout: seconds for the whole call.
-        max_bytes: size of the largest file that is accepted.
-        allow_private: accept hosts in private networks and on this machine, too. Never do so with a stranger's URL.
+        max_bytes: size of the largest accepted file.
+        allow_private: also accept hosts in private networks and on this machine. Do not set it for untrusted URLs.
 
     Returns:
         The file's bytes, for `open_image` or an encode call.
 
     Raises:
-        ValueError: the URL is refused or cannot be reached, or what is there is no image of at most `max_bytes`.
+        ValueError: the URL is refused or cannot be reached, or its content is no image of at most `max_bytes`.
     """
     content = fetching.download(url, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private)
     try:
@@ -106,11 +105,11 @@ def fetch(url: str, *, timeout: float = 10.0, max_bytes: int = 50_000_000, allow
 
 
 def smart_resize(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Width and height nearest to the image's own that are multiples of `factor` and have an area within the limits.
+    """Round width and height to multiples of `factor` with an area within the limits, near the image's own shape.
 
-    The rule of Qwen2-VL: round each side half to even; if the area is then out of bounds, scale both sides by the
-    square root of the excess, down to the next multiples (up, when the image is too small). A very long image may
-    exceed a very small `max_pixels`, as no side is shorter than `factor`.
+    The rule of Qwen2-VL: round each side half to even. If the area is then out of bounds, scale both sides by the
+    square root of the excess, down to the next multiples (up, if the image is too small). A very long image may exceed
+    a very small `max_pixels`, because no side is shorter than `factor`.
     """
     new_width, new_height = round(width / factor) * factor, round(height / factor) * factor
     if new_width * new_height > max_pixels:
@@ -125,7 +124,7 @@ def smart_resize(width: int, height: int, *, factor: int, min_pixels: int, max_p
 
 
 def describe(image: ImageInput) -> str:
-    """How an error message names this image."""
+    """Describe the image for an error message."""
     if isinstance(image, Path):
         return f"image file {str(image)!r}"
     if isinstance(image, bytes):
@@ -137,7 +136,7 @@ def describe(image: ImageInput) -> str:
 
 @contextmanager
 def _opened(image: Image.Image | Path | bytes) -> Iterator[Image.Image]:
-    """The image with its header read; whatever goes wrong with it, in here or in the caller, is a ValueError."""
+    """Open an image and check its header. Errors of the decoder, also in the `with` block, become ValueErrors."""
     with ExitStack() as owned:
         try:
             if isinstance(image, Image.Image):
@@ -152,10 +151,10 @@ def _opened(image: Image.Image | Path | bytes) -> Iterator[Image.Image]:
         except FileNotFoundError as error:
             raise ValueError(f"{describe(image)} does not exist") from error
         except UnidentifiedImageError as error:
-            raise ValueError(f"{describe(image)} cannot be read as an image: no format that is known") from error
+            raise ValueError(f"{describe(image)} cannot be read as an image: its format is unknown") from error
         except Image.DecompressionBombError as error:
             raise ValueError(f"{describe(image)} is too large: {error}") from error
-        except Exception as error:  # decoders raise whatever they like, and one bad image never loses the others
+        except Exception as error:  # decoders raise errors of any type, and one bad image must not lose the others
             if isinstance(error, _RefusedError):
                 raise
             raise ValueError(f"{describe(image)} cannot be read as an image: {error}") from error
@@ -168,24 +167,28 @@ def _opened(image: Image.Image | Path | bytes) -> Iterator[Image.Image]:
 
 
 class _RefusedError(ValueError):
-    """What this module itself refuses, worded already."""
+    """An error of this module itself, whose message is complete."""
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is no file: to open a pipe or a device may take forever.
+def check_regular(path: Path, name: str = "") -> None:
+    """Refuse a path that is no regular file: opening a pipe or a device may block forever.
+
+    Args:
+        path: the path.
+        name: how the error message names it; by default as an image file.
 
     Raises:
-        ValueError: it is none.
-        OSError: it is not there.
+        ValueError: the path is a folder, pipe, socket or device.
+        OSError: the path does not exist or cannot be reached.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise _RefusedError(f"{describe(path)} cannot be read as an image: it is no regular file; give a file's path")
+        raise _RefusedError(f"{name or describe(path)} is no regular file; give a file's path")
 
 
 def _check_mode(opened: Image.Image, image: ImageInput) -> None:
-    if opened.mode == "I" and opened.format != "PPM":  # which is known to have sixteen bits
+    if opened.mode == "I" and opened.format != "PPM":  # a PPM in mode I has sixteen bits
         raise _RefusedError(
-            f"{describe(image)} has signed or 32-bit integers, which do not say what is white; scale them to 8 or 16 "
+            f"{describe(image)} has signed or 32-bit integers, whose value for white is unknown; scale them to 8 or 16 "
             "bits, or to floats within 0 and 1"
         )
 
@@ -221,14 +224,14 @@ def _array_size(array: np.ndarray) -> tuple[int, int]:
 
 
 def _picture(shades: np.ndarray, image: ImageInput) -> Image.Image:
-    """What is given in more than eight bits, or as an array, in RGB."""
+    """Convert an array, or shades of more than eight bits, to RGB."""
     if shades.ndim == 3:
         shades = shades[..., 0] if shades.shape[2] == 1 else shades[..., :3]  # alpha is dropped
     if shades.dtype == np.bool_:
         shades = shades * np.uint8(255)
     elif np.issubdtype(shades.dtype, np.floating):
         lowest, highest = float(shades.min()), float(shades.max())
-        if not (lowest >= 0 and highest <= 1):  # nor is it when one is NaN
+        if not (lowest >= 0 and highest <= 1):  # also true if any of them is NaN
             advice = "divide them by 255" if lowest >= 0 and 1 < highest <= 255 else "scale them"
             raise _RefusedError(
                 f"{describe(image)} has floats from {lowest:g} to {highest:g}; they must be within 0 and 1: {advice}"
@@ -240,32 +243,32 @@ def _picture(shades: np.ndarray, image: ImageInput) -> Image.Image:
 
 
 def _orientation(opened: Image.Image) -> int:
-    """How the image must be turned, in EXIF's numbers; 1, not at all, where its metadata are damaged."""
+    """The orientation in EXIF's numbers; 1, which is upright, if the metadata are damaged."""
     try:
         if isinstance(opened, PngImageFile) and not _has_late_metadata(opened):
-            exif = Image.Image.getexif(opened)  # the PNG's own would decode everything to look for late ones
+            exif = Image.Image.getexif(opened)  # the PNG's own method would decode all pixels to look for late metadata
         else:
             exif = opened.getexif()
         return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 — parsers raise whatever they like, and the pixels are good without
+    except Exception:  # noqa: BLE001 — parsers raise errors of any type, and the pixels are good without metadata
         return 1
 
 
 def _has_late_metadata(png: PngImageFile) -> bool:
-    """Whether a PNG that is not decoded yet has EXIF behind its pixels, as some programs write it."""
+    """True if a PNG that is not decoded yet has EXIF behind its pixels, as some programs write it."""
     if not png.tile or png.fp is None:
         return False
     here = png.fp.tell()
     try:
-        place = png.tile[0][2] - 8  # of the first chunk of pixels
+        position = png.tile[0][2] - 8  # of the first chunk of pixels
         while True:
-            png.fp.seek(place)
+            png.fp.seek(position)
             chunk = png.fp.read(32)
             kind, content = chunk[4:8], chunk[8:]
             if kind == b"eXIf" or content.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")):
                 return True
             if not kind.isalpha() or kind == b"IEND":
                 return False
-            place += 12 + int.from_bytes(chunk[:4], "big")
+            position += 12 + int.from_bytes(chunk[:4], "big")
     finally:
         png.fp.seek(here)

@@ -1,4 +1,4 @@
-"""What may be encoded: checked at the one door, before anything expensive."""
+"""Check the arguments of encode calls before anything expensive."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +11,28 @@ from PIL import Image
 from polyvec.types import TASKS, Input
 from polyvec.warning import warn
 
-_TEXTS, _ANYTHING, _RAW = "UT", "O", "SV"  # kinds of array dtypes
+__all__ = [
+    "check_collection",
+    "check_side",
+    "check_task",
+    "check_tasks",
+    "check_text",
+    "checked_items",
+    "checked_size",
+    "is_single",
+    "refuse_options",
+]
+
+_TEXTS, _OBJECTS, _BYTES = "UT", "O", "SV"  # kinds of array dtypes
 
 
 def check_collection(inputs: object) -> None:
-    """Refuse a single item where many are expected.
+    """Refuse a single item where a list of items is expected.
 
-    An array of one dimension holds texts (or anything, when its dtype is object), one of four dimensions images.
+    An array of one dimension holds texts (or any items, if its dtype is object), an array of four dimensions images.
 
     Raises:
-        TypeError: `inputs` is a single item, or an array of neither texts nor images.
+        TypeError: `inputs` is a single item, or an array that holds neither texts nor images.
     """
     if isinstance(inputs, np.ndarray):
         _check_array(inputs)
@@ -29,7 +41,7 @@ def check_collection(inputs: object) -> None:
 
 
 def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
-    """The items of a call, as a list; the first is item `start` of a longer one.
+    """Check the items of a call and return them as a list. Messages count them from `start`.
 
     Raises:
         TypeError: `inputs` is a single item, or an item is neither text nor image.
@@ -46,10 +58,10 @@ def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
 
 
 def check_text(text: str) -> None:
-    """Refuse what is no Unicode text.
+    """Refuse a string that is no Unicode text.
 
     Raises:
-        ValueError: a lone surrogate, as broken JSON or file names contain them.
+        ValueError: it has a lone surrogate, as in broken JSON or file names.
     """
     try:
         text.encode()
@@ -58,11 +70,7 @@ def check_text(text: str) -> None:
 
 
 def check_side(side: object) -> None:
-    """Refuse what is no side of a search.
-
-    Raises:
-        ValueError: it is neither `"query"` nor `"document"`.
-    """
+    """Raise `ValueError` if the side is neither `"query"` nor `"document"`."""
     if side not in ("query", "document"):
         raise ValueError(f"`side` is {side!r}; it is 'query' or 'document'.")
 
@@ -71,7 +79,7 @@ def check_task(task: object, known: Sequence[str] = TASKS) -> None:
     """Refuse a task that the model does not know.
 
     Raises:
-        ValueError: with the known tasks, and for a spelling of the hosted API with what to write instead.
+        ValueError: the message lists the known tasks, and translates a task of the hosted API.
     """
     if task in known:
         return
@@ -84,23 +92,23 @@ def check_task(task: object, known: Sequence[str] = TASKS) -> None:
 
 
 def check_tasks(task: object, n_inputs: int, known: Sequence[str]) -> list[str]:
-    """The task of each input.
+    """Check the tasks of a call and return one per input.
 
     Args:
-        task: one task, or one per input.
+        task: one task for all inputs, or one per input.
         n_inputs: number of inputs.
-        known: what a task may be.
+        known: the tasks of the model.
 
     Raises:
-        ValueError: an unknown task, or not as many tasks as inputs.
+        ValueError: a task is unknown, or tasks and inputs differ in number.
     """
     if is_single(task):
         check_task(task, known)
         return [str(task)] * n_inputs
-    assert isinstance(task, Iterable), "`is_single` has seen to it"
-    tasks: list[Any] = list(task)  # anything, until it is checked
+    assert isinstance(task, Iterable), "`is_single` is False for iterables only"
+    tasks: list[Any] = list(task)  # Any: not checked yet
     if len(tasks) != n_inputs:
-        raise ValueError(f"`task` has {len(tasks)} entries for {n_inputs} inputs; give one task, or one each.")
+        raise ValueError(f"`task` has {len(tasks)} entries for {n_inputs} inputs; give one task, or one per input.")
     for name in dict.fromkeys(tasks):
         check_task(name, known)
     return tasks
@@ -112,7 +120,7 @@ def is_single(task: object) -> bool:
 
 
 def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
-    """The length of the dense vectors of a call.
+    """Check `truncate_dim` and return the length of the dense vectors of a call.
 
     Args:
         truncate_dim: the option of that name; None for full length.
@@ -120,7 +128,7 @@ def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
         sizes: lengths that the model was trained for; others are allowed, with a warning.
 
     Raises:
-        ValueError: it is no whole number from 1 to `dim`.
+        ValueError: `truncate_dim` is not a whole number from 1 to `dim`.
     """
     if truncate_dim is None:
         return dim
@@ -135,11 +143,7 @@ def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
 
 
 def checked_whole(name: str, value: object, most: int, unit: str) -> int:
-    """A whole number from 1 to `most`.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Raise `ValueError` if the value is not a whole number from 1 to `most`."""
     number = whole(value)
     if number is None or not 1 <= number <= most:
         raise ValueError(f"`{name}` is {value!r}; it may be 1 to {most} {unit}.")
@@ -147,7 +151,7 @@ def checked_whole(name: str, value: object, most: int, unit: str) -> int:
 
 
 def whole(value: Any) -> int | None:
-    """The whole number that a value stands for; None if it stands for none, as True does."""
+    """Convert a value to a whole number; None if that is impossible, and for booleans."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -155,11 +159,7 @@ def whole(value: Any) -> int | None:
 
 
 def refuse_options(kind: str, options: Mapping[str, object], *names: str) -> None:
-    """Refuse options that a kind of encoder does not have.
-
-    Raises:
-        ValueError: an option of these names is set.
-    """
+    """Raise `ValueError` if one of the named options is set, which this kind of encoder does not have."""
     for name in names:
         if options.get(name) not in (None, False):
             raise ValueError(f"`{name}` is {options[name]!r}; a {kind} has no such option.")
@@ -167,12 +167,12 @@ def refuse_options(kind: str, options: Mapping[str, object], *names: str) -> Non
 
 def _check_array(inputs: np.ndarray) -> None:
     if inputs.shape == (0,):
-        return  # of whatever dtype: numpy makes numbers of no texts
+        return  # of any dtype: numpy makes an array of floats from an empty list of texts
     kind, n_dims = inputs.dtype.kind, inputs.ndim
-    of_pixels = kind not in _TEXTS + _ANYTHING + _RAW
-    if n_dims == 0 or (of_pixels and n_dims in (2, 3)):
+    is_pixels = kind not in _TEXTS + _OBJECTS + _BYTES
+    if n_dims == 0 or (is_pixels and n_dims in (2, 3)):
         raise TypeError(f"`inputs` is a single item (numpy.ndarray of shape {inputs.shape}); give a list of items.")
-    if kind in _RAW or n_dims != (4 if of_pixels else 1):
+    if kind in _BYTES or n_dims != (4 if is_pixels else 1):
         raise TypeError(
             f"`inputs` is an array of shape {inputs.shape} and dtype {inputs.dtype}; give a list of items, an array "
             "(items,) of texts, or an array (items, height, width, channels) of images."

@@ -1,4 +1,4 @@
-"""The pages of a PDF as images with their text, one at a time (extra: `pdf`)."""
+"""Read the pages of a PDF as images with their text, one at a time (extra: `pdf`)."""
 
 import math
 import threading
@@ -10,15 +10,17 @@ from typing import Any
 
 from PIL import Image
 
-from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS
+from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
 from polyvec.types import Failure, SomeFailed
 
-# PDFium is not thread-safe: no call of it without this. Re-entrant, as an abandoned iterator may be collected, and so
-# close its file, in a thread that holds it.
+__all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
+
+# PDFium is not thread-safe: every call holds this lock. It is re-entrant, because an abandoned iterator may be garbage
+# collected, and so close its file, in a thread that holds the lock.
 _PDFIUM = threading.RLock()
-_PAGES_PER_OPENING = 16  # PDFium keeps what it has read of a document until that is closed
+_PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the document is closed
 _POINTS_PER_INCH = 72
-# PDFium's signs for a hyphen at the end of a line, whose word it has joined; and what is no text at all.
+# PDFium's signs for a hyphen at a line end, after which it has joined the word; and the null character.
 _NO_TEXT = {ord(sign): None for sign in "\x02\ufffe\0"}
 
 
@@ -29,7 +31,7 @@ class Page:
     Attributes:
         number: counted from 1.
         image: the page as a reader sees it, RGB: upright, cropped, with annotations and filled forms.
-        text: the text layer of what can be seen, one line feed between lines; empty where there is none, as in a scan.
+        text: the visible part of the text layer, one line feed between lines; empty without a text layer, as in a scan.
     """
 
     number: int
@@ -41,7 +43,7 @@ class UnreadablePages(SomeFailed):
     """Some pages of a PDF could not be read. Every other page was handed out. Failures count pages from 1.
 
     Attributes:
-        name: how the PDF is called in messages.
+        name: the description of the PDF in messages.
     """
 
     def __init__(self, name: str, reasons: Mapping[int, str], handed_out: int) -> None:
@@ -58,17 +60,17 @@ def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = 
     """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
 
     Args:
-        path: a file, which must stay as it is meanwhile, or the content of one.
+        path: a file, which must not change meanwhile, or the content of a file.
         dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
         password: for an encrypted PDF.
-        first: number of the page to begin with; if there are not as many, none is handed out.
+        first: number of the first page to read; beyond the last page, nothing is handed out.
 
     Yields:
         The pages in order, without those that cannot be read.
 
     Raises:
-        ValueError: at once: no such file, no PDF, a wrong password, or an impossible `dpi` or `first`.
-        UnreadablePages: after the last page, naming all that could not be read.
+        ValueError: at once: the file is missing or no PDF, the password is wrong, or `dpi` or `first` is impossible.
+        UnreadablePages: after the last page, with all pages that could not be read.
         ImportError: pypdfium2 is not installed.
     """
     if not 0 < dpi < math.inf:
@@ -76,47 +78,47 @@ def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = 
     if first < 1:
         raise ValueError(f"`first` is {first}; pages are counted from 1.")
     total = n_pages(path, password=password)
-    return _rendered(_lasting(path), dpi, password, range(first - 1, total))
+    return _rendered(_source(path), dpi, password, range(first - 1, total))
 
 
 def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
-    """How many pages a PDF says it has. None is rendered. Arguments and errors are those of `pages`."""
-    with _opened(_lasting(path), password) as document, _PDFIUM:
+    """Count the pages that a PDF declares, without rendering. Arguments and errors are those of `pages`."""
+    with _opened(_source(path), password) as document, _PDFIUM:
         return len(document)
 
 
 def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: range) -> Iterator[Page]:
     pdfium = _pypdfium2()
-    failed: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for start in range(0, len(indices), _PAGES_PER_OPENING):
         with _opened(source, password) as document:
             for index in indices[start : start + _PAGES_PER_OPENING]:
                 try:
                     page = _page(document, index, dpi)
                 except (pdfium.PdfiumError, ValueError) as error:
-                    failed[index + 1] = str(error).rstrip(".")
+                    reasons[index + 1] = str(error).rstrip(".")
                 else:
                     yield page
-    if failed:
-        raise UnreadablePages(_describe(source), failed, len(indices) - len(failed))
+    if reasons:
+        raise UnreadablePages(_describe(source), reasons, len(indices) - len(reasons))
 
 
 def _page(document: Any, index: int, dpi: float) -> Page:  # Any: pypdfium2 ships no annotations
     with _PDFIUM, closing(document.get_page(index)) as page:
-        _check_size(page.get_size(), dpi)
+        _check_page_size(page.get_size(), dpi)
         with closing(page.get_textpage()) as layer, closing(page.render(scale=dpi / _POINTS_PER_INCH)) as bitmap:
             text = layer.get_text_bounded().replace("\r\n", "\n").replace("\r", "\n").translate(_NO_TEXT)
             return Page(index + 1, bitmap.to_pil(), text)
 
 
-def _check_size(size: tuple[float, float], dpi: float) -> None:
+def _check_page_size(size: tuple[float, float], dpi: float) -> None:
     """Refuse a page, measured in points, whose image would be refused."""
-    sides = [side * dpi / _POINTS_PER_INCH for side in size]  # PDFium rounds them up
+    sides = [side * dpi / _POINTS_PER_INCH for side in size]  # PDFium rounds them up to whole pixels
     shown = f"{sides[0]:,.0f}×{sides[1]:,.0f} pixels at {dpi:g} dpi"
     if max(sides) > MAX_IMAGE_PIXELS or math.prod(map(math.ceil, sides)) > MAX_IMAGE_PIXELS:
-        # One per cent less than fits exactly: rounding, here and to whole pixels, must not exceed it.
-        fits = 0.99 * _POINTS_PER_INCH * math.sqrt(MAX_IMAGE_PIXELS / math.prod(size))
-        raise ValueError(f"it has {shown}; at most {MAX_IMAGE_PIXELS:,} are made: pass `dpi={fits:.1f}` or less")
+        # One per cent less than the exact limit, so that rounding cannot exceed it.
+        max_dpi = 0.99 * _POINTS_PER_INCH * math.sqrt(MAX_IMAGE_PIXELS / math.prod(size))
+        raise ValueError(f"it has {shown}; at most {MAX_IMAGE_PIXELS:,} are rendered: pass `dpi={max_dpi:.1f}` or less")
     longer, shorter = max(map(math.ceil, sides)), min(map(math.ceil, sides))
     if longer > MAX_ASPECT_RATIO * shorter:
         raise ValueError(f"it has {shown}; no side may be {MAX_ASPECT_RATIO} times the other")
@@ -124,10 +126,12 @@ def _check_size(size: tuple[float, float], dpi: float) -> None:
 
 @contextmanager
 def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any: as above
-    """The document, forms ready to be drawn; closed at the end."""
+    """Open a document with its forms, and close it at the end."""
     pdfium, name = _pypdfium2(), _describe(source)
-    if isinstance(source, Path) and not source.is_file():
-        raise ValueError(f"{name} is no regular file." if source.exists() else f"{name} does not exist.")
+    if isinstance(source, Path):
+        if not source.exists():
+            raise ValueError(f"{name} does not exist.")
+        check_regular(source, name)
     if not (source if isinstance(source, bytes) else source.stat().st_size):
         raise ValueError(f"{name} is empty.")
     with _PDFIUM:
@@ -135,8 +139,8 @@ def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any
             document = pdfium.PdfDocument(source, password)
         except pdfium.PdfiumError as error:
             if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
-                wrong = "is encrypted" if password is None else "does not open with the password given"
-                raise ValueError(f"{name} {wrong}; pass `password=`.") from error
+                problem = "is encrypted" if password is None else "does not open with this password"
+                raise ValueError(f"{name} {problem}; pass `password=`.") from error
             raise ValueError(f"{name} cannot be read as a PDF. {error}") from error
     try:
         with _PDFIUM:
@@ -147,8 +151,8 @@ def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any
             document.close()
 
 
-def _lasting(path: str | Path | bytes) -> Path | bytes:
-    """The same whatever becomes of the working directory."""
+def _source(path: str | Path | bytes) -> Path | bytes:
+    """Make a path absolute, so that a change of the working directory does not matter."""
     if isinstance(path, bytes):
         return path
     if not isinstance(path, str | Path):

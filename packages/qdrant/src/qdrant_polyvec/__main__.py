@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
-from polyvec.types import TASKS, Failure
+from polyvec import TASKS, Failure
 from qdrant_polyvec import files, fingerprint, items, tables
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.clients import open_client

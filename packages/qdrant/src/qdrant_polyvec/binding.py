@@ -1,4 +1,4 @@
-"""One collection, bound to a model, a schema and a tenant: opened, compared with what is wanted, and read."""
+"""One collection, bound to a model, a schema and a tenant: opened, checked and read."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from polyvec import Embeddings, Encoder
+from polyvec.inputs import check_task
 from qdrant_polyvec import points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
@@ -17,7 +18,7 @@ from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.retrying import patiently
-from qdrant_polyvec.schema import BM25, DENSE, LATE, POOLED, TENANT, Schema, SchemaError, value_is
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
 
 __all__ = ["aliased"]
 
@@ -67,11 +68,12 @@ class Binding:
             fingerprint: the fingerprint to compare with that of an existing collection; None takes what is stored.
             schema: the schema to compare with that of an existing collection; None takes what is stored.
             tenant: whose items are bound.
-            cluster: how it is spread over a cluster.
+            cluster: how the collection is spread over a cluster.
 
         Raises:
-            FingerprintError: the collection is of another model, or there is none and `fingerprint` is None.
-            SchemaError, ServerVersionError: the collection or the server cannot keep what is wanted.
+            FingerprintError: another or an unknown model made the collection.
+            ValueError: there is no collection, and `fingerprint` is None.
+            SchemaError, ServerVersionError: the collection has other vectors, or the server cannot keep them.
         """
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
             raise ValueError(
@@ -165,7 +167,7 @@ class Binding:
     def resolved(self) -> "Binding":
         """Bind the collection that stands behind the alias now, under its own name.
 
-        What is written there cannot end up in another model's collection, should the alias be moved meanwhile.
+        Points that are written under that name cannot end up in another model's collection if the alias is moved.
 
         Raises:
             FingerprintError: it is another model's by now.
@@ -183,6 +185,38 @@ class Binding:
         """Select the tenant's points that fulfil all of `must` and none of `must_not`."""
         of_tenant = [] if self.tenant is None else [value_is(TENANT, self.tenant)]
         return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
+
+    def chosen(
+        self,
+        *,
+        ids: Sequence[Identity] | None,
+        sources: Sequence[str] | None,
+        task: str | None,
+        keep: Sequence[Identity],
+    ) -> models.Filter | None:
+        """Select items as `Collection.delete` describes; None if there are no ids or sources.
+
+        Raises:
+            TypeError: not one of `ids` and `sources`, or no list.
+            ValueError: the embedder has no such task.
+        """
+        chosen = sources if ids is None else ids
+        if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str | bytes):
+            raise TypeError("give either `ids` or `sources`, as a list.")
+        if isinstance(keep, str | bytes):
+            raise TypeError("give `keep` as a list.")
+        if not chosen:
+            return None
+        must: list[models.Condition] = []
+        if sources is not None:
+            must.append(models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))))
+        else:
+            must.append(points.has_id(chosen, self.tenant))
+        if task is not None:
+            if self.embedder is not None:
+                check_task(task, self.embedder.tasks)
+            must.append(value_is(f"{OWN}.task", task))
+        return self.within(*must, must_not=[points.has_id(keep, self.tenant)] if keep else [])
 
     def count(self, condition: models.Filter) -> int:
         return self.client.count(self.name, count_filter=condition, **self.cluster.count_options()).count

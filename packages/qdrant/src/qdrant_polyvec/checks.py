@@ -12,9 +12,9 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from polyvec import types
+import polyvec
+from polyvec import Embeddings, ImageInput, Input
 from polyvec.inputs import check_task
-from polyvec.types import Embeddings, ImageInput, Input
 from qdrant_polyvec import limits
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.schema import RESERVED
@@ -92,7 +92,7 @@ class Checks:
 
     def entries(
         self,
-        inputs: Iterable[Input | Item | types.Failure],
+        inputs: Iterable[Input | Item | polyvec.Failure],
         *,
         ids: Sequence[Identity] | None = None,
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
@@ -118,13 +118,13 @@ class Checks:
             raise TypeError(f"`{name}` goes with a list; let the iterator give `Item`s, which hold it.")
         return self._each(inputs)
 
-    def _each(self, inputs: Iterable[Input | Item | types.Failure]) -> Iterator[Entry | Failure]:
-        for given in inputs:
-            if isinstance(given, types.Failure):
-                self._count(given.source or None)
-                yield given if isinstance(given, Failure) else Failure(given.index, given.source, given.reason)
+    def _each(self, inputs: Iterable[Input | Item | polyvec.Failure]) -> Iterator[Entry | Failure]:
+        for value in inputs:
+            if isinstance(value, polyvec.Failure):
+                self._count(value.source or None)
+                yield value if isinstance(value, Failure) else Failure(value.index, value.source, value.reason)
                 continue
-            item = given if isinstance(given, Item) else Item(given)
+            item = value if isinstance(value, Item) else Item(value)
             index = self._n_seen
             try:
                 yield self._entry(item)
@@ -188,15 +188,15 @@ class Checks:
         return index, str(number)
 
 
-def _items(inputs: Sequence[Input | Item | types.Failure], columns: Mapping[str, Any]) -> Iterator[Item]:
+def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[str, Any]) -> Iterator[Item]:
     """Merge the inputs of a list with the lists beside them."""
     for name, values in columns.items():
         if isinstance(values, str) or getattr(values, "__len__", int)() != len(inputs):
             raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
-    for index, given in enumerate(inputs):
-        if isinstance(given, types.Failure):
-            raise TypeError(f"item {index} is a Failure; only an iterator may hand those on.")
-        item = given if isinstance(given, Item) else Item(given)
+    for index, value in enumerate(inputs):
+        if isinstance(value, polyvec.Failure):
+            raise TypeError(f"item {index} is a Failure; only an iterator may yield failures.")
+        item = value if isinstance(value, Item) else Item(value)
         values_by_field = {_FIELDS[name]: values[index] for name, values in columns.items()}
         if twice := [field for field in values_by_field if getattr(item, field) is not None]:
             raise ValueError(f"item {index}: its {twice[0]} is given by the item and by the list beside it.")
@@ -204,7 +204,7 @@ def _items(inputs: Sequence[Input | Item | types.Failure], columns: Mapping[str,
 
 
 def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The source of an item, and the hash of its content if it is known by now."""
+    """Return the source of an item, and the hash of its content if it is known."""
     hashed = item.content_hash
     if hashed is not None and not (isinstance(hashed, str) and len(hashed) == 64):
         raise ValueError(f"its `content_hash` is {hashed!r}; it must be a SHA-256 in hexadecimal.")
@@ -223,7 +223,7 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _named_source(item: Item) -> str | None:
-    """The source that an item names; the item may be a bad one."""
+    """Return the source that an item names. The item may be a bad one."""
     metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
     source = metadata.get("source") if item.source is None else item.source
     return source if isinstance(source, str) else None

@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, Unpack
 
 from qdrant_client import QdrantClient, models
 
-from polyvec import Encoder, types
+import polyvec
+from polyvec import Embeddings, Encoder, Input
 from polyvec.encoder import in_thread
-from polyvec.inputs import check_task
-from polyvec.types import Embeddings, Input
 from qdrant_polyvec import maintenance, points
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Checks
@@ -25,7 +25,7 @@ from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.query import Options, Queries, Query, SearchOptions
 from qdrant_polyvec.retrying import StoreUnavailableError
-from qdrant_polyvec.schema import OWN, Schema, value_is
+from qdrant_polyvec.schema import Schema
 from qdrant_polyvec.search import Search
 
 
@@ -97,11 +97,7 @@ class Collection:
 
     @property
     def embedder(self) -> Encoder:
-        """The model that encodes.
-
-        Raises:
-            TypeError: the collection was opened without one.
-        """
+        """The model that encodes. A collection that was opened without one raises a TypeError."""
         return self._binding.encoder
 
     @property
@@ -130,7 +126,7 @@ class Collection:
 
     def add(
         self,
-        inputs: Iterable[Input | Item | types.Failure],
+        inputs: Iterable[Input | Item | polyvec.Failure],
         *,
         task: str = "retrieval",
         ids: Sequence[Identity] | None = None,
@@ -180,11 +176,7 @@ class Collection:
             raise
         return ingest.report
 
-    async def aadd(
-        self,
-        inputs: Iterable[Input | Item | types.Failure],
-        **options: Any,  # Any: handed to `add`
-    ) -> Report:
+    async def aadd(self, inputs: Iterable[Input | Item | polyvec.Failure], **options: Any) -> Report:  # Any: of `add`
         """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
         return await asyncio.to_thread(partial(self.add, inputs, **options))
 
@@ -207,12 +199,7 @@ class Collection:
         return self._search.batch(queries, Options(**options))
 
     def search_groups(
-        self,
-        query: Query,
-        *,
-        group_by: str = "metadata.source",
-        group_size: int = 3,
-        **options: Unpack[SearchOptions],
+        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[SearchOptions]
     ) -> list[Group]:
         """Search for the best sources, each with its best items, so that no long document crowds out the others.
 
@@ -237,12 +224,7 @@ class Collection:
         return await self._search.abatch(queries, Options(**options))
 
     async def asearch_groups(
-        self,
-        query: Query,
-        *,
-        group_by: str = "metadata.source",
-        group_size: int = 3,
-        **options: Unpack[SearchOptions],
+        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[SearchOptions]
     ) -> list[Group]:
         """`search_groups` on the asynchronous client; the query is encoded in a thread."""
         return await self._search.agroups(query, Options(**options, group_size=group_size), group_by)
@@ -253,12 +235,8 @@ class Collection:
 
     def sources(self) -> dict[str, int]:
         """Count the items of each source."""
-        counts: dict[str, int] = {}
-        for page in self._binding.scroll(self._binding.within(), with_payload=["metadata.source"]):
-            for record in page:
-                source = points.source(record.payload)
-                counts[source] = counts.get(source, 0) + 1
-        return counts
+        pages = self._binding.scroll(self._binding.within(), with_payload=["metadata.source"])
+        return dict(Counter(points.source(record.payload) for page in pages for record in page))
 
     def delete(
         self,
@@ -276,23 +254,8 @@ class Collection:
             task: only items of this task.
             keep: ids of items that stay.
         """
-        chosen = sources if ids is None else ids
-        if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str | bytes):
-            raise TypeError("give either `ids` or `sources`, as a list.")
-        if isinstance(keep, str | bytes):
-            raise TypeError("give `keep` as a list.")
-        if not chosen:
-            return 0
-        must: list[models.Condition] = []
-        if sources is not None:
-            must.append(models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))))
-        else:
-            must.append(points.has_id(chosen, self.tenant))
-        if task is not None:
-            check_task(task, self.embedder.tasks)
-            must.append(value_is(f"{OWN}.task", task))
-        kept = [points.has_id(keep, self.tenant)] if keep else []
-        return self._delete(self._binding.within(*must, must_not=kept))
+        chosen = self._binding.chosen(ids=ids, sources=sources, task=task, keep=keep)
+        return 0 if chosen is None else self._delete(chosen)
 
     def delete_where(self, filter: models.Filter) -> int:  # noqa: A002 — Qdrant's word
         """Delete all items that pass a filter; an empty one passes everything. Returns their number."""
@@ -379,9 +342,6 @@ class Collection:
             batch_size: number of items that are encoded and stored at a time.
             keep_old: keep the old collection, under its own name.
             show_progress: show a progress bar.
-
-        Returns:
-            What became of each item; with failures, the old collection is still in its place.
 
         Raises:
             ValueError: the collection is of this model and schema already, or the call is for one tenant only.

@@ -9,8 +9,7 @@ from typing import Any
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec import attempt
-from polyvec.types import Embeddings
+from polyvec import Embeddings, attempt
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry
@@ -23,7 +22,7 @@ _SOURCES_PER_REQUEST = 100
 
 
 class Ingest:
-    """One call of `Collection.add`: the items so far, and what became of them."""
+    """One call of `Collection.add`: the items that it has seen, and a report on them."""
 
     def __init__(self, binding: Binding, *, batch_size: int) -> None:
         if batch_size < 1:
@@ -171,7 +170,7 @@ class Ingest:
             tried = attempt(encode, of_task, lambda entry: entry.content)
             if multivector and tried.embeddings.multivector is None:
                 embedder = type(self._binding.embedder).__name__
-                raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")
+                raise TypeError(f"{embedder} returned no multi-vectors although `multivector` is true.")
             self.report.failed.extend(of_task[failure.index].failure(failure.reason) for failure in tried.failures)
             for index, embedding in zip(tried.kept, tried.embeddings, strict=True):
                 yield of_task[index], embedding
@@ -200,7 +199,7 @@ class Ingest:
 
 
 def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:
-    """Write points and report what became of them, batch by batch: an acknowledged point is never forgotten."""
+    """Write points and report what became of them, batch by batch. No acknowledged point is left out of the report."""
     cluster = binding.cluster
     for written in upload.write(
         binding.client,

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from polyvec import types
-from polyvec.types import Embeddings, Input, SomeFailed
+import polyvec
+from polyvec import Embeddings, Input, SomeFailed
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -56,7 +56,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure(types.Failure):
+class Failure(polyvec.Failure):
     """An item that was not stored, and the reason.
 
     Attributes:

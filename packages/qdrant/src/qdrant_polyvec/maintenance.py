@@ -12,8 +12,7 @@ import numpy as np
 from qdrant_client import models
 from tqdm import tqdm
 
-from polyvec import Encoder
-from polyvec.types import Input
+from polyvec import Encoder, Input
 from qdrant_polyvec import limits, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias

@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Float32
 from qdrant_client import models
 
-from polyvec import Encoder
+from polyvec import Embeddings, Encoder, Input
 from polyvec.compression import truncate
 from polyvec.inputs import check_task
 from polyvec.scoring import unit
-from polyvec.types import Embeddings, Input
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 

@@ -10,8 +10,8 @@ import grpc
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from polyvec import Embeddings
 from polyvec.encoder import in_thread
-from polyvec.types import Embeddings
 from qdrant_polyvec import limits, query
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.fingerprint import FingerprintError
@@ -133,7 +133,7 @@ class Search:
         return [Group(group.id, self._checked(hits(group.hits, plan.n_terms))) for group in answer.groups]
 
     def _checked(self, hits: list[Hit]) -> list[Hit]:
-        """The hits, if this model made all of them; others are there after a `reindex` elsewhere."""
+        """Return the hits if this model made all of them. After a `reindex` elsewhere it did not."""
         own = self._binding.fingerprint.embedder
         others = {hit.fingerprint for hit in hits} - {own}
         if others or not hits:

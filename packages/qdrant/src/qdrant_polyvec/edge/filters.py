@@ -1,62 +1,42 @@
 """Filters: from qdrant-client's models to the embedded engine's own."""
 
-import uuid
 from collections.abc import Callable, Collection
-from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_polyvec.edge.translate import Model, Native, iso, only, point_id, unsupported
+from qdrant_polyvec.edge.translate import Model, Native, allow_only, iso, native_id, unsupported
 
 
 def query_filter(model: models.Filter | None) -> Native:
-    """A filter; None stays None."""
+    """Convert a filter; None stays None."""
     if model is None:
         return None
-    only(model, "must", "should", "must_not", "min_should")
+    allow_only(model, "must", "should", "must_not", "min_should")
     return edge.Filter(
-        must=_conditions(model.must),
-        should=_conditions(model.should),
-        must_not=_conditions(model.must_not),
+        must=_clause(model.must),
+        should=_clause(model.should),
+        must_not=_clause(model.must_not),
         min_should=_min_should(model.min_should),
     )
 
 
 def without(points: Collection[models.ExtendedPointId], allowed: models.Filter | None) -> models.Filter | None:
-    """A filter that also keeps these points out.
+    """Add a clause to the filter that excludes these points.
 
-    Beside its other clauses, as in the server: the filters of nested stages are merged clause by clause.
+    As in the server, the clause stands beside the others: filters of nested stages are merged clause by clause.
     """
     if not points:
         return allowed
     allowed = allowed or models.Filter()
-    given = allowed.must_not or []
-    others = given if isinstance(given, list) else [given]
-    return allowed.model_copy(update={"must_not": [*others, models.HasIdCondition(has_id=list(points))]})
-
-
-def selection(points: Any) -> list[int | uuid.UUID] | Native:
-    """The ids, or the filter, that an update is for."""
-    match points:
-        case models.Filter():
-            return query_filter(points)
-        case models.FilterSelector():
-            only(points, "filter")
-            return query_filter(points.filter)
-        case models.PointIdsList():
-            only(points, "points")
-            return [point_id(value) for value in points.points]
-        case list() | tuple() | set():
-            return [point_id(value) for value in points]
-    raise TypeError(
-        f"points to change are given as a list of ids, a Filter or a selector, not {type(points).__name__}."
-    )
+    excluded = allowed.must_not or []
+    clauses = excluded if isinstance(excluded, list) else [excluded]
+    return allowed.model_copy(update={"must_not": [*clauses, models.HasIdCondition(has_id=list(points))]})
 
 
 def condition(model: Model) -> Native:
-    """One condition of a filter."""
+    """Convert one condition of a filter."""
     name = type(model).__name__
     if name not in _CONDITIONS:
         raise unsupported(f"a filter with {name}")
@@ -67,21 +47,21 @@ def geo_point(model: models.GeoPoint) -> Native:
     return edge.GeoPoint(lon=model.lon, lat=model.lat)
 
 
-def _conditions(given: Model) -> Native:
-    if given is None:
+def _clause(model: Model) -> Native:
+    if model is None:
         return None
-    return [condition(one) for one in (given if isinstance(given, list) else [given])]
+    return [condition(part) for part in (model if isinstance(model, list) else [model])]
 
 
 def _min_should(model: models.MinShould | None) -> Native:
     if model is None:
         return None
-    return edge.MinShould(conditions=_conditions(model.conditions), min_count=model.min_count)
+    return edge.MinShould(conditions=_clause(model.conditions), min_count=model.min_count)
 
 
-def _field(model: models.FieldCondition) -> Native:
+def _field_condition(model: models.FieldCondition) -> Native:
     kinds = {name: convert(getattr(model, name, None)) for name, convert in _FIELD_KINDS.items()}
-    only(model, "key", "is_empty", "is_null", *kinds)
+    allow_only(model, "key", "is_empty", "is_null", *kinds)
     return edge.FieldCondition(key=model.key, is_empty=model.is_empty, is_null=model.is_null, **kinds)
 
 
@@ -93,8 +73,8 @@ def _match(model: Model) -> Native:
     return _MATCHES[type(model).__name__](model)
 
 
-def _value(value: Native) -> Native:
-    """The value to match. The engine's binding takes a bool of Python for an integer; one of numpy it knows."""
+def _match_value(value: Native) -> Native:
+    # The engine's binding takes Python's bool for an integer, but knows numpy's.
     return np.bool_(value) if isinstance(value, bool) else value
 
 
@@ -136,8 +116,8 @@ def _ring(model: models.GeoLineString) -> list[Native]:
 # Classes by name, because older releases of qdrant-client lack some of them.
 _CONDITIONS: dict[str, Callable[[Model], Native]] = {
     "Filter": query_filter,
-    "FieldCondition": _field,
-    "HasIdCondition": lambda model: edge.HasIdCondition(point_ids={point_id(value) for value in model.has_id}),
+    "FieldCondition": _field_condition,
+    "HasIdCondition": lambda model: edge.HasIdCondition(point_ids={native_id(value) for value in model.has_id}),
     "HasVectorCondition": lambda model: edge.HasVectorCondition(vector=model.has_vector),
     "IsEmptyCondition": lambda model: edge.IsEmptyCondition(key=model.is_empty.key),
     "IsNullCondition": lambda model: edge.IsNullCondition(key=model.is_null.key),
@@ -149,7 +129,7 @@ _CONDITIONS: dict[str, Callable[[Model], Native]] = {
     ),
 }
 _MATCHES: dict[str, Callable[[Model], Native]] = {
-    "MatchValue": lambda match: edge.MatchValue(_value(match.value)),
+    "MatchValue": lambda match: edge.MatchValue(_match_value(match.value)),
     "MatchText": lambda match: edge.MatchText(match.text),
     "MatchTextAny": lambda match: edge.MatchTextAny(match.text_any),
     "MatchPhrase": lambda match: edge.MatchPhrase(match.phrase),

@@ -1,14 +1,14 @@
-"""An index folder: who may use it, and which collections it holds.
+"""An index folder: its lock, and the collections and aliases in it.
 
-Per collection there is a shard `NAME.edge/`, written by the engine, and a manifest `NAME.edge.json` beside it, which
-says what the engine does not keep: the collection's settings and metadata. What has no manifest does not exist.
-Other names of collections are in `aliases.json`.
+A collection has a shard `NAME.edge/`, written by the engine, and beside it a manifest `NAME.edge.json` with the
+settings and metadata, which the engine does not keep. Without a manifest, the collection does not exist. Aliases of
+collections are in `aliases.json`.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,17 @@ class FolderLockedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the engine does not keep of a collection."""
+    """The part of a collection that the engine does not keep."""
 
     config: models.CreateCollection
     changing: str | None = None
-    """The name of a vector that is being created, if `config` has it, or else deleted. The shard may lag behind."""
+    """The vector that is being created, if `config` has it, or else deleted. The shard may not have changed yet."""
 
 
 class Folder:
-    """The folder, locked for this client alone until `unlock` or the end of the process.
+    """A folder, locked for this client alone until `unlock` or the end of the process.
 
-    The lock comes before anything is read: a second opener damages a live shard even though the engine refuses it.
+    It is locked before any file is read: a second opener damages a live shard even though the engine refuses it.
 
     Raises:
         FolderLockedError: the folder is open elsewhere.
@@ -52,9 +52,9 @@ class Folder:
         except portalocker.exceptions.LockException as error:
             self._lock.close()
             raise FolderLockedError(
-                f"The index in {str(path)!r} is open in another client. Close that one first, or share it: open the "
-                "folder once with `open_client` and give that client to each collection. For several processes, run "
-                "a Qdrant server and open its URL."
+                f"The index in {str(path)!r} is open in another client. Close that client first, or share it: open "
+                "the folder once with `open_client` and give that client to each collection. For several processes, "
+                "run a Qdrant server and open its URL."
             ) from error
 
     def unlock(self) -> None:
@@ -62,7 +62,7 @@ class Folder:
         self._lock.close()
 
     def lock_descriptor(self) -> int:
-        """A process that inherits it holds the lock, too: the folder is free when both have ended."""
+        """The descriptor of the lock. A process that inherits it holds the lock, too, until both processes end."""
         return self._lock.fileno()
 
     def names(self) -> list[str]:
@@ -75,14 +75,14 @@ class Folder:
         return self.path / f"{name}.edge"
 
     def read(self, name: str) -> Manifest:
-        """The settings and metadata of a collection.
+        """Read the settings and metadata of a collection.
 
         Raises:
             ValueError: there is no such collection, or its manifest or shard is damaged.
         """
         if not self.has(name):
-            there = ", ".join(map(repr, self.names())) or "none"
-            raise ValueError(f"Collection {name!r} not found in {str(self.path)!r}; there is {there}.")
+            names = ", ".join(map(repr, self.names())) or "none"
+            raise ValueError(f"Collection {name!r} not found in {str(self.path)!r}; there is {names}.")
         if not self.shard(name).is_dir():
             raise ValueError(f"Collection {name!r} has lost its data: {str(self.shard(name))!r} is missing.")
         try:
@@ -103,10 +103,7 @@ class Folder:
         _replace(self._manifest(name), content)
 
     def remove(self, name: str) -> None:
-        """Forget a collection and its aliases, then delete its data.
-
-        Also clears what an interrupted creation or removal left.
-        """
+        """Delete a collection's manifest and aliases, then its data and the remains of interrupted calls."""
         removed = self.path / f"{name}.removed"
         if removed.exists():
             shutil.rmtree(removed)
@@ -114,12 +111,12 @@ class Folder:
             self.shard(name).rename(removed)
         self._manifest(name).unlink(missing_ok=True)
         if self._aliases_file.exists():
-            self.write_aliases(self.aliases())  # those of missing collections are gone now
+            self.write_aliases(self.aliases())  # without aliases of missing collections
         if removed.exists():
             shutil.rmtree(removed)
 
     def aliases(self) -> dict[str, str]:
-        """The collection that each alias stands for; collections that are gone have none.
+        """The collection of each alias; aliases of missing collections are left out.
 
         Raises:
             ValueError: the file of aliases is damaged.
@@ -153,10 +150,58 @@ def check_name(name: str) -> None:
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file as a whole: after a crash there is the old one or the new one."""
-    written = path.with_suffix(".tmp")
-    with written.open("w", encoding="utf-8") as file:
+    """Replace a file as a whole: after a crash, either the old or the new content is there."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    written.replace(path)
+    temporary.replace(path)
+
+
+def changed_aliases(
+    aliases: Mapping[str, str], operations: Sequence[models.AliasOperations], collections: Sequence[str]
+) -> dict[str, str]:
+    """The collection of each alias after all of the operations, in their order.
+
+    Creating an alias that exists points it to another collection; deleting a missing alias changes nothing.
+
+    Raises:
+        ValueError: an alias for a collection that does not exist, with the name of a collection, or with an invalid
+            name; renaming a missing alias.
+    """
+    result = dict(aliases)
+    for operation in operations:
+        match operation:
+            case models.CreateAliasOperation():
+                name, alias = operation.create_alias.collection_name, operation.create_alias.alias_name
+                if name not in collections:
+                    names = ", ".join(map(repr, collections)) or "none"
+                    raise ValueError(f"Collection {name!r} not found for the alias {alias!r}; there is {names}.")
+                _check_alias(alias, collections)
+                result[alias] = name
+            case models.RenameAliasOperation():
+                old, new = operation.rename_alias.old_alias_name, operation.rename_alias.new_alias_name
+                if old not in result:
+                    raise ValueError(f"Alias {old!r} not found; there is {', '.join(map(repr, result)) or 'none'}.")
+                _check_alias(new, collections)
+                result[new] = result.pop(old)
+            case models.DeleteAliasOperation():
+                result.pop(operation.delete_alias.alias_name, None)
+            case _:
+                raise TypeError(f"{type(operation).__name__} neither creates, renames nor deletes an alias.")
+    return result
+
+
+def client_aliases(aliases: Mapping[str, str]) -> models.CollectionsAliasesResponse:
+    """Convert aliases to qdrant-client's form."""
+    descriptions = [
+        models.AliasDescription(alias_name=alias, collection_name=name) for alias, name in sorted(aliases.items())
+    ]
+    return models.CollectionsAliasesResponse(aliases=descriptions)
+
+
+def _check_alias(alias: str, collections: Sequence[str]) -> None:
+    check_name(alias)
+    if alias in collections:
+        raise ValueError(f"{alias!r} already exists: it is a collection, so it cannot be an alias.")

@@ -13,13 +13,13 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_polyvec.edge import aliases, shard_config, translate
-from qdrant_polyvec.edge.folder import Folder, Manifest
+from qdrant_polyvec.edge import shard_config, translate
+from qdrant_polyvec.edge.folder import Folder, Manifest, changed_aliases
 from qdrant_polyvec.edge.shard import EngineError, Shard
 
 
 @dataclass(slots=True)
-class Collection:
+class OpenCollection:
     """An open collection, under its own name."""
 
     name: str
@@ -32,9 +32,9 @@ class Collection:
 
 
 class Index:
-    """What is in a folder, which is locked until `close` or the end of the process. A forked child cannot use it.
+    """The collections and aliases of a folder. It is locked until `close` or the end of the process.
 
-    Collections are given by name or, but for `create` and `delete`, by alias.
+    A forked child cannot use it. `create` and `delete` take the name of a collection, other methods an alias, too.
 
     Raises:
         FolderLockedError: the folder is open elsewhere.
@@ -42,10 +42,10 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.folder = Folder(path)
-        self.opened: dict[str, Collection] = {}
-        self._aliases: dict[str, str] | None = None  # of the file, once it was read
-        # Guards the three above and the manifests. Taken after a shard's lock, never before: that one may be held
-        # for as long as a worker optimizes, and other collections must not wait for it.
+        self.opened: dict[str, OpenCollection] = {}
+        self._aliases: dict[str, str] | None = None  # those of the file; None before it is read
+        # Guards the three attributes above and the manifests. A thread takes it after a shard's lock, never before: the
+        # shard's lock may be held for as long as a worker optimizes, and other collections must not wait for that.
         self._mutex = threading.RLock()
         self._closed = False
         self._owner = os.getpid()
@@ -67,7 +67,7 @@ class Index:
         return self.folder.has(name) or name in self.aliases()
 
     def aliases(self) -> Mapping[str, str]:
-        """The collection that each alias stands for."""
+        """The collection of each alias."""
         self._check_open()
         with self._mutex:
             if self._aliases is None:
@@ -75,63 +75,63 @@ class Index:
             return self._aliases
 
     def change_aliases(self, operations: Sequence[models.AliasOperations]) -> None:
-        """All of the operations or, if one is refused, none of them."""
+        """Apply all of the operations or, if one of them is invalid, none."""
         with self._mutex:
-            changed = aliases.changed(self.aliases(), operations, self.names())
+            changed = changed_aliases(self.aliases(), operations, self.names())
             self.folder.write_aliases(changed)
             self._aliases = changed
 
     def create(self, name: str, config: models.CreateCollection) -> None:
-        native = shard_config.shard_config(config)
+        native = shard_config.native_config(config)
         with self._mutex:
             if self.has(name):
                 kind = "Alias" if name in self.aliases() else "Collection"
                 raise ValueError(f"{kind} {name!r} already exists in {str(self.folder.path)!r}.")
-            self._check_nothing_is_lost(name)
+            self._check_no_orphan(name)
             self.folder.remove(name)
             shard = Shard(self.folder.shard(name), name)
             shard.create(native)
             self.folder.write(name, Manifest(config))
-            self.opened[name] = Collection(name, config, shard)
+            self.opened[name] = OpenCollection(name, config, shard)
 
-    def _check_nothing_is_lost(self, name: str) -> None:
+    def _check_no_orphan(self, name: str) -> None:
         """Refuse to create a collection where a shard with points has lost its manifest."""
         if not self.folder.shard(name).is_dir():
             return
-        left, n_points = Shard(self.folder.shard(name), name), 0
-        with contextlib.suppress(EngineError, ValueError):  # what cannot be opened was not ready when it was left
-            with left.use("info") as engine:
+        orphan, n_points = Shard(self.folder.shard(name), name), 0
+        with contextlib.suppress(EngineError, ValueError):  # a shard that cannot be opened was never complete
+            with orphan.use("info") as engine:
                 n_points = engine.info().points_count
-            left.end()
+            orphan.end()
         if n_points:
             raise FileExistsError(
                 f"{str(self.folder.shard(name))!r} holds {n_points} points, but its manifest {name}.edge.json is "
-                "missing. Restore that file, or move the folder away to begin anew."
+                "missing. Restore that file, or move the folder away to start again."
             )
 
     def delete(self, name: str) -> bool:
-        """Delete a collection and its aliases; whether there was one."""
+        """Delete a collection and its aliases. True if it existed."""
         while True:
             self._check_open()
-            opened = self.opened.get(name)
-            with opened.shard.lock if opened else contextlib.nullcontext(), self._mutex:
-                self._check_open()  # it may have been closed while this waited
-                if self.opened.get(name) is not opened:
-                    continue  # it was opened, or made anew, in between
+            collection = self.opened.get(name)
+            with collection.shard.lock if collection else contextlib.nullcontext(), self._mutex:
+                self._check_open()  # the index may have been closed while this thread waited
+                if self.opened.get(name) is not collection:
+                    continue  # another thread opened or recreated the collection
                 if not self.folder.has(name):
                     return False
-                if opened:
+                if collection:
                     del self.opened[name]
-                    opened.shard.end()
+                    collection.shard.end()
                 self.folder.remove(name)
                 self._aliases = None
                 return True
 
-    def collection(self, name: str) -> Collection:
-        """An open collection.
+    def collection(self, name: str) -> OpenCollection:
+        """Open a collection, unless it is open already.
 
         Raises:
-            ValueError: there is none of this name or alias, or it is damaged.
+            ValueError: no collection has this name or alias, or the collection is damaged.
             RuntimeError: the index is closed, or this is a forked child.
         """
         self._check_open()
@@ -143,35 +143,35 @@ class Index:
                 manifest = self.folder.read(name)
                 shard = Shard(self.folder.shard(name), name)
                 if manifest.changing is not None:
-                    _end_change(shard, manifest.config, manifest.changing)
+                    _complete_change(shard, manifest.config, manifest.changing)
                     self.folder.write(name, Manifest(manifest.config))
-                self.opened[name] = Collection(name, manifest.config, shard)
+                self.opened[name] = OpenCollection(name, manifest.config, shard)
             return self.opened[name]
 
     def merge_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Merge into the collection's metadata; a key set to None is removed."""
+        """Merge `metadata` into the collection's; a key set to None is removed."""
         with self._mutex:
             collection = self.collection(name)
             merged = {**(collection.config.metadata or {}), **metadata}
-            kept = {key: value for key, value in merged.items() if value is not None}
-            config = collection.config.model_copy(update={"metadata": kept})
+            merged = {key: value for key, value in merged.items() if value is not None}
+            config = collection.config.model_copy(update={"metadata": merged})
             self.folder.write(collection.name, Manifest(config))
             collection.config = config
 
     def change_vectors(
-        self, name: str, vector_name: str, change: Callable[[models.CreateCollection], models.CreateCollection]
+        self, name: str, vector_name: str, change: Callable[[models.CreateCollection, str], models.CreateCollection]
     ) -> None:
-        """Create or delete the vector `vector_name`: what `change` makes of the collection's settings."""
+        """Create or delete the vector `vector_name`: `change` maps the settings and this name to the new settings."""
         collection = self.collection(name)
         with collection.shard.lock, self._mutex:
             if self.collection(collection.name) is not collection:
-                raise RuntimeError(f"The collection {collection.name!r} was deleted and made anew meanwhile.")
+                raise RuntimeError(f"The collection {collection.name!r} was deleted and recreated meanwhile.")
             before = collection.config
-            config = change(before)
-            # The manifest comes first and says what is under way: whoever opens the folder after a crash ends it.
+            config = change(before, vector_name)
+            # The manifest is written first and names the change: after a crash, opening the collection completes it.
             self.folder.write(collection.name, Manifest(config, changing=vector_name))
             try:
-                _end_change(collection.shard, config, vector_name)
+                _complete_change(collection.shard, config, vector_name)
             except (ValueError, RuntimeError):
                 self.folder.write(collection.name, Manifest(before))
                 raise
@@ -179,7 +179,7 @@ class Index:
             collection.config = config
 
     def optimize(self, name: str, *, in_worker: bool) -> bool:
-        """As `EdgeBackend.optimize`."""
+        """Optimize a shard; see `EdgeBackend.optimize`."""
         if in_worker and sys.platform == "win32":
             raise NotImplementedError("`optimize(in_worker=True)` needs POSIX file locks; leave it out on Windows.")
         shard = self.collection(name).shard
@@ -195,20 +195,20 @@ class Index:
             raise RuntimeError(f"The index in {str(self.folder.path)!r} is closed; open it again.")
 
 
-def _end_change(shard: Shard, config: models.CreateCollection, vector_name: str) -> None:
-    """Create or delete a vector, whether or not the shard has done so before."""
+def _complete_change(shard: Shard, config: models.CreateCollection, vector_name: str) -> None:
+    """Create or delete a vector, even if the shard did so before."""
     if vector_name in shard_config.vector_params(config):
-        shard.update("create_vector_name", shard_config.creation(vector_name, config))
+        shard.update("create_vector_name", shard_config.vector_creation(vector_name, config))
     else:
         shard.update("delete_vector_name", edge.UpdateOperation.delete_vector_name(vector_name))
 
 
-def _release(opened: Mapping[str, Collection], folder: Folder, owner: int) -> None:
+def _release(opened: Mapping[str, OpenCollection], folder: Folder, owner: int) -> None:
     if os.getpid() != owner:
         for collection in opened.values():
             collection.shard.abandon()
         return
-    with contextlib.ExitStack() as last_in_first_out:
-        last_in_first_out.callback(folder.unlock)
+    with contextlib.ExitStack() as callbacks:  # called last in, first out
+        callbacks.callback(folder.unlock)
         for collection in opened.values():
-            last_in_first_out.callback(collection.shard.end)
+            callbacks.callback(collection.shard.end)

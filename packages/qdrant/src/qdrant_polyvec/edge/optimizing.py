@@ -1,6 +1,6 @@
-"""Optimizing a shard in a process of its own: the engine holds the interpreter lock for as long as that takes.
+"""Optimize a shard in a child process, because the engine holds the interpreter lock for as long as that takes.
 
-The child inherits the folder's lock. If its parent is killed, nobody else can open the folder until it has ended.
+The child inherits the folder's lock. If its parent is killed, the folder stays locked until the child ends.
 """
 
 import json
@@ -12,23 +12,23 @@ import qdrant_edge as edge
 
 
 def in_worker(shard: Path, lock_descriptor: int) -> bool:
-    """Optimize a shard, which must not be open here; whether there was anything to do. Not on Windows.
+    """Optimize a shard, which must not be open here. True if it changed. Not on Windows.
 
     Raises:
-        subprocess.CalledProcessError: the child failed; `stderr` says why. What the shard holds is safe.
+        subprocess.CalledProcessError: the child failed; `stderr` says why. The shard has lost nothing.
     """
     command = [sys.executable, "-m", "qdrant_polyvec.edge.optimizing", str(shard)]
-    ended = subprocess.run(  # noqa: S603 — this interpreter, this module and a path of ours
+    completed = subprocess.run(  # noqa: S603 — this interpreter, this module and a path in the index folder
         command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=(lock_descriptor,)
     )
-    return bool(json.loads(ended.stdout))
+    return bool(json.loads(completed.stdout))
 
 
 def main(shard: str) -> None:
-    opened = edge.EdgeShard.load(shard)
-    changed = opened.optimize()
-    opened.flush()
-    opened.close()
+    engine = edge.EdgeShard.load(shard)
+    changed = engine.optimize()
+    engine.flush()
+    engine.close()
     sys.stdout.write(json.dumps(changed))
 
 

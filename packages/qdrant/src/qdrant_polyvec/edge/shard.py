@@ -1,4 +1,4 @@
-"""One collection's shard: opened when it is first used, one call at a time, its errors told by type."""
+"""The engine of one collection: opened at its first call, one call at a time, errors of distinct types."""
 
 import ctypes
 import subprocess
@@ -12,10 +12,10 @@ import qdrant_edge as edge
 from qdrant_polyvec.edge import optimizing
 from qdrant_polyvec.edge.translate import Native
 
-FLUSH_EVERY_BYTES = 256 * 2**20  # what reopening after a crash must at most replay from the write-ahead log
+FLUSH_EVERY_BYTES = 256 * 2**20  # at most so much of the write-ahead log is replayed after a crash
 
-# How the engine's messages begin where the caller is at fault; its exceptions have no types.
-_FAULTS = (
+# The engine's exceptions have no types. Its messages begin like this if the arguments of a call are invalid.
+_INVALID_CALL = (
     "Bad request",
     "Malformed",
     "No appropriate index",
@@ -29,13 +29,13 @@ _FAULTS = (
 
 
 class EngineError(RuntimeError):
-    """The embedded engine failed at a call. What was acknowledged before is kept."""
+    """The embedded engine failed in a call. All updates that it acknowledged before are kept."""
 
 
 class Shard:
-    """An open or unopened shard. All calls of the engine are made under its lock.
+    """A shard, open or not. Every call of the engine holds `lock`, so that `optimize` can replace the engine.
 
-    They hold the interpreter lock anyway, so no parallelism is lost, and the engine may be exchanged meanwhile.
+    No parallelism is lost by that: the engine's calls hold the interpreter lock anyway.
     """
 
     def __init__(self, path: Path, collection: str) -> None:
@@ -48,14 +48,14 @@ class Shard:
 
     @contextmanager
     def use(self, call: str) -> Iterator[Native]:
-        """The engine, for this thread alone.
+        """Lend the engine to this thread.
 
         Raises:
-            ValueError: the engine refused what the caller asked.
-            EngineError: it failed.
+            ValueError: the engine rejected the call's arguments.
+            EngineError: the engine failed.
             RuntimeError: the collection was deleted, or its folder closed, while this call waited.
         """
-        with self.lock, self._told(call):
+        with self.lock, self._typed_errors(call):
             if self._ended:
                 raise RuntimeError(f"The collection {self._collection!r} was closed or deleted meanwhile.")
             if self.engine is None:
@@ -63,7 +63,7 @@ class Shard:
             yield self.engine
 
     def create(self, config: Native) -> None:
-        with self.lock, self._told("create_collection"):
+        with self.lock, self._typed_errors("create_collection"):
             self.engine = edge.EdgeShard.create(str(self._path), config)
 
     def update(self, call: str, operation: Native, n_bytes: int = 0) -> None:
@@ -75,10 +75,10 @@ class Shard:
                 self.unflushed = 0
 
     def optimize(self, lock_descriptor: int | None) -> bool:
-        """Merge and index segments, and free the space of the old ones; whether there was anything to do.
+        """Merge and index segments, and free the space of the old ones. True if anything changed.
 
         Args:
-            lock_descriptor: of the folder's lock, to do it in a process of its own; None for here.
+            lock_descriptor: descriptor of the folder's lock, to optimize in a child process; None: in this process.
         """
         with self.use("optimize") as engine:
             if lock_descriptor is None:
@@ -100,8 +100,8 @@ class Shard:
         return bool(changed)
 
     def end(self) -> None:
-        """Flush and close, for good. Waits for the calls that are under way."""
-        with self.lock, self._told("close"):
+        """Wait for the current call, then flush and close for good."""
+        with self.lock, self._typed_errors("close"):
             self._ended = True
             self._close()
 
@@ -114,26 +114,26 @@ class Shard:
                 engine.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the engine alone for good. Its destructor would write to its parent's files."""
+        """Never destroy the engine. In a forked child its destructor would write to the parent's files."""
         if self.engine is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.engine))
 
     @contextmanager
-    def _told(self, call: str) -> Iterator[None]:
+    def _typed_errors(self, call: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if type(error) is not Exception:  # the engine's own; it has no other type
+            if type(error) is not Exception:  # the engine raises plain `Exception` only
                 raise
             raise self._error(call, str(error)) from error
 
     def _error(self, call: str, message: str) -> Exception:
-        told = f"`{call}` on the collection {self._collection!r}: {message}"
-        if message.startswith("Operation cancelled"):  # the engine's words for a formula that could not be computed
+        text = f"`{call}` on the collection {self._collection!r}: {message}"
+        if message.startswith("Operation cancelled"):  # the engine's message for a formula that it cannot compute
             return ValueError(
-                f"{told}. A formula has met a missing value, a division by zero or a result that is not finite; give "
+                f"{text}. A formula has met a missing value, a division by zero or a result that is not finite; give "
                 "it `defaults`, or `by_zero_default` where it divides."
             )
-        if message.startswith(_FAULTS):
-            return ValueError(told)
-        return EngineError(told)
+        if message.startswith(_INVALID_CALL):
+            return ValueError(text)
+        return EngineError(text)

@@ -1,13 +1,26 @@
 """Collection settings: from qdrant-client's models to the embedded engine's own, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_polyvec.edge.translate import Model, Native, member, only, unsupported
+from qdrant_polyvec.edge.translate import (
+    Model,
+    Native,
+    allow_only,
+    check_options,
+    check_vector_name,
+    member,
+    native_payload,
+    unsupported,
+)
 
-# What the server uses where a setting is left open.
+# Settings of a collection beside its vectors and metadata.
+_OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config", "on_disk_payload", "payload", "id_tracker")
+
+# The server's defaults.
 _HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
 _OPTIMIZERS = {
     "deleted_threshold": 0.2,
@@ -17,20 +30,37 @@ _OPTIMIZERS = {
 }
 
 
-def shard_config(config: models.CreateCollection) -> Native:
-    """Settings of a new shard, with a write-ahead log: without one, a crash loses what was not flushed."""
-    only(config, *_KNOWN)
+def client_config(
+    vectors: models.VectorParams | Mapping[str, models.VectorParams] | None,
+    sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> models.CreateCollection:
+    """The arguments of `create_collection` as one model."""
+    options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+    check_options("create_collection", kwargs)
+    return models.CreateCollection(
+        vectors=dict(vectors) if isinstance(vectors, Mapping) else vectors,
+        sparse_vectors=dict(sparse_vectors_config) if sparse_vectors_config else None,
+        metadata=native_payload(metadata),
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def native_config(config: models.CreateCollection) -> Native:
+    """Convert the settings of a new shard. It has a write-ahead log: without it, a crash loses unflushed updates."""
+    allow_only(config, "vectors", "sparse_vectors", "metadata", *_OPTIONS)
     if not config.vectors and not config.sparse_vectors:
         raise ValueError("a collection needs at least one vector, dense or sparse.")
-    dense = {name: _vector(params) for name, params in _dense(config).items()}
-    sparse = {name: _sparse(name, params) for name, params in (config.sparse_vectors or {}).items()}
+    dense = {name: _dense_params(params) for name, params in _dense_vectors(config).items()}
+    sparse = {name: _sparse_params(name, params) for name, params in (config.sparse_vectors or {}).items()}
     if both := sparse.keys() & dense.keys():
         raise ValueError(f"vector {min(both)!r} is both dense and sparse; give one of them another name.")
     return edge.EdgeConfig(
         vectors=dense or None,
         sparse_vectors=sparse or None,
         hnsw_config=_hnsw(config.hnsw_config),
-        quantization_config=_quantization(config.quantization_config),
+        quantization_config=_quantization_config(config.quantization_config),
         optimizers=_optimizers(config.optimizers_config),
         on_disk_payload=config.on_disk_payload,
         payload_memory=_memory(getattr(config, "payload", None)),
@@ -39,36 +69,23 @@ def shard_config(config: models.CreateCollection) -> Native:
     )
 
 
-_KNOWN = (
-    "vectors",
-    "sparse_vectors",
-    "hnsw_config",
-    "quantization_config",
-    "optimizers_config",
-    "on_disk_payload",
-    "payload",
-    "id_tracker",
-    "metadata",
-)
-
-
 def vector_params(config: models.CreateCollection) -> dict[str, models.VectorParams | models.SparseVectorParams]:
     """The vectors of a collection by name; the unnamed one has the name ""."""
-    return {**_dense(config), **(config.sparse_vectors or {})}
+    return {**_dense_vectors(config), **(config.sparse_vectors or {})}
 
 
 def with_vector(config: models.CreateCollection, name: str, added: Model) -> models.CreateCollection:
-    """The collection with one more vector; the same again if it has that very vector.
+    """Add a vector to the settings, unless they have the same vector already.
 
     Raises:
-        ValueError: the name is taken by a vector with other settings.
+        ValueError: the collection has a vector of this name with other settings.
     """
     if isinstance(added, models.DenseVectorNameConfig):
         params: models.VectorParams | models.SparseVectorParams = models.VectorParams(**added.dense.model_dump())
     else:
-        given = added.sparse
-        index = given.datatype and models.SparseIndexParams(datatype=given.datatype.value)
-        params = models.SparseVectorParams(modifier=given.modifier, index=index)
+        sparse = added.sparse
+        index = sparse.datatype and models.SparseIndexParams(datatype=sparse.datatype.value)
+        params = models.SparseVectorParams(modifier=sparse.modifier, index=index)
     present = vector_params(config)
     if name in present and present[name] != params:
         raise ValueError(f"there is a vector {name!r} with other settings: {present[name]!r}. Delete it first.")
@@ -76,49 +93,45 @@ def with_vector(config: models.CreateCollection, name: str, added: Model) -> mod
         if not name:
             raise ValueError("a sparse vector needs a name.")
         return config.model_copy(update={"sparse_vectors": {**(config.sparse_vectors or {}), name: params}})
-    return config.model_copy(update={"vectors": {**_dense(config), name: params}})
+    return config.model_copy(update={"vectors": {**_dense_vectors(config), name: params}})
 
 
 def without_vector(config: models.CreateCollection, name: str) -> models.CreateCollection:
-    """The collection without one of its vectors.
+    """Remove a vector from the settings.
 
     Raises:
-        ValueError: it has no such vector.
+        ValueError: the collection has no such vector.
     """
-    present = vector_params(config)
-    if name not in present:
-        raise ValueError(f"there is no vector {name!r}; the collection has {', '.join(map(repr, present)) or 'none'}.")
-    dense = {key: params for key, params in _dense(config).items() if key != name}
+    check_vector_name(name, vector_params(config))
+    dense = {key: params for key, params in _dense_vectors(config).items() if key != name}
     sparse = {key: params for key, params in (config.sparse_vectors or {}).items() if key != name}
     return config.model_copy(update={"vectors": dense or None, "sparse_vectors": sparse or None})
 
 
-def creation(name: str, config: models.CreateCollection) -> Native:
+def vector_creation(name: str, config: models.CreateCollection) -> Native:
     """The engine's operation that adds the vector `name`, as `config` describes it, to a shard."""
     params = vector_params(config)[name]
     if isinstance(params, models.SparseVectorParams):
-        native = _sparse(name, params)
+        native = _sparse_params(name, params)
         return edge.UpdateOperation.create_sparse_vector(name, modifier=native.modifier, datatype=native.datatype)
-    native = _vector(params)
+    native = _dense_params(params)
     return edge.UpdateOperation.create_dense_vector(
         name, native.size, native.distance, multivector_config=native.multivector_config, datatype=native.datatype
     )
 
 
-def _dense(config: models.CreateCollection) -> dict[str, models.VectorParams]:
+def _dense_vectors(config: models.CreateCollection) -> dict[str, models.VectorParams]:
     if isinstance(config.vectors, dict):
         return config.vectors
     return {"": config.vectors} if config.vectors else {}
 
 
 def collection_info(config: models.CreateCollection, info: Native) -> models.CollectionInfo:
-    """A collection's description as a server gives it; settings that the engine does not have stay empty."""
+    """Describe a collection as a server does; settings that the engine does not have stay empty."""
     hnsw = {name: value for name, value in config.hnsw_config or () if value is not None}
     optimizers = {name: value for name, value in config.optimizers_config or () if value is not None}
-    params = {
-        name: getattr(config, name, None)
-        for name in ("vectors", "sparse_vectors", "on_disk_payload", "payload", "id_tracker")
-    }
+    names = ("vectors", "sparse_vectors", "on_disk_payload", "payload", "id_tracker")
+    params = {name: getattr(config, name, None) for name in names}
     return models.CollectionInfo(
         status=models.CollectionStatus.GREEN,
         optimizer_status=models.OptimizersStatusOneOf.OK,
@@ -137,13 +150,13 @@ def collection_info(config: models.CreateCollection, info: Native) -> models.Col
 
 
 def index_schema(schema: Model) -> Native:
-    """A payload index, given by its type or by its parameters."""
+    """Convert the type or the parameters of a payload index."""
     if isinstance(schema, str):
         schema = models.PayloadSchemaType(schema)
     if isinstance(schema, models.PayloadSchemaType):
         return member(edge.PayloadSchemaType, schema)
     if schema is None:
-        raise ValueError("`field_schema` says what the index holds, for example models.PayloadSchemaType.KEYWORD.")
+        raise ValueError("give the index a `field_schema`, for example models.PayloadSchemaType.KEYWORD.")
     kind = type(schema).__name__
     if kind not in {f"{name}IndexParams" for name in _INDEXES}:
         raise unsupported(f"a payload index by {kind}")
@@ -163,7 +176,7 @@ def index_schema(schema: Model) -> Native:
 def _stopwords(model: Model) -> Native:
     if isinstance(model, str):
         return member(edge.Language, models.Language(model))
-    only(model, "languages", "custom")
+    allow_only(model, "languages", "custom")
     return edge.StopwordsSet(
         languages={member(edge.Language, language) for language in model.languages or []},
         custom=set(model.custom or []),
@@ -195,9 +208,9 @@ def _index_info(index: Native) -> models.PayloadIndexInfo:
     return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind.lower()), points=index.points)
 
 
-def _vector(params: models.VectorParams) -> Native:
-    known = ("size", "distance", "hnsw_config", "quantization_config", "on_disk", "memory", "datatype")
-    only(params, *known, "multivector_config")
+def _dense_params(params: models.VectorParams) -> Native:
+    fields = ("size", "distance", "hnsw_config", "quantization_config", "on_disk", "memory", "datatype")
+    allow_only(params, *fields, "multivector_config")
     if not 1 <= params.size <= 65_536:
         raise ValueError(f"vector size {params.size} is outside 1 to 65536.")
     return edge.EdgeVectorParams(
@@ -206,18 +219,18 @@ def _vector(params: models.VectorParams) -> Native:
         multivector_config=_multivector(params.multivector_config),
         datatype=member(edge.VectorStorageDatatype, params.datatype),
         hnsw_config=_hnsw(params.hnsw_config),
-        quantization_config=_quantization(params.quantization_config),
+        quantization_config=_quantization_config(params.quantization_config),
         on_disk=params.on_disk,
         memory=_memory(params),
     )
 
 
-def _sparse(name: str, params: models.SparseVectorParams) -> Native:
+def _sparse_params(name: str, params: models.SparseVectorParams) -> Native:
     if not name:
         raise ValueError("a sparse vector needs a name.")
-    only(params, "index", "modifier")
+    allow_only(params, "index", "modifier")
     index = params.index or models.SparseIndexParams()
-    only(index, "full_scan_threshold", "on_disk", "memory", "datatype")
+    allow_only(index, "full_scan_threshold", "on_disk", "memory", "datatype")
     return edge.EdgeSparseVectorParams(
         full_scan_threshold=index.full_scan_threshold,
         on_disk=index.on_disk,
@@ -230,8 +243,8 @@ def _sparse(name: str, params: models.SparseVectorParams) -> Native:
 def _optimizers(config: models.OptimizersConfigDiff | None) -> Native:
     if config is None:
         return None
-    known = ("deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size")
-    only(config, *known, "indexing_threshold", "prevent_unoptimized")
+    fields = ("deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size")
+    allow_only(config, *fields, "indexing_threshold", "prevent_unoptimized")
     return edge.EdgeOptimizersConfig(**{name: value for name, value in config if value is not None})
 
 
@@ -242,16 +255,16 @@ def _multivector(config: models.MultiVectorConfig | None) -> Native:
 def _hnsw(config: models.HnswConfigDiff | None) -> Native:
     if config is None:
         return None
-    filled = _HNSW.model_copy(update={name: value for name, value in config if value is not None})
+    settings = _HNSW.model_copy(update={name: value for name, value in config if value is not None})
     return edge.HnswIndexConfig(
-        m=filled.m,
-        ef_construct=filled.ef_construct,
-        full_scan_threshold=filled.full_scan_threshold,
-        max_indexing_threads=filled.max_indexing_threads or 0,
-        on_disk=filled.on_disk,
-        payload_m=filled.payload_m,
-        inline_storage=getattr(filled, "inline_storage", None),
-        memory=_memory(filled),
+        m=settings.m,
+        ef_construct=settings.ef_construct,
+        full_scan_threshold=settings.full_scan_threshold,
+        max_indexing_threads=settings.max_indexing_threads or 0,
+        on_disk=settings.on_disk,
+        payload_m=settings.payload_m,
+        inline_storage=getattr(settings, "inline_storage", None),
+        memory=_memory(settings),
     )
 
 
@@ -259,7 +272,7 @@ def _memory(settings: Model) -> Native:
     return member(edge.Memory, getattr(settings, "memory", None))  # qdrant-client has it since 1.19
 
 
-# By class name, because older releases of qdrant-client lack some of these classes.
+# By class name because older releases of qdrant-client lack some of these classes.
 _QUANTIZATIONS: dict[str, Callable[[Model], Native]] = {
     "ScalarQuantization": lambda config: edge.ScalarQuantizationConfig(
         type=member(edge.ScalarType, config.scalar.type),
@@ -286,7 +299,7 @@ _QUANTIZATIONS: dict[str, Callable[[Model], Native]] = {
 }
 
 
-def _quantization(config: Model) -> Native:
+def _quantization_config(config: Model) -> Native:
     if config is None:
         return None
     if type(config).__name__ not in _QUANTIZATIONS:

@@ -1,7 +1,7 @@
 """Points, vectors and records: from qdrant-client's models to the embedded engine's own, and back.
 
-Whatever has no counterpart raises `NotImplementedError`; nothing is dropped silently. Classes that some supported
-release of qdrant-client lacks are told by their name.
+A field or class without a counterpart raises `NotImplementedError`; nothing is dropped silently. Classes that some
+supported releases of qdrant-client lack are looked up by name.
 """
 
 import array
@@ -23,16 +23,26 @@ Model = Any  # one of qdrant-client's pydantic models; they share no useful base
 Native = Any  # an object of the engine, which is not annotated
 VectorParams = Mapping[str, models.VectorParams | models.SparseVectorParams]  # by name; "" is the unnamed vector
 
-
-def unsupported(what: str) -> NotImplementedError:
-    """The error for what a server can do and an index in a folder cannot."""
-    return NotImplementedError(f"{what} needs a Qdrant server: open the collection by its URL instead of a folder.")
+# These options change nothing without a network and replicas, so any value is accepted.
+_WITHOUT_EFFECT = {"wait", "ordering", "consistency", "timeout", "batch_size", "parallel", "method", "max_retries"}
 
 
-def only(model: Model, *known: str) -> None:
-    """Raise if a field other than the `known` ones is set, so that no option is ignored."""
+def unsupported(feature: str) -> NotImplementedError:
+    """The error for a feature that a server has and an index in a folder lacks."""
+    return NotImplementedError(f"{feature} needs a Qdrant server: open the collection by its URL instead of a folder.")
+
+
+def check_options(call: str, options: Mapping[str, Any]) -> None:
+    """Raise if an option is set that a call in a folder cannot follow."""
+    for name, value in options.items():
+        if value not in (None, {}) and name not in _WITHOUT_EFFECT:
+            raise unsupported(f"`{call}({name}=…)`")
+
+
+def allow_only(model: Model, *fields: str) -> None:
+    """Raise if any field beside `fields` is set, so that no option is ignored."""
     for field, value in model:
-        if value is not None and field not in known:
+        if value is not None and field not in fields:
             raise unsupported(f"`{type(model).__name__}({field}=…)`")
 
 
@@ -40,9 +50,9 @@ def member(enum: Native, value: Enum | None) -> Native:
     """The engine's member for a client's enum value: the spellings agree but for case and underscores."""
     if value is None:
         return None
-    wanted = str(value.value).replace("_", "").lower()
+    spelling = str(value.value).replace("_", "").lower()
     for name in dir(enum):
-        if name.replace("_", "").lower() == wanted:
+        if name.replace("_", "").lower() == spelling:
             return getattr(enum, name)
     raise unsupported(f"`{type(value).__name__}.{value.name}`")
 
@@ -51,8 +61,8 @@ def iso(value: datetime.datetime | datetime.date | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def point_id(value: object) -> int | uuid.UUID:
-    """A point id as the engine takes it.
+def native_id(value: object) -> int | uuid.UUID:
+    """Convert a point id to the engine's form.
 
     Raises:
         ValueError: it is neither an unsigned 64-bit integer nor a UUID.
@@ -65,40 +75,40 @@ def point_id(value: object) -> int | uuid.UUID:
         try:
             return uuid.UUID(value)
         except ValueError:
-            pass  # told below, as for every other wrong value
+            pass  # raised below, as for every other invalid value
     raise ValueError(f"{value!r} is not a point id: use an unsigned 64-bit integer or a UUID.")
 
 
 def client_id(value: int | uuid.UUID) -> int | str:
-    """A point id as qdrant-client returns it."""
+    """Convert a point id to qdrant-client's form."""
     return str(value) if isinstance(value, uuid.UUID) else value
 
 
-def point(struct: models.PointStruct, params: VectorParams) -> Native:
-    """A point, checked.
+def native_point(struct: models.PointStruct, params: VectorParams) -> Native:
+    """Check and convert a point.
 
     Raises:
-        ValueError: a bad id, or a vector that does not fit; the message names the point.
+        ValueError: an invalid id, or a vector that does not fit; the message names the point.
     """
-    return edge.Point(**_located(struct, params), payload=payload(struct.payload))
+    return edge.Point(**_id_and_vectors(struct, params), payload=native_payload(struct.payload))
 
 
-def point_vectors(struct: models.PointVectors, params: VectorParams) -> Native:
-    """New vectors of a stored point, checked as in `point`."""
-    return edge.PointVectors(**_located(struct, params))
+def native_point_vectors(struct: models.PointVectors, params: VectorParams) -> Native:
+    """Check and convert new vectors of a stored point, as `native_point` does."""
+    return edge.PointVectors(**_id_and_vectors(struct, params))
 
 
-def _located(struct: models.PointStruct | models.PointVectors, params: VectorParams) -> dict[str, Any]:
-    given = struct.vector if isinstance(struct.vector, dict) else {"": struct.vector}
-    identity = point_id(struct.id)
+def _id_and_vectors(struct: models.PointStruct | models.PointVectors, params: VectorParams) -> dict[str, Any]:
+    vectors = struct.vector if isinstance(struct.vector, dict) else {"": struct.vector}
+    identity = native_id(struct.id)
     try:
-        return {"id": identity, "vector": {name: vector(value, name, params) for name, value in given.items()}}
+        return {"id": identity, "vector": {name: native_vector(value, name, params) for name, value in vectors.items()}}
     except ValueError as error:
         raise ValueError(f"Point {struct.id}: {error}") from error
 
 
-def payload(value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A payload as JSON values; dates become ISO strings and UUIDs strings, as on the way to a server."""
+def native_payload(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Convert a payload to JSON values as for a server: dates become ISO strings, UUIDs strings."""
     plain = dict(pydantic_core.to_jsonable_python(value or {}))
     if limits.depth(plain) > limits.MAX_PAYLOAD_DEPTH:
         raise ValueError(
@@ -107,29 +117,35 @@ def payload(value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def vector(value: Any, name: str | None, params: VectorParams) -> Native:
-    """A dense, multi- or sparse vector, once it is known to fit the collection.
+def check_vector_name(name: str, params: VectorParams, collection: str = "the collection") -> None:
+    """Raise `ValueError` if the collection has no vector of this name."""
+    if name not in params:
+        names = ", ".join(map(repr, params)) or "none"
+        raise ValueError(f"there is no vector {name!r}; {collection} has {names}.")
+
+
+def native_vector(value: Any, name: str | None, params: VectorParams) -> Native:
+    """Check that a dense, multi- or sparse vector fits the collection, and convert it.
 
     Raises:
         ValueError: unknown name, wrong shape or kind, too many rows, NaN or infinity.
     """
     name = name or ""
-    if name not in params:
-        raise ValueError(f"there is no vector {name!r}; the collection has {', '.join(map(repr, params)) or 'none'}.")
+    check_vector_name(name, params)
     settings = params[name]
     if isinstance(settings, models.SparseVectorParams):
-        return _sparse(value, name)
+        return _native_sparse(value, name)
     if isinstance(value, models.SparseVector):
-        raise ValueError(  # noqa: TRY004 — one type for whatever does not fit the collection
+        raise ValueError(  # noqa: TRY004 — one type for all values that do not fit the collection
             f"vector {name!r} is dense; it takes numbers, not a SparseVector."
         )
     if not isinstance(value, list | np.ndarray):
         raise unsupported(f"a vector or query given as {type(value).__name__}")
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is told as infinity
+        with np.errstate(over="ignore"):  # numbers that exceed float32 become infinity, which is refused below
             numbers = np.asarray(value, dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"vector {name!r} is not made of numbers in rows of one length.") from error
+        raise ValueError(f"vector {name!r} must be numbers, in rows of one length.") from error
     size, multi = settings.size, settings.multivector_config is not None
     if multi and (numbers.ndim != 2 or numbers.shape[1] != size or len(numbers) == 0):
         raise ValueError(f"multi-vector {name!r} has shape {numbers.shape}; it takes one or more rows of {size}.")
@@ -143,13 +159,13 @@ def vector(value: Any, name: str | None, params: VectorParams) -> Native:
 
 
 def _floats(row: Float32[np.ndarray, " dim"]) -> Native:
-    # The engine takes any sequence apart number by number. From numpy that is three times as slow as from these.
+    # The engine reads any sequence number by number: a numpy array takes three times as long as an `array`.
     return array.array("f", row.tobytes())
 
 
-def _sparse(value: Any, name: str) -> Native:
+def _native_sparse(value: Any, name: str) -> Native:
     if not isinstance(value, models.SparseVector):
-        raise ValueError(  # noqa: TRY004 — as in `vector`
+        raise ValueError(  # noqa: TRY004 — as in `native_vector`
             f"vector {name!r} is sparse; it takes models.SparseVector(indices=…, values=…), not {type(value).__name__}."
         )
     indices, values = list(value.indices), list(value.values)
@@ -166,7 +182,7 @@ def _sparse(value: Any, name: str) -> Native:
 
 
 def payload_selector(selector: Model) -> Native:
-    """Which payload keys to return; None is none of them, as in the server."""
+    """Convert the choice of payload keys to return; None returns no payload, as in the server."""
     match selector:
         case None:
             return False
@@ -181,38 +197,40 @@ def payload_selector(selector: Model) -> Native:
     raise unsupported(f"choosing payload by {type(selector).__name__}")
 
 
-def scored_points(found: Sequence[Native], with_payload: Model, with_vectors: Model) -> list[models.ScoredPoint]:
-    """What a query found, as qdrant-client returns it."""
+def client_scored_points(hits: Sequence[Native], with_payload: Model, with_vectors: Model) -> list[models.ScoredPoint]:
+    """Convert the results of a query."""
     return [
-        models.ScoredPoint(version=hit.version, score=hit.score, **_record(hit, with_payload, with_vectors))
-        for hit in found
+        models.ScoredPoint(version=hit.version, score=hit.score, **_record_fields(hit, with_payload, with_vectors))
+        for hit in hits
     ]
 
 
-def records(found: Sequence[Native], with_payload: Model, with_vectors: Model) -> list[models.Record]:
-    """What was retrieved or scrolled, as qdrant-client returns it."""
-    return [models.Record(**_record(hit, with_payload, with_vectors)) for hit in found]
+def client_records(natives: Sequence[Native], with_payload: Model, with_vectors: Model) -> list[models.Record]:
+    """Convert the results of `retrieve` or `scroll`."""
+    return [models.Record(**_record_fields(native, with_payload, with_vectors)) for native in natives]
 
 
-def _record(found: Native, with_payload: Model, with_vectors: Model) -> dict[str, Any]:
+def _record_fields(native: Native, with_payload: Model, with_vectors: Model) -> dict[str, Any]:
     return {
-        "id": client_id(found.id),
-        "payload": found.payload if with_payload is not None and with_payload is not False else None,
-        "vector": _vectors(found.vector, with_vectors),
-        "order_value": found.order_value,
+        "id": client_id(native.id),
+        "payload": native.payload if with_payload is not None and with_payload is not False else None,
+        "vector": _client_vectors(native.vector, with_vectors),
+        "order_value": native.order_value,
     }
 
 
-def _vectors(found: Native, wanted: Model) -> Any:
-    if found is None or not wanted:
-        return None  # a query by MMR brings vectors along whether they were wanted or not
-    if not isinstance(found, dict):
-        return client_vector(found)
-    return {name: client_vector(value) for name, value in found.items() if wanted is True or name in wanted}
+def _client_vectors(native: Native, with_vectors: Model) -> Any:
+    if native is None or not with_vectors:
+        return None  # a query by MMR returns vectors even if the caller did not request them
+    if not isinstance(native, dict):
+        return client_vector(native)
+    return {
+        name: client_vector(value) for name, value in native.items() if with_vectors is True or name in with_vectors
+    }
 
 
 def client_vector(value: Native) -> Any:
-    """A vector as qdrant-client returns it."""
+    """Convert a vector to qdrant-client's form."""
     if isinstance(value, edge.SparseVector):
         return models.SparseVector(indices=list(value.indices), values=list(value.values))
     return value

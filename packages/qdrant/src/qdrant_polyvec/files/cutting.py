@@ -1,4 +1,4 @@
-"""Texts cut into parts that are worth a search result of their own. A part is known by its lines."""
+"""Cut texts into parts that are each worth a search result. A part is named by its lines."""
 
 import ast
 import re
@@ -12,12 +12,13 @@ _HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
-def whole(lines: Sequence[str]) -> list[int]:  # noqa: ARG001 — one of several ways to cut
+def whole(lines: Sequence[str]) -> list[int]:  # noqa: ARG001 — the signature of all `Starts`
+    """Do not cut; `parts` bounds the length."""
     return [0]
 
 
-def sections(lines: Sequence[str]) -> list[int]:
-    """Where Markdown sections begin: at headings outside code fences. A heading with no text joins the next one."""
+def markdown_sections(lines: Sequence[str]) -> list[int]:
+    """Cut Markdown at headings outside code fences. A heading without text joins the next heading."""
     starts, fence, has_text = [0], None, False
     for index, line in enumerate(lines):
         heading = fence is None and _HEADING.match(line)
@@ -33,9 +34,9 @@ def sections(lines: Sequence[str]) -> list[int]:
 
 
 def definitions(lines: Sequence[str]) -> list[int]:
-    """Where Python's functions and classes begin and end, and the methods of a class that is too long for one part.
+    """Cut Python before and after functions and classes, and at the methods of a class that is too long for one part.
 
-    The whole of a file that is not Python.
+    A file that does not parse is not cut.
     """
     try:
         tree = ast.parse("\n".join(lines))
@@ -59,46 +60,41 @@ def _add_definition(node: ast.stmt, lines: Sequence[str], starts: set[int]) -> N
 
 
 def blocks(lines: Sequence[str]) -> list[int]:
-    """Where code in any language goes on after a blank line at the margin: there one function ends, another begins.
+    """Cut code in any language where a line without indentation follows a blank line, as between functions.
 
-    Short neighbours stay together, as far as a part has room for them.
+    Short neighbours stay together while they fit into one part.
     """
-    starts, n_chars = [0], 0
+    starts = [0]
     edges = [
         index
         for index in range(1, len(lines))
         if not lines[index - 1].strip() and lines[index][:1].strip() and lines[index][0] not in ")]}"
     ]
-    for index, following in zip(edges, [*edges[1:], len(lines)], strict=True):
-        n_chars = _n_chars(lines[starts[-1] : index])
-        if n_chars + _n_chars(lines[index:following]) > MAX_UNIT_CHARS:
+    for index, next_edge in zip(edges, [*edges[1:], len(lines)], strict=True):
+        if _n_chars(lines[starts[-1] : next_edge]) > MAX_UNIT_CHARS:
             starts.append(index)
     return starts
 
 
 def parts(lines: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Name and text of each part, at most `MAX_UNIT_CHARS` long; a name is like `L10-42`, counted from 1."""
+    """Yield the name and text of each part, at most `MAX_UNIT_CHARS` long. A name is like `L10-42`, counted from 1."""
     for first, last in zip(starts, [*starts[1:], len(lines)], strict=True):
-        yield from _parts(lines, first, last)
+        while first < last:
+            end = _end_of_part(lines, first, last)
+            if end == first:
+                yield from _pieces_of_line(lines[first], first + 1)
+                end = first + 1
+            else:
+                yield from _part(lines, first, end)
+            first = end
 
 
 def _n_chars(lines: Sequence[str]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-def _parts(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
-    while first < last:
-        end = _end_of_part(lines, first, last)
-        if end == first:
-            yield from _pieces(lines[first], first + 1)
-            end = first + 1
-        else:
-            yield from _trimmed(lines, first, end)
-        first = end
-
-
 def _end_of_part(lines: Sequence[str], first: int, last: int) -> int:
-    """The last blank line before the part gets too long, else the last line; `first` if that is too long itself."""
+    """Index of the last blank line, else of the last line, that fits; `first` if the first line is too long."""
     n_chars, blank = -1, None  # no line break after the last line
     for index in range(first, last):
         n_chars += len(lines[index]) + 1
@@ -109,7 +105,8 @@ def _end_of_part(lines: Sequence[str], first: int, last: int) -> int:
     return last
 
 
-def _trimmed(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
+def _part(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
+    """The lines as a part without blank lines around it; no part if all are blank."""
     while first < last and not lines[first].strip():
         first += 1
     while first < last and not lines[last - 1].strip():
@@ -118,8 +115,8 @@ def _trimmed(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str,
         yield f"L{first + 1}-{last}", "\n".join(lines[first:last])
 
 
-def _pieces(line: str, number: int) -> Iterator[tuple[str, str]]:
-    """A line that is too long, cut at spaces where there are any."""
+def _pieces_of_line(line: str, number: int) -> Iterator[tuple[str, str]]:
+    """Cut a line that is too long, at spaces if possible."""
     start = 0
     while start < len(line):
         end = min(start + MAX_UNIT_CHARS, len(line))

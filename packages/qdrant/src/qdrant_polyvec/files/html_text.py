@@ -10,21 +10,21 @@ _INLINE = {
     "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "img",
 }  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
-_START = 4096  # bytes within which a page says its encoding
+_DECLARATION_BYTES = 4096  # the encoding is declared within so many bytes
 
 
-def decoded(page: bytes) -> str:
-    """The page as text, by its byte order mark, else as its `<meta>` says, else as UTF-8.
+def decode(page: bytes) -> str:
+    """Decode a page by its byte order mark, else by its `<meta>` declaration, else as UTF-8.
 
     Raises:
-        ValueError: it is no text of that encoding, or nobody knows the encoding.
+        ValueError: the page is not in that encoding, or the encoding is unknown.
     """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if page.startswith(mark):
             return page.decode(encoding)
-    said = _CHARSET.search(page[:_START])
-    encoding = said[1].decode() if said else "utf-8"
-    if encoding.lower().startswith("utf-16"):  # what could be read so far is not: as the HTML standard says
+    declared = _CHARSET.search(page[:_DECLARATION_BYTES])
+    encoding = declared[1].decode() if declared else "utf-8"
+    if encoding.lower().startswith("utf-16"):  # the declaration itself was ASCII; the HTML standard takes UTF-8 then
         encoding = "utf-8"
     try:
         return page.decode(encoding)
@@ -33,10 +33,10 @@ def decoded(page: bytes) -> str:
 
 
 def sections(page: str) -> list[str]:
-    """What a reader sees, cut before each heading; a heading with no text joins the next one. The title comes first.
+    """Return the visible text, cut before each heading. A heading without text joins the next. The title comes first.
 
     Raises:
-        ValueError: it cannot be read as HTML.
+        ValueError: the page cannot be read as HTML.
     """
     if "\0" in page:
         raise ValueError("is binary: it holds null bytes")
@@ -44,26 +44,26 @@ def sections(page: str) -> list[str]:
     try:
         reader.feed(page)
         reader.close()
-    except AssertionError as error:  # what the standard library's parser says to some broken declarations
+    except AssertionError as error:  # raised by the standard library's parser for some broken declarations
         raise ValueError(f"cannot be read as HTML: {error}") from error
-    parts: list[str] = []
-    waiting = ""
+    texts: list[str] = []
+    headings = ""  # without text so far
     for is_heading, text in reader.parts():
-        joined = f"{waiting}\n{text}".strip()
+        joined = f"{headings}\n{text}".strip()
         if is_heading and "\n" not in text:
-            waiting = joined
+            headings = joined
         else:
-            parts.append(joined)
-            waiting = ""
-    return [*parts, waiting] if waiting else parts
+            texts.append(joined)
+            headings = ""
+    return [*texts, headings] if headings else texts
 
 
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._pieces: list[str] = []
-        self._begins: list[int] = [0]  # where in the pieces a section begins
-        self._hidden: list[str] = []  # open elements of which nothing is seen
+        self._begins: list[int] = [0]  # indices of the pieces that begin a section
+        self._hidden: list[str] = []  # open elements that are not displayed
         self._in_title = False
         self._verbatim = 0
 
@@ -103,12 +103,12 @@ class _Reader(HTMLParser):
             self._pieces.append(data if self._verbatim else re.sub(r"\s+", " ", data))
 
     def parts(self) -> list[tuple[bool, str]]:
-        """Whether each section begins with a heading, and its text."""
+        """For each section: True if it begins with a heading, and its text."""
         ends = [*self._begins[1:], len(self._pieces)]
-        found = []
+        parts = []
         for number, (begin, end) in enumerate(zip(self._begins, ends, strict=True)):
             lines = [" ".join(line.split()) for line in "".join(self._pieces[begin:end]).split("\n")]
             text = re.sub(r"\n{2,}", "\n", "\n".join(lines)).strip()
             if text:
-                found.append((number > 0, text))
-        return found
+                parts.append((number > 0, text))
+        return parts

@@ -1,0 +1,125 @@
+"""The units of files: texts, images and pages that are each worth a search result."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from polyvec import Failure, Task
+from polyvec.images import check_regular
+from polyvec.pdf import UnreadablePages, pages
+from qdrant_polyvec.files import cutting, html_text
+from qdrant_polyvec.files.folders import (
+    CODE_SUFFIXES,
+    HTML_SUFFIXES,
+    IMAGE_SUFFIXES,
+    PDF_SUFFIX,
+    SUFFIXES,
+    TEXT_SUFFIXES,
+    failure,
+)
+
+_CUTS: dict[str, cutting.Starts] = {
+    ".md": cutting.markdown_sections, ".markdown": cutting.markdown_sections,
+    ".py": cutting.definitions, ".pyi": cutting.definitions,
+}  # fmt: skip
+_IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """One part of a file.
+
+    Attributes:
+        content: a text, the path of an image, or the image of a page.
+        source: the path of the file, beginning with the path that `find` was called with.
+        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3` or `image`.
+        task: `code` for code, otherwise `retrieval`.
+        text: the text layer of a page, if it has one.
+    """
+
+    content: str | Path | Image.Image
+    source: str
+    unit: str
+    task: Task
+    text: str | None = None
+
+
+def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit | Failure]:
+    """Read files unit by unit, and report unreadable files and pages. A page is rendered when it is reached.
+
+    Args:
+        files: the result of `find`.
+        dpi: resolution of PDF pages.
+    """
+    for file in files:
+        if isinstance(file, Failure):
+            yield file
+            continue
+        try:
+            yield from _units_of_file(file, dpi)
+        except UnreadablePages as error:
+            for number, reason in error.reasons.items():
+                yield failure(file, ValueError(f"page {number}: {reason}"))
+        except (ImportError, OSError, ValueError) as error:
+            yield failure(file, error)
+
+
+def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+    """Return the image of a unit: the path of an image file, or a page of a PDF, rendered again.
+
+    Raises:
+        ValueError: the image is no longer there.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"{source!r} is gone")
+    if unit == _IMAGE:
+        return path
+    number = unit.removeprefix(_PAGE)
+    if not (unit.startswith(_PAGE) and number.isdecimal() and path.suffix.lower() == PDF_SUFFIX):
+        raise ValueError(f"{unit!r} of {source!r} is no image")
+    try:
+        page = next(pages(path, dpi=dpi, first=int(number)), None)
+    except UnreadablePages as error:
+        raise ValueError(f"{unit} of {source!r} cannot be read: {error}") from error
+    if page is None or page.number != int(number):
+        raise ValueError(f"{source!r} has no readable {unit} any more")
+    return page.image
+
+
+def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
+    check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
+    source, suffix = file.as_posix(), file.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        yield Unit(file, source, _IMAGE, "retrieval")
+    elif suffix == PDF_SUFFIX:
+        for page in pages(file, dpi=dpi):
+            yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
+    elif suffix in HTML_SUFFIXES:
+        sections = html_text.sections(html_text.decode(file.read_bytes()))
+        for number, section in enumerate(sections, start=1):
+            yield from _units_of_section(section, source, f"{_SECTION}{number}")
+    elif suffix in TEXT_SUFFIXES + CODE_SUFFIXES:
+        lines = _text(file).split("\n")
+        is_code = suffix in CODE_SUFFIXES
+        starts = _CUTS.get(suffix, cutting.blocks if is_code else cutting.whole)(lines)
+        for unit, text in cutting.parts(lines, starts):
+            yield Unit(text, source, unit, "code" if is_code else "retrieval")
+    else:
+        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+
+
+def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:
+    parts = list(cutting.parts(section.split("\n"), [0]))
+    for unit, text in parts:
+        yield Unit(text, source, name if len(parts) == 1 else f"{name} {unit}", "retrieval")
+
+
+def _text(file: Path) -> str:
+    content = file.read_bytes()
+    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    if "\0" in text:
+        raise ValueError("is binary: it holds null bytes")
+    return text.replace("\r\n", "\n")
