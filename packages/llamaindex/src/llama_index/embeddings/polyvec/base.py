@@ -62,7 +62,9 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         default=64, gt=0, le=2048, description="Items per call; forward passes are planned by `token_budget`."
     )
     embeddings_cache: Any | None = Field(
-        default=None, exclude=True, description="A BaseKVStore for vectors. It is None once the embedding has taken it."
+        default=None,
+        exclude=True,
+        description="A BaseKVStore for vectors of texts; the attribute is None after construction.",
     )
 
     _cache: BaseKVStore | None = PrivateAttr(default=None)
