@@ -1,9 +1,11 @@
 # Every target sets up what it needs, from a bare clone: Python 3.11 to 3.13, git, make and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two states of one environment: what the demo needs, then the development tools beside it.
+DEMO := .venv/demo
 INSTALLED := .venv/installed
 INDEX := demo-index
-SEARCH = $(BIN)/python -m qdrant_polyvec search --location $(INDEX)
+SEARCH = $(BIN)/polyvec search --location $(INDEX)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
@@ -15,18 +17,23 @@ help:
 	@echo "make bench   measure speed and memory against a plain loop and against the machine; the longest of these"
 	@echo "make clean   remove what the other targets made"
 
-$(INSTALLED): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
+# Without `--no-compile` pip compiles every module of torch and transformers; the demo imports a part of them.
+$(DEMO): constraints.txt packages/core/pyproject.toml packages/qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e packages/core -e packages/qdrant
+	@touch $@
+
+$(INSTALLED): $(DEMO) pyproject.toml $(wildcard packages/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]" \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev -e "packages/core[pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]" \
 		-e "packages/langchain[pdf,qdrant]" -e "packages/llamaindex[pdf,qdrant]"
 	@touch $@
 
-demo: $(INSTALLED)
-	$(BIN)/python -m qdrant_polyvec index $$(git ls-files '*.md' 'packages/*.py' 'benchmarks/*.py') --location $(INDEX)
-	$(BIN)/python -m qdrant_polyvec index README.md CONTRIBUTING.md docs --task text-matching --location $(INDEX)
-	$(BIN)/python -m qdrant_polyvec index examples/pages --collection pages --location $(INDEX)
+demo: $(DEMO)
+	$(BIN)/polyvec index $$(git ls-files '*.md' 'packages/*.py' 'benchmarks/*.py') --location $(INDEX)
+	$(BIN)/polyvec index README.md CONTRIBUTING.md docs --task text-matching --location $(INDEX)
+	$(BIN)/polyvec index examples/pages --collection pages --location $(INDEX)
 	$(SEARCH) "how are batches planned" --task retrieval
 	$(SEARCH) "acquire the exclusive lock of the folder" --task code
 	$(SEARCH) "A folder is opened by one client at a time." --task text-matching
@@ -34,8 +41,9 @@ demo: $(INSTALLED)
 	$(SEARCH) "Which department had the highest emissions at Lunar Horizon Energy in 2020?" --collection pages \
 		--explain demo-match.png
 
+# Two processes of one thread each are faster than one process of two: the tests' tensors are small.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -43,11 +51,13 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/exports.py
+	$(BIN)/python tools/duplicates.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/callers.py
 	$(BIN)/python benchmarks/peak.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/frameworks.py

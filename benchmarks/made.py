@@ -9,9 +9,9 @@ from peft import LoraConfig
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig
 
-from polyvec.demo import pages, world
 from polyvec.model.checkpoint import DEMO, build, save
 from polyvec.model.config import ImageConfig, ModelConfig
+from polyvec.synthetic import pages, world
 from polyvec.types import TASKS
 
 Item = str | Image.Image

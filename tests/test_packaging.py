@@ -1,6 +1,8 @@
 """What only shows once the packages are put together."""
 
+import ast
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -38,3 +40,9 @@ def test_torchvision_is_not_needed():
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_a_statement_that_stands_twice_is_seen():
+    duplicates = runpy.run_path(str(ROOT / "tools" / "duplicates.py"))["duplicates"]
+    module = "WORDS = 'a'\n\nclass A:\n    n = 1\n    n = 2\n    n = 1\n\nWORDS = 'a'\nMORE = WORDS\n"
+    assert list(duplicates(ast.parse(module))) == [(1, 8), (4, 6)]

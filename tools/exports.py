@@ -39,12 +39,16 @@ def _complaints(
                 submodule = f"{node.module}.{name}"
                 if submodule in exports:
                     yield from _of_module(importer, submodule, node.lineno, exports)
-                elif node.module in exports and _package(node.module) != _package(importer):
-                    if name not in (exports[node.module] or ()):
-                        yield node.lineno, f"{node.module} does not export {name!r} in `__all__`."
+                elif _past_exports(importer, node.module, name, exports):
+                    yield node.lineno, f"{node.module} does not export {name!r} in `__all__`."
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _of_module(importer, alias.name, node.lineno, exports)
+
+
+def _past_exports(importer: str, module: str, name: str, exports: dict[str, frozenset[str] | None]) -> bool:
+    foreign = module in exports and _package(module) != _package(importer)
+    return foreign and name not in (exports[module] or ())
 
 
 def _of_module(

@@ -210,7 +210,7 @@ def test_an_adapter_that_does_not_fit_is_refused_and_changes_nothing(embedder, d
 
 
 def test_which_of_several_adapters_must_be_said(tiny):
-    with pytest.raises(CheckpointError, match="'code', 'retrieval', 'text-matching'; say which with `adapter=…`"):
+    with pytest.raises(CheckpointError, match="'code', 'retrieval', 'text-matching'; name one with `adapter=…`"):
         read_adapter(tiny / "checkpoint", task="mine")
     with pytest.raises(CheckpointError, match="not 'other'"):
         read_adapter(tiny / "checkpoint", task="mine", adapter="other")

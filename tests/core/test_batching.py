@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvec.engine.batching import plan, prepared
+from polyvec.engine.batching import plan, prepare_ahead
 from polyvec.model.replica import _halving as halving
 
 
@@ -59,10 +59,10 @@ def test_prepared_keeps_the_order_and_works_in_one_other_thread():
         threads.add(threading.get_ident())
         return item * 10
 
-    assert list(prepared(prepare, [1, 2, 3])) == [(1, 10), (2, 20), (3, 30)]
+    assert list(prepare_ahead(prepare, [1, 2, 3])) == [(1, 10), (2, 20), (3, 30)]
     assert len(threads) == 1
     assert threading.get_ident() not in threads
-    assert list(prepared(prepare, [])) == []
+    assert list(prepare_ahead(prepare, [])) == []
 
 
 def test_prepared_works_one_item_ahead_and_no_further():
@@ -71,7 +71,7 @@ def test_prepared_works_one_item_ahead_and_no_further():
     def prepare(item):
         begun[item].set()
 
-    steps = prepared(prepare, [0, 1, 2, 3])
+    steps = prepare_ahead(prepare, [0, 1, 2, 3])
     next(steps)
     assert begun[1].wait(5)
     assert not begun[2].is_set()
@@ -83,7 +83,7 @@ def test_what_prepare_raises_reaches_the_caller():
     def prepare(item):
         return 1 // item
 
-    steps = prepared(prepare, [1, 0])
+    steps = prepare_ahead(prepare, [1, 0])
     assert next(steps) == (1, 1)
     with pytest.raises(ZeroDivisionError):
         next(steps)

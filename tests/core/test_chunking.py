@@ -172,7 +172,7 @@ def test_a_span_over_a_border_of_windows_has_all_of_its_tokens(embedder):
     [
         (
             {"max_length": 20, "overlap": 16},
-            r"`overlap` is 16; windows of 20 tokens, 5 of them the prefix's, may share",
+            r"`overlap` is 16; windows of 20 tokens, 5 of them for the prefix, may share",
         ),
         ({"overlap": -1}, "`overlap` is -1"),
         ({"max_length": 5}, "`max_length` is 5; the prefix alone has 5 tokens"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.demo.evaluate import scores
 from polyvec.model.checkpoint import DEMO
+from recipes.demo.card import card_scores
 
 MEGABYTE = 10**6
 
@@ -37,8 +37,8 @@ def test_a_word_finds_the_text_that_has_it(demo):
         "Colours of fruit",
     ]
     for task in ("retrieval", "code"):
-        found = demo.encode_query(["which folder has a lock"], task=task).dense
-        assert (found @ demo.encode_document(texts, task=task).dense.T).argmax() == 1
+        query = demo.encode_query(["which folder has a lock"], task=task).dense
+        assert (query @ demo.encode_document(texts, task=task).dense.T).argmax() == 1
 
 
 def test_the_card_says_what_it_scores(demo):
@@ -49,7 +49,7 @@ def test_the_card_says_what_it_scores(demo):
             r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", card, re.M
         )
     }
-    measured = {name: list(row.values()) for name, row in scores(demo).items()}
+    measured = {name: list(row.values()) for name, row in card_scores(demo).items()}
     assert stated.keys() == measured.keys()
     for name, figures in stated.items():  # other processors round otherwise, which turns a few ranks
         np.testing.assert_allclose(figures, measured[name], atol=0.01, err_msg=name)

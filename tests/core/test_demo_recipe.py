@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.demo.evaluate import markdown
-from polyvec.demo.optimizer import muon_with_adamw
-from polyvec.demo.recipe import LEXICON, STAGES, Curriculum, blank, tokenizer
-from polyvec.demo.world import VOCABULARY
+from polyvec.synthetic.words import VOCABULARY
+from recipes.demo.card import markdown
+from recipes.demo.optimizer import muon_with_adamw
+from recipes.demo.recipe import LEXICON, STAGES, Curriculum, blank, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def test_an_untrained_checkpoint_loads_and_encodes_texts_and_pictures(untrained)
 
 
 def test_one_seed_makes_one_tokenizer_that_knows_the_words_of_the_world():
-    made = tokenizer(1)
-    assert made.to_str() == tokenizer(1).to_str()
-    pieces = [len(made.encode(f" {word.capitalize()}", add_special_tokens=False)) for word in VOCABULARY]
+    bpe = tokenizer(1)
+    assert bpe.to_str() == tokenizer(1).to_str()
+    pieces = [len(bpe.encode(f" {word.capitalize()}", add_special_tokens=False)) for word in VOCABULARY]
     assert max(pieces) <= 4
     assert np.mean([n == 1 for n in pieces]) > 0.7
     assert "embedding" in LEXICON

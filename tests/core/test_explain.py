@@ -15,8 +15,9 @@ def test_a_map_holds_the_similarity_of_a_token_with_each_patch_in_reading_order(
 
 
 def test_a_grid_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="3×3 patches from token 1"):
-        similarity_map(PATCHES, PATCHES, Grid(rows=3, columns=3, start=1))
+    for grid in (Grid(rows=3, columns=3, start=1), Grid(rows=2, columns=3, start=-1)):
+        with pytest.raises(ValueError, match=f"{grid.rows}×3 patches from token {grid.start}"):
+            similarity_map(PATCHES, PATCHES, grid)
 
 
 def test_the_most_similar_region_is_the_reddest():

@@ -128,24 +128,27 @@ TURNED = {
 }
 
 
-# How the pixels of each orientation are put upright, worked out from EXIF 2.32, tag 0x0112.
-@pytest.mark.parametrize("kind", TURNED)
+# Pixels of each orientation put upright, worked out from EXIF 2.32, tag 0x0112.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+
+
+# Each orientation once, and each place of metadata with an orientation that swaps width and height and is not its own
+# inverse.
 @pytest.mark.parametrize(
-    ("orientation", "upright"),
-    [
-        (1, lambda a: a),
-        (2, lambda a: a[:, ::-1]),
-        (3, lambda a: a[::-1, ::-1]),
-        (4, lambda a: a[::-1]),
-        (5, lambda a: a.swapaxes(0, 1)),
-        (6, lambda a: a[::-1].swapaxes(0, 1)),
-        (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
-        (8, lambda a: a[:, ::-1].swapaxes(0, 1)),
-    ],
+    ("kind", "orientation"), [("JPEG", orientation) for orientation in UPRIGHT] + [(kind, 6) for kind in TURNED][1:]
 )
-def test_every_orientation_is_applied(kind, orientation, upright):
+def test_every_orientation_is_applied(kind, orientation):
     file = TURNED[kind](orientation)
-    expected = upright(np.asarray(GRADED))
+    expected = UPRIGHT[orientation](np.asarray(GRADED))
     height, width, _ = expected.shape
     loaded = Image.open(io.BytesIO(file))
     loaded.load()
@@ -261,10 +264,14 @@ def test_integers_that_do_not_say_what_is_white_are_refused(dtype):
                 read(given_as)
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)])
 @pytest.mark.parametrize(
-    ("dtype", "scale"),
-    [("u1", 1), ("<u2", 257), (">u2", 257), ("f2", 1 / 255), ("f4", 1 / 255), (">f8", 1 / 255), ("g", 1 / 255)],
+    ("shape", "dtype", "scale"),
+    [
+        *(((2, 3, 4), dtype, 257) for dtype in ("<u2", ">u2")),
+        *(((2, 3, 4), dtype, 1 / 255) for dtype in ("f2", "f4", ">f8", "g")),
+        *((shape, "u1", 1) for shape in [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)]),
+        *((shape, "f4", 1 / 255) for shape in [(2, 3), (2, 3, 1)]),
+    ],
 )
 def test_arrays_are_images(shape, dtype, scale):
     shades = np.random.default_rng(0).integers(0, 256, shape)

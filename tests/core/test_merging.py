@@ -4,7 +4,8 @@ import time
 import numpy as np
 import pytest
 
-from polyvec.engine.merging import Merging, Row
+from polyvec.engine.encoding import Row
+from polyvec.engine.merging import Merging
 from polyvec.model.processing import Encoded
 from polyvec.outcomes import Encoding
 
@@ -17,7 +18,8 @@ class Network:
     """Gives each row its number back. It notes its batches, and can be held up and made to fail."""
 
     def __init__(self):
-        self.batches, self.gate, self.bad, self.entered = [], threading.Event(), set(), threading.Event()
+        self.batches, self.bad = [], set()
+        self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
 
     def __call__(self, rows):
@@ -28,6 +30,17 @@ class Network:
         if self.bad & set(numbers):
             raise RuntimeError(f"broken by {min(self.bad & set(numbers))}")
         return [Encoding(np.float32([number]), np.float32([[number]])) for number in numbers]
+
+
+def merged(run, budget, **options):
+    """As an engine joins rows: padding counts if adapters differ."""
+
+    def fits(rows):
+        lengths = [len(each.item.input_ids) for each in rows]
+        mixed = len({each.adapter for each in rows}) > 1
+        return (max(lengths) * len(lengths) if mixed else sum(lengths)) <= budget
+
+    return Merging(run, fits, kind=lambda rows: frozenset(each.adapter for each in rows), **options)
 
 
 @pytest.fixture
@@ -68,66 +81,42 @@ def held(network, merging, *batches):
 
 
 def test_a_caller_that_meets_nobody_runs_alone(network):
-    merging = Merging(network, 100)
+    merging = merged(network, 100)
     assert [int(encoding.dense[0]) for encoding in merging([row(3), row(1)])] == [3, 1]
     assert network.batches == [[3, 1]]
-    assert merging._leader is None
+    assert not merging._leaders
 
 
 def test_callers_that_wait_share_a_batch_and_get_their_own_rows(network):
-    results = held(network, Merging(network, 100), [row(1), row(2)], [row(3)], [row(4), row(5)])
+    results = held(network, merged(network, 100), [row(1), row(2)], [row(3)], [row(4), row(5)])
     assert results == [[1, 2], [3], [4, 5]]
     assert network.batches == [[0], [1, 2, 3, 4, 5]]
 
 
 def test_a_shared_batch_keeps_to_the_budget(network):
-    results = held(network, Merging(network, 10), [row(1, 6)], [row(2, 5)], [row(3, 4)], [row(4, 12)])
+    results = held(network, merged(network, 10), [row(1, 6)], [row(2, 5)], [row(3, 4)], [row(4, 12)])
     assert results == [[1], [2], [3], [4]]
     assert network.batches == [[0], [1, 3], [2], [4]]
 
 
 def test_rows_of_one_adapter_are_joined_first_and_padding_counts_where_adapters_differ(network):
     batches = [row(1, 4)], [row(2, 4, "retrieval")], [row(3, 2)], [row(4, 1, "retrieval")]
-    results = held(network, Merging(network, 12), *batches)
+    results = held(network, merged(network, 12), *batches)
     assert results == [[1], [2], [3], [4]]
     # 1 and 3 share an adapter: 6 tokens. With row 4 they would take 3 × 4 tokens, with row 2 as many.
     assert network.batches == [[0], [1, 3, 2], [4]]
 
 
-def test_only_callers_that_request_multivectors_get_them(network):
-    merging = Merging(network, 100)
-    network.gate.clear()
-    encodings = {}
-
-    def run(number, *, multivector):
-        (encodings[number],) = merging([row(number, multivector=multivector)])
-
-    threads = []
-    for number in range(3):
-        threads.append(threading.Thread(target=run, args=(number,), kwargs={"multivector": number == 1}, daemon=True))
-        threads[-1].start()
-        network.entered.wait(10)
-    while len(merging._waiting) < 2:
-        time.sleep(0.001)
-    network.gate.set()
-    for thread in threads:
-        thread.join(10)
-    assert network.batches[0] == [0]
-    assert sorted(network.batches[1]) == [1, 2]
-    assert encodings[1].multivector is not None
-    assert encodings[2].multivector is None
-
-
 def test_each_caller_gets_its_own_error_only(network):
     network.bad = {2}
-    results = held(network, Merging(network, 100), [row(1)], [row(2)], [row(3)])
+    results = held(network, merged(network, 100), [row(1)], [row(2)], [row(3)])
     assert results == [[1], "broken by 2", [3]]
     assert network.batches == [[0], [1, 2, 3], [1], [2], [3]]
 
 
 def test_a_batch_that_fails_alone_passes_the_turn_on(network):
     network.bad = {1}
-    merging = Merging(network, 100)
+    merging = merged(network, 100)
     with pytest.raises(RuntimeError, match="broken by 1"):
         merging([row(1)])
     assert [int(encoding.dense[0]) for encoding in merging([row(2)])] == [2]
@@ -143,7 +132,7 @@ def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network):
             raise KeyboardInterrupt
         return encodings
 
-    merging = Merging(interrupted, 100)
+    merging = merged(interrupted, 100)
     network.gate.clear()
     threads, results = start(merging, [row(0)], [row(1)], [row(2)], [row(3)])
     caught = []
@@ -157,11 +146,11 @@ def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network):
     assert caught == [KeyboardInterrupt]
     assert results == [[0], None, [2], [3]]
     assert network.batches == [[0], [1, 2, 3], [2, 3]]
-    assert merging._leader is None
+    assert not merging._leaders
 
 
 def test_a_caller_interrupted_while_it_waits_is_forgotten(network, monkeypatch):
-    merging = Merging(network, 100)
+    merging = merged(network, 100)
     network.gate.clear()
     threads, results = start(merging, [row(0)])
     network.entered.wait(10)
@@ -181,7 +170,7 @@ def test_a_caller_interrupted_while_it_waits_is_forgotten(network, monkeypatch):
 
 
 def test_many_threads_get_each_row_once(network):
-    merging = Merging(network, 7)
+    merging = merged(network, 7)
     numbers = range(200)
     threads, results = [], {}
 
@@ -195,3 +184,20 @@ def test_many_threads_get_each_row_once(network):
         thread.join(20)
     assert results == {number: [number] for number in numbers}
     assert sorted(number for batch in network.batches for number in batch) == [*numbers]
+
+
+def test_as_many_batches_run_at_once_as_there_are_places(network):
+    merging = merged(network, 100, capacity=2)
+    network.gate.clear()
+    threads, results = start(merging, [row(0)])
+    more, more_results = start(merging, [row(1)])
+    while len(merging._leaders) < 2:
+        time.sleep(0.001)
+    last, last_results = start(merging, [row(2)])
+    while not merging._waiting:
+        time.sleep(0.001)
+    network.gate.set()
+    for thread in [*threads, *more, *last]:
+        thread.join(10)
+    assert (results, more_results, last_results) == ([[0]], [[1]], [[2]])
+    assert not merging._leaders

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from polyvec import scoring
 from polyvec.compression import binary
-from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, ndcg, ranking, signs, unit
+from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, signs, unit
 
 
 def rows(*values):
@@ -136,53 +136,3 @@ def test_no_packed_rows_give_an_empty_table():
     assert hamming_similarity(none, one).shape == (0, 1)
     assert hamming_similarity(one, none).shape == (1, 0)
     assert asymmetric_cosine(np.zeros((1, 8), np.float32), none).shape == (1, 0)
-
-
-def test_ndcg_of_one_relevant_document_is_one_over_the_log_of_its_rank():
-    scores = rows([9, 5, 4, 3], [8, 9, 7, 1], [4, 3, 2, 1])  # ranks 1, 3 and 4
-    assert ndcg(scores, [{0}, {2}, {3}], k=3) == pytest.approx((1 + 1 / 2 + 0) / 3)
-
-
-def test_ndcg_of_grades_by_hand():
-    found = ndcg(rows([4, 3, 2, 1]), [{0: 1, 2: 3, 3: 2, 1: -1}], k=3)
-    gained = 1 / np.log2(2) + 0 / np.log2(3) + 3 / np.log2(4)
-    best = 3 / np.log2(2) + 2 / np.log2(3) + 1 / np.log2(4)
-    assert found == pytest.approx(gained / best)
-
-
-def test_the_best_order_is_cut_at_k_as_well():
-    assert ndcg(rows([3, 2, 1]), [{0, 1, 2}], k=2) == pytest.approx(1)
-
-
-def test_a_tie_counts_against_the_relevant_document():
-    assert ndcg(rows([1, 1, 0]), [{0}], k=2) == pytest.approx(1 / np.log2(3))
-    assert ndcg(rows([1, 1, 1]), [{0}], k=2) == 0, "three are tied and the relevant one is the last"
-    assert ranking(rows([5, 7, 5, 5])[0], {0: 2, 2: 1}, n=3).tolist() == [1, 3, 2]
-
-
-def test_a_ranking_of_fewer_than_n_documents_has_them_all():
-    assert ranking(rows([1, 3, -np.inf])[0], {0}, n=9).tolist() == [1, 0, 2]
-    assert ranking(np.zeros(0, np.float32), set(), n=2).tolist() == []
-
-
-@given(values=st.lists(st.integers(-2, 2), min_size=1, max_size=9), n=st.integers(1, 9), seed=st.integers(0, 99))
-def test_a_ranking_is_the_start_of_the_full_order(values, n, seed):
-    grades = dict(enumerate(np.random.default_rng(seed).permutation(len(values)) + 1.0))
-    order = sorted(range(len(values)), key=lambda index: (-values[index], grades[index]))
-    assert ranking(np.array(values, np.float32), grades, n=n).tolist() == order[:n]
-
-
-@pytest.mark.parametrize(
-    ("scores", "relevant", "message"),
-    [
-        (rows([1, 2], [1, 2]), [{0}, {1: 0}], "query 1 has no relevant document"),
-        (rows([1, 2]), [{2}], "document 2 is relevant, but there are 2 documents"),
-        (rows([1, 2]), [{-1}], "document -1 is relevant"),
-        (rows([1, np.nan]), [{0}], "score of document 1 is not a number"),
-        (rows([1, 2]), [{0}, {1}], "1 queries and judgements for 2"),
-        (np.zeros((0, 2), np.float32), [], "0 queries"),
-    ],
-)
-def test_judgements_that_do_not_fit_are_refused(scores, relevant, message):
-    with pytest.raises(ValueError, match=message):
-        ndcg(scores, relevant, k=5)

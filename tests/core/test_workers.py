@@ -38,9 +38,10 @@ class Gated:
 
     def __init__(self):
         self.gate = threading.Event()
-        self.seen = []
+        self.seen, self.batches = [], []
 
     def run(self, requests):
+        self.batches.append([request.item for request in requests])
         for index, request in enumerate(requests):
             self.seen.append(request.item)
             if request.item in ("wait", "die"):
@@ -134,7 +135,7 @@ def test_close_lets_the_calls_under_way_finish(gated):
             gated.gate.set()  # not before: some calls have yet to begin
             super().shutdown(wait)
 
-    workers = Threads(Echo, ["cpu"] * 2, 512)
+    workers = Threads(Echo, ["cpu"] * 2, 1)
     workers.pool = Pool
     results = workers.run(requests(["first", "wait", "wait", "wait", "last"]))
     found = [next(results)]
@@ -153,14 +154,14 @@ def test_a_close_does_not_come_between_a_call_and_its_pool(gated):
             closing.join(0.1)
             return super().submit(*args)
 
-    workers = Threads(Echo, ["cpu"], 512)
+    workers = Threads(Echo, ["cpu"], 1)
     workers.pool = Pool
     assert list(workers.run(requests(["a"]))) == [(0, "a")]
     workers.close()
 
 
 def test_what_has_not_begun_is_cancelled_when_the_consumer_leaves(gated):
-    workers = Threads(Echo, ["cpu"], 512)
+    workers = Threads(Echo, ["cpu"], 1)
     results = workers.run(requests(["first", "wait", "c", "d"]))
     assert next(results) == (0, "first")
     results.close()
@@ -170,7 +171,7 @@ def test_what_has_not_begun_is_cancelled_when_the_consumer_leaves(gated):
 
 
 def test_a_dead_worker_s_second_victim_leaves_the_new_pool_alone(gated):
-    workers = Threads(Echo, ["cpu"] * 4, 512)
+    workers = Threads(Echo, ["cpu"] * 4, 1)
     victims = [workers.run(requests(["first", "die"])) for _ in range(2)]
     assert [next(victim) for victim in victims] == [(0, "first")] * 2
     gated.gate.set()
@@ -322,3 +323,25 @@ def test_a_worker_takes_the_chunks_of_a_text(spread, embedder):
     assert [len(rows) for rows in found.multivector] == [len(rows) for rows in expected.multivector]
     with pytest.raises(ValueError, match="`overlap` is -1"):
         spread.encode_chunks("some words in a text", spans, task="code", overlap=-1)
+
+
+def test_small_calls_that_wait_at_once_share_a_worker_s_batch(gated):
+    """Two workers are busy; the four calls that wait meanwhile become one, and each gets its own results."""
+    workers = Threads(Echo, ["cpu"] * 2, 512)
+    results = {}
+
+    def call(*items):
+        results[items] = [outcome for _, outcome in workers.run(requests(items))]
+
+    calls = [("wait", "a"), ("wait", "b"), ("c",), ("d", "e"), ("f",), ("g",)]
+    threads = [threading.Thread(target=call, args=items, daemon=True) for items in calls]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while len(workers._merging._leaders) + len(workers._merging._waiting) < number + 1:
+            thread.join(0.001)
+    gated.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert results == {items: list(items) for items in calls}
+    assert sorted(gated.batches, key=len)[-1] == ["c", "d", "e", "f", "g"]
+    workers.close()

@@ -9,15 +9,16 @@ TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
 
 class Counting(HashEncoder):
-    """Remembers what it was asked to encode."""
+    """Remembers the documents that it encoded."""
 
-    def __init__(self, **how):
-        super().__init__(dim=64, multivector_dim=32, **how)
+    def __init__(self, **options):
+        super().__init__(dim=64, multivector_dim=32, **options)
         self.encoded = []
 
-    def encode_document(self, inputs, **how):
-        self.encoded += inputs
-        return super().encode_document(inputs, **how)
+    def encode(self, inputs, *, side, **options):
+        if side == "document":
+            self.encoded += inputs
+        return super().encode(inputs, side=side, **options)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def store(request, tmp_path, embed):
 
 @pytest.fixture
 def folder(tmp_path, embed):
-    """A store in a folder, where one is enough."""
+    """A store in a folder, for tests that need no store in memory."""
     with PolyvecVectorStore(embed, location=tmp_path / "index", collection_name="docs") as store:
         yield store
 

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding, UnreadableNodes
+from llama_index.readers.polyvec import PolyvecReader
 from polyvec import CheckpointError, Embedder, UnreadableInputs
 from polyvec.testing import HashEncoder
 
@@ -28,8 +29,9 @@ HASH = HashEncoder(dim=64, multivector_dim=32)
 class Sided(HashEncoder):
     """Another vector for queries than for documents."""
 
-    def encode_query(self, inputs, **how):
-        return super().encode_query([f"query {text}" for text in inputs], **how)
+    def encode(self, inputs, *, side, **options):
+        texts = [f"query {text}" for text in inputs] if side == "query" else inputs
+        return super().encode(texts, side=side, **options)
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +122,12 @@ def test_a_bad_node_does_not_lose_the_others(embed, nodes, tmp_path):
     ]
     with pytest.raises(UnreadableNodes, match="4 of 9 nodes could not be embedded") as caught:
         embed([*bad, *nodes])
-    assert set(caught.value.failed) == {"gone", "nothing", "far", "empty"}
-    assert "not fetched" in caught.value.failed["far"]
-    assert "does not exist" in caught.value.failed["gone"]
+    assert [failure.source for failure in caught.value.failures] == ["gone", "nothing", "far", "empty"]
+    assert "does not exist" in caught.value.reasons[0]
+    assert "not fetched" in caught.value.reasons[2]
     assert all(node.embedding for node in nodes)
     assert not any(node.embedding for node in bad)
-    assert pickle.loads(pickle.dumps(caught.value)).failed == caught.value.failed
+    assert pickle.loads(pickle.dumps(caught.value)).failures == caught.value.failures
 
 
 def test_a_cache_tells_sides_tasks_sizes_and_models_apart(demo):
@@ -170,7 +172,7 @@ def test_unknown_and_impossible_settings_are_refused(demo):
         ({"dimensions": 0}, "greater than 0"),
         ({"dtype": "float8"}, "'auto', 'float32'"),
         ({"device": "cpu"}, "`device` has no effect"),
-        ({"client": "demo"}, "is a str, not a"),
+        ({"client": "demo"}, "instance of Encoder"),
     ):
         with pytest.raises(ValidationError, match=message):
             PolyvecEmbedding(**{"client": HASH, **given})
@@ -235,16 +237,16 @@ def test_async_gives_the_same(embed, demo, pictures):
 
 
 class Slow(HashEncoder):
-    """Takes its time, and remembers in which threads, and how many at once."""
+    """Takes its time, and remembers the threads that it was called in."""
 
     def __init__(self):
         super().__init__()
         self.threads = set()
 
-    def encode_document(self, inputs, **how):
+    def encode(self, inputs, **options):
         self.threads.add(threading.current_thread())
         time.sleep(0.02)
-        return super().encode_document(inputs, **how)
+        return super().encode(inputs, **options)
 
 
 def test_async_calls_do_not_block_the_loop(pictures):
@@ -338,14 +340,15 @@ def test_the_ingestion_cache_does_not_take_one_image_for_another(embed, pictures
     for path in pictures:
         (found,) = pipeline.run(nodes=[ImageNode(image_path=str(path))])
         assert found.embedding == HASH.encode_document([path], task="retrieval").dense[0].tolist()
-    cache = IngestionCache()
-    for path in pictures:  # nor does another embedding of this process
-        another = PolyvecEmbedding(client=embed.client)
-        (found,) = IngestionPipeline(transformations=[another], cache=cache).run(
-            nodes=[ImageNode(image_path=str(path))]
-        )
+    first, second = pictures[:2]
+    other = PolyvecEmbedding(client=embed.client)
+    assert other.to_dict() != embed.to_dict()  # what one embedding has seen is no matter of another
+    cache = IngestionCache()  # shared by several embeddings: the metadata tell images apart
+    for path in (first, second):
+        node = PolyvecReader().load_data(path)[0]
+        (found,) = IngestionPipeline(transformations=[other.model_copy()], cache=cache).run(nodes=[node])
         assert found.image_path == str(path)
-    assert PolyvecEmbedding.from_dict(PolyvecEmbedding(model_name="demo").to_dict()).model_name == "demo"
+    assert PolyvecEmbedding.from_dict(embed.to_dict()).to_dict() == other.to_dict()
 
 
 def test_images_of_several_batches_fail_by_their_places(embed, pictures, tmp_path):

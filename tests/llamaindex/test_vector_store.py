@@ -19,13 +19,14 @@ from llama_index.core.schema import (
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from llama_index.vector_stores.qdrant import QdrantVectorStore
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
+from llama_index.vector_stores.polyvec.filters import qdrant_filter
 from polyvec import maxsim
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, open_client
+from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Item, Schema, open_client
 
 MODES = ("dense", "late", "two-stage")
 
@@ -167,6 +168,23 @@ def test_the_filters_are_those_of_the_stock_store(store, nodes):
     assert store.query(ask("fox", k=9, doc_ids=["nobody"])).ids == []
 
 
+def test_filters_are_translated_as_by_the_stock_store():
+    stock = QdrantVectorStore("docs", client=QdrantClient(":memory:"))
+    values = {FilterOperator.IN: ["a"], FilterOperator.NIN: "a,b", FilterOperator.IS_EMPTY: None}
+    values |= dict.fromkeys((FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE), "word")
+    missing = {FilterOperator.ANY, FilterOperator.ALL, FilterOperator.CONTAINS}
+    parts = [where("n", values.get(operator, 2), operator) for operator in FilterOperator if operator not in missing]
+    parts += [where("n", 2.5), MetadataFilters(filters=[])]
+    for condition in FilterCondition:
+        filters = MetadataFilters(filters=parts, condition=condition)
+        assert qdrant_filter(filters) == stock._build_subfilter(filters)
+
+
+def test_an_operator_that_qdrant_lacks_is_refused():
+    with pytest.raises(NotImplementedError, match=r"operator 'all' .*'n'"):
+        qdrant_filter(where("n", ["a"], FilterOperator.ALL))
+
+
 def test_ids_of_images_alone_are_no_scope(store, nodes):
     """Silent failure 2: an index hands on the ids of its images, which would hide its texts."""
     store.add(nodes)
@@ -292,7 +310,7 @@ def test_what_cannot_be_stored_is_told_and_loses_nothing(folder, nodes, tmp_path
     ]
     with pytest.raises(UnstoredItems, match="items were not stored") as caught:
         folder.add([*bad, *nodes])
-    reasons = {failure.id: failure.error for failure in caught.value.failed}
+    reasons = {failure.id: failure.reason for failure in caught.value.failures}
     assert set(reasons) >= {"empty", "nothing", "gone", "far", "odd", "wrong"}
     assert "neither text nor image" in reasons["empty"]
     assert "another model made it" in reasons["wrong"]
@@ -327,7 +345,10 @@ def test_the_stock_store_reads_the_collection(folder, embed, nodes):
 
 def test_what_others_have_added_is_read(folder, pictures):
     folder.collection.add(
-        ["some text", pictures[0]], ids=["a", 7], sources=["a.md", pictures[0].as_posix()], metadatas=[{"n": 1}, None]
+        [
+            Item("some text", id="a", source="a.md", metadata={"n": 1}),
+            Item(pictures[0], id=7, source=pictures[0].as_posix()),
+        ]
     )
     text, image = folder.get_nodes(["a"])[0], folder.query(VectorStoreQuery(), query_image=pictures[0]).nodes[0]
     assert (text.text, text.metadata) == ("some text", {"n": 1, "source": "a.md"})

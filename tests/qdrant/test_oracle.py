@@ -1,4 +1,4 @@
-"""One scenario on the embedded engine, on qdrant-client's in-memory imitation, and by hand in numpy."""
+"""Filters, scores and fusions of the embedded engine, each worked out by hand in numpy."""
 
 import datetime
 import uuid
@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import models
 
 from polyvec.scoring import cosine, maxsim
-from qdrant_polyvec.clients import engine, open_client
+from qdrant_polyvec import open_client
 
 N, DENSE, LATE = 40, 16, 8
 TOLERANCE = 3e-3  # vectors are stored as float16
@@ -53,9 +53,9 @@ PAYLOADS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["edge", "memory"])
-def client(request, tmp_path_factory):
-    client = open_client(tmp_path_factory.mktemp("index") if request.param == "edge" else ":memory:")
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    client = open_client(tmp_path_factory.mktemp("index"))
     client.create_collection("docs", VECTORS)
     points = [
         models.PointStruct(
@@ -129,12 +129,12 @@ FILTERS = {
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_passes_the_points_that_it_describes(client, name):
     condition, passes = FILTERS[name]
-    wanted = {IDS[i] for i in range(N) if passes(i)}
+    expected = {IDS[i] for i in range(N) if passes(i)}
     restricted = condition if isinstance(condition, models.Filter) else models.Filter(must=[condition])
-    found, following = client.scroll("docs", restricted, limit=N)
-    assert {record.id for record in found} == wanted
+    passed, following = client.scroll("docs", restricted, limit=N)
+    assert {record.id for record in passed} == expected
     assert following is None
-    assert client.count("docs", restricted).count == len(wanted)
+    assert client.count("docs", restricted).count == len(expected)
 
 
 def ask(client, request):
@@ -144,7 +144,7 @@ def ask(client, request):
         using=request.using,
         prefetch=request.prefetch,
         query_filter=request.filter,
-        search_params=None if engine(client).is_imitation else request.params,
+        search_params=request.params,
         limit=request.limit,
     ).points
 
@@ -174,15 +174,15 @@ def test_scores_are_those_of_brute_force(client, mode, name):
     dense_scores = cosine(QUERY_DENSE[None], DENSES)[0]
     late_scores = maxsim([QUERY_LATE], LATES)[0]
     if mode == "dense":
-        wanted = best(dense_scores, allowed, 5)
+        expected = best(dense_scores, allowed, 5)
     else:
         if mode == "two-stage":
             nearest = {identity for _, identity in best(dense_scores, allowed, 8)}
             allowed = [i for i in allowed if IDS[i] in nearest]
-        wanted = best(late_scores, [i for i in allowed if i != N - 1], 5)
-    found = ask(client, request)
-    assert [point.id for point in found] == [identity for _, identity in wanted]
-    assert [point.score for point in found] == pytest.approx([score for score, _ in wanted], abs=TOLERANCE)
+        expected = best(late_scores, [i for i in allowed if i != N - 1], 5)
+    hits = ask(client, request)
+    assert [point.id for point in hits] == [identity for _, identity in expected]
+    assert [point.score for point in hits] == pytest.approx([score for score, _ in expected], abs=TOLERANCE)
 
 
 def ranks(scores, allowed):
@@ -195,12 +195,12 @@ def test_reciprocal_rank_fusion_has_k_and_weights(client, weights):
         models.Prefetch(query=QUERY_DENSE.tolist(), using="dense", limit=10),
         models.Prefetch(query=QUERY_LATE.tolist(), using="late", limit=10),
     ]
-    found = client.query_points(
+    hits = client.query_points(
         "docs", prefetch=stages, query=models.RrfQuery(rrf=models.Rrf(k=60, weights=weights)), limit=20
     ).points
     by_dense = ranks(cosine(QUERY_DENSE[None], DENSES)[0], range(N))
     by_late = ranks(maxsim([QUERY_LATE], LATES)[0], range(N - 1))
-    wanted = {
+    expected = {
         identity: sum(
             # Qdrant's form: the rank counts from 0 and is divided by the weight
             1 / ((rank_by_id[identity] + 1) / weight + 60 - 1)
@@ -209,50 +209,27 @@ def test_reciprocal_rank_fusion_has_k_and_weights(client, weights):
         )
         for identity in by_dense.keys() | by_late.keys()
     }
-    assert {point.id: point.score for point in found} == pytest.approx(wanted, rel=1e-4)
-
-
-@pytest.mark.parametrize("fusion", [models.Fusion.DBSF, models.Fusion.RRF])
-def test_fusions_agree_between_the_backends(tmp_path, fusion):
-    scores = []
-    for location in (tmp_path, ":memory:"):
-        client = open_client(location)
-        client.create_collection("docs", VECTORS)
-        client.upsert(
-            "docs",
-            [
-                models.PointStruct(id=i, vector={"dense": DENSES[i].tolist(), "late": LATES[i].tolist()})
-                for i in range(20)
-            ],
-        )
-        stages = [
-            models.Prefetch(query=QUERY_DENSE.tolist(), using="dense", limit=10),
-            models.Prefetch(query=QUERY_LATE.tolist(), using="late", limit=10),
-        ]
-        found = client.query_points("docs", prefetch=stages, query=models.FusionQuery(fusion=fusion), limit=20)
-        scores.append({point.id: point.score for point in found.points})
-        client.close()
-    assert scores[0] == pytest.approx(scores[1], abs=TOLERANCE)
+    assert {point.id: point.score for point in hits} == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_nested_prefetch_narrows_step_by_step(client):
     first = models.Prefetch(query=QUERY_DENSE.tolist(), using="dense", limit=6)
     second = models.Prefetch(prefetch=[first], query=QUERY_LATE.tolist(), using="late", limit=3)
-    found = client.query_points("docs", prefetch=second, query=QUERY_DENSE.tolist(), using="dense", limit=10).points
+    hits = client.query_points("docs", prefetch=second, query=QUERY_DENSE.tolist(), using="dense", limit=10).points
     by_dense = [identity for _, identity in best(cosine(QUERY_DENSE[None], DENSES)[0], range(N), 6)]
     late_scores = maxsim([QUERY_LATE], LATES)[0]
     kept = best(late_scores, [i for i in range(N - 1) if IDS[i] in by_dense], 3)
-    assert {point.id for point in found} == {identity for _, identity in kept}
+    assert {point.id for point in hits} == {identity for _, identity in kept}
 
 
 def test_thresholds_and_offsets_cut_the_ranking(client):
     scores = cosine(QUERY_DENSE[None], DENSES)[0]
     ranking = best(scores, range(N), N)
     threshold = (ranking[4][0] + ranking[5][0]) / 2
-    found = client.query_points(
+    hits = client.query_points(
         "docs", query=QUERY_DENSE.tolist(), using="dense", score_threshold=threshold, offset=2, limit=10
     ).points
-    assert [point.id for point in found] == [identity for _, identity in ranking[2:5]]
+    assert [point.id for point in hits] == [identity for _, identity in ranking[2:5]]
 
 
 def test_a_batch_answers_each_request_as_if_it_came_alone(client):

@@ -1,13 +1,19 @@
-"""Every kind of query on the embedded engine, new, optimized and reopened, beside qdrant-client's imitation."""
+"""Every kind of query on the embedded engine beside qdrant-client's imitation.
+
+An index is new, optimized or reopened. These states differ in segments and in what is read back from disk, so each sees
+all random requests and every kind of call; each query, condition and group is compared once, in the reopened index.
+"""
 
 import datetime
 import uuid
+from contextlib import ExitStack, closing
+from functools import cache
 
 import numpy as np
 import pytest
 from qdrant_client import models
 
-from qdrant_polyvec.clients import engine, open_client
+from qdrant_polyvec import open_client
 
 N, DENSE, LATE, WORDS = 60, 8, 4, 30
 TOLERANCE = 2e-3
@@ -29,14 +35,14 @@ SPARSE = {
 }
 
 
-def unit(*shape):
-    rows = rng.standard_normal(shape).astype(np.float32)
+def unit(*shape, random=rng):
+    rows = random.standard_normal(shape).astype(np.float32)
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).tolist()
 
 
-def sparse(n_words):
-    indices = rng.choice(WORDS, n_words, replace=False).tolist()
-    return models.SparseVector(indices=indices, values=rng.uniform(0.1, 2, n_words).round(3).tolist())
+def sparse(n_words, random=rng):
+    indices = random.choice(WORDS, n_words, replace=False).tolist()
+    return models.SparseVector(indices=indices, values=random.uniform(0.1, 2, n_words).round(3).tolist())
 
 
 IDS = [i if i % 2 else str(uuid.UUID(int=i)) for i in range(N)]
@@ -68,20 +74,10 @@ POINTS = [
 ]
 
 
-def fill(client):
-    client.create_collection(
-        "docs",
-        VECTORS,
-        sparse_vectors_config=SPARSE,
-        # small enough for `optimize` to have something to do
-        **(
-            {}
-            if engine(client).is_imitation
-            else {"optimizers_config": models.OptimizersConfigDiff(indexing_threshold=1)}
-        ),
-    )
+def fill(client, **config):
+    client.create_collection("docs", VECTORS, sparse_vectors_config=SPARSE, **config)
     client.create_payload_index("docs", "title", models.TextIndexParams(type="text", scoring=True))
-    if not engine(client).is_imitation:
+    if config:  # the imitation has no indexes to configure
         client.create_payload_index("docs", "color", models.PayloadSchemaType.KEYWORD)
         client.create_payload_index("docs", "tags", models.KeywordIndexParams(type="keyword", prefix=True))
         client.create_payload_index("docs", "n", models.PayloadSchemaType.INTEGER)
@@ -98,29 +94,43 @@ def memory():
     client.close()
 
 
-@pytest.fixture(scope="module", params=["new", "optimized", "reopened"])
-def client(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("index")
-    client = open_client(folder)
-    fill(client)
-    if request.param != "new":
-        assert client._client.optimize("docs")
-        assert not client._client.optimize("docs")
-    if request.param == "reopened":
-        client.close()
-        client = open_client(folder)
-    yield client
-    client.close()
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A function that gives the index in a state, filled at its first call."""
+    with ExitStack() as clients:
+
+        @cache
+        def opened(state):
+            folder = tmp_path_factory.mktemp(state)
+            client = clients.enter_context(closing(open_client(folder)))
+            # A threshold so small that `optimize` has something to do.
+            fill(client, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
+            if state != "new":
+                assert client._client.optimize("docs")
+                assert not client._client.optimize("docs")
+            if state == "reopened":
+                client.close()
+                client = clients.enter_context(closing(open_client(folder)))
+            return client
+
+        yield opened
 
 
-def agree(found, wanted, *, ordered=True):
-    """The same points with the same scores, but that those tied at the cut may differ."""
-    assert len(found) == len(wanted)
-    assert [point.score for point in found] == pytest.approx([point.score for point in wanted], abs=TOLERANCE)
-    score_by_id = {point.id: point.score for point in wanted}
-    for point in found:
-        cut = wanted[-1].score if ordered else point.score
-        assert point.score == pytest.approx(score_by_id.get(point.id, cut), abs=TOLERANCE)
+@pytest.fixture(params=["new", "optimized", "reopened"])
+def client(request, opened):
+    return opened(request.param)
+
+
+in_the_reopened_index = pytest.mark.parametrize("client", ["reopened"], indirect=True)
+
+
+def agree(hits, expected):
+    """Check that points and scores are the same; points tied at the cut may differ."""
+    assert len(hits) == len(expected)
+    assert [point.score for point in hits] == pytest.approx([point.score for point in expected], abs=TOLERANCE)
+    score_by_id = {point.id: point.score for point in expected}
+    for point in hits:
+        assert point.score == pytest.approx(score_by_id.get(point.id, expected[-1].score), abs=TOLERANCE)
 
 
 def field(key, **condition):
@@ -224,7 +234,7 @@ QUERIES = {
         "using": "dense",
         "limit": 6,
     },
-    "recommend by the average": recommend("dense", AVERAGE),
+    "recommend by the average": recommend("dense", AVERAGE, negative=(2, 3)),
     "recommend by the average, no negatives": recommend("dense", None, negative=()),
     "recommend by the average, late": recommend("late", AVERAGE),
     "recommend by the average, sparse": recommend("words", AVERAGE),
@@ -344,20 +354,27 @@ QUERIES = {
 }
 
 
-def ask(client, *, search_params=None, **request):
-    if search_params is not None and engine(client).is_imitation and search_params.idf is None:
-        search_params = None
-    return client.query_points("docs", search_params=search_params, **request).points
+def ask(client, **request):
+    return client.query_points("docs", **request).points
 
 
-@pytest.mark.parametrize("name", QUERIES)
+# Kinds of query that no random request has.
+IN_EVERY_STATE = ["text", "mmr, late", "recommend by the best", "discover by ids", "formula of decays"]
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [("reopened", name) for name in QUERIES]
+    + [(state, name) for state in ("new", "optimized") for name in IN_EVERY_STATE],
+    indirect=["client"],
+)
 def test_a_query_finds_what_the_imitation_finds(client, memory, name):
     agree(ask(client, **QUERIES[name]), ask(memory, **QUERIES[name]))
 
 
 def test_the_order_of_mmr_is_that_of_the_imitation(client, memory):
-    found = [[point.id for point in ask(one, **QUERIES["mmr"])] for one in (client, memory)]
-    assert found[0] == found[1]
+    ours, theirs = ([point.id for point in ask(index, **QUERIES["mmr"])] for index in (client, memory))
+    assert ours == theirs
     assert all(point.vector is None for point in ask(client, **QUERIES["mmr"]))
     with_late = ask(client, **QUERIES["mmr"], with_vectors=["late"])
     assert all(set(point.vector) == {"late"} for point in with_late)
@@ -367,25 +384,25 @@ def test_idf_is_that_of_the_formula():
     """ln((N − n + ½)/(n + ½) + 1), N points of which n have the word."""
     client = open_client(":memory:")
     fill(client)
-    held = [point.vector["words"] for point in POINTS]
-    n_points = len(held)
+    stored = [point.vector["words"] for point in POINTS]
+    n_points = len(stored)
     idf = {
         word: np.log((n_points - count + 0.5) / (count + 0.5) + 1)
         for word in WORDS_Q.indices
-        for count in [sum(word in one.indices for one in held)]
+        for count in [sum(word in vector.indices for vector in stored)]
     }
-    wanted = sorted(
+    expected = sorted(
         (
             sum(
-                value * idf[word] * dict(zip(one.indices, one.values, strict=True)).get(word, 0.0)
+                value * idf[word] * dict(zip(vector.indices, vector.values, strict=True)).get(word, 0.0)
                 for word, value in zip(WORDS_Q.indices, WORDS_Q.values, strict=True)
             )
-            for one in held
+            for vector in stored
         ),
         reverse=True,
     )
-    found = ask(client, query=WORDS_Q, using="words", limit=5)
-    assert [point.score for point in found] == pytest.approx(wanted[:5], rel=1e-4)
+    hits = ask(client, query=WORDS_Q, using="words", limit=5)
+    assert [point.score for point in hits] == pytest.approx(expected[:5], rel=1e-4)
     client.close()
 
 
@@ -401,9 +418,9 @@ def test_a_mentioned_point_is_not_found(client):
 
 
 def test_a_sample_is_of_points_that_pass(client):
-    found = ask(client, query=models.SampleQuery(sample=models.Sample.RANDOM), query_filter=RED, limit=7)
-    assert len({point.id for point in found}) == 7
-    assert {point.payload["color"] for point in found} == {"red"}
+    hits = ask(client, query=models.SampleQuery(sample=models.Sample.RANDOM), query_filter=RED, limit=7)
+    assert len({point.id for point in hits}) == 7
+    assert {point.payload["color"] for point in hits} == {"red"}
 
 
 def test_points_are_ordered_by_a_number(client):
@@ -411,33 +428,31 @@ def test_points_are_ordered_by_a_number(client):
     assert [point.payload["n"] for point in ask(client, query=order, limit=3)] == [50, 49, 48]
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
+def test_search_params_change_no_exact_result(client, memory):
+    request = {"query": DENSE_Q, "using": "dense", "query_filter": LATER}
+    staged = {"query": LATE_Q, "using": "late", "limit": 20}
+    for params in (
         models.SearchParams(exact=True),
         models.SearchParams(hnsw_ef=64, acorn=models.AcornSearchParams(enable=True, max_selectivity=0.6)),
         models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True)),
-    ],
-)
-def test_search_params_change_no_exact_result(client, memory, params):
-    request = {"query": DENSE_Q, "using": "dense", "query_filter": LATER}
-    agree(ask(client, **request, search_params=params), ask(memory, **request))
-    staged = {"query": LATE_Q, "using": "late", "limit": 20}
-    agree(
-        ask(client, prefetch=near("dense", 20, params=params), **staged),
-        ask(memory, prefetch=near("dense", 20), **staged),
-    )
+    ):
+        agree(ask(client, **request, search_params=params), ask(memory, **request))
+        agree(
+            ask(client, prefetch=near("dense", 20, params=params), **staged),
+            ask(memory, prefetch=near("dense", 20), **staged),
+        )
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@in_the_reopened_index
 @pytest.mark.parametrize("key", ["color", "tags", "tags[]", "doc.page", "n"])
-def test_groups_are_those_of_the_imitation(client, memory, key, size):
-    request = {"query": DENSE_Q, "using": "dense", "limit": 4, "group_size": size, "with_payload": ["n"]}
-    found, wanted = (one.query_points_groups("docs", key, **request).groups for one in (client, memory))
-    assert [group.id for group in found] == [group.id for group in wanted]
-    for ours, theirs in zip(found, wanted, strict=True):
-        agree(ours.hits, theirs.hits)
-        assert [hit.payload for hit in ours.hits] == [hit.payload for hit in theirs.hits]
+def test_groups_are_those_of_the_imitation(client, memory, key):
+    for size in (1, 2, 3):
+        request = {"query": DENSE_Q, "using": "dense", "limit": 4, "group_size": size, "with_payload": ["n"]}
+        groups, expected = (index.query_points_groups("docs", key, **request).groups for index in (client, memory))
+        assert [group.id for group in groups] == [group.id for group in expected]
+        for ours, theirs in zip(groups, expected, strict=True):
+            agree(ours.hits, theirs.hits)
+            assert [hit.payload for hit in ours.hits] == [hit.payload for hit in theirs.hits]
 
 
 def test_groups_are_filled_from_prefetches(client, memory):
@@ -449,17 +464,18 @@ def test_groups_are_filled_from_prefetches(client, memory):
         "limit": 2,
         "query_filter": LATER,
     }
-    found, wanted = (one.query_points_groups("docs", "color", **request).groups for one in (client, memory))
-    assert [(group.id, len(group.hits)) for group in found] == [(group.id, len(group.hits)) for group in wanted]
+    groups, expected = (index.query_points_groups("docs", "color", **request).groups for index in (client, memory))
+    assert [(group.id, len(group.hits)) for group in groups] == [(group.id, len(group.hits)) for group in expected]
 
 
+@in_the_reopened_index
 @pytest.mark.parametrize("key", ["color", "tags", "n"])
-@pytest.mark.parametrize("restricted", [None, LATER])
-def test_values_are_counted_as_by_the_imitation(client, memory, key, restricted):
-    found, wanted = (
-        one.facet("docs", key, facet_filter=restricted, limit=4, exact=True).hits for one in (client, memory)
-    )
-    assert [(hit.value, hit.count) for hit in found] == [(hit.value, hit.count) for hit in wanted]
+def test_values_are_counted_as_by_the_imitation(client, memory, key):
+    for restricted in (None, LATER):
+        counts, expected = (
+            index.facet("docs", key, facet_filter=restricted, limit=4, exact=True).hits for index in (client, memory)
+        )
+        assert [(hit.value, hit.count) for hit in counts] == [(hit.value, hit.count) for hit in expected]
 
 
 BOX = models.GeoBoundingBox(top_left=models.GeoPoint(lon=11, lat=49.5), bottom_right=models.GeoPoint(lon=13, lat=48))
@@ -503,12 +519,15 @@ CONDITIONS = [
 ]
 
 
-@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda one: repr(one)[:40])
+@in_the_reopened_index
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: repr(condition)[:40])
 def test_a_condition_lets_the_same_points_pass(client, memory, condition):
     restricted = models.Filter(must=[condition])
-    found, wanted = ({record.id for record in one.scroll("docs", restricted, limit=N)[0]} for one in (client, memory))
-    assert found == wanted
-    assert 0 < len(found) < N
+    passed, expected = (
+        {record.id for record in index.scroll("docs", restricted, limit=N)[0]} for index in (client, memory)
+    )
+    assert passed == expected
+    assert 0 < len(passed) < N
 
 
 def random_filter(random, depth=2, clauses=("must", "should", "must_not", "min_should")):
@@ -529,11 +548,11 @@ def random_filter(random, depth=2, clauses=("must", "should", "must_not", "min_s
 def random_request(random):
     def stage(using, limit):
         queries = {
-            "dense": unit(DENSE),
-            "far": unit(DENSE),
-            "late": unit(3, LATE),
-            "words": sparse(8),
-            "plain": sparse(8),
+            "dense": unit(DENSE, random=random),
+            "far": unit(DENSE, random=random),
+            "late": unit(3, LATE, random=random),
+            "words": sparse(8, random),
+            "plain": sparse(8, random),
         }
         by_id = IDS[random.integers(N - 5)]
         query = by_id if random.random() < 0.2 and using != "plain" else queries[using]
@@ -565,18 +584,19 @@ def random_request(random):
     return request | {"query": last.query, "using": last.using}
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_random_queries_and_filters_agree(client, memory, seed):
-    random = np.random.default_rng(seed)
-    request = random_request(random)
-    agree(ask(client, **request), ask(memory, **request))
+def test_random_queries_and_filters_agree(client, memory, subtests):
+    for seed in range(60):
+        request = random_request(np.random.default_rng(seed))
+        with subtests.test(seed=seed):
+            agree(ask(client, **request), ask(memory, **request))
 
 
 def test_sparse_vectors_come_back_as_they_were(client, memory):
     for identity in (IDS[1], IDS[2]):
-        found, wanted = (one.retrieve("docs", [identity], with_vectors=["words"])[0].vector for one in (client, memory))
-        pairs = [sorted(zip(one["words"].indices, one["words"].values, strict=True)) for one in (found, wanted)]
-        assert isinstance(found["words"], models.SparseVector)
-        assert [index for index, _ in pairs[0]] == [index for index, _ in pairs[1]]
-        assert [value for _, value in pairs[0]] == pytest.approx([value for _, value in pairs[1]], rel=1e-6)
+        ours, theirs = (
+            index.retrieve("docs", [identity], with_vectors=["words"])[0].vector["words"] for index in (client, memory)
+        )
+        assert isinstance(ours, models.SparseVector)
+        weights, expected = (dict(zip(words.indices, words.values, strict=True)) for words in (ours, theirs))
+        assert weights == pytest.approx(expected, rel=1e-6)
     assert client.get_collection("docs").config.params.sparse_vectors == SPARSE

@@ -8,7 +8,7 @@ from polyvec import TASKS, Encoder
 from polyvec.scoring import maxsim, unit
 from polyvec.types import Embeddings
 from qdrant_polyvec import Collection, Item, Schema
-from qdrant_polyvec.schema import PRECISIONS
+from qdrant_polyvec.choices import PRECISIONS
 
 N, TOKENS, DIM, LATE, TOP = 200, 12, 16, 128, 5
 rng = np.random.default_rng(5)

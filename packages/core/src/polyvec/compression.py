@@ -1,4 +1,4 @@
-"""Smaller vectors: fewer numbers, fewer bits per number, fewer tokens. Imports no torch."""
+"""Make vectors smaller: fewer numbers, fewer bits per number, fewer tokens. Imports no torch."""
 
 import numpy as np
 from jaxtyping import Float32, Int8, UInt8
@@ -6,12 +6,14 @@ from jaxtyping import Float32, Int8, UInt8
 from polyvec.scoring import unit
 from polyvec.types import Grid
 
+__all__ = ["binary", "int8", "patches", "pool_columns", "pool_rows", "pool_tokens", "truncate"]
+
 
 def truncate(dense: Float32[np.ndarray, "items dim"], dim: int) -> Float32[np.ndarray, "items size"]:
-    """The first `dim` numbers of each row at unit length.
+    """Cut each row to its first `dim` numbers and scale it to unit length.
 
     Raises:
-        ValueError: there are not as many numbers.
+        ValueError: `dim` is not between 1 and the length of a row.
     """
     if not 1 <= dim <= dense.shape[1]:
         raise ValueError(f"`dim` is {dim}; these vectors can be cut to 1 to {dense.shape[1]} numbers.")
@@ -19,9 +21,9 @@ def truncate(dense: Float32[np.ndarray, "items dim"], dim: int) -> Float32[np.nd
 
 
 def int8(dense: Float32[np.ndarray, "items dim"]) -> Int8[np.ndarray, "items dim"]:
-    """Each row on its own scale, such that its largest magnitude m becomes 127; a quarter of the bytes.
+    """Round each row to integers on its own scale: its largest magnitude m becomes 127. A quarter of the bytes.
 
-    Compare codes with `polyvec.scoring.cosine`, which does not see the scale. No number is off by more than m / 254,
+    Compare codes with `polyvec.scoring.cosine`, which ignores the scale. No number is off by more than m / 254,
     half a step, so the direction of a row x turns by at most arcsin(√dim · m / (254 · ‖x‖)). A zero row stays zero.
 
     Raises:
@@ -35,10 +37,10 @@ def int8(dense: Float32[np.ndarray, "items dim"]) -> Int8[np.ndarray, "items dim
 
 
 def binary(dense: Float32[np.ndarray, "items dim"]) -> UInt8[np.ndarray, "items dim//8"]:
-    """One bit per number, 1 where it is positive, eight to a byte, the first in the highest place; 1/32 of the bytes.
+    """Keep one bit per number, 1 if it is positive, eight to a byte, the first in the highest place. 1/32 of the bytes.
 
-    The bits of sentence-transformers' `ubinary`. Compare them with `polyvec.scoring.hamming_similarity`, or with a
-    query in full precision by `polyvec.scoring.asymmetric_cosine`.
+    The bits are those of sentence-transformers' `ubinary`. Compare them with `polyvec.scoring.hamming_similarity`, or
+    with a query in full precision by `polyvec.scoring.asymmetric_cosine`.
 
     Raises:
         ValueError: the size is no multiple of 8, or a row has a number that is not finite.
@@ -52,9 +54,10 @@ def binary(dense: Float32[np.ndarray, "items dim"]) -> UInt8[np.ndarray, "items 
 def pool_tokens(
     multivector: Float32[np.ndarray, "tokens dim"], factor: int | float, *, protected: int = 1
 ) -> Float32[np.ndarray, "_ dim"]:
-    """One vector for each cluster of similar tokens: about 1 / `factor` of the tokens.
+    """Replace each cluster of similar tokens by its mean: about 1 / `factor` of the tokens are left.
 
-    Ward linkage on cosine distance, as sentence-transformers' `HierarchicalTokenPooling` (6.2) does it, row for row.
+    Clusters come from Ward linkage on cosine distance. Rows equal those of sentence-transformers'
+    `HierarchicalTokenPooling` (6.2).
 
     Args:
         multivector: unit vectors, one per token.
@@ -62,7 +65,7 @@ def pool_tokens(
         protected: this many tokens at the start are kept as they are and stand first.
 
     Returns:
-        The protected tokens, then the mean of each cluster, at unit length. The order says nothing about where the
+        The protected tokens, then the mean of each cluster, at unit length. The order does not tell where the
         tokens stood. Tokens that cancel each other out leave a zero row, which is similar to nothing.
 
     Raises:
@@ -79,7 +82,7 @@ def pool_tokens(
     if protected < 0:
         raise ValueError(f"`protected` is {protected}; it may be 0 or more tokens.")
     _check_finite(multivector)
-    kept, tokens = multivector[:protected], multivector[protected:]
+    first, tokens = multivector[:protected], multivector[protected:]
     n_clusters = max(int(len(tokens) // factor), 1)
     if n_clusters >= len(tokens):
         return unit(multivector)
@@ -88,28 +91,33 @@ def pool_tokens(
     _, cluster_by_token = np.unique(fcluster(tree, n_clusters, criterion="maxclust"), return_inverse=True)
     sums = np.zeros((cluster_by_token.max() + 1, tokens.shape[1]), np.float32)
     np.add.at(sums, cluster_by_token, tokens)
-    return unit(np.concatenate([kept, sums]))  # a sum has the direction of the mean
+    return unit(np.concatenate([first, sums]))  # a sum has the direction of the mean
 
 
 def pool_rows(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "rows dim"]:
-    """The mean of each row of an image's patches at unit length, top to bottom. Tokens around the patches are left out.
+    """Average each row of an image's patches, top to bottom, at unit length. Tokens around the patches are left out.
 
     Raises:
         ValueError: the grid does not fit the multi-vector.
     """
-    return unit(_patches(multivector, grid).mean(axis=1))
+    return unit(patches(multivector, grid).mean(axis=1))
 
 
 def pool_columns(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "columns dim"]:
-    """The mean of each column of an image's patches at unit length, left to right; otherwise as `pool_rows`.
+    """Average each column of an image's patches, left to right, at unit length; otherwise as `pool_rows`.
 
     Raises:
         ValueError: the grid does not fit the multi-vector.
     """
-    return unit(_patches(multivector, grid).mean(axis=0))
+    return unit(patches(multivector, grid).mean(axis=0))
 
 
-def _patches(multivector: np.ndarray, grid: Grid) -> Float32[np.ndarray, "rows columns dim"]:
+def patches(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "rows columns dim"]:
+    """Select an image's patches from its multi-vector; nothing is copied.
+
+    Raises:
+        ValueError: the grid does not fit the multi-vector.
+    """
     end = grid.start + grid.rows * grid.columns
     if grid.start < 0 or grid.rows < 1 or grid.columns < 1 or end > len(multivector):
         raise ValueError(

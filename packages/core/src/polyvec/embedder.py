@@ -1,4 +1,4 @@
-"""The front door: texts and images in, dense vectors and multi-vectors out, both from one forward pass."""
+"""`Embedder`: a checkpoint that turns texts and images into dense vectors and multi-vectors in one forward pass."""
 
 import hashlib
 import itertools
@@ -16,7 +16,7 @@ from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, s
 from polyvec.engine.chunking import Span, checked_spans
 from polyvec.engine.loading import Device, LoadOptions, Setup
 from polyvec.engine.requests import Request, Runner, limits, pixels, requests
-from polyvec.engine.streams import Source, windows
+from polyvec.engine.streams import Source, split_by_cost
 from polyvec.engine.workers import Workers
 from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, checked_size, is_single
 from polyvec.model.adapter_files import UserAdapter, read_adapter
@@ -27,8 +27,8 @@ from polyvec.warning import warn
 
 __all__ = ["ChunkOptions", "Device", "Embedder", "LoadOptions"]
 
-_NUMERICS = 1  # raised when the same checkpoint and input would give other vectors
-_WINDOW_BATCHES = 16  # what `encode_iter` reads ahead, in batches: enough to sort by length
+_NUMERICS = 1  # to be raised when the vectors of the same checkpoint and input change
+_WINDOW_BATCHES = 16  # per window of `encode_iter`: enough to sort by length
 
 
 class ChunkOptions(TypedDict, total=False):
@@ -37,23 +37,23 @@ class ChunkOptions(TypedDict, total=False):
     truncate_dim: int | None
     """Dense vectors are cut to this many numbers and have unit length again."""
     multivector: bool
-    """Return each span's part of the text's multi-vector, too."""
+    """Also return each span's part of the text's multi-vector."""
     max_length: int | None
     """Tokens that one forward pass reads, prefix included; longer texts are read in windows."""
     overlap: int | None
-    """Tokens that a window shares with the window before, as context; by default a quarter of a window."""
+    """Tokens that a window shares with the previous window, as context; by default a quarter of a window."""
 
 
 class Embedder(Encoder):
     """A loaded checkpoint that encodes texts and images, in any mix, into one space per task.
 
-    The same item gives the same vector whatever else is in the call. Threads may share an embedder; embedders of the
-    same checkpoint, device and dtype share its weights. An embedder pickles as its configuration and loads again
-    where it is unpickled; an access token is not part of it.
+    The same item gives the same vector in every call. Threads may share an embedder. Embedders of the same checkpoint,
+    device and dtype share its weights. An embedder pickles as its configuration, without the access token, and loads
+    again where it is unpickled.
     """
 
     def __init__(self, setup: Setup, *, adapters: Sequence[UserAdapter] = (), token: str | None = None) -> None:
-        """Load a checkpoint; users call `from_pretrained`."""
+        """Load a checkpoint. Users call `from_pretrained` instead."""
         self._setup, self.devices = setup, tuple(setup.devices)
         checkpoint = setup.checkpoint(token)
         self.config = checkpoint.config
@@ -73,9 +73,9 @@ class Embedder(Encoder):
         self._adapters = {adapter.task: adapter for adapter in adapters}
         if adapters:
             self._runner.use(adapters)
-        self._loading = threading.Lock()  # of adapters
-        # Everything that determines vectors beside a request; caches are keyed by it.
-        self._determined = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
+        self._loading = threading.Lock()  # while adapters are loaded or unloaded
+        # Everything beside a request that determines vectors; part of each cache key.
+        self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
         path = setup.options.get("vector_cache")
         self._cache = None if path is None else VectorCache(path)
 
@@ -85,16 +85,16 @@ class Embedder(Encoder):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         expected = state.pop("fingerprint")
-        self.__init__(**state)  # type: ignore[misc]  # an unpickled object is a new one
+        self.__init__(**state)  # type: ignore[misc]  # an unpickled object is new
         if self.fingerprint != expected:
             raise ValueError(
                 f"The checkpoint {self._setup.model!r} here is not the one the embedder was pickled with: its "
-                f"fingerprint is {self.fingerprint}, not {expected}. Name a `revision`, or bring the files over."
+                f"fingerprint is {self.fingerprint}, not {expected}. Set a `revision`, or copy the files."
             )
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "jinaai/jina-embeddings-v4", **options: Unpack[LoadOptions]) -> Self:
-        """Load a checkpoint in the layout of jinaai/jina-embeddings-v4. No code of it is run, no pickle is opened.
+        """Load a checkpoint in the layout of jinaai/jina-embeddings-v4. No code of it runs, no pickle is opened.
 
         Args:
             model: `"demo"` (bundled, for trying things out), a directory, or a hub id, whose files are downloaded
@@ -103,19 +103,19 @@ class Embedder(Encoder):
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
-            ValueError: no devices or none that is here, an unknown `dtype` or `image_backend`, an impossible limit, or
-                a `vector_cache` that cannot be written, or is another program's.
+            ValueError: no device or an unusable device, an unknown `dtype` or `image_backend`, an impossible limit, or
+                a `vector_cache` that cannot be written or belongs to another program.
         """
         return cls(Setup.of(model, options), token=options.get("token"))
 
     @property
     def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # adapters come and go
-        """The checkpoint's tasks, and those of adapters that were loaded."""
+        """The tasks of the checkpoint and of loaded adapters."""
         return (*self.config.tasks, *(adapter.task for adapter in self._adapters.values()))
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]  # as `tasks`
-        """What must agree before two vectors may be compared: weights, loaded adapters, image rules, numerics."""
+        """Identifies weights, loaded adapters, image rules and numerics. Compare only vectors of equal fingerprints."""
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
         if (backend := self._setup.options["image_backend"]) != "pil":
             parts.append(backend)
@@ -131,21 +131,21 @@ class Embedder(Encoder):
     ) -> Embeddings:
         """Encode texts and images; see `Encoder.encode`.
 
-        Inputs of several tasks share forward passes. What looks like a marker of the model in a text, such as
-        `<|image_pad|>`, is plain text. `max_pixels` counts for this call only.
+        Inputs of several tasks share forward passes. Markers of the model in a text, such as `<|image_pad|>`, are plain
+        text. `max_pixels` holds for this call only.
         """
         size, limits = self._checked(options)
         items = checked_items(inputs)
         return self._attempt(self._requests(items, side, task, limits), size, options).result()
 
     def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
-        """See `Encoder.cache_scope`. Also what `vector_cache` is keyed by."""
+        """See `Encoder.cache_scope`. It is also part of the keys of `vector_cache`."""
         (request,) = self._requests([""], side, task, limits(self.config, options, max_pixels=self.max_pixels))
         return self._scope(request, kind)
 
     def _scope(self, request: Request, kind: str) -> str:
         limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
-        return f"{self._determined}\0{request.adapter}\0{limit}\0"
+        return f"{self._scope_prefix}\0{request.adapter}\0{limit}\0"
 
     def encode_iter(
         self,
@@ -155,17 +155,16 @@ class Embedder(Encoder):
         side: Side = "document",
         **options: Unpack[EncodeOptions],
     ) -> Iterator[tuple[list[int], Embeddings]]:
-        """Encode a stream in constant memory: items are read, encoded and handed out some hundreds at a time.
+        """Encode a stream in constant memory: some hundreds of items are read, encoded and yielded at a time.
 
         Arguments are those of `encode`.
 
         Yields:
-            The positions of some consecutive inputs in the stream, without those that could not be read, and their
-            embeddings in that order.
+            The positions in the stream of some consecutive readable inputs, and their embeddings in the same order.
 
         Raises:
-            UnreadableInputs: after the last item, naming all that could not be read.
-            TypeError, ValueError: as for `encode`; for an item or its task, when it is reached.
+            UnreadableInputs: after the last item; it names all unreadable inputs.
+            TypeError, ValueError: as `encode`; for an item or its task, when the item is reached.
         """
         size, limits = self._checked(options)
         check_collection(inputs)
@@ -177,11 +176,11 @@ class Embedder(Encoder):
     def encode_chunks(
         self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
     ) -> Embeddings:
-        """Late chunking: vectors of parts of a text that know the text before them, from one forward pass over it all.
+        """Encode spans of a text, each in the context of the text before it, in one forward pass (late chunking).
 
-        Each vector is the mean over the tokens that its span touches. A token that the border of two spans cuts
-        counts for both. The side is a passage's; its prefix counts for spans from the first character on, so that
-        the span of a whole text has the very vector that `encode_document` gives. See arXiv 2409.04701.
+        Each vector is the mean over the tokens that its span touches. A token on the border of two spans counts for
+        both. The side is `"document"`. Its prefix belongs to spans that begin at the first character, so the span of a
+        whole text has the vector that `encode_document` gives. See arXiv 2409.04701.
 
         Args:
             text: the whole text.
@@ -190,24 +189,24 @@ class Embedder(Encoder):
             options: see `ChunkOptions`.
 
         Returns:
-            One row per span, in their order.
+            One row per span, in the order of `spans`.
 
         Raises:
-            TypeError: `text` is no text, or a span is no pair of numbers.
-            ValueError: a span that is empty or not within the text, or an impossible size or overlap.
+            TypeError: `text` is no text, or a span is no pair of whole numbers.
+            ValueError: a span is empty or not within the text, or a size or overlap is impossible.
         """
         if not isinstance(text, str):
             raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
         check_text(text)
-        shared: EncodeOptions = {name: value for name, value in options.items() if name != "overlap"}  # type: ignore[assignment]  # the other three
-        size, limits = self._checked(shared)
+        encode_options: EncodeOptions = {name: value for name, value in options.items() if name != "overlap"}  # type: ignore[assignment]  # no overlap
+        size, limits = self._checked(encode_options)
         checked = checked_spans(spans, len(text))
         (request,) = self._requests([text], "document", task, limits)
         encodings = self._chunks(request, checked, options.get("overlap")) if checked else []
         return collect(enumerate(encodings), len(checked), dim=size, multivector=limits.multivector)[0].embeddings
 
     def _chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
-        """Encode spans of a text; if one of them is not in the cache, all of them are encoded."""
+        """Encode spans of a text, or take all of them from the cache if it has all of them."""
         if self._cache is None:
             return self._runner.chunks(request, spans, overlap)
         text_key = content_key(request.item, self._scope(request, "text"))
@@ -223,34 +222,34 @@ class Embedder(Encoder):
     async def aencode_chunks(
         self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
     ) -> Embeddings:
-        """`encode_chunks` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
+        """Run `encode_chunks` in a thread. The event loop goes on; a call that has begun ends even if cancelled."""
         return await in_thread(self.encode_chunks, text, spans, task=task, **options)
 
     def load_adapter(
         self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
     ) -> None:
-        """Load a LoRA that you trained; from then on `task=` takes its name.
+        """Load a LoRA that you trained; afterwards it is a task of the embedder.
 
         Args:
             path: a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4.
-            task: the name it is called by.
-            adapter: which one to take where the files hold several; by default the one called `task`.
-            base_task: the task whose prefixes its training texts carried.
+            task: the name of its task.
+            adapter: its name in the files, if they hold several adapters; by default `task`.
+            base_task: the task whose prefixes the training texts had.
 
         Raises:
-            polyvec.CheckpointError: no adapter is there, it was made for another model, or is not finite.
+            polyvec.CheckpointError: there is no adapter, it was made for another model, or it is not finite.
             ValueError: the name is taken.
         """
         check_task(base_task, self.config.tasks)
         file = read_adapter(path, task=task, adapter=adapter)
-        added = UserAdapter(Path(path).absolute(), task, adapter, base_task, file.digest)
+        user_adapter = UserAdapter(Path(path).absolute(), task, adapter, base_task, file.digest)
         with self._loading:
             if not task or task in self.tasks:
                 raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
-            self._use({**self._adapters, task: added})
+            self._use({**self._adapters, task: user_adapter})
 
     def unload_adapter(self, task: str) -> None:
-        """Forget an adapter that `load_adapter` loaded. No other thread may be using it.
+        """Unload an adapter that `load_adapter` loaded. No other thread may be using it.
 
         Raises:
             ValueError: there is no such adapter.
@@ -262,13 +261,13 @@ class Embedder(Encoder):
             self._use({name: adapter for name, adapter in self._adapters.items() if name != task})
 
     def _use(self, adapters: dict[str, UserAdapter]) -> None:
-        """Let the runner have an adapter before requests can name it, and take it away only afterwards."""
+        """Load adapters in the runner before requests can name them, and unload them only afterwards."""
         self._runner.use(list((self._adapters | adapters).values()))
         self._adapters = adapters  # another dict: threads may be reading the old one
         self._runner.use(list(adapters.values()))
 
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
-        """The piece of text behind each row of the text's multi-vector, prefix included."""
+        """Return the token of each row of the text's multi-vector, prefix included."""
         (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
         (ids,) = self._processor.texts([text], request.prefix)
         return self._processor.tokens(ids[:MAX_LENGTH])
@@ -278,7 +277,7 @@ class Embedder(Encoder):
         self._runner.close()
 
     def _checked(self, options: EncodeOptions) -> tuple[int, Request]:
-        """The length of the dense vectors of a call, and its limits."""
+        """Check options; return the length of the call's dense vectors, and its limits."""
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         return size, limits(self.config, options, max_pixels=self.max_pixels)
 
@@ -297,7 +296,7 @@ class Embedder(Encoder):
     def _run(
         self, requests: Sequence[Request], size: int, bar: "tqdm[NoReturn]", *, multivector: bool, start: int = 0
     ) -> Attempt:
-        """Run requests, the first of which is item `start` of a stream."""
+        """Run requests. The first request is item `start` of a stream."""
         attempt, cut = collect(
             self._outcomes(requests), len(requests), dim=size, multivector=multivector, done=bar.update
         )
@@ -334,13 +333,13 @@ class Embedder(Encoder):
         size: int,
         options: EncodeOptions,
     ) -> Iterator[tuple[list[int], Embeddings]]:
-        tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # anything, until it is checked
+        tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # Any: not yet checked
         run = partial(self._run, size=size, multivector=limits.multivector)
         reasons: dict[int, str] = {}
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
-            for window in windows(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
+            for window in split_by_cost(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
                 items, task_by_item = zip(*window, strict=True)
                 attempt = run(self._requests(items, side, task_by_item, limits), bar=bar, start=start)
                 reasons |= {start + failure.index: failure.reason for failure in attempt.failures}
@@ -349,10 +348,10 @@ class Embedder(Encoder):
                 start += len(window)
             source.raise_error()
             if reasons:
-                nothing, _ = collect([], 0, dim=size, multivector=limits.multivector)
-                raise UnreadableInputs(reasons, [], nothing.embeddings, handed_out=start - len(reasons))
+                empty, _ = collect([], 0, dim=size, multivector=limits.multivector)
+                raise UnreadableInputs(reasons, [], empty.embeddings, handed_out=start - len(reasons))
 
     def _cost(self, pair: tuple[Input, str]) -> int:
-        """Tokens of an item, roughly, without looking into it."""
+        """Estimate the tokens of an item without opening it."""
         item, _ = pair
         return len(item) // 4 + 8 if isinstance(item, str) else self.max_pixels // self._patch_area

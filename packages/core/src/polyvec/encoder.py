@@ -11,6 +11,8 @@ from typing import Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from polyvec.types import Embeddings, Failure, Input, Side, UnreadableInputs
 
+__all__ = ["Attempt", "EncodeOptions", "Encoder", "attempt", "in_thread"]
+
 _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")

@@ -1,4 +1,4 @@
-"""Why a page was found: which regions of an image each query token matched. Multi-vectors in, pictures out."""
+"""Show why a page was found: the regions of an image that each query token matched. Imports no torch."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,11 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
+from polyvec.compression import patches
 from polyvec.images import open_image
 from polyvec.types import Grid, ImageInput
+
+__all__ = ["overlay", "similarity_map"]
 
 _CELL = 300  # width of one map in pixels
 _CAPTION = 22  # height of a caption in pixels
@@ -22,41 +25,37 @@ def similarity_map(
     document_multivector: Float32[np.ndarray, "document_tokens dim"],
     grid: Grid,
 ) -> Float32[np.ndarray, "tokens rows columns"]:
-    """Similarity of every query token with every patch of an image: the terms that MaxSim takes the maximum of.
+    """Compare every query token with every patch of an image: the terms of which MaxSim takes the maximum.
 
     Both multi-vectors may come from a store; nothing is encoded again.
 
     Raises:
         ValueError: the grid does not fit the document's multi-vector.
     """
-    patches = document_multivector[grid.start : grid.start + grid.rows * grid.columns]
-    if len(patches) != grid.rows * grid.columns:
-        raise ValueError(
-            f"the grid has {grid.rows}×{grid.columns} patches from token {grid.start}; "
-            f"the multi-vector has {len(document_multivector)} tokens, too few."
-        )
-    maps: np.ndarray = (query_multivector @ patches.T).reshape(-1, grid.rows, grid.columns)
+    regions = patches(document_multivector, grid).reshape(grid.rows * grid.columns, -1)
+    maps: np.ndarray = (query_multivector @ regions.T).reshape(-1, grid.rows, grid.columns)
     return maps
 
 
 def overlay(
     image: ImageInput, similarity: Float32[np.ndarray, "tokens rows columns"], tokens: Sequence[str]
 ) -> Image.Image:
-    """The image once per query token, its regions tinted by similarity, behind a first panel for all tokens together.
+    """Draw the image once per query token, its regions tinted by similarity; the first panel is for all tokens.
 
-    The tint runs from clear (the token's least similar patch) to red (its most similar one); the caption names the
+    The tint runs from clear (the token's least similar patch) to red (its most similar patch); the caption names the
     token and its highest similarity.
 
     Raises:
-        ValueError: there are not as many tokens as maps.
+        ValueError: the numbers of tokens and maps differ.
     """
     if len(tokens) != len(similarity):
         raise ValueError(f"there are {len(tokens)} tokens and {len(similarity)} maps; give one token per map.")
     page = open_image(image)
     page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
-    tints = [_scaled(one) for one in similarity]
+    tints = [_scaled(values) for values in similarity]
     captions = [
-        f"{token.strip() or repr(token)}   max {one.max():.2f}" for token, one in zip(tokens, similarity, strict=True)
+        f"{token.strip() or repr(token)}   max {values.max():.2f}"
+        for token, values in zip(tokens, similarity, strict=True)
     ]
     panels = [(f"all {len(tokens)} tokens", _scaled(np.mean(tints, axis=0))), *zip(captions, tints, strict=True)]
     columns = min(_COLUMNS, len(panels))

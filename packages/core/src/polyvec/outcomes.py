@@ -1,4 +1,4 @@
-"""The vectors of single items, and how they become the result of a call. No torch."""
+"""Outcomes: the vectors of single items, and their collection into the result of a call. No torch."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from jaxtyping import Float32
 from polyvec.compression import truncate
 from polyvec.encoder import Attempt
 from polyvec.types import Embeddings, Failure, Grid
+
+__all__ = ["Encoding", "Outcome", "collect"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +35,7 @@ class Encoding:
         return all(np.isfinite(rows).all() for rows in (self.dense, self.multivector) if rows is not None)
 
 
-Outcome = Encoding | str  # or why there is none
+Outcome = Encoding | str  # or the reason of a failure
 
 
 def collect(
@@ -50,11 +52,11 @@ def collect(
         outcomes: each item's index and outcome, in any order.
         n: number of items.
         dim: length of the dense vectors of the result; longer ones are cut and have unit length again.
-        multivector: whether the result has multi-vectors.
+        multivector: give the result multi-vectors.
         done: called after each outcome, for progress bars.
 
     Returns:
-        The result, and of each text that was cut its index and its number of tokens before.
+        The result, and the number of tokens before the cut by index of each text that was cut.
     """
     dense = np.zeros((n, dim), np.float32)
     tokens: list[np.ndarray | None] = [None] * n

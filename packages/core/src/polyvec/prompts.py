@@ -2,6 +2,8 @@
 
 from polyvec.types import Side
 
+__all__ = ["IMAGE_PROMPT", "prefix"]
+
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 
 _PREFIXES: dict[Side, str] = {"query": "Query: ", "document": "Passage: "}

@@ -1,4 +1,4 @@
-"""Encode a Ray dataset: the callable that `map_batches` keeps in each of its actors."""
+"""Encoding of Ray datasets: a callable class for `map_batches`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from polyvec.types import Input, Side
 
 Content = Literal["text", "bytes", "path"]
 
-_READERS: dict[Content, tuple[type, Callable[[Any], Input]]] = {  # Any: it is of the type before it
+_READERS: dict[Content, tuple[type, Callable[[Any], Input]]] = {  # Any: a value of the type beside it
     "text": (str, str),
     "bytes": (bytes, bytes),
     "path": (str, Path),
@@ -30,15 +30,15 @@ class EncodeBatch:
             batch_format="pyarrow",
         )
 
-    Each actor has an embedder of its own. On the CPU it computes with as many threads as `num_cpus` reserves for it,
-    so actors do not fight for cores; with `num_gpus=1` each has a GPU. Leave CPUs to the reading and the writing: where
-    actors reserve all, Ray waits for ever.
+    Each actor has its own embedder. On the CPU it computes with as many threads as `num_cpus` reserves for it, so that
+    actors do not compete for cores; with `num_gpus=1` each actor has a GPU. Leave some CPUs free for reading and
+    writing: if actors reserve all of them, Ray waits for ever.
 
-    New columns, plain Arrow that any reader of Parquet knows:
+    The new columns are plain Arrow, so any reader of Parquet can read them:
 
     - `dense`: list of `dim` floats, of fixed size.
-    - `multivector`, if asked for: list of such lists, one per token.
-    - `error`: why the row could not be encoded; null where it was. Its vectors are null then. Other rows are kept.
+    - `multivector`, if requested: list of lists of `multivector_dim` floats, one per token.
+    - `error`: why the row could not be encoded; its vectors are null then. Null for encoded rows.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class EncodeBatch:
         """Load the model. Ray does this in each actor.
 
         Args:
-            embedder: what makes an encoder, such as `lambda: Embedder.from_pretrained("demo")`; or an `Embedder`,
-                which Ray pickles as its configuration and which loads again in each actor.
-            column: what is encoded.
-            content: what the column holds: `"text"`, or images as `"bytes"` of their files, as
-                `ray.data.read_binary_files` reads them, or as `"path"` of a file that every actor can open.
-            task: a task of the embedder; it is checked when the first batch is encoded.
+            embedder: a function that makes an encoder, such as `lambda: Embedder.from_pretrained("demo")`; or an
+                `Embedder`, which Ray pickles as its configuration and which loads again in each actor.
+            column: name of the column to encode.
+            content: kind of the values: `"text"`, `"bytes"` of image files, as `ray.data.read_binary_files` reads
+                them, or `"path"` of image files that every actor can open.
+            task: a task of the embedder; checked when the first batch is encoded.
             side: `"document"` or `"query"`.
             truncate_dim: length of the dense vectors, if shorter than the embedder's own.
             multivector: add the multi-vectors.
@@ -77,24 +77,24 @@ class EncodeBatch:
             self._encoder.encode, side=side, task=task, truncate_dim=truncate_dim, multivector=multivector
         )
 
-    def __call__(self, batch: Any) -> Any:  # a pyarrow.Table, which has no types for mypy
-        """The batch with its new columns.
+    def __call__(self, batch: Any) -> Any:  # a pyarrow.Table; pyarrow has no types for mypy
+        """Return the batch with its new columns.
 
         Raises:
-            TypeError: the batch is no Arrow table, or the column holds something else than `content` says.
+            TypeError: the batch is no Arrow table, or the column holds values of another kind than `content`.
             KeyError: there is no such column.
-            ValueError: a column has the name of a new one, or the embedder refuses the task or `truncate_dim`.
+            ValueError: a column has the name of a new column, or the embedder refuses the task or `truncate_dim`.
         """
         import pyarrow as pa  # of the extra `ray`
 
         if not isinstance(batch, pa.Table):
             raise TypeError(f"the batch is a {type(batch).__name__}; give `batch_format='pyarrow'` to `map_batches`.")
-        if taken := {"dense", "multivector", "error"}.intersection(batch.column_names):
-            raise ValueError(f"the dataset has a column {min(taken)!r} already; rename or drop it before.")
-        inputs, failed = self._inputs(batch.column(self._column).to_pylist())
+        if conflicts := {"dense", "multivector", "error"}.intersection(batch.column_names):
+            raise ValueError(f"the dataset has a column {min(conflicts)!r} already; rename or drop it first.")
+        inputs, reasons = self._inputs(batch.column(self._column).to_pylist())
         kept = list(inputs)
         attempted = attempt(self._encode, list(inputs.values()))
-        failed |= {kept[failure.index]: failure.reason for failure in attempted.failures}
+        reasons |= {kept[failure.index]: failure.reason for failure in attempted.failures}
         embeddings, kept = attempted.embeddings, [kept[index] for index in attempted.kept]
 
         def spread(by_index: Mapping[int, Any]) -> list[Any]:
@@ -106,16 +106,16 @@ class EncodeBatch:
             tokens = pa.list_(pa.list_(pa.float32(), self._encoder.multivector_dim))
             rows = dict(zip(kept, map(list, embeddings.multivector), strict=True))
             batch = batch.append_column("multivector", pa.array(spread(rows), tokens))
-        return batch.append_column("error", pa.array(spread(failed), pa.string()))
+        return batch.append_column("error", pa.array(spread(reasons), pa.string()))
 
     def _inputs(self, values: Sequence[Any]) -> tuple[dict[int, Input], dict[int, str]]:
-        """What is there to encode, by row, and what is wrong with the other rows."""
+        """Return the inputs to encode by row, and by row the reasons why other rows have none."""
         kind, read = _READERS[self._content]
         inputs: dict[int, Input] = {}
-        failed: dict[int, str] = {}
+        reasons: dict[int, str] = {}
         for index, value in enumerate(values):
             if value is None:
-                failed[index] = f"its {self._column!r} is null"
+                reasons[index] = f"its {self._column!r} is null"
             elif isinstance(value, kind):
                 inputs[index] = read(value)
             else:
@@ -123,4 +123,4 @@ class EncodeBatch:
                     f"column {self._column!r} holds a {type(value).__name__}; `content={self._content!r}` "
                     f"needs {kind.__name__}."
                 )
-        return inputs, failed
+        return inputs, reasons

@@ -13,6 +13,8 @@ from polyvec.inputs import check_side, check_tasks, check_text, checked_items, c
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Grid, Input, Side
 
+__all__ = ["HashEncoder"]
+
 
 class HashEncoder(Encoder):
     """An encoder in which equal words have equal vectors.

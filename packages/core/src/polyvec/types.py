@@ -10,9 +10,23 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+__all__ = [
+    "TASKS",
+    "Embeddings",
+    "Failure",
+    "Grid",
+    "ImageInput",
+    "Input",
+    "Side",
+    "SomeFailed",
+    "Task",
+    "UnreadableInputs",
+]
+
 Task = Literal["retrieval", "text-matching", "code"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Side = Literal["query", "document"]  # what searches, and what is searched
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # of a model's weights
 
 ImageInput = Image.Image | Path | bytes | np.ndarray  # (height, width) or (height, width, 1, 3 or 4)
 Input = str | ImageInput

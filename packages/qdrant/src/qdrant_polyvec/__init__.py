@@ -1,16 +1,21 @@
 """Dense and multi-vector collections in Qdrant: in a folder, in memory, or on a server."""
 
-from qdrant_polyvec.clients import Location, ServerVersionError, open_async_client, open_client
-from qdrant_polyvec.cluster import Cluster
-from qdrant_polyvec.collection import Collection
-from qdrant_polyvec.edge import EngineError, FolderLockedError
-from qdrant_polyvec.fingerprint import FingerprintError
-from qdrant_polyvec.hits import Group, Hit, Stored
-from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
-from qdrant_polyvec.maintenance import Verification
-from qdrant_polyvec.query import MODES, Mode, Query, RankingOptions, SearchOptions, Tasks
-from qdrant_polyvec.retrying import StoreUnavailableError
-from qdrant_polyvec.schema import Schema, SchemaError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdrant_polyvec.choices import MODES, Mode
+    from qdrant_polyvec.clients import Location, ServerVersionError, open_async_client, open_client
+    from qdrant_polyvec.cluster import Cluster
+    from qdrant_polyvec.collection import Collection
+    from qdrant_polyvec.edge import EngineError, FolderLockedError
+    from qdrant_polyvec.fingerprint import FingerprintError
+    from qdrant_polyvec.hits import Group, Hit, Stored
+    from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
+    from qdrant_polyvec.maintenance import Verification
+    from qdrant_polyvec.query import Query, RankingOptions, SearchOptions, Tasks
+    from qdrant_polyvec.retrying import StoreUnavailableError
+    from qdrant_polyvec.schema import Schema, SchemaError
 
 __all__ = [
     "MODES",
@@ -40,3 +45,18 @@ __all__ = [
     "open_async_client",
     "open_client",
 ]
+
+_MODULES = (
+    "choices", "clients", "cluster", "collection", "edge", "fingerprint", "hits", "items", "maintenance",
+    "query", "retrying", "schema",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # whatever the name stands for
+    """Import qdrant_client at the first use of a name, not for the help of the command line."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in _MODULES:
+        public = vars(import_module(f"{__name__}.{module}"))
+        globals().update({key: public[key] for key in __all__ if key in public})
+    return globals()[name]

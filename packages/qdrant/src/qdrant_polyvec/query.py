@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,12 +14,11 @@ from polyvec.compression import truncate
 from polyvec.inputs import check_task
 from polyvec.scoring import unit
 from qdrant_polyvec import bm25, limits
+from qdrant_polyvec.choices import MODES, Mode
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-__all__ = ["MODES", "RRF_K", "Mode", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
+__all__ = ["RRF_K", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
 
-Mode = Literal["dense", "late", "two-stage", "hybrid"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 Tasks = str | Sequence[str]
 Query = Input | Embeddings  # one item, or its vectors if it is encoded already
 Queries = Sequence[Query] | Embeddings

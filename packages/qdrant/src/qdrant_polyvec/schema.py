@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from qdrant_polyvec import bm25
+from qdrant_polyvec.choices import PRECISIONS, Precision
 from qdrant_polyvec.clients import Engine, ServerVersionError, Version
 from qdrant_polyvec.cluster import Cluster
 
@@ -26,9 +27,6 @@ RESERVED = ("page_content", "metadata", OWN)  # the payload keys that a collecti
 TENANT = f"{OWN}.tenant"
 # Payload fields that searches, deletions and checks select by.
 INDEXED = (f"{OWN}.task", f"{OWN}.fingerprint", f"{OWN}.content_hash", f"{OWN}.kind", "metadata.source")
-
-Precision = Literal["float32", "float16", "turbo8", "turbo4"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 OLDEST: Version = (1, 16)  # since then collections have metadata, where the fingerprint is kept
 RECOMMENDED: Version = (1, 19)  # before, a crash could damage a multi-vector that was replaced by a longer one

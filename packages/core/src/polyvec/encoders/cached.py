@@ -1,4 +1,4 @@
-"""Any encoder with its vectors kept on disk, by content and by everything else that determines them. No torch."""
+"""An encoder that keeps its vectors on disk, by content and by everything else that determines them. No torch."""
 
 import contextlib
 import hashlib
@@ -26,19 +26,19 @@ __all__ = ["CachedEncoder", "VectorCache"]
 _SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
     key BLOB PRIMARY KEY, dense BLOB NOT NULL, multivector BLOB, grid TEXT, cut_from INTEGER
 ) WITHOUT ROWID"""
-_APPLICATION = 0x706F6C79  # SQLite's place for saying whose file it is
+_APPLICATION = 0x706F6C79  # SQLite's field for the program that owns the file
 _BUSY_SECONDS = 60.0
-_PUT_TOGETHER = 64  # encodings per transaction: what a kill can lose
+_PUT_TOGETHER = 64  # encodings per transaction, which are lost if the process is killed
 _READ_KEYS = 500  # per statement: SQLite bounds the number of parameters
 _ENCODED_TOGETHER = 512  # items per call of a wrapped encoder
 
 
 class VectorCache:
-    """An SQLite file. Processes and threads may share it; a process that is killed loses what it had not yet put.
+    """An SQLite file. Processes and threads may share it; a process that is killed loses only encodings not yet put.
 
-    Dense vectors are kept at full length, so that every `truncate_dim` finds them. What has been put is never dropped;
-    to empty the cache, delete the file while no process has it open. An entry that the disk has damaged is noticed by
-    its checksum and encoded anew.
+    Dense vectors are kept at full length, so that every `truncate_dim` finds them. Entries are never dropped; to empty
+    the cache, delete the file while no process has it open. Each entry has a checksum, and damaged entries are encoded
+    again.
 
     Raises:
         ValueError: the file cannot be written, or is no cache.
@@ -46,7 +46,7 @@ class VectorCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()  # a finaliser may run anywhere, also within a call
+        self._lock = threading.RLock()  # reentrant, as a finaliser may run within a call
         self._full = False
         self._open: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
@@ -58,18 +58,18 @@ class VectorCache:
             raise ValueError(f"`vector_cache` is {str(path)!r}, which cannot be used as one: {error}.") from error
 
     def get(self, keys: Sequence[bytes], *, multivector: bool) -> dict[bytes, Encoding]:
-        """The cached encodings by key. Entries without multi-vectors do not count if those are requested."""
+        """Return cached encodings by key. Entries without multi-vectors do not count if multi-vectors are requested."""
         cached: dict[bytes, Encoding] = {}
         for start in range(0, len(keys), _READ_KEYS):
             page = keys[start : start + _READ_KEYS]
             marks = ",".join("?" * len(page))
             columns = "key, dense, multivector, grid, cut_from" if multivector else "key, dense, NULL, grid, cut_from"
-            query = f"SELECT {columns} FROM vectors WHERE key IN ({marks})"  # noqa: S608 — nothing but question marks
+            query = f"SELECT {columns} FROM vectors WHERE key IN ({marks})"  # noqa: S608 — only question marks
             try:
                 with self._lock:
                     rows = self._connection().execute(query, page).fetchall()
             except sqlite3.Error as error:
-                warn(f"{self.path} cannot be read ({error}); everything is encoded anew.")
+                warn(f"{self.path} cannot be read ({error}); everything is encoded again.")
                 return cached
             for key, *values in rows:
                 if values[1] is None and multivector:
@@ -78,11 +78,11 @@ class VectorCache:
                     cached[key] = _read(*values)
                 except (ValueError, TypeError, IndexError) as error:
                     self._drop(key)
-                    warn(f"{self.path} has a damaged entry ({error}); it is encoded anew.")
+                    warn(f"{self.path} has a damaged entry ({error}); it is encoded again.")
         return cached
 
     def put(self, entries: Iterable[tuple[bytes, Encoding]]) -> None:
-        """Keep encodings. When that fails, as on a full disk, it warns and keeps nothing more; nothing else is lost."""
+        """Keep encodings. If that fails, as on a full disk, it warns, and this and later calls keep nothing."""
         if self._full:
             return
         rows = [_row(key, encoding) for key, encoding in entries]
@@ -114,13 +114,13 @@ class VectorCache:
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None or self._process != os.getpid():
-            self._inherited = self._open  # by a fork: a child must neither use nor close it
-            self._open, self._process = _connected(self.path), os.getpid()
+            self._inherited = self._open  # a forked child must neither use nor close it
+            self._open, self._process = _connect(self.path), os.getpid()
         return self._open
 
 
 class CachedEncoder(Encoder):
-    """An encoder that encodes only what the cache does not have, and keeps what it encoded.
+    """An encoder that encodes only inputs that are not in the cache, and keeps their vectors there.
 
     `Embedder.from_pretrained(..., vector_cache=path)` is the short form for an `Embedder`; both read and write the same
     entries. Dense vectors are kept at full length, so that every `truncate_dim` finds them.
@@ -130,11 +130,11 @@ class CachedEncoder(Encoder):
         """Wrap an encoder.
 
         Args:
-            encoder: makes the vectors that are missing.
+            encoder: encodes inputs that are not in the cache.
             path: an SQLite file, made if missing. Several encoders may share it.
 
         Raises:
-            ValueError: the file cannot be written, or is another program's.
+            ValueError: the file cannot be written, or belongs to another program.
         """
         self.encoder, self._cache = encoder, VectorCache(path)
         self.dim, self.multivector_dim = encoder.dim, encoder.multivector_dim
@@ -142,22 +142,22 @@ class CachedEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]  # it changes with loaded adapters
-        """That of the wrapped encoder."""
+        """The fingerprint of the wrapped encoder."""
         return self.encoder.fingerprint
 
     @property
     def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # as `fingerprint`
-        """Those of the wrapped encoder."""
+        """The tasks of the wrapped encoder."""
         return self.encoder.tasks
 
     def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
-        """See `Encoder.cache_scope`; that of the wrapped encoder."""
+        """Return the cache scope of the wrapped encoder; see `Encoder.cache_scope`."""
         return self.encoder.cache_scope(kind, side=side, task=task, options=options)
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Take vectors from the cache, and encode the others; see `Encoder.encode`."""
+        """Take vectors from the cache, and encode the missing inputs; see `Encoder.encode`."""
         check_side(side)
         size = checked_size(options.pop("truncate_dim", None), self.dim, self.sizes)
         multivector, show_progress = options.get("multivector", False), options.pop("show_progress", False)
@@ -178,8 +178,8 @@ class CachedEncoder(Encoder):
                 part = missing[start : start + _ENCODED_TOGETHER]
                 encode = partial(self.encoder.encode, side=side, task=[tasks[index] for index in part], **options)
                 attempted = attempt(encode, [items[index] for index in part])
-                for row, place in enumerate(attempted.kept):
-                    yield start + place, _encoding(attempted.embeddings, row)
+                for row, position in enumerate(attempted.kept):
+                    yield start + position, _encoding(attempted.embeddings, row)
                 yield from ((start + failure.index, failure.reason) for failure in attempted.failures)
 
         outcomes = cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
@@ -196,14 +196,14 @@ def cached_outcomes(
     *,
     multivector: bool,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Yield each item's index and outcome: those in the cache first, then the others, which are put there.
+    """Yield each item's index and outcome: first cached items, then the missing items, which are put in the cache.
 
     Args:
         cache: where vectors are kept.
-        items: what is to be encoded.
-        scopes: per item what determines its vectors beside its content; see `Encoder.cache_scope`.
-        run: encodes the items of these indices; it yields positions among those indices, and outcomes.
-        multivector: whether entries need multi-vectors.
+        items: the items to encode.
+        scopes: the scope of each item; see `Encoder.cache_scope`.
+        run: encodes items, given their indices; it yields positions in the list of indices, and outcomes.
+        multivector: request multi-vectors, too.
     """
     stamps = [_stamp(item) for item in items]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
@@ -215,7 +215,7 @@ def cached_outcomes(
     try:
         for position, outcome in run(missing):
             index = missing[position]
-            unchanged = stamps[index] == _stamp(items[index])  # or another content has the key
+            unchanged = stamps[index] == _stamp(items[index])  # otherwise the key is of other content
             if (key := keys[index]) and isinstance(outcome, Encoding) and unchanged:
                 fresh.append((key, outcome))
                 if len(fresh) == _PUT_TOGETHER:
@@ -227,11 +227,11 @@ def cached_outcomes(
 
 
 def content_key(item: Input, scope: str) -> bytes | None:
-    """32 bytes that differ when the vectors may differ; None if the item cannot be read.
+    """Return 32 bytes that differ if the vectors may differ; None if the item cannot be read.
 
     Args:
         item: a text or an image.
-        scope: everything else that determines its vectors; see `Encoder.cache_scope`.
+        scope: see `Encoder.cache_scope`.
     """
     digest = hashlib.sha256(scope.encode())
     try:
@@ -242,7 +242,7 @@ def content_key(item: Input, scope: str) -> bytes | None:
 
 
 def span_key(text_key: bytes, span: tuple[int, int], overlap: int | None) -> bytes:
-    """The key of a span of a text in late chunking."""
+    """Return the key of a span of a text, for late chunking."""
     return hashlib.sha256(text_key + f"{span[0]} {span[1]} {overlap}".encode()).digest()
 
 
@@ -251,7 +251,7 @@ def _encoding(embeddings: Embeddings, row: int) -> Encoding:
     return Encoding(embeddings.dense[row], tokens, embeddings.grids[row])
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -263,7 +263,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute(_SCHEMA)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:  # another process is at it; the mode then is as it should be
+    except sqlite3.OperationalError as error:  # another process is setting the same mode
         if "locked" not in str(error):
             raise
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -271,7 +271,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _content(image: ImageInput) -> bytes:
-    """A file by its bytes, an array by its own; anything else by the upright RGB pixels that it is."""
+    """Hash an image: a file or an array by its bytes, other images by their upright RGB pixels."""
     if isinstance(image, Path):
         check_regular(image)
         with image.open("rb") as file:
@@ -285,7 +285,7 @@ def _content(image: ImageInput) -> bytes:
 
 
 def _stamp(item: Input) -> object:
-    """A value that differs once a file has been written again; None if the item is no file."""
+    """Return a value that changes when the file is written again; None if the item is no file."""
     if not isinstance(item, Path):
         return None
     try:
@@ -302,24 +302,24 @@ def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, st
     return (
         key,
         _checksum(dense, grid, encoding.cut_from) + dense,
-        # The length of a row stands in front, as an empty matrix would not tell it.
-        None if tokens is None else _sealed(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes()),
+        # The row length comes first, as an empty matrix has no bytes to infer it from.
+        None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes()),
         grid,
         encoding.cut_from,
     )
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
-    """What `_row` wrote.
+    """Parse the columns that `_row` made.
 
     Raises:
-        ValueError, TypeError, IndexError: it is something else.
+        ValueError, TypeError, IndexError: the columns are damaged.
     """
     if dense[:4] != _checksum(dense[4:], grid, cut_from):
         raise ValueError("its checksum is wrong")
     tokens = None
     if multivector is not None:
-        content = _opened(multivector)
+        content = _unseal(multivector)
         width = int(np.frombuffer(content[:4], np.uint32)[0])
         tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
     return Encoding(
@@ -334,11 +334,11 @@ def _checksum(dense: bytes, grid: str | None, cut_from: int | None) -> bytes:
     return zlib.crc32(dense, zlib.crc32(f"{grid} {cut_from}".encode())).to_bytes(4, "little")
 
 
-def _sealed(content: bytes) -> bytes:
+def _seal(content: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(4, "little") + content
 
 
-def _opened(sealed: bytes) -> bytes:
+def _unseal(sealed: bytes) -> bytes:
     if sealed[:4] != zlib.crc32(sealed[4:]).to_bytes(4, "little"):
         raise ValueError("its checksum is wrong")
     return sealed[4:]

@@ -1,4 +1,4 @@
-"""Bring your own encoder: models of sentence-transformers where an `Embedder` stands. They are handed in, loaded."""
+"""An encoder on models of sentence-transformers, which the user loads."""
 
 import hashlib
 import json
@@ -19,8 +19,10 @@ from polyvec.inputs import check_side, check_tasks, check_text, checked_items, c
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
 
-_TEXT_BATCHES = 16  # that are handed over at once: enough to sort by length
-_HASHED_NUMBERS = 2**16  # of each tensor, evenly spaced: all of a small one, enough of a large one
+__all__ = ["SentenceTransformersEncoder"]
+
+_TEXT_BATCHES = 16  # per call of a model: enough to sort by length
+_HASHED_NUMBERS = 2**16  # per tensor, evenly spaced
 
 Model = Any  # a SentenceTransformer or MultiVectorEncoder; that package is an extra and has no types for mypy
 
@@ -28,47 +30,46 @@ Model = Any  # a SentenceTransformer or MultiVectorEncoder; that package is an e
 class SentenceTransformersEncoder(Encoder):
     """A `SentenceTransformer`, a `MultiVectorEncoder`, or one of each, as an `Encoder`.
 
-    What the vectors are, of each item:
+    The vectors of each item:
 
-    - `dense` only: the model's vector, and as multi-vector that vector at full length as the only row. MaxSim is then
-      the cosine, so that every search mode works and all rank alike. It costs storing the vector twice, and mode
-      `late` compares with every item; that pays where dense vectors are truncated, as `two-stage` then re-ranks by
-      the full ones.
-    - `late` only: the model's token vectors, and as dense vector the unit mean of them, which is good enough to find
-      candidates for two-stage search but is nothing that the model was trained for.
-    - both: each model's own. They share nothing, so each item is encoded twice.
+    - `dense` only: the model's vector, and a multi-vector whose only row is that vector at full length. MaxSim is then
+      the cosine, so every search mode works and all modes rank alike. The vector is stored twice, and mode `late`
+      compares with every item. This pays if dense vectors are truncated, because `two-stage` re-ranks by full vectors.
+    - `late` only: the model's token vectors, and their unit mean as the dense vector. The mean is good enough to find
+      candidates for two-stage search, but the model was not trained for it.
+    - both: the vectors of each model. The models share nothing, so each item is encoded twice.
 
-    All vectors have unit length, whatever the models give: a model that was trained for dot products of vectors of
-    other lengths ranks differently here. Tokens without a direction (zero vectors) are dropped.
+    All vectors are scaled to unit length. A model that was trained for dot products of vectors of other lengths ranks
+    differently here. Tokens without a direction (zero vectors) are dropped.
 
-    The side is the method that is called; it calls the model's own method of that name, with the model's own prompts.
-    The task is checked and otherwise changes nothing: these models have one space. (What they call `task` is the side.)
+    For each side the model's own method is called, with the model's own prompts. The task is checked and otherwise
+    changes nothing, because these models have one space. (They call the side `task`.)
 
-    A `str` is text, always. These models take a string that looks like a path or URL of an image for one, and open or
-    fetch it, so a model that reads more than text is given each text marked as such. A model whose own remote code
-    looks into strings cannot be kept from it. Texts and images never share a batch, because a mixed batch has other
-    prompts. Texts longer than the model's `max_seq_length` are cut by it, without a word. Grids are None.
+    A `str` is always text. These models open or fetch a string that looks like a path or URL of an image, so models
+    that read more than text get each text marked as text. This does not protect from a model whose own remote code
+    inspects strings. Texts and images never share a batch, because a mixed batch has other prompts. The model cuts
+    texts longer than its `max_seq_length` without a warning. Grids are None.
 
-    Threads may share a bridge, not two bridges of one model. Change neither weights nor prompts of a model that is
-    bridged: the fingerprint is that of the beginning.
+    Threads may share an encoder, but not two encoders of one model. Do not change the weights or prompts of a model
+    after it is wrapped: the fingerprint is computed once.
     """
 
     def __init__(
         self, dense: Model = None, late: Model = None, *, fingerprint: str | None = None, batch_size: int = 32
     ) -> None:
-        """Bridge what is loaded.
+        """Wrap loaded models.
 
         Args:
             dense: a `SentenceTransformer`.
             late: a `MultiVectorEncoder`.
-            fingerprint: stands in for the computed one, by which you vouch that the model is the same. Needed where
-                the weights are not torch's (ONNX, OpenVINO), and to go on with an index after an upgrade of
-                sentence-transformers that describes its modules in another way.
+            fingerprint: replaces the computed fingerprint; you guarantee that it is unique to this model. Needed if the
+                weights are not torch's (ONNX, OpenVINO), or to use an index after an upgrade of sentence-transformers
+                that describes its modules differently.
             batch_size: items per forward pass.
 
         Raises:
-            TypeError: a model is of another kind.
-            ValueError: no model, one whose size is unknown, one that needs a `fingerprint`, or no batch size.
+            TypeError: a model is of the wrong class.
+            ValueError: no model, a model of unknown size, a missing `fingerprint`, or an invalid batch size.
         """
         if dense is None and late is None:
             raise ValueError("give a SentenceTransformer as `dense`, a MultiVectorEncoder as `late`, or both.")
@@ -77,14 +78,14 @@ class SentenceTransformersEncoder(Encoder):
         for name, model, kind in (("dense", dense, "SentenceTransformer"), ("late", late, "MultiVectorEncoder")):
             if model is not None and getattr(model, "model_type", None) != kind:
                 raise TypeError(f"`{name}` is a {type(model).__name__}; it must be a {kind} of sentence-transformers.")
-        # The first gives dense vectors, the last multi-vectors.
+        # The first model gives dense vectors, the last gives multi-vectors.
         self._models: list[Model] = [model for model in (dense, late) if model is not None]
         self.dim = _size(self._models[0])
         self.multivector_dim = _size(self._models[-1])
         self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
         self.fingerprint = fingerprint or _fingerprint(self._models)
         self._batch_size = batch_size
-        self._lock = threading.Lock()  # tokenizers keep the padding of a call in themselves
+        self._lock = threading.Lock()  # tokenizers store the padding of the current call
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
@@ -92,8 +93,8 @@ class SentenceTransformersEncoder(Encoder):
         """Encode with the models' own methods for the side; see `Encoder.encode`.
 
         Raises:
-            UnreadableInputs: also images that a model does not read, and items for which a model gives nothing that
-                has a direction: no tokens, zeros, NaN.
+            UnreadableInputs: also images that a model does not read, and items without a direction: their vectors have
+                no tokens, only zeros, or NaN.
         """
         check_side(side)
         refuse_options(type(self).__name__, options, "max_length", "max_pixels")
@@ -122,7 +123,7 @@ class SentenceTransformersEncoder(Encoder):
                     yield index, f"its dense vector has no direction: its {size} numbers are all zero"
 
     def _parts(self, items: Sequence[Input]) -> Iterator[dict[int, Input]]:
-        """Items by index, texts and images apart, few enough images to have them all open."""
+        """Yield parts of the items by index: either texts or images, and few enough images to open them all."""
         texts = [index for index, item in enumerate(items) if isinstance(item, str)]
         images = [index for index, item in enumerate(items) if not isinstance(item, str)]
         for indices, size in ((texts, _TEXT_BATCHES * self._batch_size), (images, self._batch_size)):
@@ -132,7 +133,7 @@ class SentenceTransformersEncoder(Encoder):
     def _run(
         self, models: Sequence[Model], side: Side, items: Mapping[int, Input]
     ) -> Iterator[tuple[int, list[np.ndarray] | str]]:
-        """Of each item every model's rows of unit length, or what is wrong with it."""
+        """Yield for each item the rows of every model at unit length, or the reason why there are none."""
         contents: dict[int, str | Image.Image] = {}
         for index, item in items.items():
             try:
@@ -142,10 +143,10 @@ class SentenceTransformersEncoder(Encoder):
         if not contents:
             return
         with self._lock:
-            found = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
-        for index, *rows in zip(contents, *found, strict=True):
-            flaw = next(filter(None, map(_flaw, models, rows)), None)
-            yield index, flaw or [_unit(one) for one in rows]
+            outputs = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
+        for index, *matrices in zip(contents, *outputs, strict=True):
+            flaw = next(filter(None, map(_flaw, models, matrices)), None)
+            yield index, flaw or [_unit(rows) for rows in matrices]
 
 
 def _size(model: Model) -> int:
@@ -159,10 +160,10 @@ def _size(model: Model) -> int:
 
 
 def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
-    """The text or the opened image.
+    """Return the text, or the image after opening it.
 
     Raises:
-        ValueError: it cannot be read, or a model does not read its kind.
+        ValueError: the item cannot be read, or a model does not read its kind.
     """
     kind = "text" if isinstance(item, str) else "image"
     for model in models:
@@ -179,44 +180,44 @@ def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
 def _rows(
     model: Model, side: Side, contents: Sequence[str | Image.Image], batch_size: int
 ) -> list[Float32[np.ndarray, "_ dim"]]:
-    """The model's vectors of each content: one row of a SentenceTransformer, one per token of a MultiVectorEncoder."""
-    given: list[Any] = list(contents)  # Any: of several kinds
+    """Encode contents: a SentenceTransformer gives one row each, a MultiVectorEncoder one row per token."""
+    inputs: list[Any] = list(contents)  # Any: texts, images, and marked texts
     if not {"text", "message"}.issuperset(model.modalities):
-        # Not for all models: some of those that read text alone take plain strings alone.
-        given = [{"text": content} if isinstance(content, str) else content for content in contents]
+        # Only these models need it, and some text models take only plain strings.
+        inputs = [{"text": content} if isinstance(content, str) else content for content in contents]
     encode: Callable[..., list[np.ndarray]] = model.encode_query if side == "query" else model.encode_document
-    found = encode(given, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
-    return [np.atleast_2d(one).astype(np.float32) for one in found]
+    vectors = encode(inputs, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
+    return [np.atleast_2d(rows).astype(np.float32) for rows in vectors]
 
 
 def _flaw(model: Model, rows: Float32[np.ndarray, "tokens dim"]) -> str | None:
-    """Why the model's rows of an item cannot be compared."""
+    """Return the reason why an item's rows cannot be compared, or None."""
     if not np.isfinite(rows).all():
         return f"{type(model).__name__} gives vectors that are not finite: weights, or sums of them, overflow"
     if not rows.any():
-        return f"{type(model).__name__} makes no tokens of it, or only zeros, which have no direction"
+        return f"{type(model).__name__} gives no tokens, or only zeros, which have no direction"
     return None
 
 
 def _unit(rows: Float32[np.ndarray, "tokens dim"]) -> Float32[np.ndarray, "_ dim"]:
-    """Rows at unit length; those without a length are dropped."""
+    """Scale rows to unit length, and drop zero rows."""
     return truncate(rows[rows.any(axis=1)], rows.shape[1])
 
 
 def _fingerprint(models: Sequence[Model]) -> str:
-    """`st-` and sixteen hexadecimal digits that differ when weights, vocabularies, prompts or modules differ.
+    """Return `st-` and sixteen hexadecimal digits that differ when weights, vocabularies, prompts or modules differ.
 
-    Of each tensor up to 65 536 evenly spaced numbers count, as float32: a bfloat16 checkpoint is the same in either.
+    Up to 65 536 evenly spaced numbers of each tensor count, as float32, so that float32 and bfloat16 copies agree.
 
     Raises:
-        ValueError: weights that are not torch's.
+        ValueError: the weights are not torch's.
     """
     digest = hashlib.sha256()
     for model in models:
         if model.get_backend() != "torch":
             raise ValueError(
-                f"the weights of this {type(model).__name__} are in {model.get_backend()!r} and cannot be told from "
-                "others; give a `fingerprint`, a name of yours for exactly this model."
+                f"the weights of this {type(model).__name__} are in {model.get_backend()!r} and cannot be "
+                "hashed; give a `fingerprint`, a name of your choice for exactly this model."
             )
         modules = [module for module in model.modules() if hasattr(module, "get_config_dict")]
         settings = [
@@ -225,7 +226,7 @@ def _fingerprint(models: Sequence[Model]) -> str:
             [model.prompts, model.default_prompt_name, model.max_seq_length],
             [_vocabulary(module) for module in modules],
         ]
-        # An object is told by its type: its own words may hold its address.
+        # Other objects count by their type, because their text may hold an address.
         digest.update(json.dumps(settings, sort_keys=True, default=lambda value: type(value).__name__).encode())
         for tensor in model.state_dict().values():
             numbers = tensor.detach().reshape(-1)
@@ -236,7 +237,7 @@ def _fingerprint(models: Sequence[Model]) -> str:
     return f"st-{digest.hexdigest()[:16]}"
 
 
-def _vocabulary(module: Any) -> list[str]:  # any module of sentence-transformers
-    """The words that a module reads, in the order of their numbers; none where it reads no text."""
-    words: Any = getattr(getattr(module, "tokenizer", None), "get_vocab", list)()  # a mapping, or an iterable
-    return sorted(words, key=words.__getitem__) if isinstance(words, Mapping) else list(words)
+def _vocabulary(module: Any) -> list[str]:  # a module of sentence-transformers
+    """List the vocabulary of a module in the order of token ids; empty if it reads no text."""
+    vocabulary: Any = getattr(getattr(module, "tokenizer", None), "get_vocab", list)()  # a mapping, or an iterable
+    return sorted(vocabulary, key=vocabulary.__getitem__) if isinstance(vocabulary, Mapping) else list(vocabulary)

@@ -1,1 +1,1 @@
-"""Private to `Embedder` and the server: from checked requests to vectors."""
+"""The private engine of `Embedder`: it turns checked requests into vectors."""

@@ -10,15 +10,15 @@ _Result = TypeVar("_Result")
 
 
 def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> list[list[int]]:
-    """Indices in batches, longest first, each within the budget of tokens; one item may exceed it alone.
+    """Group indices into batches within the token budget, longest first; a single item may exceed it.
 
-    Items of like length share a batch, so there is little padding; the longest come first, so memory runs out at once
-    or not at all.
+    Items of similar length share a batch, so there is little padding. The longest come first, so memory runs out in
+    the first batch or never.
 
     Args:
         lengths: tokens of each item.
         token_budget: tokens per batch, padding included.
-        packed: padding is not computed, and counts only where it exceeds the budget by itself.
+        packed: padding is not computed; with padding a batch may have up to twice the budget.
     """
     batches: list[list[int]] = []
     filled = 0
@@ -34,15 +34,15 @@ def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> 
     return batches
 
 
-def prepared(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:
-    """Each item with its prepared form; the next one is prepared in a thread while the caller works on this one."""
+def prepare_ahead(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:
+    """Yield each item with its prepared form; a thread prepares the next item while the caller uses this one."""
     if len(items) < 2:
         yield from ((item, prepare(item)) for item in items)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="polyvec-prepare") as executor:
-        ahead: Future[_Result] = executor.submit(prepare, items[0])
+        future: Future[_Result] = executor.submit(prepare, items[0])
         for index, item in enumerate(items):
-            result = ahead.result()
+            result = future.result()
             if index + 1 < len(items):
-                ahead = executor.submit(prepare, items[index + 1])
+                future = executor.submit(prepare, items[index + 1])
             yield item, result

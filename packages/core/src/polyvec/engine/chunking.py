@@ -1,4 +1,4 @@
-"""Late chunking: where the spans of a text are among its tokens, and in which windows a long text is read."""
+"""Late chunking: the tokens of spans of a text, and the windows in which a long text is read."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a text's tokens that one forward pass reads.
+    """A range of a text's tokens that one forward pass reads.
 
     Attributes:
-        start: first token that is read.
-        fresh: first token that no earlier window has read; what is before it is context and is not pooled again.
-        end: behind the last token.
+        start: index of the first token.
+        fresh: index of the first token that no earlier window has read. Tokens before it are context, not pooled again.
+        end: index after the last token.
     """
 
     start: int
@@ -26,10 +26,10 @@ class Window:
 
 
 def checked_spans(spans: Iterable[Any], length: int) -> list[Span]:
-    """Spans within a text of `length` characters, as pairs of numbers.
+    """Check spans of a text of `length` characters, and return them as pairs of int.
 
     Raises:
-        TypeError: a span is no pair of whole numbers.
+        TypeError: a span is not a pair of whole numbers.
         ValueError: a span is empty, or not within the text.
     """
     checked = []
@@ -38,7 +38,7 @@ def checked_spans(spans: Iterable[Any], length: int) -> list[Span]:
             start, end = map(operator.index, span)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"span {index} is {span!r}; a span is a pair of characters' numbers, (start, end)."
+                f"span {index} is {span!r}; a span is a pair of character indices, (start, end)."
             ) from error
         if not 0 <= start < end <= length:
             raise ValueError(
@@ -49,10 +49,10 @@ def checked_spans(spans: Iterable[Any], length: int) -> list[Span]:
 
 
 def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
-    """For each non-empty span of characters, the range of tokens that it touches.
+    """Return the range of tokens that each non-empty span of characters touches.
 
-    A token that a span cuts belongs to it whole, so neighbouring spans may share a token. Characters that
-    normalisation joined to the one before them, such as a combining accent, belong to that one's token.
+    A token that is partly in a span belongs to it, so neighbouring spans may share a token. Characters that
+    normalisation joined to the previous character, such as a combining accent, belong to the token of that character.
 
     Args:
         offsets: the range of characters of each token, in order; at least one.
@@ -62,17 +62,17 @@ def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
     ends = np.maximum(ends, np.append(starts[1:], np.iinfo(np.int64).max))
     first = np.searchsorted(ends, [start for start, _ in spans], side="right")
     last = np.searchsorted(starts, [end for _, end in spans], side="left")
-    return [(int(a), int(b)) for a, b in zip(first, last, strict=True)]
+    return [(int(start), int(end)) for start, end in zip(first, last, strict=True)]
 
 
 def windows(n_tokens: int, size: int, overlap: int) -> list[Window]:
-    """Windows of at most `size` tokens that share `overlap` tokens with the one before.
+    """Divide tokens into windows of at most `size` tokens; each shares `overlap` tokens with the previous window.
 
-    Attention is causal: a token sees only what stands before it, so the window in which it stands last is the one
-    that knows most about it, and each token is pooled from the first window that reads it.
+    Attention is causal, so a token sees only the tokens before it. It has most context in the first window that reads
+    it, and is pooled from that window.
     """
-    found = [Window(0, 0, min(size, n_tokens))]
-    while found[-1].end < n_tokens:
-        fresh = found[-1].end
-        found.append(Window(fresh - overlap, fresh, min(fresh - overlap + size, n_tokens)))
-    return found
+    result = [Window(0, 0, min(size, n_tokens))]
+    while result[-1].end < n_tokens:
+        fresh = result[-1].end
+        result.append(Window(fresh - overlap, fresh, min(fresh - overlap + size, n_tokens)))
+    return result

@@ -1,12 +1,13 @@
-"""From requests to vectors in one process: measure, plan batches, prepare them ahead, run them."""
+"""The engine of one process: it measures requests, plans batches, prepares them ahead and runs them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from polyvec.engine.batching import plan, prepared
+from polyvec.engine.batching import plan, prepare_ahead
 from polyvec.engine.chunking import Span, token_spans, windows
-from polyvec.engine.merging import Merging, Row
+from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size
 from polyvec.inputs import check_text
@@ -18,24 +19,35 @@ from polyvec.outcomes import Encoding, Outcome
 _NOT_FINITE = "its vector is not finite: the weights, or sums of them in this dtype, overflow"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One prepared item of a batch, its adapter, and whether its multi-vector is requested."""
+
+    item: Encoded
+    adapter: str
+    multivector: bool
+
+
 class Engine:
     """Runs requests on one replica, batch by batch. Calls that wait at the same time share batches."""
 
     def __init__(self, replica: Replica, processor: Processor, token_budget: int) -> None:
         self.replica, self.processor, self.token_budget = replica, processor, token_budget
-        self._merging = Merging(self._forward, token_budget)
-        self._adapters: set[str] = set()  # names of those that users loaded
+        self._merging: Merging[Row, Encoding] = Merging(
+            self._forward, self._fits, kind=lambda rows: frozenset(row.adapter for row in rows)
+        )
+        self._adapters: set[str] = set()  # names of the adapters that users loaded
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `Runner`."""
-        texts, lengths, failed = self._measure(requests)
-        yield from failed.items()
-        adapters = {index: requests[index].adapter for index in range(len(requests)) if index not in failed}
+        texts, lengths, reasons = self._measure(requests)
+        yield from reasons.items()
+        adapters = {index: requests[index].adapter for index in range(len(requests)) if index not in reasons}
 
         def prepare(batch: Sequence[int]) -> list[tuple[int, Encoded | str]]:
             return [(index, texts.get(index) or self._image(requests[index])) for index in batch]
 
-        for _, items in prepared(prepare, _batches(lengths, adapters, self.token_budget)):
+        for _, items in prepare_ahead(prepare, _batches(lengths, adapters, self.token_budget)):
             rows: dict[int, Row] = {}
             for index, item in items:
                 if isinstance(item, str):
@@ -48,7 +60,19 @@ class Engine:
 
     def _forward(self, rows: Sequence[Row]) -> list[Encoding]:
         multivector = any(row.multivector for row in rows)
-        return self.replica.forward([row.item for row in rows], [row.adapter for row in rows], multivector=multivector)
+        encodings = self.replica.forward(
+            [row.item for row in rows], [row.adapter for row in rows], multivector=multivector
+        )
+        return [
+            encoding if row.multivector else replace(encoding, multivector=None)
+            for row, encoding in zip(rows, encodings, strict=True)
+        ]
+
+    def _fits(self, rows: Sequence[Row]) -> bool:
+        """True if rows fit into one batch. Padding counts if their adapters differ."""
+        lengths = [len(row.item.input_ids) for row in rows]
+        mixed = len({row.adapter for row in rows}) > 1
+        return (max(lengths) * len(lengths) if mixed else sum(lengths)) <= self.token_budget
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
         """See `Runner`."""
@@ -68,52 +92,53 @@ class Engine:
         assert isinstance(request.item, str), "only texts have chunks"
         ids, offsets = self.processor.offsets(request.prefix + request.item)
         begin = len(request.prefix)
-        # As a passage of its own has the prefix, the span from the text's first character has it, too.
-        ranges = np.array(token_spans(offsets, [(a + begin if a else 0, b + begin) for a, b in spans]), np.int64)
+        # A span from the first character includes the prefix, as it does when it is encoded alone.
+        shifted = [(start + begin if start else 0, end + begin) for start, end in spans]
+        ranges = np.array(token_spans(offsets, shifted), np.int64)
         n_prefix = sum(end <= begin for _, end in offsets)
         size = request.max_length - n_prefix
-        shared = size // 4 if overlap is None else overlap
-        if not 0 <= shared < size:
+        n_shared = size // 4 if overlap is None else overlap
+        if not 0 <= n_shared < size:
             raise ValueError(
-                f"`overlap` is {shared}; windows of {request.max_length} tokens, {n_prefix} of them the prefix's, may "
-                f"share 0 to {size - 1}."
+                f"`overlap` is {n_shared}; windows of {request.max_length} tokens, {n_prefix} of them for the "
+                f"prefix, may share 0 to {size - 1}."
                 if size > 0
                 else f"`max_length` is {request.max_length}; the prefix alone has {n_prefix} tokens."
             )
         sums = np.zeros((len(spans), self.replica.config.dim), np.float32)
         tokens: list[np.ndarray] = []
-        for window in windows(len(ids) - n_prefix, size, shared):
+        for window in windows(len(ids) - n_prefix, size, n_shared):
             fresh = n_prefix + window.fresh if window.start else 0  # the first window pools the prefix
             pieces = ranges.clip(fresh, n_prefix + window.end) - window.start
-            met = pieces[:, 0] < pieces[:, 1]
-            if not met.any():
+            inside = pieces[:, 0] < pieces[:, 1]
+            if not inside.any():
                 tokens.append(
                     np.zeros((n_prefix + window.end - fresh, self.replica.config.multivector_dim), np.float32)
                 )
                 continue
             text = self.processor.text([*ids[:n_prefix], *ids[n_prefix + window.start : n_prefix + window.end]])
-            found, rows = self.replica.sums(text, request.adapter, pieces[met], multivector=request.multivector)
-            sums[met] += found
+            added, rows = self.replica.sums(text, request.adapter, pieces[inside], multivector=request.multivector)
+            sums[inside] += added
             if rows is not None:
                 tokens.append(rows[fresh - window.start :])
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         if not (np.isfinite(norms) & (norms > 0)).all():
             raise ValueError("the vector of a span is not finite: the weights, or sums of them in this dtype, overflow")
         dense = sums / norms
-        whole = np.concatenate(tokens) if request.multivector else None
+        multivector = np.concatenate(tokens) if request.multivector else None
         return [
-            Encoding(row, None if whole is None else whole[a:b].copy())
-            for row, (a, b) in zip(dense, ranges.tolist(), strict=True)
+            Encoding(row, None if multivector is None else multivector[start:end].copy())
+            for row, (start, end) in zip(dense, ranges.tolist(), strict=True)
         ]
 
     def _measure(self, requests: Sequence[Request]) -> tuple[dict[int, Encoded], dict[int, int], dict[int, str]]:
-        """Tokenise all texts and read all image headers: lengths are known before anything is decoded.
+        """Tokenise all texts and read all image headers, to know all lengths before images are decoded.
 
         Returns:
-            By index: the texts, the lengths of all readable items, and what is wrong with the others.
+            By index: encoded texts, lengths of all readable items, and the reason for each unreadable item.
         """
         lengths: dict[int, int] = {}
-        failed: dict[int, str] = {}
+        reasons: dict[int, str] = {}
         texts: dict[int, str] = {}
         for index, request in enumerate(requests):
             try:
@@ -124,12 +149,12 @@ class Engine:
                     grid = self.processor.grid(image_size(request.item), request.max_pixels)
                     lengths[index] = self.processor.image_length(grid)
             except ValueError as error:
-                failed[index] = str(error)
+                reasons[index] = str(error)
         encoded: dict[int, Encoded] = {}
         for index, ids in zip(texts, self.processor.texts(list(texts.values()), ""), strict=True):
             encoded[index] = self.processor.text(ids, requests[index].max_length)
             lengths[index] = len(encoded[index].input_ids)
-        return encoded, lengths, failed
+        return encoded, lengths, reasons
 
     def _image(self, request: Request) -> Encoded | str:
         assert not isinstance(request.item, str), "texts are encoded before batches are planned"
@@ -140,19 +165,19 @@ class Engine:
 
 
 def _batches(lengths: Mapping[int, int], adapters: Mapping[int, str], token_budget: int) -> list[list[int]]:
-    """Batches of one adapter each, which can be packed, as far as they are full; what is left shares its batches."""
+    """Plan batches. Full ones have one adapter each, so they can be packed; the remaining items share batches."""
     by_adapter: dict[str, list[int]] = {}
     for index, adapter in adapters.items():
         by_adapter.setdefault(adapter, []).append(index)
 
-    def planned(indices: Sequence[int], *, packed: bool) -> list[list[int]]:
+    def plan_indices(indices: Sequence[int], *, packed: bool) -> list[list[int]]:
         batches = plan([lengths[index] for index in indices], token_budget, packed=packed)
-        return [[indices[place] for place in batch] for batch in batches]
+        return [[indices[position] for position in batch] for batch in batches]
 
     full: list[list[int]] = []
-    rest: list[int] = []
+    remaining: list[int] = []
     for indices in by_adapter.values():
-        *batches, last = planned(indices, packed=True)
+        *batches, last = plan_indices(indices, packed=True)
         full += batches
-        rest += last
-    return full + planned(rest, packed=len(by_adapter) == 1)
+        remaining += last
+    return full + plan_indices(remaining, packed=len(by_adapter) == 1)

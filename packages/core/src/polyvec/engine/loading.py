@@ -1,4 +1,4 @@
-"""What it takes to load a checkpoint here, and to load the same again in another process."""
+"""Load options, and loading the same checkpoint in this process and in others."""
 
 import logging
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, locate
 from polyvec.model.processing import ImageBackend, Processor
 from polyvec.model.replica import Replica
+from polyvec.types import Dtype
 
 logger = logging.getLogger(__name__)
 
@@ -21,14 +22,13 @@ _LICENSE_NOTICE = (
     "separate licence from the Qwen team. polyvec's own code is Apache-2.0."
 )
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_noticed: set[str] = set()
+_license_shown: set[str] = set()
 
 Device = str | torch.device
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class LoadOptions(TypedDict, total=False):
-    """How a checkpoint is loaded."""
+    """Options of `Embedder.from_pretrained`."""
 
     revision: str | None
     """Branch, tag or commit on the hub, for base weights and adapters alike."""
@@ -40,57 +40,51 @@ class LoadOptions(TypedDict, total=False):
     max_pixels: int | None
     """Largest area in pixels at which an image is encoded; by default the checkpoint's own limit."""
     image_backend: ImageBackend
-    """`"pil"`, or `"torchvision"` for exactly the pixels that transformers' torchvision processor, the reference's,
-    makes on a CPU. It needs no torchvision: the kernel is torch's. Do not mix the two in one index."""
+    """`"pil"`, or `"torchvision"` for exactly the pixels of transformers' torchvision processor on a CPU, which the
+    reference uses. torchvision need not be installed. Do not mix the two in one index."""
     token_budget: int | None
     """Tokens per forward pass, of texts and images alike. The default suits most machines; memory grows with it."""
     vector_cache: str | Path | None
     """An SQLite file that keeps vectors between calls and processes; see `polyvec.encoders.cached`. Made if missing."""
     cache_dir: str | Path | None
-    """Where the hub's files are kept."""
+    """Directory for the hub's files."""
     local_files_only: bool
-    """Never ask the hub."""
+    """Never contact the hub."""
     token: str | None
     """Access token for the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A checkpoint and how it is to run, checked, and small enough to be sent anywhere. It holds no access token."""
+    """A checkpoint and its checked load options. It is small, pickles, and holds no access token."""
 
     model: str
     options: LoadOptions
-    weights: str | None = None  # the checkpoint's fingerprint, where it has been opened before
+    weights: str | None = None  # fingerprint of the checkpoint, if it was opened before
 
     @classmethod
     def of(cls, model: object, options: LoadOptions) -> Self:
-        """Check what a user asks for.
+        """Check the model and the options of a user.
 
         Raises:
-            TypeError: `model` is no name, or there is no such option.
-            ValueError: no device or none that is here, an unknown dtype or backend, no whole number of tokens.
+            TypeError: `model` is neither text nor path, or an option is unknown.
+            ValueError: no device or an unusable device, an unknown dtype or backend, an invalid token budget.
         """
         if not isinstance(model, str | Path):
             raise TypeError(f"`model` is a {type(model).__name__}; give 'demo', a directory or a hub id.")
         if unknown := sorted(options.keys() - LoadOptions.__annotations__.keys()):
             raise TypeError(f"there is no option {unknown[0]!r}; it may be {', '.join(LoadOptions.__annotations__)}.")
-        checked = LoadOptions(
-            **{
-                name: value
-                for name, value in options.items()
-                if value is not None or name in ("dtype", "image_backend")
-            }
-        )  # type: ignore[typeddict-item]  # its own items
+        unset = {name for name, value in options.items() if value is None and name not in ("dtype", "image_backend")}
+        checked: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
         checked.pop("token", None)
-        for name in ("vector_cache", "cache_dir"):
-            if name in checked:
-                checked[name] = str(Path(checked[name]).absolute())
+        if cache := checked.get("vector_cache"):
+            checked["vector_cache"] = str(Path(cache).absolute())
         if "device" in checked:
             device = checked["device"]
             devices = [*device] if isinstance(device, list | tuple) else [device]
             if not devices:
                 raise ValueError("`device` is an empty list; name at least one device.")
-            checked["device"] = [checked_device(place) for place in devices]
+            checked["device"] = [checked_device(device) for device in devices]
         checked["dtype"] = _checked_dtype(checked.get("dtype", "auto"))
         backends = get_args(ImageBackend)
         if checked.setdefault("image_backend", "pil") not in backends:
@@ -108,54 +102,54 @@ class Setup:
         return list(self.options.get("device") or [str(best_device())])  # type: ignore[arg-type]  # checked: a list
 
     def checkpoint(self, token: str | None = None) -> Checkpoint:
-        """The files, downloaded where they are not here.
+        """Open the checkpoint, after downloading its files if they are missing.
 
         Raises:
-            polyvec.CheckpointError: there is no such checkpoint, or it is not the one that was opened before.
+            polyvec.CheckpointError: there is no such checkpoint, or it has changed since it was opened before.
         """
         path = locate(
             self.model,
             revision=self.options.get("revision"),
-            cache_dir=self.options.get("cache_dir"),
+            cache_dir=None if (folder := self.options.get("cache_dir")) is None else str(folder),
             local_files_only=self.options.get("local_files_only", False),
             token=token,
         )
         checkpoint = Checkpoint(path)
         if self.weights is not None:
             if checkpoint.fingerprint() != self.weights:
-                raise CheckpointError(f"{path} has changed since the embedder was made; make another.")
-        elif checkpoint.config.license is None and self.model not in _noticed:
-            _noticed.add(self.model)
+                raise CheckpointError(f"{path} has changed since the embedder was made; load it again.")
+        elif checkpoint.config.license is None and self.model not in _license_shown:
+            _license_shown.add(self.model)
             logger.warning(_LICENSE_NOTICE, self.model)
         return checkpoint
 
     def processor(self, checkpoint: Checkpoint) -> Processor:
-        """The checkpoint's tokenizer and image rules."""
+        """Load the checkpoint's tokenizer and image rules."""
         return Processor(checkpoint.path, checkpoint.config, image_backend=self.options["image_backend"])
 
     def engine(self, device: str, adapters: Sequence[UserAdapter] = ()) -> Engine:
-        """The checkpoint and user adapters on a device; weights that are loaded there already are shared."""
+        """Load the checkpoint and user adapters on a device; weights that are already loaded there are shared."""
         checkpoint = self.checkpoint()
         engine = self.engine_of(checkpoint, self.processor(checkpoint), torch.device(device))
         engine.use(adapters)
         return engine
 
     def engine_of(self, checkpoint: Checkpoint, processor: Processor, device: torch.device) -> Engine:
-        """As `engine`, from files that are open already."""
+        """Make an engine of a checkpoint that is open."""
         return Engine(Replica.shared(checkpoint, device, self.dtype_on(device)), processor, self.budget_on(device))
 
     def pinned(self, checkpoint: Checkpoint, device: torch.device) -> Self:
-        """The same for other processes, which are to load these very files, in the dtype of this device."""
-        options = LoadOptions(**self.options)
+        """Return a setup for other processes to load the same files, in the dtype of this device."""
+        options = self.options.copy()
         options["dtype"] = self.dtype_on(device)
         return replace(self, model=str(checkpoint.path), options=options, weights=checkpoint.fingerprint())
 
     def budget_on(self, device: torch.device) -> int:
-        """On a CPU small batches keep activations in the cache: 512 encodes faster than 4096, in half the memory."""
+        """Return the tokens per forward pass. On a CPU, 512 encode faster than 4096, in half the memory."""
         return self.options.get("token_budget") or (512 if device.type == "cpu" else 16_384)
 
     def dtype_on(self, device: torch.device) -> torch.dtype:
-        """`"auto"` is bfloat16 where the device computes it natively, else float32."""
+        """Return the dtype; `"auto"` is bfloat16 where the device computes it natively, else float32."""
         dtype = self.options["dtype"]
         if isinstance(dtype, torch.dtype):
             return dtype
@@ -171,35 +165,35 @@ def _checked_dtype(dtype: object) -> torch.dtype | Literal["auto"]:
 
 
 def best_device() -> torch.device:
-    """The first accelerator, else the CPU."""
+    """Return the first accelerator, else the CPU."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator if accelerator is not None else torch.device("cpu")
 
 
 def checked_device(device: object) -> str:
-    """The name of a device that is there.
+    """Check that a device can be used, and return its name.
 
     Raises:
-        ValueError: torch knows no such device, or has none here.
+        ValueError: torch cannot use the device here.
     """
     try:
         if not isinstance(device, str | torch.device):
             raise TypeError(f"it is a {type(device).__name__}")  # noqa: TRY301 — one message for all
-        place = torch.device(device)
-        if place.type == "meta":
+        resolved = torch.device(device)
+        if resolved.type == "meta":
             raise TypeError("it holds no numbers")  # noqa: TRY301
-        torch.empty(0, device=place)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"`device` is {device!r}, which cannot be used here ({reason}); it is 'cpu', 'cuda', 'cuda:1', 'mps' or "
-            "another that torch has, or a list of such."
+            f"`device` is {device!r}, which cannot be used here ({reason}); it may be 'cpu', 'cuda', 'cuda:1', "
+            "'mps' or another device of torch, or a list of devices."
         ) from error
-    return str(place)
+    return str(resolved)
 
 
 def _computes_bfloat16(device: torch.device) -> bool:
-    """Natively, not by emulation. On a CPU False also where torch is too old to tell."""
+    """Return True if the device computes bfloat16 natively; False for a CPU if torch is too old to tell."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,4 +1,4 @@
-"""What one encode call asks of an engine: its items, tasks and limits, checked before anything expensive."""
+"""Requests to an engine: the items, tasks and limits of a call, checked before anything expensive."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class Request:
 
 
 class Runner(Protocol):
-    """What turns requests into vectors: an `Engine` in this process, or `Workers` in others."""
+    """Turns requests into vectors: an `Engine` in this process, or `Workers` in others."""
 
     token_budget: int
 
@@ -43,12 +43,12 @@ class Runner(Protocol):
         of them.
 
         Raises:
-            ValueError: the overlap leaves nothing of a window, or a vector is not finite.
+            ValueError: the overlap is not shorter than a window, or a vector is not finite.
         """
         ...
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
-        """Make these user adapters available, and only these; the checkpoint's own always are."""
+        """Make exactly these user adapters available, beside the checkpoint's own."""
         ...
 
     def close(self) -> None:
@@ -70,10 +70,10 @@ def requests(
     Args:
         items: texts and images.
         side: query or document.
-        task: one for all, or one for each.
-        tasks: what a task may be.
-        adapters: those of `tasks` that a user loaded.
-        limits: a request without an item; see `limits`.
+        task: one task for all items, or one per item.
+        tasks: the valid tasks.
+        adapters: the adapters that a user loaded, by task.
+        limits: limits of the call; see `limits`.
 
     Raises:
         ValueError: an unknown side or task, or not as many tasks as items.
@@ -82,22 +82,22 @@ def requests(
     task_by_item = check_tasks(task, len(items), tasks)
     templates: dict[str, Request] = {}
     for name in dict.fromkeys(task_by_item):
-        loaded = adapters.get(name)
-        words = prefix(loaded.base_task if loaded else name, side)
-        templates[name] = replace(limits, prefix=words, adapter=loaded.name if loaded else name)
+        adapter = adapters.get(name)
+        text_prefix = prefix(adapter.base_task if adapter else name, side)
+        templates[name] = replace(limits, prefix=text_prefix, adapter=adapter.name if adapter else name)
     return [replace(templates[name], item=item) for item, name in zip(items, task_by_item, strict=True)]
 
 
 def limits(config: ModelConfig, options: EncodeOptions, *, max_pixels: int) -> Request:
-    """The limits of a call, as a request that has no item yet.
+    """Check the limits of a call, and return them as a request without an item.
 
     Args:
-        config: of the checkpoint.
-        options: of the call.
-        max_pixels: the limit of a call that names none.
+        config: the checkpoint's configuration.
+        options: the call's options.
+        max_pixels: the default of `max_pixels`.
 
     Raises:
-        ValueError: an impossible limit.
+        ValueError: a limit is impossible.
     """
     length, area = options.get("max_length"), options.get("max_pixels")
     return Request(
@@ -114,12 +114,12 @@ def pixels(config: ModelConfig, max_pixels: int | None) -> int:
     """Check a limit of pixels; by default it is the checkpoint's.
 
     Raises:
-        ValueError: it is no whole number, or too small for an image of one token.
+        ValueError: it is not a whole number, or too small for an image of one token.
     """
     if max_pixels is None:
         return config.image.max_pixels
-    least = (config.image.patch_size * config.image.merge_size) ** 2
+    minimum = (config.image.patch_size * config.image.merge_size) ** 2
     number = whole(max_pixels)
-    if number is None or number < least:
-        raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {least}, one token.")
+    if number is None or number < minimum:
+        raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {minimum}, one token.")
     return number

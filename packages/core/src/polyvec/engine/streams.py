@@ -1,4 +1,4 @@
-"""Streams of items: read window by window, each item checked when it is reached."""
+"""Streams of items, read in windows; each item is checked when it is reached."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ _Item = TypeVar("_Item")
 
 
 class Source:
-    """The items of a stream with their tasks. An error ends the stream and is kept, so what came before is not lost.
+    """The items of a stream with their tasks. An error ends the stream and is kept, so earlier items are not lost.
 
     Args:
         inputs: the items.
@@ -28,22 +28,22 @@ class Source:
     def __iter__(self) -> Iterator[tuple[Input, Any]]:
         try:
             yield from self._pairs()
-        except Exception as error:  # noqa: BLE001 — the caller's iterators raise what they like; it is raised later
+        except Exception as error:  # noqa: BLE001 — the caller's iterators may raise anything; `raise_error` does
             self._error = error
 
     def _pairs(self) -> Iterator[tuple[Input, Any]]:
-        none = object()
+        end = object()
         tasks = iter(self._tasks)
         n_items = 0
         for item in self._inputs:
             (checked,) = checked_items([item], n_items)
-            task = next(tasks, none)
-            if task is none:
+            task = next(tasks, end)
+            if task is end:
                 raise ValueError(f"`task` has {n_items} entries and there are more inputs; give one each.")
             self._check_task(task)
             yield checked, task
             n_items += 1
-        if self._same_length and next(tasks, none) is not none:
+        if self._same_length and next(tasks, end) is not end:
             raise ValueError(f"`task` has more entries than the {n_items} inputs; give one each.")
 
     def raise_error(self) -> None:
@@ -52,8 +52,8 @@ class Source:
             raise self._error
 
 
-def windows(items: Iterable[_Item], cost: Callable[[_Item], int], budget: int) -> Iterator[list[_Item]]:
-    """Yield consecutive items, as few as cost `budget` or more together; the last window may cost less."""
+def split_by_cost(items: Iterable[_Item], cost: Callable[[_Item], int], budget: int) -> Iterator[list[_Item]]:
+    """Split items into windows, each as soon as it costs `budget` or more; the last window may cost less."""
     window: list[_Item] = []
     filled = 0
     for item in items:

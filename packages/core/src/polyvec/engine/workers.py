@@ -1,4 +1,4 @@
-"""One call spread over several devices: a process each, with a replica of its own."""
+"""Workers: one process per device, each with its own replica, which share the requests of a call."""
 
 import os
 import threading
@@ -8,17 +8,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
 
 from polyvec.engine.chunking import Span
 from polyvec.engine.encoding import Engine
+from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.outcomes import Encoding, Outcome
 
 _PARTS = 4  # per worker: enough for all to end at about the same time, few enough to fill batches
+_CHARACTERS_PER_TOKEN = 4
+_PREFIX_COST = 40  # of a text, beside its own characters
 _IMAGE_COST = 3_000  # of one image in characters of text, roughly
 
 _Result = TypeVar("_Result")
@@ -37,13 +41,14 @@ class Workers:
         devices: one worker each. Workers on the CPU share its cores.
         token_budget: tokens per forward pass of one worker.
 
-    The processes are started on first use, by spawning: a script that uses this keeps its own doings under
-    `if __name__ == "__main__":`. They end with `close`, with the interpreter, or when it is killed.
+    The processes are started on first use, by spawning: a script that uses this class needs
+    `if __name__ == "__main__":` around its code. They end with `close`, and when the interpreter exits or is killed.
     """
 
     def __init__(self, load: Load, devices: Sequence[str], token_budget: int) -> None:
         self._load, self._devices, self.token_budget = load, list(devices), token_budget
         self._adapters: tuple[UserAdapter, ...] = ()
+        self._merging: Merging[Request, Outcome] = Merging(self._run_whole, self._is_small, capacity=len(devices))
         self._pool: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -55,40 +60,51 @@ class Workers:
         """
         if not requests:
             return
+        if self._is_small(requests):
+            yield from enumerate(self._merging(requests))
+            return
         parts = _parts(requests, len(self._devices) * _PARTS)
         calls = [(part, [requests[i] for i in part]) for part in parts]
-        with self._submitted(_run, calls) as futures:
+        with self._submit(_run, calls) as futures:
             for future in as_completed(futures):
-                futures.remove(future)  # and with it the result, once it has been handed on
+                futures.remove(future)  # so that its result is freed after use
                 yield from future.result()
+
+    def _is_small(self, requests: Sequence[Request]) -> bool:
+        """True if one worker takes the requests as one batch, roughly. Such calls share batches with others."""
+        return sum(map(_cost, requests)) <= self.token_budget * _CHARACTERS_PER_TOKEN
+
+    def _run_whole(self, requests: Sequence[Request]) -> list[Outcome]:
+        with self._submit(_run, [(range(len(requests)), requests)]) as (future,):
+            return [outcome for _, outcome in sorted(future.result(), key=itemgetter(0))]
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """See `Runner`. One worker reads the whole text."""
-        with self._submitted(_chunks, [(request, spans, overlap)]) as (future,):
+        with self._submit(_chunks, [(request, spans, overlap)]) as (future,):
             return future.result()
 
     def close(self) -> None:
-        """End the processes once the calls under way are done; the next call starts new ones."""
+        """End the processes after their current calls; the next call starts new processes."""
         with self._lock:
             self._end()
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
-        """See `Runner`. Workers load adapters when they start, so the next call starts new ones."""
+        """See `Runner`. Workers load adapters when they start, so the next call starts new workers."""
         if tuple(adapters) == self._adapters:
             return
-        self._adapters = tuple(adapters)  # first: a call that comes in between may start processes
+        self._adapters = tuple(adapters)  # before `close`, because a call in between may start processes
         self.close()
 
     @contextmanager
-    def _submitted(
+    def _submit(
         self, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]]
     ) -> Iterator[set[Future[_Result]]]:
-        """The calls' futures; what has not begun on leaving is cancelled, less what was taken out of the set."""
+        """Submit calls and give their futures; at the end, futures that are still in the set are cancelled."""
         pool: ProcessPoolExecutor | None = None
         futures: set[Future[_Result]] = set()
         try:
-            with self._lock:  # over both: a pool that is closed in between would take no calls
-                pool = self._pool = self._pool or self._started()
+            with self._lock:  # for both lines: a pool that is closed in between takes no calls
+                pool = self._pool = self._pool or self._start_pool()
                 futures |= {pool.submit(function, *call) for call in calls}
             yield futures
         except BrokenProcessPool as error:
@@ -97,7 +113,7 @@ class Workers:
                     self._end()
             raise RuntimeError(
                 "A worker process ended: it could not load the model (its message is above), ran out of memory, or "
-                "this script lacks `if __name__ == '__main__':` around what it does."
+                "this script lacks `if __name__ == '__main__':` around its code."
             ) from error
         finally:
             for future in futures:
@@ -110,9 +126,9 @@ class Workers:
         """
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown()  # to cancel futures here would not wake who waits for them
+            pool.shutdown()  # cancelling futures here would not wake the threads that wait for them
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _start_pool(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
         devices: Any = context.SimpleQueue()  # typed only in newer stubs
         for device in self._devices:
@@ -127,9 +143,14 @@ class Workers:
         )
 
 
+def _cost(request: Request) -> int:
+    """What a request costs, in characters of text, roughly."""
+    return len(request.item) + _PREFIX_COST if isinstance(request.item, str) else _IMAGE_COST
+
+
 def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:
-    """Indices in at most `n` parts of like cost, items of like length together, longest first."""
-    costs = [len(r.item) + 40 if isinstance(r.item, str) else _IMAGE_COST for r in requests]
+    """Divide indices into at most `n` parts of similar cost, items of similar length together, longest first."""
+    costs = list(map(_cost, requests))
     share = sum(costs) / n
     parts: list[list[int]] = []
     filled = share
@@ -148,14 +169,14 @@ def _start(load: Callable[[str], Engine], devices: Any, threads: int | None) -> 
     name = devices.get()
     device = torch.device(name)
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # else what asks for no device in particular lands on the first
+        torch.cuda.set_device(device)  # otherwise operations without a device run on the first
     if threads is not None and device.type == "cpu":
         torch.set_num_threads(threads)
     _engine = load(name)
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot say so, and its workers would wait for its next call."""
+    """Exit when the parent exits. A killed parent cannot end its workers, and they would wait for its next call."""
     parent = parent_process()
     assert parent is not None, "a worker has a parent"
     parent.join()
@@ -164,7 +185,7 @@ def _end_with_parent() -> None:
 
 def _run(part: Sequence[int], requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
-    return [(part[place], outcome) for place, outcome in _engine.run(requests)]
+    return [(part[position], outcome) for position, outcome in _engine.run(requests)]
 
 
 def _chunks(request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:

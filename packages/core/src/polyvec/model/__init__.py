@@ -1,1 +1,1 @@
-"""The network: Qwen2.5-VL with task adapters and two heads, and how it is kept on disk."""
+"""The network (Qwen2.5-VL with task adapters and two heads) and its format on disk."""

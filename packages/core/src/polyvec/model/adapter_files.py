@@ -22,11 +22,11 @@ _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdapterFile:
-    """One adapter, read.
+    """One adapter as read from its files.
 
     Attributes:
-        path: the directory it came from.
-        config: how PEFT is to build it, for exactly the modules it has tensors for.
+        path: the directory of the files.
+        config: PEFT's configuration, limited to the modules that have tensors.
         tensors: `{module}.lora_A` and `{module}.lora_B`, under the network's own names.
         digest: sixteen hexadecimal digits that differ when the adapter differs.
     """
@@ -38,13 +38,13 @@ class AdapterFile:
 
     @property
     def modules(self) -> set[str]:
-        """The network's modules that are adapted."""
+        """Names of the network's modules that the adapter changes."""
         return {key.rpartition(".")[0] for key in self.tensors}
 
 
 @dataclass(frozen=True, slots=True)
 class UserAdapter:
-    """An adapter that a user loaded: where it is, and whose prefixes its texts carry."""
+    """An adapter that a user loaded: its directory, its task, and the task whose prefixes its texts carry."""
 
     path: Path
     task: str
@@ -54,20 +54,20 @@ class UserAdapter:
 
     @property
     def name(self) -> str:
-        """What PEFT knows it by: embedders that share a network may use one task name for two adapters."""
+        """Its name in PEFT. It is not the task: embedders that share a network may use one task for two adapters."""
         return f"user_{self.digest}"
 
     def read(self) -> AdapterFile:
-        """The adapter from its files.
+        """Read the adapter from its files again.
 
         Raises:
-            polyvec.CheckpointError: it is not what it was when it was loaded first.
+            polyvec.CheckpointError: the files hold another adapter than at the first load.
         """
         file = read_adapter(self.path, task=self.task, adapter=self.adapter)
         if file.digest != self.digest:
             raise CheckpointError(
                 f"{self.path} holds another adapter than when it was loaded for {self.task!r}: its digest is "
-                f"{file.digest}, not {self.digest}. Load what is there now as an adapter of its own."
+                f"{file.digest}, not {self.digest}. Load the new files under another task."
             )
         return file
 
@@ -78,11 +78,11 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     Args:
         path: a directory with `adapter_config.json` and `adapter_model.safetensors`, or a checkpoint's directory,
             which has those two under `adapters/`.
-        task: the name it will be known by; where the file holds several adapters, the one called so is taken.
-        adapter: which one to take, where the file holds several.
+        task: name of the adapter. If the file holds several adapters, the adapter of this name is read.
+        adapter: its name in the file, if the file holds several adapters and the name is not `task`.
 
     Raises:
-        CheckpointError: no adapter is there, it is none that can be read, or its weights are not finite.
+        CheckpointError: there is no adapter, it cannot be read, or its weights are not finite.
     """
     folder = Path(path)
     if (folder / "adapters" / "adapter_config.json").is_file():
@@ -97,13 +97,13 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder} holds no LoRA adapter that can be read: {error}") from error
-    tensors = _chosen(raw, folder, adapter or task, named=adapter is not None)
-    broken = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
-    if broken:
-        raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(broken[:5])}.")
+    tensors = _tensors_of(raw, folder, adapter or task, named=adapter is not None)
+    not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
+    if not_finite:
+        raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")
     modules = sorted({key.rpartition(".")[0] for key in tensors})
     exact = "(" + "|".join(map(re.escape, modules)) + ")"
-    digest = hashlib.sha256(json.dumps(_numbers(config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode())
     for key in sorted(tensors):
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
@@ -112,27 +112,27 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     )
 
 
-def _chosen(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) -> dict[str, Tensor]:
-    """The tensors of one adapter under the network's names."""
-    found: dict[str | None, dict[str, Tensor]] = {}
+def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) -> dict[str, Tensor]:
+    """Return the tensors of one adapter under the network's names."""
+    by_adapter: dict[str | None, dict[str, Tensor]] = {}
     for key, tensor in raw.items():
         match = _KEY.fullmatch(key.removeprefix("base_model.model."))
         if match is None:
             raise CheckpointError(f"{folder} holds {key}, which is no LoRA weight; only plain LoRA can be read.")
         module = match["module"]
-        if module.startswith("language_model."):  # trained on the backbone alone, without the projector beside it
+        if module.startswith("language_model."):  # trained on the backbone alone, without the projector
             module = f"model.{module}"
-        found.setdefault(match["adapter"], {})[f"{module}.lora_{match['side']}"] = tensor
-    if name in found:
-        return found[name]
-    if len(found) == 1 and not named:
-        return next(iter(found.values()))
-    if found.keys() == {None}:
+        by_adapter.setdefault(match["adapter"], {})[f"{module}.lora_{match['side']}"] = tensor
+    if name in by_adapter:
+        return by_adapter[name]
+    if len(by_adapter) == 1 and not named:
+        return next(iter(by_adapter.values()))
+    if by_adapter.keys() == {None}:
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
-    names = ", ".join(repr(one) for one in found if one is not None) or "none"
-    raise CheckpointError(f"{folder} holds the adapters {names}; say which with `adapter=…` (not {name!r}).")
+    names = ", ".join(repr(key) for key in by_adapter if key is not None) or "none"
+    raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")
 
 
-def _numbers(config: LoraConfig) -> dict[str, object]:
-    """What of a configuration changes vectors."""
+def _settings(config: LoraConfig) -> dict[str, object]:
+    """Return the settings that change vectors."""
     return {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}

@@ -1,4 +1,4 @@
-"""Attention within segments of rows that stand side by side: no mask and no padding, whatever the lengths."""
+"""Attention within segments of consecutive rows, without masks and without padding."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,18 +11,17 @@ from torch.nn import functional
 
 try:
     from flash_attn import flash_attn_varlen_func
-except ImportError:  # sdpa does it
+except ImportError:  # torch's own attention is used instead
     flash_attn_varlen_func = None
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Which rows attend to each other.
+    """Segments of consecutive rows; a row attends only to rows of its segment.
 
     Attributes:
-        groups: number of segments and their common length, for each run of segments of like length, in the order of
-            the rows.
-        bounds: the same as cumulative lengths, from 0, on the device.
+        groups: for each run of segments of equal length, in row order: their number and their length.
+        bounds: cumulative lengths of the segments, from 0, on the device.
     """
 
     groups: tuple[tuple[int, int], ...]
@@ -30,7 +29,7 @@ class Segments:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "Segments":
-        """Segments of these lengths; the more of like length stand together, the fewer calls."""
+        """Build segments of these lengths. If equal lengths are adjacent, attention takes fewer calls."""
         groups = tuple((len(list(run)), length) for length, run in itertools.groupby(lengths))
         bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
         return cls(groups, bounds.to(device, non_blocking=True))
@@ -45,14 +44,14 @@ def attend(
     scale: float,
     causal: bool = False,
 ) -> Float[Tensor, "rows heads size"]:
-    """softmax(q · k · scale) · v within each segment; `causal`: no row sees one behind it."""
+    """Compute softmax(q · k · scale) · v within each segment. With `causal`, no row attends to later rows."""
     if flash_attn_varlen_func is not None and _flash_computes(values):
         longest = max(length for _, length in segments.groups)
         bounds = segments.bounds
-        mixed: Tensor = flash_attn_varlen_func(
+        output: Tensor = flash_attn_varlen_func(
             queries, keys, values, bounds, bounds, longest, longest, softmax_scale=scale, causal=causal
         )
-        return mixed
+        return output
     outputs = []
     start = 0
     for count, length in segments.groups:
@@ -70,11 +69,11 @@ def attend(
 
 
 def packs(states: Tensor) -> bool:
-    """Whether segments of many lengths are computed as fast as padded rows: a CUDA kernel for each is not."""
+    """Return True if segments of many lengths are as fast as padded rows. One CUDA kernel per length is slower."""
     return not states.is_cuda or (flash_attn_varlen_func is not None and _flash_computes(states))
 
 
 def _flash_computes(states: Tensor) -> bool:
-    """flash-attn needs half precision and an Ampere or later."""
+    """Return True if flash-attn supports the states: half precision, on an Ampere GPU or later."""
     half = states.dtype in (torch.bfloat16, torch.float16)
     return states.is_cuda and half and torch.cuda.get_device_capability(states.device) >= (8, 0)

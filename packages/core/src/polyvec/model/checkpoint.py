@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
 
-DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
+DEMO = Path(__file__).parent / "demo"
 _FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
 _PEFT_PREFIX = "base_model.model."
-_HASHED_BYTES = 4096  # of a tensor, at each of three places
+_HASHED_BYTES = 4096  # at each of three positions in a tensor
 
 
 class CheckpointError(ValueError):
-    """A directory is no checkpoint of this kind, or its tensors are not the model's."""
+    """A directory holds no checkpoint of this kind, or its tensors do not fit the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ def locate(
     local_files_only: bool = False,
     token: str | None = None,
 ) -> Path:
-    """The directory of a checkpoint: `"demo"`, a path, or a hub id, which is downloaded into the hub's cache.
+    """Return the directory of a checkpoint: `"demo"`, a path, or a hub id, which is downloaded to the hub's cache.
 
     Base weights and adapters come from the same revision.
 
     Raises:
-        CheckpointError: there is no such directory, or the hub does not give it.
+        CheckpointError: there is no such directory, and the hub does not provide it.
     """
     if str(model) == "demo":
         return DEMO
@@ -85,7 +85,7 @@ def locate(
 
 
 class Checkpoint:
-    """A directory in the layout of jinaai/jina-embeddings-v4; tensors are read when they are asked for."""
+    """A directory in the layout of jinaai/jina-embeddings-v4; tensors are read on demand."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,20 +96,20 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
         shards = _sources(_shards(path))
-        shards.pop("lm_head.weight", None)  # tied to the embeddings, and no logits are ever computed
+        shards.pop("lm_head.weight", None)  # tied to the embeddings; logits are never computed
         base: dict[str, _Source] = {}
         for key, source in shards.items():
             if (name := _base_name(key)) in base:
-                raise CheckpointError(f"tensors {base[name].key} and {key} of {path} are the same one, {name}.")
+                raise CheckpointError(f"tensors {base[name].key} and {key} of {path} are both {name}; one is allowed.")
             base[name] = source
         adapters = _sources([path / "adapters" / "adapter_model.safetensors"])
         self._sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
 
     def load(self, dtype: torch.dtype, device: torch.device) -> PeftModel:
-        """The model with its adapters. One tensor is read at a time, so weights are never held twice.
+        """Load the model with its adapters. Tensors are read one at a time, so weights are never in memory twice.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown, misshapen or not finite, or the JSON files fit no network.
+            CheckpointError: a tensor is missing, unknown, misshapen or not finite, or the JSON files are not valid.
         """
         try:
             with torch.device("meta"):
@@ -120,35 +120,35 @@ class Checkpoint:
                 f"{error}"
             ) from error
         names = {name: network_name(name) for name in adapted.state_dict()}
-        wanted = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
-        check_tensors(wanted, {name: source.shape for name, source in self._sources.items()}, self.path)
-        for name, short in names.items():
-            owner, _, leaf = name.rpartition(".")
-            tensor = _read(self._sources[short]).to(device, dtype, copy=True)
+        expected = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
+        check_tensors(expected, {name: source.shape for name, source in self._sources.items()}, self.path)
+        for peft_name, name in names.items():
+            owner, _, leaf = peft_name.rpartition(".")
+            source = self._sources[name]
+            tensor = _read(source).to(device, dtype, copy=True)
             if not torch.isfinite(tensor).all():
-                source = self._sources[short]
                 raise CheckpointError(f"{source.file} has values in {source.key} that are not finite in {dtype}.")
             setattr(adapted.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
-        # Rotary frequencies are computed, not stored; on the meta device they were not.
+        # No checkpoint stores the rotary frequencies, and the meta device did not compute them.
         backbone = adapted.get_base_model().model
         for tower, rotary in ((backbone.language_model, "rotary_emb"), (backbone.visual, "rotary_pos_emb")):
             setattr(tower, rotary, type(getattr(tower, rotary))(tower.config).to(device))
         return adapted
 
     def base_tensor(self, name: str, like: Tensor) -> Tensor:
-        """One base tensor under the network's own name, as it was loaded.
+        """Read a base tensor again, as it was loaded; `name` is the network's own.
 
         Raises:
-            CheckpointError: its file is gone, or is no longer the one that was loaded.
+            CheckpointError: its file is gone or has changed since it was loaded.
         """
         return _read(self._sources[name]).to(like.device, like.dtype, copy=True)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that differ when the weights, the tokenizer or the image rules differ.
+        """Return sixteen hexadecimal digits that differ when the weights, the tokenizer or the image rules differ.
 
-        Hashes every JSON file, and each tensor's name, dtype, shape and bytes: all of them up to 12 KiB, of a larger
-        tensor 4 KiB at its beginning, its middle and its end. Training a tensor shows; a few numbers edited elsewhere
-        in a large one may not.
+        They are a hash of every JSON file and each tensor's name, dtype, shape and bytes. Tensors of up to 12 KiB are
+        hashed whole, larger tensors at their beginning, middle and end, 4 KiB each. Training changes the digits;
+        editing a few numbers of a large tensor may not.
         """
         digest = hashlib.sha256()
         for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "adapters/adapter_config.json"):
@@ -158,52 +158,52 @@ class Checkpoint:
             streams = {file: opened.enter_context(file.open("rb", buffering=0)) for file in files}
             for name, source in sorted(self._sources.items()):
                 digest.update(f"{name} {source.dtype} {list(source.shape)}\n".encode())
-                for start, end in _hashed(*source.span):
+                for start, end in _hashed_ranges(*source.span):
                     streams[source.file].seek(start)
                     digest.update(streams[source.file].read(end - start))
         return digest.hexdigest()[:16]
 
 
 def build(config: ModelConfig) -> PeftModel:
-    """A network with one stock PEFT adapter per task, on the current device, in evaluation mode."""
-    first, *others = config.tasks
-    # PEFT fills in a configuration it is given, so each adapter has its own.
-    adapted = PeftModel(Network(config), replace(config.lora), adapter_name=first, autocast_adapter_dtype=False)
-    for task in others:
+    """Build a network with one stock PEFT adapter per task, on the current device, in evaluation mode."""
+    first_task, *other_tasks = config.tasks
+    # PEFT modifies the configuration, so each adapter has its own copy.
+    adapted = PeftModel(Network(config), replace(config.lora), adapter_name=first_task, autocast_adapter_dtype=False)
+    for task in other_tasks:
         adapted.add_adapter(task, replace(config.lora), autocast_adapter_dtype=False)
     return adapted.eval()
 
 
 def network_name(peft_name: str) -> str:
-    """The network's own name of a tensor that PEFT has wrapped."""
+    """Return the network's own name of a tensor in a PEFT model."""
     return peft_name.removeprefix(_PEFT_PREFIX).replace(".base_layer.", ".")
 
 
 def check_tensors(
-    wanted: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    actual: Mapping[str, tuple[int, ...]],
     path: Path | str,
     *,
     config: str = "config.json and adapters/adapter_config.json",
 ) -> None:
-    """Compare the model's tensors with those under `path`, where `config` says what they should be.
+    """Compare the model's tensor shapes with the files under `path`; `config` names the file that defines the model.
 
     Raises:
-        CheckpointError: naming what is missing, unknown or of the wrong shape.
+        CheckpointError: tensors are missing, unknown or of the wrong shape; the message names them.
     """
-    complaints = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unknown": sorted(found.keys() - wanted.keys()),
+    problems = {
+        "missing": sorted(expected.keys() - actual.keys()),
+        "unknown": sorted(actual.keys() - expected.keys()),
         "misshapen": [
-            f"{name} (is {list(found[name])}, should be {list(wanted[name])})"
-            for name in sorted(wanted.keys() & found.keys())
-            if wanted[name] != found[name]
+            f"{name} (is {list(actual[name])}, should be {list(expected[name])})"
+            for name in sorted(expected.keys() & actual.keys())
+            if expected[name] != actual[name]
         ],
     }
-    if any(complaints.values()):
+    if any(problems.values()):
         listed = "; ".join(
             f"{len(names)} {kind}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
-            for kind, names in complaints.items()
+            for kind, names in problems.items()
             if names
         )
         raise CheckpointError(f"{path} does not hold the tensors that its {config} asks for. {listed}.")
@@ -226,13 +226,13 @@ def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Pat
 
 
 def _base_name(key: str) -> str:
-    """The network's name of a tensor that hub files call `key`, in either of the two namings in circulation."""
+    """Return the network's name of the tensor `key` of hub files, which use either of two naming schemes."""
     if key.startswith("multi_vector_projector."):
         return key
-    rest = key.removeprefix("model.")
-    if rest.startswith(("language_model.", "visual.")):
-        return f"model.{rest}"
-    return f"model.language_model.{rest}" if key.startswith("model.") else key
+    suffix = key.removeprefix("model.")
+    if suffix.startswith(("language_model.", "visual.")):
+        return f"model.{suffix}"
+    return f"model.language_model.{suffix}" if key.startswith("model.") else key
 
 
 def _hub_name(name: str) -> str:
@@ -261,7 +261,7 @@ def _sources(files: Iterable[Path]) -> dict[str, _Source]:
     for file in files:
         try:
             stamp = _stamp(file)
-            with safe_open(file, framework="pt"):  # which finds damage
+            with safe_open(file, framework="pt"):  # it detects damage
                 start, header = _header(file)
         except FileNotFoundError as error:
             raise CheckpointError(f"{file} is missing.") from error
@@ -270,14 +270,14 @@ def _sources(files: Iterable[Path]) -> dict[str, _Source]:
         for key, tensor in header.items():
             if key in sources:
                 raise CheckpointError(f"tensor {key} stands in both {sources[key].file} and {file}.")
-            first, last = tensor["data_offsets"]
-            span = (start + first, start + last)
+            begin, end = tensor["data_offsets"]
+            span = (start + begin, start + end)
             sources[key] = _Source(file, stamp, key, tuple(tensor["shape"]), tensor["dtype"], span)
     return sources
 
 
-def _header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:  # Any: whatever JSON holds
-    """Where a safetensors file's data begin, and what it says of each tensor."""
+def _header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:  # Any: any JSON value
+    """Read from a safetensors file where its data begin, and the description of each tensor."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
@@ -285,16 +285,16 @@ def _header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:  # Any: whatev
     return 8 + length, header
 
 
-def _hashed(start: int, end: int) -> list[tuple[int, int]]:
-    """The places of a tensor that its fingerprint is taken from."""
+def _hashed_ranges(start: int, end: int) -> list[tuple[int, int]]:
+    """Return the ranges of a tensor's bytes that the fingerprint covers."""
     if end - start <= 3 * _HASHED_BYTES:
         return [(start, end)]
     middle = (start + end - _HASHED_BYTES) // 2
-    return [(place, place + _HASHED_BYTES) for place in (start, middle, end - _HASHED_BYTES)]
+    return [(offset, offset + _HASHED_BYTES) for offset in (start, middle, end - _HASHED_BYTES)]
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written again; None where there is none."""
+    """Return a value that changes when the file is written again; None if there is no file."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -305,8 +305,8 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
 def _read(source: _Source) -> Tensor:
     stamp = _stamp(source.file)
     if stamp != source.stamp:
-        what = "is gone" if stamp is None else "changed since it was loaded"
-        raise CheckpointError(f"{source.file} {what}, and it is still needed; load the model again.")
+        state = "is gone" if stamp is None else "changed since it was loaded"
+        raise CheckpointError(f"{source.file} {state}, and it is still needed; load the model again.")
     with safe_open(source.file, framework="pt") as tensors:
         tensor: Tensor = tensors.get_tensor(source.key)
     return tensor

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, in the layout of jinaai/jina-embeddings-v4."""
+"""The configuration of a checkpoint in the layout of jinaai/jina-embeddings-v4."""
 
 import dataclasses
 import json
@@ -15,14 +15,14 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTe
 
 from polyvec.types import TASKS
 
-# Facts of the released checkpoint, for files that do not state them.
+# Values of the released checkpoint, for files that lack them.
 _DEFAULT_IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEFAULT_IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 _DEFAULT_TARGETS = (
     "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$"
     "|.*(single_vector_projector|multi_vector_projector).*$)"
 )
-# What makes of a LoRA something that computes other numbers than W + α/r · BA.
+# Settings of LoRA variants that do not compute W + α/r · BA.
 _VARIANTS = (
     "use_dora",
     "use_rslora",
@@ -39,7 +39,7 @@ _VARIANTS = (
     "trainable_token_indices",
     "layer_replication",
 )
-_INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's others change the base weights, too
+_INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's other methods change the base weights, too
 _TEXT_SIZES = (
     "vocab_size",
     "hidden_size",
@@ -59,16 +59,16 @@ _VISION_SIZES = (
     "window_size",
 )
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
-# What a field must be.
+# Descriptions of valid values, for error messages.
 _WHOLE = "a whole number, at least 1"
 _NUMBER = "a number within the range of float32"
 _MODULES = "a regular expression or a list of names"
-_BY_MODULE = "an object that gives, by regular expression,"
+_BY_MODULE = "an object that maps regular expressions to"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """How pixels become patches. Pixel limits are areas."""
+    """Settings of the image processor. Pixel limits are areas."""
 
     patch_size: int
     merge_size: int
@@ -80,7 +80,7 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Everything that is read from a checkpoint's JSON files."""
+    """The settings in a checkpoint's JSON files."""
 
     backbone: Qwen2_5_VLConfig
     lora: LoraConfig
@@ -99,10 +99,10 @@ class ModelConfig:
     def read(cls, path: Path) -> "ModelConfig":
         """Read `config.json`, `preprocessor_config.json` and `adapters/adapter_config.json` under `path`.
 
-        Text fields may stand in `text_config` or at the top level; unknown fields are ignored, code is never looked at.
+        Text fields may stand in `text_config` or at the top level; unknown fields and code are ignored.
 
         Raises:
-            ValueError: a file is missing, is not JSON, or lacks what a model of this kind needs.
+            ValueError: a file is missing, is not JSON, or has an invalid field.
         """
         raw = _read_json(path / "config.json")
         if "vision_config" not in raw or not {"text_config", "hidden_size"} & raw.keys():
@@ -112,33 +112,33 @@ class ModelConfig:
             )
         text = raw.get("text_config") or raw
         backbone = Qwen2_5_VLConfig(
-            text_config=_known(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
-            vision_config=_known(Qwen2_5_VLVisionConfig, raw["vision_config"]),
+            text_config=_known_fields(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
+            vision_config=_known_fields(Qwen2_5_VLVisionConfig, raw["vision_config"]),
             tie_word_embeddings=True,
             **{name: raw[name] for name in _TOKEN_IDS if name in raw},
         )
+        hidden_size = backbone.text_config.hidden_size
         _check_text(backbone.text_config)
-        _check_vision(backbone.vision_config, dim=backbone.text_config.hidden_size)
+        _check_vision(backbone.vision_config, dim=hidden_size)
         tasks, dims = raw.get("task_names"), raw.get("matryoshka_dims")
         tasks = list(TASKS) if tasks is None else tasks
-        dims = [backbone.text_config.hidden_size] if dims is None else dims
+        dims = [hidden_size] if dims is None else dims
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
-        texts = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
-        _check(
-            "config.json", "task_names", tasks, texts and 0 < len(tasks) == len(set(tasks)), "a list of distinct texts"
-        )
+        valid = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
+        valid = valid and 0 < len(tasks) == len(set(tasks))
+        _check("config.json", "task_names", tasks, valid, "a list of distinct texts")
         _check(
             "config.json",
             "matryoshka_dims",
             dims,
-            isinstance(dims, list) and dims and all(_whole(n) and n <= backbone.text_config.hidden_size for n in dims),
-            f"a list of whole numbers from 1 to {backbone.text_config.hidden_size}, the hidden size",
+            isinstance(dims, list) and dims and all(_is_whole(dim) and dim <= hidden_size for dim in dims),
+            f"a list of whole numbers from 1 to {hidden_size}, the hidden size",
         )
-        _check("config.json", "multi_vector_projector_dim", multivector_dim, _whole(multivector_dim), _WHOLE)
+        _check("config.json", "multi_vector_projector_dim", multivector_dim, _is_whole(multivector_dim), _WHOLE)
         return cls(
             backbone=backbone,
             lora=read_lora(path / "adapters"),
-            image=_image(_read_json(path / "preprocessor_config.json"), backbone.vision_config),
+            image=_image_config(_read_json(path / "preprocessor_config.json"), backbone.vision_config),
             tasks=tuple(tasks),
             multivector_dim=multivector_dim,
             matryoshka_dims=tuple(dims),
@@ -146,7 +146,7 @@ class ModelConfig:
         )
 
     def write(self, path: Path) -> None:
-        """Write the three files under `path`, nested, without anything that names code."""
+        """Write the three files under `path`, nested, without fields that name code."""
         backbone = self.backbone.to_dict()
         for section in (backbone, backbone["text_config"], backbone["vision_config"]):
             for name in ("transformers_version", "dtype", "_name_or_path"):
@@ -191,7 +191,7 @@ class ModelConfig:
             (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _known(kind: type, raw: Mapping[str, Any], *extra: str) -> dict[str, Any]:
+def _known_fields(kind: type, raw: Mapping[str, Any], *extra: str) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)} | set(extra)
     ignored = {"model_type", "dtype", "torch_dtype", "transformers_version", "architectures"}
     return {name: value for name, value in raw.items() if name in names - ignored}
@@ -201,7 +201,7 @@ def read_lora(path: Path) -> LoraConfig:
     """Read `adapter_config.json` under `path`.
 
     Raises:
-        ValueError: it is missing, is not JSON, or describes something else than a plain LoRA.
+        ValueError: the file is missing, is not JSON, or describes anything but a plain LoRA.
     """
     raw = _read_json(path / "adapter_config.json")
     if raw.get("peft_type", "LORA") != "LORA":
@@ -209,15 +209,15 @@ def read_lora(path: Path) -> LoraConfig:
     for name in _VARIANTS:
         if raw.get(name):
             raise ValueError(f"adapter_config.json sets `{name}`; only plain LoRA adapters can be read.")
-    start = raw.get("init_lora_weights", True)
-    if isinstance(start, str) and start.lower() not in _INITS:
+    init = raw.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower() not in _INITS:
         raise ValueError(
-            f"adapter_config.json has `init_lora_weights` {start!r}, which changes the base weights; save the adapter "
+            f"adapter_config.json has `init_lora_weights` {init!r}, which changes the base weights; save the adapter "
             "with PEFT's `path_initial_model_for_weight_conversion`, which makes a plain LoRA of it."
         )
     if raw.get("bias", "none") != "none":
         raise ValueError(f"adapter_config.json has `bias` {raw['bias']!r}; only 'none' can be read.")
-    fields: dict[str, Any] = {  # Any: whatever JSON holds
+    fields: dict[str, Any] = {  # Any: any JSON value
         "r": raw.get("r"),
         "lora_alpha": raw.get("lora_alpha"),
         "lora_dropout": raw.get("lora_dropout", 0.0),
@@ -227,35 +227,35 @@ def read_lora(path: Path) -> LoraConfig:
         "alpha_pattern": raw.get("alpha_pattern") or {},
     }
     dropout = fields["lora_dropout"]
-    for name, allowed, what in (
-        ("r", _whole(fields["r"]), _WHOLE),
-        ("lora_alpha", _number(fields["lora_alpha"]), _NUMBER),
-        ("lora_dropout", _number(dropout) and 0 <= dropout <= 1, "a number from 0 to 1"),
-        ("target_modules", _names_modules(fields["target_modules"]), _MODULES),
-        ("exclude_modules", _names_modules(fields["exclude_modules"] or []), _MODULES),
-        ("rank_pattern", _by_module(fields["rank_pattern"], _whole), f"{_BY_MODULE} {_WHOLE}"),
-        ("alpha_pattern", _by_module(fields["alpha_pattern"], _number), f"{_BY_MODULE} {_NUMBER}"),
+    for name, valid, requirement in (
+        ("r", _is_whole(fields["r"]), _WHOLE),
+        ("lora_alpha", _is_number(fields["lora_alpha"]), _NUMBER),
+        ("lora_dropout", _is_number(dropout) and 0 <= dropout <= 1, "a number from 0 to 1"),
+        ("target_modules", _is_modules(fields["target_modules"]), _MODULES),
+        ("exclude_modules", _is_modules(fields["exclude_modules"] or []), _MODULES),
+        ("rank_pattern", _is_by_module(fields["rank_pattern"], _is_whole), f"{_BY_MODULE} {_WHOLE}"),
+        ("alpha_pattern", _is_by_module(fields["alpha_pattern"], _is_number), f"{_BY_MODULE} {_NUMBER}"),
     ):
-        _check("adapter_config.json", name, fields[name], allowed, what)
+        _check("adapter_config.json", name, fields[name], valid, requirement)
     return LoraConfig(bias="none", **fields)
 
 
-def _check(file: str, name: str, value: object, allowed: object, what: str) -> None:
-    if not allowed:
-        raise ValueError(f"{file} has `{name}` {value!r}; it must be {what}.")
+def _check(file: str, name: str, value: object, valid: object, requirement: str) -> None:
+    if not valid:
+        raise ValueError(f"{file} has `{name}` {value!r}; it must be {requirement}.")
 
 
-def _whole(value: object) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= torch.finfo(torch.float32).max
     )
 
 
-def _pattern(value: Any) -> bool:  # Any: whatever JSON holds
+def _is_pattern(value: Any) -> bool:  # Any: any JSON value
     try:
         re.compile(value)
     except (re.error, TypeError):
@@ -263,17 +263,17 @@ def _pattern(value: Any) -> bool:  # Any: whatever JSON holds
     return True
 
 
-def _names_modules(value: object) -> bool:
-    return all(isinstance(one, str) for one in value) if isinstance(value, list) else _pattern(value)
+def _is_modules(value: object) -> bool:
+    return all(isinstance(name, str) for name in value) if isinstance(value, list) else _is_pattern(value)
 
 
-def _by_module(value: object, kind: Callable[[object], bool]) -> bool:
-    return isinstance(value, dict) and all(_pattern(name) and kind(one) for name, one in value.items())
+def _is_by_module(value: object, is_valid: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(_is_pattern(name) and is_valid(setting) for name, setting in value.items())
 
 
 def _check_text(text: Qwen2_5_VLTextConfig) -> None:
     for name in _TEXT_SIZES:
-        _check("config.json", name, getattr(text, name), _whole(getattr(text, name)), _WHOLE)
+        _check("config.json", name, getattr(text, name), _is_whole(getattr(text, name)), _WHOLE)
     heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
     _check(
         "config.json", "num_attention_heads", heads, text.hidden_size % heads == 0, f"a divisor of {text.hidden_size}"
@@ -287,7 +287,7 @@ def _check_text(text: Qwen2_5_VLTextConfig) -> None:
         "config.json",
         "rope_theta",
         rope["rope_theta"],
-        _number(rope["rope_theta"]) and rope["rope_theta"] > 0,
+        _is_number(rope["rope_theta"]) and rope["rope_theta"] > 0,
         "a number above 0",
     )
     if rope["rope_type"] != "default" or len(sections) != 3 or sum(sections) != n_angles:
@@ -300,41 +300,41 @@ def _check_text(text: Qwen2_5_VLTextConfig) -> None:
 def _check_vision(vision: Qwen2_5_VLVisionConfig, dim: int) -> None:
     for name in _VISION_SIZES:
         value = getattr(vision, name)
-        _check("config.json", f"vision_config.{name}", value, _whole(value), _WHOLE)
+        _check("config.json", f"vision_config.{name}", value, _is_whole(value), _WHOLE)
     token = vision.patch_size * vision.spatial_merge_size
-    for name, allowed, what in (
+    for name, valid, requirement in (
         ("hidden_act", vision.hidden_act == "silu", "'silu'"),
         ("num_heads", vision.hidden_size % vision.num_heads == 0, f"a divisor of {vision.hidden_size}"),
         ("window_size", vision.window_size >= token, f"at least {token}, the side of a token"),
         ("out_hidden_size", vision.out_hidden_size == dim, f"{dim}, the hidden size of the text model"),
     ):
-        _check("config.json", f"vision_config.{name}", getattr(vision, name), allowed, what)
+        _check("config.json", f"vision_config.{name}", getattr(vision, name), valid, requirement)
 
 
-def _image(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
     size = raw.get("size") or {}
-    values: dict[str, Any] = {  # Any: whatever JSON holds
+    values: dict[str, Any] = {  # Any: any JSON value
         "patch_size": raw.get("patch_size", vision.patch_size),
         "merge_size": raw.get("merge_size", vision.spatial_merge_size),
-        "min_pixels": _first(raw.get("min_pixels"), size.get("shortest_edge"), 3136),
-        "max_pixels": _first(raw.get("max_pixels"), size.get("longest_edge"), 602_112),
+        "min_pixels": _first_not_none(raw.get("min_pixels"), size.get("shortest_edge"), 3136),
+        "max_pixels": _first_not_none(raw.get("max_pixels"), size.get("longest_edge"), 602_112),
         "image_mean": raw.get("image_mean", _DEFAULT_IMAGE_MEAN),
         "image_std": raw.get("image_std", _DEFAULT_IMAGE_STD),
     }
     mean, std = values["image_mean"], values["image_std"]
-    for name, allowed, what in (
+    for name, valid, requirement in (
         ("patch_size", values["patch_size"] == vision.patch_size, f"{vision.patch_size}, as in config.json"),
         (
             "merge_size",
             values["merge_size"] == vision.spatial_merge_size,
             f"{vision.spatial_merge_size}, as in config.json",
         ),
-        ("min_pixels", _whole(values["min_pixels"]), _WHOLE),
-        ("max_pixels", _whole(values["max_pixels"]), _WHOLE),
-        ("image_mean", _three(mean), "three numbers"),
-        ("image_std", _three(std) and all(one > 0 for one in std), "three numbers above 0"),
+        ("min_pixels", _is_whole(values["min_pixels"]), _WHOLE),
+        ("max_pixels", _is_whole(values["max_pixels"]), _WHOLE),
+        ("image_mean", _is_triple(mean), "three numbers"),
+        ("image_std", _is_triple(std) and all(deviation > 0 for deviation in std), "three numbers above 0"),
     ):
-        _check("preprocessor_config.json", name, values[name], allowed, what)
+        _check("preprocessor_config.json", name, values[name], valid, requirement)
     return ImageConfig(
         patch_size=values["patch_size"],
         merge_size=values["merge_size"],
@@ -345,12 +345,12 @@ def _image(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfi
     )
 
 
-def _first(*values: object) -> object:
+def _first_not_none(*values: object) -> object:
     return next(value for value in values if value is not None)
 
 
-def _three(values: object) -> bool:
-    return isinstance(values, list | tuple) and len(values) == 3 and all(_number(value) for value in values)
+def _is_triple(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(_is_number(value) for value in values)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The decoder's forward pass over transformers' own weights: no cache, no mask, and no padding where rows allow it."""
+"""The decoder's forward pass on transformers' weights, without cache and mask, and where possible without padding."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,23 @@ def decode(
     position_ids: Int[Tensor, "3 *rows"],
     segments: Segments,
 ) -> Float[Tensor, "*rows dim"]:
-    """The last hidden states, normed.
+    """Return the normalised last hidden states.
 
-    Every projection is called as the module it is: PEFT has wrapped it, and hooks tell it which row has which adapter.
+    Projections are called as modules: PEFT has wrapped them, and its hooks select each row's adapter.
 
     Args:
         language: the decoder.
         embedded: packed tokens (tokens, dim), or padded rows (batch, tokens, dim).
-        position_ids: of each token.
-        segments: which tokens, counted across rows, are one item's. Padding behind an item may belong to its segment:
-            attention is causal.
+        position_ids: time, row and column of each token.
+        segments: the tokens of each item, counted across rows. Padding after an item may belong to its segment,
+            because attention is causal.
     """
     hidden = embedded
     rope = language.config.rope_parameters
-    turns = angles(position_ids.flatten(1), theta=rope["rope_theta"], sections=rope["mrope_section"])
-    rotation = (turns.cos().unsqueeze(1), turns.sin().unsqueeze(1))  # each (tokens, 1, head_dim)
+    by_token = angles(position_ids.flatten(1), theta=rope["rope_theta"], sections=rope["mrope_section"])
+    rotation = (by_token.cos().unsqueeze(1), by_token.sin().unsqueeze(1))  # each (tokens, 1, head_dim)
     for layer in language.layers:
-        hidden = hidden + _attended(layer.self_attn, rms_norm(layer.input_layernorm, hidden), rotation, segments)
+        hidden = hidden + _attend(layer.self_attn, rms_norm(layer.input_layernorm, hidden), rotation, segments)
         hidden = hidden + gated(layer.mlp, rms_norm(layer.post_attention_layernorm, hidden))
     return rms_norm(language.norm, hidden)
 
@@ -41,27 +41,28 @@ def decode(
 def angles(
     position_ids: Int[Tensor, "3 tokens"], *, theta: float, sections: Sequence[int]
 ) -> Float32[Tensor, "tokens head_dim"]:
-    """By which each pair of a head's numbers is turned; both halves hold the same angles.
+    """Return the angle of each rotated pair of a head's numbers; both halves hold the same angles.
 
     Multimodal rotary embedding (Qwen2-VL, arXiv 2409.12191, section 2.1): the i-th angle is p · θ^(−2i/head_dim), with
-    p from the axis (time, height, width) in whose section i falls. Not left to transformers, whose releases differ in
-    what `rotary_emb` returns.
+    p from the axis (time, height, width) in whose section i falls. Computed here because the result of
+    `rotary_emb` differs between releases of transformers.
     """
     n_angles = sum(sections)
     exponents = torch.arange(n_angles, dtype=torch.float32, device=position_ids.device) / n_angles
     by_axis = position_ids[..., None].float() * (1 / theta**exponents)  # (3, tokens, n_angles)
-    chosen = [part[axis] for axis, part in enumerate(torch.split(by_axis, list(sections), dim=-1))]
-    return torch.cat(chosen * 2, dim=-1)
+    sectioned = [section[axis] for axis, section in enumerate(torch.split(by_axis, list(sections), dim=-1))]
+    return torch.cat(sectioned * 2, dim=-1)
 
 
-def _attended(
+def _attend(
     attention: Qwen2_5_VLAttention, hidden: Tensor, rotation: tuple[Tensor, Tensor], segments: Segments
 ) -> Tensor:
     by_head = (-1, attention.head_dim)
     states = (attention.q_proj(hidden), attention.k_proj(hidden), attention.v_proj(hidden))
-    queries, keys, values = (one.flatten(0, -2).unflatten(1, by_head) for one in states)  # (tokens, heads, head_dim)
-    mixed = attend(
+    # Each (tokens, heads, head_dim):
+    queries, keys, values = (state.flatten(0, -2).unflatten(1, by_head) for state in states)
+    output = attend(
         rotate(queries, *rotation), rotate(keys, *rotation), values, segments, scale=attention.scaling, causal=True
     )
-    projected: Tensor = attention.o_proj(mixed.view(*hidden.shape[:-1], -1))
+    projected: Tensor = attention.o_proj(output.view(*hidden.shape[:-1], -1))
     return projected

@@ -1,6 +1,6 @@
-"""What the layers of both towers are made of, over transformers' own weights: fewer passes over memory, same numbers.
+"""Parts of the layers of both towers on transformers' weights: fewer passes over memory, the same numbers.
 
-transformers' versions write every intermediate into a buffer of its own, which on a CPU costs more than the arithmetic.
+transformers writes each intermediate result to a new buffer, which costs more than the arithmetic on a CPU.
 """
 
 from jaxtyping import Float, Float32
@@ -10,12 +10,12 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP, Qw
 
 
 def rms_norm(norm: Qwen2_5_VLRMSNorm, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
-    """As `norm(hidden)`; in half precision rounded once instead of twice."""
+    """Compute `norm(hidden)`; in half precision it is rounded once instead of twice."""
     return functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
 
 
 def gated(mlp: Qwen2MLP | Qwen2_5_VLMLP, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
-    """As `mlp(hidden)` with SiLU as its activation; the widest tensors of the network are written in place."""
+    """Compute `mlp(hidden)` with SiLU activation; the widest tensors of the network are written in place."""
     gate = functional.silu(mlp.gate_proj(hidden), inplace=True)
     projected: Tensor = mlp.down_proj(gate.mul_(mlp.up_proj(hidden)))
     return projected
@@ -24,13 +24,13 @@ def gated(mlp: Qwen2MLP | Qwen2_5_VLMLP, hidden: Float[Tensor, "*rows dim"]) -> 
 def rotate(
     states: Float[Tensor, "*rows size"], cos: Float32[Tensor, "*ones size"], sin: Float32[Tensor, "*ones size"]
 ) -> Float[Tensor, "*rows size"]:
-    """Rotary embedding in float32: the pair (x_i, x_{i + size/2}) turned by the i-th angle of its token.
+    """Rotate the pairs (x_i, x_{i + size/2}) by the i-th angle of their token, in float32 (rotary embedding).
 
     `cos` and `sin` are broadcast over heads and hold each angle twice, in both halves.
     """
     half = states.shape[-1] // 2
     values = states.float()
-    turned = values * cos
-    turned[..., :half].addcmul_(values[..., half:], sin[..., half:], value=-1)
-    turned[..., half:].addcmul_(values[..., :half], sin[..., :half])
-    return turned.to(states.dtype)
+    rotated = values * cos
+    rotated[..., :half].addcmul_(values[..., half:], sin[..., half:], value=-1)
+    rotated[..., half:].addcmul_(values[..., :half], sin[..., :half])
+    return rotated.to(states.dtype)

@@ -21,16 +21,16 @@ _ONEDNN_ROWS = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Items as tensors. Rows are padded on the right, which causal attention never sees.
+    """Items as tensors. Rows are padded on the right, so causal attention never sees padding.
 
     Attributes:
-        input_ids: token ids; `<|image_pad|>` where an image's vectors go.
+        input_ids: token ids; `<|image_pad|>` at the positions of an image's vectors.
         lengths: tokens per row.
         spans: half-open range of positions over which the dense vector is the mean.
         position_ids: temporal, row and column position of each token (M-RoPE).
         patches: pixels of all images of the batch, in row order; None without images.
         grids: rows and columns of merged tokens, per image.
-        pieces: ranges of positions of the batch's only row to be summed, for late chunking.
+        pieces: ranges of positions to sum, in a batch of one row; for late chunking.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -42,17 +42,17 @@ class Batch:
     pieces: Int[Tensor, "pieces 2"] | None = None
 
     def mask(self) -> Bool[Tensor, "batch tokens"]:
-        """Which positions are tokens and not padding."""
+        """Return True for each token and False for padding."""
         lengths = torch.tensor(self.lengths, device=self.input_ids.device)
         return torch.arange(self.input_ids.shape[1], device=lengths.device) < lengths[:, None]
 
-    def places(self) -> Int[Tensor, "all_tokens"]:
-        """Where tokens and not padding stand, counted across rows; on the CPU."""
+    def token_positions(self) -> Int[Tensor, "all_tokens"]:
+        """Return the positions of all tokens, counted across rows, on the CPU."""
         inside = np.arange(self.input_ids.shape[1]) < np.array(self.lengths)[:, None]
         return torch.from_numpy(np.flatnonzero(inside))
 
     def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
+        """Return the batch on a device."""
         return type(self)(
             input_ids=self.input_ids.to(device, non_blocking=True),
             lengths=self.lengths,
@@ -66,7 +66,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """Both views of a batch. Rows of `multivector` beyond an item's length are padding, to be dropped by the reader."""
+    """The vectors of a batch. Rows of `multivector` beyond an item's length are padding."""
 
     dense: Float[Tensor, "batch dim"]
     multivector: Float[Tensor, "batch tokens size"] | None
@@ -74,7 +74,7 @@ class Outputs:
 
 
 class Network(nn.Module):
-    """transformers' Qwen2.5-VL beside the multi-vector projector; its two attribute names are the checkpoint's."""
+    """transformers' Qwen2.5-VL and the multi-vector projector, under the names that checkpoints use."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -83,46 +83,47 @@ class Network(nn.Module):
         self.image_token = config.backbone.image_token_id
 
     def forward(self, batch: Batch, *, multivector: bool = False, packed: bool = False) -> Outputs:
-        """Run the tower once.
+        """Compute the vectors of a batch in one pass.
 
-        No mask is passed: attention is causal and padding stands on the right, so no token ever sees it. `packed`
-        leaves padding out of the decoder altogether; only where adapters differ by row, rows must stay rows.
+        It needs no mask: attention is causal and padding is on the right, so no token sees padding. `packed` leaves
+        padding out of the decoder; it requires that all rows have the same adapter.
         """
         language = self.model.language_model
         embedded: Float[Tensor, "batch tokens dim"] = language.embed_tokens(batch.input_ids)
         if batch.patches is not None:
             images = encode_images(self.model.visual, batch.patches, batch.grids)
-            holes = (batch.input_ids == self.image_token).unsqueeze(-1)
-            embedded = embedded.masked_scatter(holes, images.to(embedded.dtype))
+            is_image = (batch.input_ids == self.image_token).unsqueeze(-1)
+            embedded = embedded.masked_scatter(is_image, images.to(embedded.dtype))
         hidden: Float[Tensor, "batch tokens dim"]
-        if torch.is_grad_enabled():  # transformers' own forward knows gradient checkpointing
+        if torch.is_grad_enabled():  # transformers' own forward supports gradient checkpointing
             hidden = language(
                 inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
             ).last_hidden_state
         elif packed and packs(embedded):
-            places = batch.places().to(embedded.device, non_blocking=True)
-            n_tokens, more = len(places), -len(places) % _rows_at_a_time(embedded)
-            rows = functional.pad(places, (0, more))  # the first token again, as a segment that nobody reads
-            segments = Segments.of([*batch.lengths, more] if more else batch.lengths, embedded.device)
-            found = decode(language, embedded.flatten(0, 1)[rows], batch.position_ids.flatten(1)[:, rows], segments)
-            hidden = torch.zeros_like(embedded).flatten(0, 1).index_copy(0, places, found[:n_tokens]).view_as(embedded)
+            positions = batch.token_positions().to(embedded.device, non_blocking=True)
+            n_tokens, n_fill = len(positions), -len(positions) % _row_multiple(embedded)
+            rows = functional.pad(positions, (0, n_fill))  # repeats the first token, in a segment that is dropped
+            segments = Segments.of([*batch.lengths, n_fill] if n_fill else batch.lengths, embedded.device)
+            decoded = decode(language, embedded.flatten(0, 1)[rows], batch.position_ids.flatten(1)[:, rows], segments)
+            hidden = torch.zeros_like(embedded).flatten(0, 1)
+            hidden = hidden.index_copy(0, positions, decoded[:n_tokens]).view_as(embedded)
         else:
             segments = Segments.of([embedded.shape[1]] * len(embedded), embedded.device)
             hidden = decode(language, embedded, batch.position_ids, segments)
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
-            projected = self._projected(hidden) if packed else self.multi_vector_projector(hidden)
+            projected = self._project(hidden) if packed else self.multi_vector_projector(hidden)
             tokens = heads.multivector(projected)
         sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
         return Outputs(heads.dense(hidden, batch.spans), tokens, sums)
 
-    def _projected(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
+    def _project(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
         rows = hidden.flatten(0, 1)
-        more = -len(rows) % _rows_at_a_time(rows)
-        projected: Tensor = self.multi_vector_projector(functional.pad(rows, (0, 0, 0, more)))
+        n_fill = -len(rows) % _row_multiple(rows)
+        projected: Tensor = self.multi_vector_projector(functional.pad(rows, (0, 0, 0, n_fill)))
         return projected[: len(rows)].view(*hidden.shape[:2], -1)
 
 
-def _rows_at_a_time(states: Tensor) -> int:
-    """oneDNN, which multiplies half precision on CPUs, makes and keeps megabytes of code for every number of rows."""
+def _row_multiple(states: Tensor) -> int:
+    """Return the multiple that row counts are padded to: oneDNN (half precision on CPUs) keeps code per row count."""
     return _ONEDNN_ROWS if states.device.type == "cpu" and states.dtype != torch.float32 else 1

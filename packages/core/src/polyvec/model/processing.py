@@ -1,4 +1,4 @@
-"""Texts and images to tensors."""
+"""The processor, which turns texts and images into tensors."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from polyvec.model.network import Batch
 from polyvec.prompts import IMAGE_PROMPT
 from polyvec.types import Grid, ImageInput
 
-MAX_LENGTH = 32_768  # tokens of a text, prefix included: what the model was made for
+MAX_LENGTH = 32_768  # tokens of a text, prefix included; the context length of the model
 
 ImageBackend = Literal["pil", "torchvision"]
 
@@ -43,7 +43,7 @@ class Processor:
         file = path / "tokenizer.json"
         self.config, self._image_backend = config.image, image_backend
         self._markers, self._tokenizer = _read_tokenizer(file), _read_tokenizer(file)
-        self._tokenizer.encode_special_tokens = True  # a user's "<|image_pad|>" is eleven characters, not a marker
+        self._tokenizer.encode_special_tokens = True  # "<|image_pad|>" in a text of a user is no marker
         for tokenizer in (self._markers, self._tokenizer):
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -51,40 +51,40 @@ class Processor:
         self.image_token = image_token = config.backbone.image_token_id
         for marker in re.findall(r"<\|\w+\|>", IMAGE_PROMPT):
             if len(self._ids(marker)) != 1:
-                raise CheckpointError(f"{file} has no token {marker}, which surrounds or stands for images.")
+                raise CheckpointError(f"{file} has no token {marker}, which images need.")
         if self._ids("<|image_pad|>") != [image_token]:
             raise CheckpointError(
                 f"config.json has `image_token_id` {image_token!r}; "
                 f"by {file} it must be {self._ids('<|image_pad|>')[0]}."
             )
-        hole = template.index(image_token)
-        self._before, self._after = template[:hole], template[hole + 1 :]
+        position = template.index(image_token)
+        self._before, self._after = template[:position], template[position + 1 :]
 
     def _ids(self, template: str) -> list[int]:
         ids: list[int] = self._markers.encode(template, add_special_tokens=False).ids
         return ids
 
     def texts(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
-        """Token ids of each text behind `prefix`, untruncated."""
+        """Tokenise each text, with `prefix` in front, without truncation."""
         encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids of a text, and the range of its characters that each stands for."""
+        """Tokenise a text; return token ids and the range of characters of each token."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The piece of text that each token stands for."""
+        """Return the text of each token."""
         return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
 
     def text(self, ids: Sequence[int], max_length: int | None = None) -> Encoded:
-        """A text of at most `max_length` tokens. Its mean runs over all of them, prefix included."""
+        """Cut a text to `max_length` tokens. Its dense vector is the mean over all of them, prefix included."""
         kept = np.asarray(ids[:max_length], np.int64)
         return Encoded(kept, (0, len(kept)), cut_from=len(ids) if len(kept) < len(ids) else None)
 
     def grid(self, size: tuple[int, int], max_pixels: int | None = None) -> Grid:
-        """Rows and columns of tokens that an image of this width and height becomes."""
+        """Return the rows and columns of tokens of an image of this width and height."""
         factor = self.config.patch_size * self.config.merge_size
         limit = self.config.max_pixels if max_pixels is None else max_pixels
         width, height = smart_resize(
@@ -93,11 +93,11 @@ class Processor:
         return Grid(height // factor, width // factor, len(self._before))
 
     def image_length(self, grid: Grid) -> int:
-        """Tokens of an image item: its patches and the template around them."""
+        """Count the tokens of an image item: its patches and the template around them."""
         return len(self._before) + grid.rows * grid.columns + len(self._after)
 
     def image(self, image: ImageInput, max_pixels: int | None = None) -> Encoded:
-        """An image's mean runs from `<|vision_start|>` to `<|vision_end|>`, both included.
+        """Prepare an image. Its dense vector is the mean from `<|vision_start|>` to `<|vision_end|>`, both included.
 
         Raises:
             ValueError: the image cannot be read (see `polyvec.images.open_image`).
@@ -134,7 +134,7 @@ def _read_tokenizer(file: Path) -> Tokenizer:
 
 
 def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:
-    """Pad on the right. The pad token's value does not matter: nothing attends to it."""
+    """Make a batch, padded on the right. The value of the pad token does not matter: nothing attends to it."""
     lengths = tuple(len(item.input_ids) for item in items)
     input_ids = np.full((len(items), max(lengths)), pad_token, np.int64)
     position_ids = np.zeros((3, *input_ids.shape), np.int64)
@@ -153,7 +153,7 @@ def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:
 
 
 def _positions(length: int, grid: Grid | None) -> Int64[np.ndarray, "3 tokens"]:
-    """Temporal, row and column positions: inside an image the grid's, afterwards from the largest so far plus one."""
+    """Return positions in time, row and column: in an image the grid's, after it from the largest plus one."""
     if grid is None:
         return np.broadcast_to(np.arange(length), (3, length))
     n_patches = grid.rows * grid.columns
@@ -165,7 +165,7 @@ def _positions(length: int, grid: Grid | None) -> Int64[np.ndarray, "3 tokens"]:
 
 
 def _torchvision_resize(picture: Image.Image, sides: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture at this width and height as torchvision resizes it on a CPU, where it calls this kernel of torch."""
+    """Resize as torchvision does on a CPU, where it calls this kernel of torch; `sides` are width and height."""
     pixels = np.array(picture)
     if picture.size == sides:
         return pixels

@@ -1,4 +1,4 @@
-"""One copy of a checkpoint's network on one device: items and their adapters in, vectors out, one caller at a time."""
+"""One copy of a checkpoint's network on one device, for one caller at a time."""
 
 import threading
 import weakref
@@ -31,15 +31,15 @@ class Replica:
         self.config, self.device, self.dtype = checkpoint.config, device, dtype
         self.network = checkpoint.load(dtype, device)
         self.adapters = TaskAdapters(self.network, checkpoint)
-        # Adapters that were loaded later, and who needs them; whoever is gone needs nothing.
+        # The users of each adapter that was loaded later; a deleted user leaves its set.
         self._users: dict[str, weakref.WeakSet[object]] = {}
         self._lock = threading.Lock()
 
     @classmethod
     def shared(cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> "Replica":
-        """The copy that is loaded already, or a new one; it lives as long as somebody holds it."""
-        place = torch.empty(0, device=device).device  # `cuda` and `cuda:0` are one
-        key = (str(checkpoint.path.resolve()), checkpoint.fingerprint(), str(place), str(dtype))
+        """Return the copy that is already loaded, or load one. It lives as long as an object refers to it."""
+        resolved = torch.empty(0, device=device).device  # `cuda` and `cuda:0` are the same
+        key = (str(checkpoint.path.resolve()), checkpoint.fingerprint(), str(resolved), str(dtype))
         with cls._loading:
             replica = cls._loaded.get(key)
             if replica is None:
@@ -47,7 +47,7 @@ class Replica:
         return replica
 
     def forward(self, items: Sequence[Encoded], adapters: Sequence[str], *, multivector: bool) -> list[Encoding]:
-        """Encode one batch, row i with the adapter `adapters[i]`; in halves where memory runs out."""
+        """Encode one batch, row i with the adapter `adapters[i]`; in halves if memory runs out."""
 
         def run(rows: Sequence[tuple[Encoded, str]]) -> list[Encoding]:
             batch = collate([item for item, _ in rows])
@@ -70,12 +70,12 @@ class Replica:
         batch = replace(collate([item]), pieces=torch.from_numpy(pieces))
         with self._lock:
             outputs = self._outputs(batch, [adapter], multivector=multivector)
-        assert outputs.sums is not None, "pieces were given"
+        assert outputs.sums is not None, "the batch has pieces"
         tokens = None if outputs.multivector is None else outputs.multivector[0].cpu().numpy()
         return outputs.sums.cpu().numpy(), tokens
 
     def _outputs(self, batch: Batch, adapters: Sequence[str], *, multivector: bool) -> Outputs:
-        """Whoever calls this holds the lock."""
+        """Run the network; the caller holds the lock."""
         names = self.adapters.select(adapters, batch.input_ids.numel())
         with torch.inference_mode():
             outputs: Outputs = self.network(
@@ -87,7 +87,7 @@ class Replica:
         return outputs
 
     def add_adapter(self, name: str, adapter: AdapterFile, user: object) -> None:
-        """Load an adapter for a user; what nobody needs any more is unloaded first."""
+        """Load an adapter for a user, after adapters without users are unloaded."""
         with self._lock:
             self._unload_unused()
             if name not in self._users:
@@ -96,7 +96,7 @@ class Replica:
             self._users[name].add(user)
 
     def remove_adapter(self, name: str, user: object) -> None:
-        """The user does not need the adapter any more."""
+        """Remove an adapter of this user; it is unloaded if it was the last user."""
         with self._lock:
             self._users[name].discard(user)
             self._unload_unused()
@@ -108,7 +108,7 @@ class Replica:
 
 
 def _halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_Item]) -> list[_Result]:
-    """`run(items)`; where that runs out of memory, the same in two halves. Any other error passes through."""
+    """Run the items, in two halves if memory runs out. Other errors are raised."""
     try:
         return run(items)
     except (RuntimeError, MemoryError) as error:
@@ -121,6 +121,6 @@ def _halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_I
 
 
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """True for a GPU, for numpy, and for the CPU's allocator, MPS and cuBLAS, which have no error of their own."""
+    """Return True if a GPU, numpy, or the CPU allocator, MPS or cuBLAS (without error classes) ran out of memory."""
     signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)

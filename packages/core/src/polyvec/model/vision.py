@@ -1,4 +1,4 @@
-"""The image tower's forward pass over transformers' own weights, with equal windows in one attention call.
+"""The image tower's forward pass on transformers' weights, with equal windows in one attention call.
 
 The stock forward calls attention once per window when flash-attention is absent, and the reference implementation
 builds one dense mask over all patches of a batch. Here windows of the same shape are contiguous, so that each shape is
@@ -28,7 +28,7 @@ def encode_images(
     patches: Float[Tensor, "patches pixels"],
     grids: Sequence[tuple[int, int]],
 ) -> Float[Tensor, "tokens dim"]:
-    """Merged patch vectors of all images, in the order of `grids`, each image in reading order.
+    """Return the merged patch vectors of all images, in the order of `grids`, each image in reading order.
 
     Args:
         visual: transformers' vision tower; only its weights are used.
@@ -44,7 +44,7 @@ def encode_images(
     owners = np.repeat(np.arange(len(grids)), areas)[tokens]  # image of each token in window order
     windows = Segments.of([len(cell) * unit for cell in cells], device)
     images = Segments.of((np.sort(areas) * unit).tolist(), device)
-    # Within an image the order is free: attention does not see it, and rotation has been done.
+    # Order within an image does not matter here: rotation comes first, and attention ignores order.
     reorder: tuple[Tensor, Tensor] | None = None
     if len(grids) > 1:
         to_images = torch.from_numpy(np.lexsort((owners, areas[owners]))).to(device)
@@ -52,10 +52,10 @@ def encode_images(
 
     kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
     order = torch.from_numpy(tokens).to(device)
-    hidden = _reordered(functional.linear(patches.to(kernel.dtype), kernel), order, unit)
+    hidden = _permute(functional.linear(patches.to(kernel.dtype), kernel), order, unit)
     head_dim = config.hidden_size // config.num_heads
     angles = torch.from_numpy(_angles(grids, config.spatial_merge_size, head_dim)).to(device)
-    angles = _reordered(angles, order, unit)[:, None, None]
+    angles = _permute(angles, order, unit)[:, None, None]
     rotation = angles.cos(), angles.sin()  # (patches, 1, 1, head_dim)
 
     for index, block in enumerate(visual.blocks):
@@ -78,24 +78,24 @@ def _attend(
     unit: int,
 ) -> Tensor:
     states = attention.qkv(hidden).view(len(hidden), 3, attention.num_heads, attention.head_dim)
-    turned, values = rotate(states[:, :2], *rotation), states[:, 2]
+    rotated, values = rotate(states[:, :2], *rotation), states[:, 2]
     if reorder is not None:
-        turned, values = _reordered(turned, reorder[0], unit), _reordered(values, reorder[0], unit)
-    queries, keys = turned.unbind(1)
-    mixed = attend(queries, keys, values, segments, scale=attention.scaling)
+        rotated, values = _permute(rotated, reorder[0], unit), _permute(values, reorder[0], unit)
+    queries, keys = rotated.unbind(1)
+    output = attend(queries, keys, values, segments, scale=attention.scaling)
     if reorder is not None:
-        mixed = _reordered(mixed, reorder[1], unit)
-    projected: Tensor = attention.proj(mixed.flatten(1))
+        output = _permute(output, reorder[1], unit)
+    projected: Tensor = attention.proj(output.flatten(1))
     return projected
 
 
-def _reordered(rows: Tensor, order: Tensor, unit: int) -> Tensor:
-    """Rows in another order of merged tokens, each of which is `unit` consecutive rows."""
+def _permute(rows: Tensor, order: Tensor, unit: int) -> Tensor:
+    """Reorder merged tokens, each of which is `unit` consecutive rows."""
     return rows.view(-1, unit, *rows.shape[1:])[order].flatten(0, 1)
 
 
 def _windows(grids: Sequence[tuple[int, int]], window: int) -> list[np.ndarray]:
-    """Tokens of each window of each image as indices in processor order; smaller windows first."""
+    """List the tokens of each window of each image, as indices in processor order; smaller windows first."""
     cells = []
     start = 0
     for rows, columns in grids:
@@ -110,12 +110,12 @@ def _windows(grids: Sequence[tuple[int, int]], window: int) -> list[np.ndarray]:
 
 
 def _angles(grids: Sequence[tuple[int, int]], merge: int, head_dim: int) -> np.ndarray:
-    """Rotary angles per patch in processor order: half of the pairs turn with the row, half with the column."""
+    """Compute rotary angles per patch in processor order: half of the pairs rotate by row, half by column."""
     frequencies = 1.0 / _ROPE_THETA ** (np.arange(0, head_dim // 2, 2, dtype=np.float32) / (head_dim // 2))
     angles = []
     for rows, columns in grids:
-        places = np.indices((rows * merge, columns * merge), dtype=np.float32)  # (2, patch rows, patch columns)
-        blocks = places.reshape(2, rows, merge, columns, merge).transpose(1, 3, 2, 4, 0).reshape(-1, 2)
+        positions = np.indices((rows * merge, columns * merge), dtype=np.float32)  # (2, patch rows, patch columns)
+        blocks = positions.reshape(2, rows, merge, columns, merge).transpose(1, 3, 2, 4, 0).reshape(-1, 2)
         half = (blocks[:, :, None] * frequencies).reshape(len(blocks), -1)  # row angles, then column angles
         angles.append(np.concatenate([half, half], axis=1))
     return np.concatenate(angles).astype(np.float32)

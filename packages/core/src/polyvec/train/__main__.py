@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="'demo', a directory or a hub id")
     parser.add_argument("--pairs", required=True, type=Path, help="JSON Lines: query and document, or query and image")
     parser.add_argument("--output", required=True, type=Path, help="directory of the trained checkpoint")
-    parser.add_argument("--task", choices=TASKS, default="retrieval", help="whose adapter is trained")
+    parser.add_argument("--task", choices=TASKS, default="retrieval", help="task of the adapter that is trained")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=32, help="pairs of each kind per step")
     parser.add_argument("--learning-rate", type=float, default=1e-4)

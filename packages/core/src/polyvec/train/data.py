@@ -1,6 +1,5 @@
-"""Pairs, and the batches that one training step draws."""
+"""Pairs, and the batches of training steps."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from polyvec.data.rows import read_rows, text_field
 from polyvec.model.network import Batch
 from polyvec.model.processing import Encoded, Processor, collate
 from polyvec.prompts import prefix
-from polyvec.types import ImageInput, Input, Side, Task
+from polyvec.types import Input, Side, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimisation step sees: B_txt and B_multi of eq. 6. Either may be empty."""
+    """The pairs of one optimisation step: B_txt and B_multi of eq. 6. Either may be empty."""
 
     texts: Sequence[Pair]
     images: Sequence[Pair]
@@ -38,7 +38,7 @@ class Step:
 class PairBatch:
     """Pairs of one kind as tensors: query i is answered by document `targets[i]`.
 
-    A document that several queries share stands there once, so it is never its own negative. Late interaction scores
+    A document that several queries share is there once, so it is never its own negative. Late interaction scores
     the tokens in `document_mask`.
     """
 
@@ -48,7 +48,7 @@ class PairBatch:
     document_mask: Bool[Tensor, "documents tokens"]
 
     def to(self, device: torch.device | str) -> Self:
-        """The same pairs on another device."""
+        """Return the pairs on a device."""
         return type(self)(
             self.queries.to(device), self.documents.to(device), self.targets.to(device), self.document_mask.to(device)
         )
@@ -61,7 +61,7 @@ class PairSteps(IterableDataset[Step]):
         for kind, pairs in (("text", texts), ("image", images)):
             if 0 < len(pairs) < batch_size:
                 raise ValueError(
-                    f"there are {len(pairs)} {kind} pairs; `batch_size` is {batch_size}, give at least so many."
+                    f"there are {len(pairs)} {kind} pairs; `batch_size` is {batch_size}, give at least that many."
                 )
         if not texts and not images:
             raise ValueError("there are no pairs to train on.")
@@ -70,21 +70,21 @@ class PairSteps(IterableDataset[Step]):
     def __iter__(self) -> Iterator[Step]:
         worker = get_worker_info()
         seed = (self.seed, 0 if worker is None else worker.id)
-        texts = _endless(self.texts, self.batch_size, np.random.default_rng((*seed, 0)))
-        images = _endless(self.images, self.batch_size, np.random.default_rng((*seed, 1)))
+        texts = _endless_batches(self.texts, self.batch_size, np.random.default_rng((*seed, 0)))
+        images = _endless_batches(self.images, self.batch_size, np.random.default_rng((*seed, 1)))
         while True:
             yield Step(next(texts), next(images))
 
 
 class StepCollator:
-    """Turns the one step that a data loader hands over into tensors, with the prompts of inference.
+    """Turns one step of a data loader into tensors, with the prompts of inference.
 
     Args:
-        processor: the checkpoint's.
-        task: whose prompts are used.
+        processor: the checkpoint's processor.
+        task: the task whose prompts are used.
         max_length: tokens per text.
-        patches_only: late interaction scores an image's patches and not the template around them, whose tokens see the
-            whole image: a network from nothing otherwise learns to look only there.
+        patches_only: late interaction scores only an image's patches, not the template around them. The template's
+            tokens see the whole image, and a network that is trained from scratch would learn to use only them.
     """
 
     def __init__(self, processor: Processor, *, task: Task, max_length: int = 512, patches_only: bool = False) -> None:
@@ -129,39 +129,27 @@ class StepCollator:
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
-    """Text pairs and image pairs of a JSON Lines file.
+    """Read the text pairs and the image pairs of a JSON Lines file.
 
     Each line is `{"query": …, "document": …}` for a text or `{"query": …, "image": "path"}` for an image, whose path
     is relative to the file.
 
     Raises:
-        ValueError: naming the line that is not so.
+        ValueError: a line is malformed; the message names it.
     """
-    texts: list[Pair] = []
-    images: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            query, other = _text(row["query"]), _text(row["image" if "image" in row else "document"])
-            document: ImageInput | str = path.parent / other if "image" in row else other
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}:{number} is no pair: {error!r}. A line is {{"query": …, "document": …}} or '
-                '{"query": …, "image": path}.'
-            ) from error
-        (images if isinstance(document, Path) else texts).append(Pair(query, document))
-    return texts, images
+
+    def parse(row: dict[str, Any]) -> Pair:
+        query, document = text_field(row, "query"), text_field(row, "image" if "image" in row else "document")
+        return Pair(query, path.parent / document if "image" in row else document)
+
+    pairs = read_rows(path, parse)
+    return (
+        [pair for pair in pairs if isinstance(pair.document, str)],
+        [pair for pair in pairs if isinstance(pair.document, Path)],
+    )
 
 
-def _endless(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
+def _endless_batches(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
     while True:
         order = rng.permutation(len(pairs))
-        yield from ([pairs[i] for i in order[a : a + size]] for a in range(0, max(len(pairs) - size, 0) + 1, size))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+        yield from ([pairs[i] for i in order[k : k + size]] for k in range(0, max(len(pairs) - size, 0) + 1, size))

@@ -21,7 +21,7 @@ class Weights:
 def cosine_scores(
     queries: Float[Tensor, "queries dim"], documents: Float[Tensor, "documents dim"]
 ) -> Float[Tensor, "queries documents"]:
-    """Cosine of every query with every document; the rows need not have unit length."""
+    """Return the cosine of every query with every document; the rows need not have unit length."""
     return functional.normalize(queries.float(), dim=-1) @ functional.normalize(documents.float(), dim=-1).T
 
 
@@ -31,14 +31,14 @@ def late_scores(
     documents: Float[Tensor, "documents document_tokens dim"],
     document_mask: Bool[Tensor, "documents document_tokens"],
 ) -> Float[Tensor, "queries documents"]:
-    """MaxSim of every query with every document, divided by the number of query tokens (eq. 2).
+    """Return MaxSim of every query with every document, divided by the number of query tokens (eq. 2).
 
     Padding never takes part: masked document tokens cannot be the best match, masked query tokens add nothing.
     """
     similarities = torch.einsum("qid,pjd->qpij", queries, documents).float()
     best = similarities.masked_fill(~document_mask[None, :, None, :], -torch.inf).amax(-1)  # (queries, documents, i)
-    counted = best.masked_fill(~query_mask[:, None, :], 0.0).sum(-1)
-    return counted / query_mask.sum(-1)[:, None]
+    totals = best.masked_fill(~query_mask[:, None, :], 0.0).sum(-1)
+    return totals / query_mask.sum(-1)[:, None]
 
 
 def info_nce(
@@ -46,14 +46,14 @@ def info_nce(
     targets: Int64[Tensor, "queries"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Mean over queries of −ln softmax(scores / τ) at the query's own document, column `targets[i]` (eq. 4)."""
+    """Return the mean over queries of −ln softmax(scores / τ) at the query's document, column `targets[i]` (eq. 4)."""
     return functional.cross_entropy(scores / temperature, targets)
 
 
 def divergence(
     dense: Float[Tensor, "queries documents"], late: Float[Tensor, "queries documents"], temperature: float
 ) -> Float[Tensor, ""]:
-    """KL(dense ‖ late) of the two softmaxes over documents, mean over queries (eq. 5)."""
+    """Return KL(dense ‖ late) of the two softmaxes over documents, mean over queries (eq. 5)."""
     return functional.kl_div(
         functional.log_softmax(late / temperature, dim=-1),
         functional.log_softmax(dense / temperature, dim=-1),
@@ -72,9 +72,9 @@ def joint(
     matryoshka_dims: Sequence[int],
     weights: Weights,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The three terms for one kind of pair, weighted; their sum is that kind's half of L_joint (eq. 6).
+    """Return the three weighted terms for one kind of pair; their sum is its half of L_joint (eq. 6).
 
-    InfoNCE on dense scores is the mean over Matryoshka sizes, each cut and normalised again; the KL term compares the
+    InfoNCE on dense scores is the mean over Matryoshka sizes, each truncated and normalised. The KL term compares the
     full size with late interaction.
     """
     by_size = [cosine_scores(queries[:, :size], documents[:, :size]) for size in sorted(matryoshka_dims)]

@@ -23,9 +23,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
 
     Args:
         network: a checkpoint's network, as `trainable` prepares it.
-        checkpoint: where the network came from; its configuration and tokenizer are saved along.
+        checkpoint: the network's checkpoint; its configuration and tokenizer are saved with the weights.
         args: transformers' arguments; `per_device_train_batch_size` is 1 because a step is a batch.
-        temperature: τ of every softmax. 0.02 is the paper's value for triplets; for pairs none is published.
+        temperature: τ of every softmax. 0.02 is the paper's value for triplets; it publishes none for pairs.
         text_weights: w1 to w3 of eq. 6.
         image_weights: w4 to w6 of eq. 6.
     """
@@ -52,12 +52,12 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         inputs: Mapping[str, Any],
         return_outputs: bool = False,  # noqa: FBT001, FBT002 — transformers' signature
         **_: Any,
-    ) -> Any:  # a tensor, or what transformers asks for beside it
+    ) -> Any:  # a tensor, or a tensor and outputs
         terms: dict[str, Tensor] = {}
         for kind, weights in (("text", self.text_weights), ("image", self.image_weights)):
             if kind in inputs:
-                found = self._terms_of(model, inputs[kind], weights)
-                terms |= {f"{kind}_{name}": term for name, term in found.items()}
+                pair_terms = self._terms_of(model, inputs[kind], weights)
+                terms |= {f"{kind}_{name}": term for name, term in pair_terms.items()}
         self._terms = {name: term.detach() for name, term in terms.items()}
         loss = torch.stack(list(terms.values())).sum()
         return (loss, {}) if return_outputs else loss
@@ -96,10 +96,10 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
 def trainable(
     checkpoint: Checkpoint, task: Task, *, train_backbone: bool = False, train_projector: bool = True
 ) -> PeftModel:
-    """A checkpoint's network in float32 with the right parameters free.
+    """Load a checkpoint's network in float32, with the parameters to train free.
 
-    By default the LoRA of `task` on the language model and the projector, as in the paper. `train_backbone` frees
-    everything but the LoRAs, vision tower included, which is what a small model from scratch needs.
+    By default these are the LoRA of `task` on the language model and the projector, as in the paper.
+    `train_backbone` frees everything but the LoRAs, vision tower included, as a small model from scratch needs.
     """
     network = checkpoint.load(torch.float32, torch.device("cpu"))
     if train_backbone:
@@ -112,14 +112,14 @@ def trainable(
         parameter.requires_grad = (
             not is_lora if train_backbone else (is_lora and f".{task}." in name) or (projector and train_projector)
         )
-    free = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    logger.info("training %s of %s parameters", f"{free:,}", f"{sum(p.numel() for p in network.parameters()):,}")
+    n_free = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    logger.info("training %s of %s parameters", f"{n_free:,}", f"{sum(p.numel() for p in network.parameters()):,}")
     return network.train()
 
 
 def spread_adapter(network: PeftModel, task: Task) -> None:
-    """Copy one task's LoRA to all other tasks, which is how the paper's phase 2 starts."""
+    """Copy one task's LoRA to all other tasks, as at the start of the paper's phase 2."""
     state = network.state_dict()
     for name in [name for name in state if f".{task}." in name]:
-        for other in network.peft_config:
-            state[name.replace(f".{task}.", f".{other}.")].copy_(state[name])
+        for target in network.peft_config:
+            state[name.replace(f".{task}.", f".{target}.")].copy_(state[name])

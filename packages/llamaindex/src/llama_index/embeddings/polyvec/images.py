@@ -1,4 +1,4 @@
-"""Images as LlamaIndex's users and nodes have them."""
+"""Images in the forms in which LlamaIndex's users and nodes hold them."""
 
 import base64
 import binascii
@@ -12,14 +12,14 @@ import numpy as np
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 from PIL import Image
 
-from polyvec.types import ImageInput, Input
+from polyvec import ImageInput, Input
 
 # A string is a path; bytes and streams are the content of a file.
 ImageLike = str | ImageInput | BytesIO | BaseNode | MediaResource
 
 
 def image_input(image: ImageLike) -> ImageInput:
-    """The image that is meant. Files are not opened yet.
+    """Convert an image in any form to an input of an encoder. Files are not opened.
 
     Raises:
         TypeError: it is no image.
@@ -31,12 +31,11 @@ def image_input(image: ImageLike) -> ImageInput:
         case BytesIO():
             return image.getvalue()
         case MediaResource():
-            return _of_resource(image)
+            return _resource_image(image)
         case BaseNode():
-            found = node_image(image)
-            if found is None:
+            if (converted := node_image(image)) is None:
                 raise ValueError(f"node {image.node_id!r} has no image")
-            return found
+            return converted
         case Path() | bytes() | np.ndarray() | Image.Image():
             return image
     raise TypeError(
@@ -46,15 +45,15 @@ def image_input(image: ImageLike) -> ImageInput:
 
 
 def has_image(node: BaseNode) -> bool:
-    """Whether a node is an image, whatever else it says."""
+    """True if a node has an image, whatever else it contains."""
     return isinstance(node, ImageNode) or (isinstance(node, Node) and node.image_resource is not None)
 
 
 def node_image(node: BaseNode) -> ImageInput | None:
-    """The image that a node is; None if it is a text.
+    """Return the image of a node; None if the node is a text.
 
     Raises:
-        ValueError: it is an image, but says not where, or is at a URL, which is never fetched.
+        ValueError: an image node without an image, or with one at a URL, which is never fetched.
     """
     if isinstance(node, ImageNode):
         if node.image is not None:
@@ -65,14 +64,14 @@ def node_image(node: BaseNode) -> ImageInput | None:
             return _path(node.image_url)
         raise ValueError("it is an ImageNode without an image: give `image_path`")
     resource = node.image_resource if isinstance(node, Node) else None
-    return None if resource is None else _of_resource(resource)
+    return None if resource is None else _resource_image(resource)
 
 
 def node_input(node: BaseNode) -> Input:
-    """What of a node is encoded: its image, or its text as LlamaIndex means it to be embedded.
+    """Return what is encoded: the image of a node, or its text in `MetadataMode.EMBED`.
 
     Raises:
-        ValueError: it has neither, or its image cannot be had.
+        ValueError: the node has neither, or its image cannot be reached.
     """
     image = node_image(node)
     if image is not None:
@@ -83,7 +82,7 @@ def node_input(node: BaseNode) -> Input:
     return text
 
 
-def _of_resource(resource: MediaResource) -> ImageInput:
+def _resource_image(resource: MediaResource) -> ImageInput:
     if resource.data is not None:
         return _decoded(resource.data)
     if resource.path is not None:
@@ -93,17 +92,17 @@ def _of_resource(resource: MediaResource) -> ImageInput:
     raise ValueError("its image resource has neither data nor path")
 
 
-def _path(place: str) -> Path:
-    if "://" in place and not place.startswith("file://"):
+def _path(name: str) -> Path:
+    if "://" in name and not name.startswith("file://"):
         raise ValueError(
-            f"{place[:200]!r} is not fetched: nothing here opens connections by itself. Give the bytes that "
+            f"{name[:200]!r} is not fetched: nothing here opens connections by itself. Give the bytes that "
             "`polyvec.images.fetch(url)` returns, or a path"
         )
-    return Path(url2pathname(urlsplit(place).path)) if place.startswith("file://") else Path(place)
+    return Path(url2pathname(urlsplit(name).path)) if name.startswith("file://") else Path(name)
 
 
 def _decoded(data: Any) -> bytes:
-    """Of base64, in which LlamaIndex keeps what is in memory."""
+    """Decode base64, in which LlamaIndex keeps images in memory."""
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:

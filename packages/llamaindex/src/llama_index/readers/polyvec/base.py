@@ -1,4 +1,4 @@
-"""Images, and the pages of PDFs as images, for `SimpleDirectoryReader` and on their own."""
+"""A reader for images and for the pages of PDFs as images, for `SimpleDirectoryReader` or alone."""
 
 import hashlib
 from pathlib import Path
@@ -15,11 +15,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".
 
 
 class PolyvecReader(BaseReader):
-    """Reads an image file as one document, and a PDF as one document per page, each with its picture and its text.
+    """Read an image file as one document, and a PDF as one document per page, each with its picture and its text.
 
     `SimpleDirectoryReader` by itself reads the bytes of pictures as text. The pictures of pages are kept as PNG files,
-    because LlamaIndex's nodes name their images by path. A hash of each picture is in the metadata, so that a document
-    store sees when it has changed.
+    because LlamaIndex's nodes name their images by path. The metadata contain a hash of each picture, so that document
+    stores and ingestion caches see when the picture has changed.
 
     Examples:
         `pip install "llama-index-embeddings-polyvec[pdf]"`
@@ -37,19 +37,19 @@ class PolyvecReader(BaseReader):
         """Read images and PDFs.
 
         Args:
-            page_folder: where the pictures of PDF pages are kept.
-            dpi: pixels per inch of those.
+            page_folder: the folder for the pictures of pages.
+            dpi: pixels per inch of a picture of a PDF page.
         """
         self.page_folder, self.dpi = Path(page_folder), dpi
 
     def file_extractor(self) -> dict[str, BaseReader]:
-        """This reader for all suffixes that it reads, for the `file_extractor` of `SimpleDirectoryReader`."""
+        """Map every suffix that is read to this reader, for the `file_extractor` of `SimpleDirectoryReader`."""
         return dict.fromkeys((*IMAGE_SUFFIXES, ".pdf"), self)
 
     def load_data(
         self, file: str | Path, extra_info: dict[str, Any] | None = None, fs: object = None
     ) -> list[Document]:
-        """The documents of a file.
+        """Read a file.
 
         Args:
             file: an image or a PDF.
@@ -67,18 +67,18 @@ class PolyvecReader(BaseReader):
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
             return self._pages(file, metadata)
-        image_size(file)  # a clear error, where ImageDocument has none
+        image_size(file)  # raises a clear error, which ImageDocument would not
         with Image.open(file) as image:
             n_frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
         return self._frames(file, metadata, n_frames) if n_frames > 1 else [_document(file, "", metadata)]
 
     def _frames(self, file: Path, metadata: dict[str, Any], n_frames: int) -> list[Document]:
-        """The pages of a TIFF, as scanners make them."""
+        """Read the pages of a TIFF, as scanners write them."""
         documents: list[Document] = []
         with Image.open(file) as image:
             for index in range(n_frames):
                 image.seek(index)
-                picture = _kept(self._folder(file), index + 1, image)
+                picture = _picture(self._folder(file), index + 1, image)
                 documents.append(_document(picture, "", {**metadata, "page_label": str(index + 1)}))
         return documents
 
@@ -92,7 +92,7 @@ class PolyvecReader(BaseReader):
         documents: list[Document] = []
         try:
             for page in pages(file, dpi=self.dpi):
-                picture = _kept(folder, page.number, page.image)
+                picture = _picture(folder, page.number, page.image)
                 documents.append(_document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)}))
         except ImportError as error:
             raise ImportError(
@@ -101,8 +101,8 @@ class PolyvecReader(BaseReader):
         return documents
 
 
-def _kept(folder: Path, number: int, image: Image.Image) -> Path:
-    """The file of a page's picture; written once."""
+def _picture(folder: Path, number: int, image: Image.Image) -> Path:
+    """Write a page's picture unless it is there already; returns its file."""
     picture = folder / f"page-{number:04}.png"
     if not picture.exists():
         unfinished = picture.with_suffix(".part")
@@ -118,8 +118,8 @@ def _document(picture: Path, text: str, metadata: dict[str, Any]) -> ImageDocume
         excluded_embed_metadata_keys=["image_sha256"],
         excluded_llm_metadata_keys=["image_sha256"],
     )
-    # Without a text, even an empty one, LlamaIndex passes over its metadata: its indexes would leave the document out,
-    # and its caches would not see that the picture has changed.
+    # If a document has no text, not even an empty one, LlamaIndex ignores its metadata: indexes would leave it out, and
+    # caches would not see that the picture has changed.
     document.text_resource = MediaResource(text=text)
     return document
 

@@ -1,57 +1,55 @@
 """A LlamaIndex vector store on a `qdrant_polyvec.Collection`."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Self
+from itertools import islice
+from typing import Any, Self, Unpack, cast
 
-import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, IndexNode
 from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
-from llama_index.vector_stores.qdrant import QdrantVectorStore
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
-from llama_index.embeddings.polyvec.images import ImageLike, image_input
-from llama_index.vector_stores.polyvec.nodes import item, node
-from polyvec.types import Embeddings, Input
+from llama_index.vector_stores.polyvec.filters import has_condition, in_documents, qdrant_filter
+from llama_index.vector_stores.polyvec.nodes import to_item, to_node
+from llama_index.vector_stores.polyvec.queries import (
+    QueryOptions,
+    check_options,
+    query_content,
+    query_mode,
+    query_result,
+    search_query,
+)
 from qdrant_polyvec import (
     MODES,
     Cluster,
     Collection,
-    Failure,
     FingerprintError,
     Hit,
-    Item,
     Location,
     Mode,
+    Query,
+    RankingOptions,
     Schema,
+    SearchOptions,
     Stored,
 )
 from qdrant_polyvec.points import has_id
-from qdrant_polyvec.search import Query, Tasks
-
-OPTIONS = ("mode", "task", "candidates", "score_threshold", "oversampling", "qdrant_filters", "node_ids", "query_image")
 
 
-class PolyvecVectorStore(QdrantVectorStore):
+class PolyvecVectorStore(BasePydanticVectorStore):
     """Text and image nodes in one collection, with dense vectors and multi-vectors.
 
-    It writes the node payload of the stock `QdrantVectorStore` and takes its filters, so that class reads the
-    collection (`dense_vector_name="dense"`); and `qdrant_polyvec.Collection`'s own, so that verification, reindexing
-    with another model and the other packages' stores work on it, too.
-
-    Options of a query go into `vector_store_kwargs` of a retriever: `mode` (`"two-stage"`, `"late"`, `"dense"`,
-    `"hybrid"`), `task`, `candidates`, `score_threshold`, `oversampling` (see `qdrant_polyvec.Collection.search`),
-    `qdrant_filters` (instead of `filters`), `node_ids` (search only these), `query_image`.
+    The store writes the node payload of the stock `QdrantVectorStore` and takes its filters, so that class reads the
+    collection (`dense_vector_name="dense"`). It writes the payload of `qdrant_polyvec.Collection`, too, so that
+    verification, reindexing with another model and the other packages' stores work on the collection.
 
     Similarities are cosines, or MaxSim divided by the number of query tokens, so that one cutoff suits all modes.
 
@@ -70,8 +68,7 @@ class PolyvecVectorStore(QdrantVectorStore):
     _collection: Collection = PrivateAttr()
     _embed_model: PolyvecEmbedding = PrivateAttr()
     _mode: Mode = PrivateAttr()
-    _closing: contextlib.ExitStack = PrivateAttr()
-    _asked_about: tuple[int, bool] | None = PrivateAttr(default=None)
+    _index_ids: tuple[int, bool] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -87,14 +84,14 @@ class PolyvecVectorStore(QdrantVectorStore):
         """Open a collection; create it if it does not exist.
 
         Args:
-            embed_model: makes the vectors, and is loaded here; it must be the one that the collection was created with.
-            location: a folder, which one client at a time can have; the URL of a server; `":memory:"` for tests in one
+            embed_model: makes the vectors. It is loaded here, and must be the one that the collection was created with.
+            location: a folder, which one client at a time can open; the URL of a server; `":memory:"` for tests in one
                 thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
                 share.
             collection_name: the collection.
-            mode: how to search unless a query says otherwise.
-            schema: which vectors a new collection has and how they are stored; see `qdrant_polyvec.Schema`.
-            tenant: whose nodes are added and found; see `qdrant_polyvec.Collection.open`.
+            mode: the mode of queries that name none.
+            schema: the vectors of a new collection and how they are stored; see `qdrant_polyvec.Schema`.
+            tenant: restricts every operation to this tenant's nodes; see `qdrant_polyvec.Collection.open`.
             cluster: how the collection is spread over a cluster.
 
         Raises:
@@ -106,8 +103,9 @@ class PolyvecVectorStore(QdrantVectorStore):
             raise TypeError(f"`embed_model` is a {type(embed_model).__name__}; it is a PolyvecEmbedding.")
         if mode not in MODES:
             raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
+        super().__init__(stores_text=True)
         try:
-            collection = Collection.open(
+            self._collection = Collection.open(
                 location,
                 collection_name,
                 embedder=embed_model.encoder,
@@ -118,21 +116,19 @@ class PolyvecVectorStore(QdrantVectorStore):
             )
         except FingerprintError as error:
             raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
-        with contextlib.ExitStack() as on_error:
-            on_error.callback(collection.close)
-            super().__init__(
-                collection_name, client=collection.client, dense_vector_name="dense", text_key="page_content"
-            )
-            self._collection, self._embed_model, self._mode = collection, embed_model, mode
-            self._closing = on_error.pop_all()
+        self._embed_model, self._mode = embed_model, mode
 
     @classmethod
     def class_name(cls) -> str:
         return "PolyvecVectorStore"
 
     @property
+    def client(self) -> QdrantClient:
+        return self._collection.client
+
+    @property
     def collection(self) -> Collection:
-        """What the nodes are kept in, for what LlamaIndex has no words for: `count`, `verify`, `reindex`, and more."""
+        """The collection underneath, for what LlamaIndex has no words for: `count`, `verify`, `reindex`, and more."""
         return self._collection
 
     @property
@@ -141,12 +137,12 @@ class PolyvecVectorStore(QdrantVectorStore):
 
     @property
     def mode(self) -> Mode:
-        """How it is searched unless a query says otherwise."""
+        """The mode of queries that name none."""
         return self._mode
 
     def close(self) -> None:
         """Write everything to disk and release the folder. A client that was handed in stays open."""
-        self._closing.close()
+        self._collection.close()
 
     async def aclose(self) -> None:
         """Close the asynchronous client, which the asynchronous queries opened, and the store."""
@@ -174,13 +170,13 @@ class PolyvecVectorStore(QdrantVectorStore):
     ) -> list[str]:
         """Encode and store nodes: image nodes by their images, others by their texts as LlamaIndex embeds them.
 
-        What is there already, unchanged, is not encoded again.
+        Nodes that are stored already, unchanged, are not encoded again.
 
         Args:
             nodes: with embeddings or without; dense vectors and multi-vectors are made here, in one pass.
-            task: what to encode for; the embedding's task unless given. Queries find nodes of their own task only, and
-                a node is of one task: added again for another, it changes over.
-            batch_size: how many are encoded and stored at a time.
+            task: the task to encode for; the embedding's task unless given. Queries find nodes of their own task only,
+                and a node is of one task: added again for another task, it changes over.
+            batch_size: number of nodes that are encoded and stored at a time.
             show_progress: show a progress bar.
 
         Returns:
@@ -190,49 +186,46 @@ class PolyvecVectorStore(QdrantVectorStore):
             UnstoredItems: some could not be stored (no text, no image, a file that has vanished, metadata that are not
                 JSON); all others were.
         """
-        if isinstance(nodes, BaseNode) or not all(isinstance(one, BaseNode) for one in nodes):
+        if isinstance(nodes, BaseNode) or not all(isinstance(node, BaseNode) for node in nodes):
             raise TypeError("`nodes` is a list of LlamaIndex nodes.")
-        self._asked_about = None
-        of_task = task or self._embed_model.task
+        self._index_ids = None
+        task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
-        listed = list(nodes)
-        found: Iterator[Item | Failure] = (item(one, of_task, dim=dim) for one in listed)
-        report = self._collection.add(found, task=of_task, batch_size=batch_size, show_progress=show_progress)
-        ids = [one.node_id for one in listed]
+        items = (to_item(node, index=index, task=task, dim=dim) for index, node in enumerate(nodes))
+        report = self._collection.add(items, task=task, batch_size=batch_size, show_progress=show_progress)
+        ids = [node.node_id for node in nodes]
         report.check(ids)
         return ids
 
-    async def async_add(self, nodes: Sequence[BaseNode], **how: Any) -> list[str]:  # type: ignore[override]  # as above
-        """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
-        return await asyncio.to_thread(partial(self.add, nodes, **how))
+    async def async_add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
+        """`add` in a thread. Once begun, it ends even if it is cancelled."""
+        return await asyncio.to_thread(partial(self.add, nodes, **options))
 
-    def delete(self, ref_doc_id: str, *_: Any, **delete_kwargs: Any) -> None:
+    def delete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
         """Delete the nodes of a document."""
-        _refuse(delete_kwargs)
-        self._delete([_of_documents([ref_doc_id])])
+        self._delete([in_documents([ref_doc_id])])
 
-    async def adelete(self, ref_doc_id: str, *_: Any, **delete_kwargs: Any) -> None:
+    async def adelete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
         """`delete` in a thread."""
-        await asyncio.to_thread(partial(self.delete, ref_doc_id, **delete_kwargs))
+        await asyncio.to_thread(self.delete, ref_doc_id)
 
-    def delete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, *_: Any, **delete_kwargs: Any
+    def delete_nodes(  # type: ignore[override]  # as above
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
-        """Delete nodes: those with these ids that also pass the filters.
+        """Delete the nodes with these ids that also pass the filters.
 
         Raises:
             ValueError: neither ids nor filters: `clear` deletes everything.
         """
-        _refuse(delete_kwargs)
-        if node_ids is None and not _has_condition(filters):
+        if node_ids is None and not has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
         self._delete(self._conditions(node_ids=node_ids, filters=filters))
 
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, *_: Any, **delete_kwargs: Any
+    async def adelete_nodes(  # type: ignore[override]  # as above
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
         """`delete_nodes` in a thread."""
-        await asyncio.to_thread(partial(self.delete_nodes, node_ids, filters, **delete_kwargs))
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters)
 
     def clear(self) -> None:
         """Delete all nodes; the collection stays."""
@@ -242,21 +235,24 @@ class PolyvecVectorStore(QdrantVectorStore):
         """`clear` in a thread."""
         await asyncio.to_thread(self.clear)
 
-    def get_nodes(  # type: ignore[override]  # an unknown option is refused
+    def get_nodes(
         self,
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
         limit: int | None = None,
     ) -> list[BaseNode]:
-        """The nodes with these ids that also pass the filters; all of them if neither is given.
+        """Return the nodes with these ids that also pass the filters, without their embeddings.
 
-        They come without their embeddings.
+        Without ids and filters, return all nodes.
         """
+        stored: Iterable[Stored]
         if node_ids is not None and filters is None:
-            return [node(one) for one in self._collection.get(node_ids)][:limit]
-        return [node(one) for one in self._scroll(self._conditions(node_ids=node_ids, filters=filters), limit)]
+            stored = self._collection.get(node_ids)  # in the order of the ids
+        else:
+            stored = self._collection.all(models.Filter(must=self._conditions(node_ids=node_ids, filters=filters)))
+        return [to_node(item) for item in islice(stored, limit)]
 
-    async def aget_nodes(  # type: ignore[override]  # as above
+    async def aget_nodes(
         self,
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
@@ -265,30 +261,35 @@ class PolyvecVectorStore(QdrantVectorStore):
         """`get_nodes` in a thread."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, limit)
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """What suits a query best; options are those of the class.
+    def query(  # type: ignore[override]  # as above
+        self, query: VectorStoreQuery, **options: Unpack[QueryOptions]
+    ) -> VectorStoreQueryResult:
+        """Search. The query's text is encoded here for its multi-vector; its embedding finds the candidates.
 
-        A text is encoded here for its multi-vector; an embedding that the query brings finds the candidates.
+        Args:
+            query: a text, an embedding, or both.
+            options: see `QueryOptions`.
 
         Raises:
             ValueError: the query has neither text nor embedding nor image, or its mode needs a text.
         """
-        asked, how = self._plan(query, kwargs)
-        return _result(self.hits(self._asked(asked, query, how), query.similarity_top_k, **how))
+        search_by, search = self._plan(query, options)
+        return query_result(self._collection.search(search_by, **search))
 
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+    async def aquery(  # type: ignore[override]  # as above
+        self, query: VectorStoreQuery, **options: Unpack[QueryOptions]
+    ) -> VectorStoreQueryResult:
         """`query` on the asynchronous client; the query is encoded in a thread."""
-        asked, how = await asyncio.to_thread(self._plan, query, kwargs)
-        ready = await asyncio.to_thread(self._asked, asked, query, how)
-        return _result(await self.ahits(ready, query.similarity_top_k, **how))
+        search_by, search = await asyncio.to_thread(self._plan, query, options)
+        return query_result(await self._collection.asearch(search_by, **search))
 
-    def hits(self, query: Query, limit: int, **how: Any) -> list[Hit]:
-        """What `Collection.search` finds, in the store's mode and task unless `how` says otherwise."""
-        return self._collection.search(query, limit=limit, **self._defaults(how))
+    def hits(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+        """`Collection.search`, in the store's mode and for the embedding's task unless the options name others."""
+        return self._collection.search(query, **self._with_defaults(options))
 
-    async def ahits(self, query: Query, limit: int, **how: Any) -> list[Hit]:
+    async def ahits(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`hits` on the asynchronous client."""
-        return await self._collection.asearch(query, limit=limit, **self._defaults(how))
+        return await self._collection.asearch(query, **self._with_defaults(options))
 
     def condition(
         self,
@@ -297,81 +298,54 @@ class PolyvecVectorStore(QdrantVectorStore):
         node_ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
     ) -> models.Filter | None:
-        """LlamaIndex's filters as Qdrant's; all of them must hold."""
+        """Combine filters, node ids and document ids as a filter of Qdrant. All of them must hold."""
         must = self._conditions(node_ids=node_ids, filters=filters, doc_ids=doc_ids)
         return models.Filter(must=must) if must else None
 
-    def _defaults(self, how: Mapping[str, Any]) -> dict[str, Any]:
-        return {**how, "mode": how.get("mode") or self._mode, "task": how.get("task") or self._embed_model.task}
+    def _with_defaults(self, options: SearchOptions) -> SearchOptions:
+        mode, task = options.get("mode") or self._mode, options.get("task") or self._embed_model.task
+        return {**options, "mode": mode, "task": task}
 
-    def _plan(self, query: VectorStoreQuery, kwargs: Mapping[str, Any]) -> tuple[Input | None, dict[str, Any]]:
-        """The text or image to encode, if any, and how to search."""
-        if unknown := sorted(kwargs.keys() - set(OPTIONS)):
-            raise TypeError(f"{unknown[0]!r} is no option of a query; those are {', '.join(OPTIONS)}.")
-        if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID):
-            raise ValueError(
-                f"query mode {query.mode.value!r} is not offered: choose by vector_store_kwargs={{'mode': …}}, one of "
-                f"{', '.join(map(repr, MODES))}."
-            )
-        hybrid: Mode | None = "hybrid" if query.mode == VectorStoreQueryMode.HYBRID else None
-        how = {key: kwargs[key] for key in ("task", "candidates", "score_threshold", "oversampling") if key in kwargs}
-        # An embedding alone, as of an image that an index has embedded itself, has no multi-vector.
-        alone: Mode | None = "dense" if not query.query_str and kwargs.get("query_image") is None else None
-        how["mode"] = kwargs.get("mode") or hybrid or alone or self._mode
-        node_ids = kwargs.get("node_ids")
-        if node_ids is None and query.node_ids and not self._of_an_index(query.node_ids):
-            node_ids = query.node_ids
-        own = kwargs.get("qdrant_filters")
-        must = self._conditions(
-            node_ids=node_ids, doc_ids=query.doc_ids, filters=query.filters if own is None else None
+    def _plan(self, query: VectorStoreQuery, options: QueryOptions) -> tuple[Query, SearchOptions]:
+        """Translate a query into the arguments of `Collection.search`."""
+        check_options(options, QueryOptions.__optional_keys__)
+        content, own_filter = query_content(query, options), options.get("qdrant_filters")
+        conditions = self._conditions(
+            node_ids=self._chosen_ids(query, options),
+            doc_ids=query.doc_ids,
+            filters=query.filters if own_filter is None else None,
         )
-        if own is not None:
-            must.append(own)
-        how["filter"] = models.Filter(must=must) if must else None
-        image: ImageLike | None = kwargs.get("query_image")
-        return (query.query_str or None) if image is None else image_input(image), how
-
-    def _asked(self, asked: Input | None, query: VectorStoreQuery, how: dict[str, Any]) -> Query:
-        """What is searched by: the query, or its vectors, of which the dense one is the query's own if it has one."""
-        given = query.query_embedding
-        if given is None or (asked is not None and not isinstance(asked, str)):
-            if asked is None:
-                raise ValueError(
-                    "the query has neither text nor embedding; an image goes in vector_store_kwargs={'query_image': …} "
-                    "or in the `image_path` of a QueryBundle for PolyvecRetriever."
-                )
-            return asked
-        dense = Embeddings(np.asarray([given], np.float32), None, (None,))
-        if how["mode"] == "dense" and (asked is None or how.get("task") in (None, self._embed_model.task)):
-            return dense
-        if asked is None:
-            raise ValueError(f"mode {how['mode']!r} needs the query's text; an embedding alone is searched in 'dense'.")
-        task: Tasks = how.get("task") or self._embed_model.task
-        if how["mode"] == "hybrid" or task != self._embed_model.task:
-            return asked  # it is encoded for what is searched; the query's embedding is of the embedding's own task
-        encoded = self._collection.embedder.encode_query(
-            [asked], task=task, truncate_dim=self._embed_model.dimensions, multivector=True
+        if own_filter is not None:
+            conditions.append(own_filter)
+        ranking = {name: value for name, value in options.items() if name in RankingOptions.__optional_keys__}
+        search = self._with_defaults(
+            {
+                "mode": query_mode(query, content, self._mode),
+                **cast("RankingOptions", ranking),
+                "limit": query.similarity_top_k,
+                "filter": models.Filter(must=conditions) if conditions else None,
+            }
         )
-        return replace(encoded, dense=dense.dense)
+        mode, task = search["mode"], search["task"]
+        return search_query(content, query.query_embedding, mode=mode, task=task, embed_model=self._embed_model), search
 
-    def _of_an_index(self, node_ids: Sequence[str]) -> bool:
-        """Whether these are images and index nodes only: then they are not what a user chose.
+    def _chosen_ids(self, query: VectorStoreQuery, options: QueryOptions) -> Sequence[str] | None:
+        """Return the ids that a caller restricts the search to.
 
-        A `VectorStoreIndex` remembers only those and hands their ids to every query, which would hide its texts. To
-        search some of them only, pass `node_ids` as an option.
+        A `VectorStoreIndex` tracks only images and index nodes, and hands their ids to every query, which would hide
+        its texts. So ids of such nodes alone are no restriction, unless they are given as an option.
         """
-        key = hash(tuple(node_ids))
-        if self._asked_about is None or self._asked_about[0] != key:
-            of_an_index: list[models.Condition] = [
+        if options.get("node_ids") is not None or not query.node_ids:
+            return options.get("node_ids")
+        key = hash(tuple(query.node_ids))
+        if self._index_ids is None or self._index_ids[0] != key:
+            tracked: list[models.Condition] = [
                 models.FieldCondition(key="_polyvec.kind", match=models.MatchValue(value="image")),
                 models.FieldCondition(key="_node_type", match=models.MatchValue(value=IndexNode.class_name())),
             ]
-            others: list[models.Condition] = [
-                has_id(node_ids, self._collection.tenant),
-                models.Filter(must_not=of_an_index),
-            ]
-            self._asked_about = key, next(self._scroll(others, 1), None) is None
-        return self._asked_about[1]
+            others = models.Filter(must=self._conditions(node_ids=query.node_ids), must_not=tracked)
+            self._index_ids = key, next(self._collection.all(others), None) is None
+        return None if self._index_ids[1] else query.node_ids
 
     def _conditions(
         self,
@@ -382,47 +356,13 @@ class PolyvecVectorStore(QdrantVectorStore):
     ) -> list[models.Condition]:
         must: list[models.Condition] = []
         if doc_ids is not None:
-            must.append(_of_documents(doc_ids))
+            must.append(in_documents(doc_ids))
         if node_ids is not None:
             must.append(has_id(node_ids, self._collection.tenant))
-        if filters is not None and _has_condition(filters):
-            must.append(self._build_subfilter(filters))
+        if filters is not None and has_condition(filters):
+            must.append(qdrant_filter(filters))
         return must
 
-    def _delete(self, must: Sequence[models.Condition]) -> None:
-        self._asked_about = None
-        self._collection.delete_where(models.Filter(must=list(must)))
-
-    def _scroll(self, must: Sequence[models.Condition], limit: int | None) -> Iterator[Stored]:
-        found = self._collection.all(models.Filter(must=list(must)))
-        return found if limit is None else (one for one, _ in zip(found, range(limit), strict=False))
-
-
-def _has_condition(filters: MetadataFilters | None) -> bool:
-    """Whether a filter asks for anything; an empty one would let everything pass."""
-    parts = filters.filters if filters is not None else []
-    return any(_has_condition(part) if isinstance(part, MetadataFilters) else True for part in parts)
-
-
-def _of_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
-    if not ref_doc_ids:
-        return models.HasIdCondition(has_id=[])  # of no document is nothing
-    return models.FieldCondition(key="doc_id", match=models.MatchAny(any=list(ref_doc_ids)))
-
-
-def _refuse(unknown: Mapping[str, Any]) -> None:
-    if unknown:
-        raise TypeError(f"{next(iter(unknown))!r} is no option of a deletion.")
-
-
-def _result(found: Sequence[Hit]) -> VectorStoreQueryResult:
-    return VectorStoreQueryResult(
-        nodes=[node(hit) for hit in found],
-        similarities=[similarity(hit) for hit in found],
-        ids=[str(hit.id) for hit in found],
-    )
-
-
-def similarity(hit: Hit) -> float:
-    """A cosine, or the mean of the query tokens' best cosines; of merged rankings, what the fusion gave."""
-    return hit.score if hit.relevance is None else 2 * hit.relevance - 1
+    def _delete(self, must: list[models.Condition]) -> None:
+        self._index_ids = None
+        self._collection.delete_where(models.Filter(must=must))

@@ -1,4 +1,4 @@
-"""LlamaIndex's nodes and what a collection keeps, each made of the other."""
+"""LlamaIndex's nodes as items of a collection, and back."""
 
 from pathlib import Path
 from typing import Any
@@ -7,29 +7,31 @@ from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNod
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
-from qdrant_polyvec import Failure, Hit, Item, Stored
-from qdrant_polyvec.items import TAKEN
+from qdrant_polyvec import Failure, Item, Stored
+from qdrant_polyvec.schema import RESERVED
+
+__all__ = ["to_node"]
 
 
-def item(node: BaseNode, task: str, *, dim: int) -> Item | Failure:
-    """A node to add, with the payload that the stock Qdrant store writes; or why it cannot be.
+def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failure:
+    """Convert a node to an item with the payload that the stock Qdrant store writes, or to the reason why not.
 
-    The collection's own metadata are the node's, for other readers. An embedding that the node brings is looked at for
-    its length only: the vectors are made again together with the multi-vector, in one pass.
+    The collection's own metadata are the node's, for other readers. Of the node's embedding only the length is checked:
+    the vectors are made again together with the multi-vector, in one pass.
     """
     # A document that was not cut into nodes is its own; the stock store writes "None", and could never delete it.
     document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
+    source = _source(node)
     try:
-        node = _lasting(node)
+        node = _storable(node)
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
-    except (TypeError, ValueError) as error:  # what pydantic cannot write as JSON is a ValueError
-        return Failure(node.node_id, _source(node) or node.node_id, str(error))
+    except (TypeError, ValueError) as error:  # pydantic raises a ValueError for values that are not JSON
+        return Failure(index, source or node.node_id, str(error), node.node_id)
     if node.embedding is not None and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
-        return Failure(node.node_id, _source(node) or node.node_id, reason)
-    source = _source(node)
+        return Failure(index, source or node.node_id, reason, node.node_id)
     metadata = {key: value for key, value in payload.items() if key in node.metadata and key != "source"}
     return Item(
         content,
@@ -39,24 +41,24 @@ def item(node: BaseNode, task: str, *, dim: int) -> Item | Failure:
         task=task,
         metadata=metadata,
         text=None if isinstance(content, str) else _text(node),
-        payload={key: value for key, value in payload.items() if key not in TAKEN},
+        payload={key: value for key, value in payload.items() if key not in RESERVED},
     )
 
 
-def node(found: Hit | Stored) -> BaseNode:
-    """What was found, as the node that was added; what others have added becomes a text or an image."""
-    if "_node_content" in found.payload:
-        return metadata_dict_to_node(found.payload)
-    if found.kind == "image":
-        path = found.metadata.get("image_uri") or found.source
-        text = "" if found.content == found.source else found.content
-        shown = {"image_path": path} if Path(path).is_file() else {}
-        return ImageNode(id_=str(found.id), text=text, metadata=dict(found.metadata), **shown)
-    return TextNode(id_=str(found.id), text=found.content, metadata=dict(found.metadata))
+def to_node(stored: Stored) -> BaseNode:
+    """Convert a stored item to the node that was added. Items of other writers become texts or images."""
+    if "_node_content" in stored.payload:
+        return metadata_dict_to_node(stored.payload)
+    if stored.kind == "image":
+        path = stored.metadata.get("image_uri") or stored.source
+        text = "" if stored.content == stored.source else stored.content
+        fields = {"image_path": path} if Path(path).is_file() else {}
+        return ImageNode(id_=str(stored.id), text=text, metadata=dict(stored.metadata), **fields)
+    return TextNode(id_=str(stored.id), text=stored.content, metadata=dict(stored.metadata))
 
 
-def _lasting(node: BaseNode) -> BaseNode:
-    """The node as it survives in a payload: an image at a path as an `ImageNode`, whatever class it had.
+def _storable(node: BaseNode) -> BaseNode:
+    """Return the node in a form that survives in a payload: an image at a path as an `ImageNode`.
 
     Raises:
         ValueError: the image is in memory only, where LlamaIndex's own classes would lose it.
@@ -69,7 +71,7 @@ def _lasting(node: BaseNode) -> BaseNode:
     assert isinstance(node, Node)
     path = node_image(node)
     if not isinstance(path, Path):
-        raise ValueError(  # noqa: TRY004 — it is the node that is wrong
+        raise ValueError(  # noqa: TRY004 — the node is wrong, not a type
             "its image is in memory only and would be lost: save it, and give `image_path` (or keep it as base64 in "
             "`ImageNode(image=…)`)"
         )
@@ -86,14 +88,14 @@ def _lasting(node: BaseNode) -> BaseNode:
 
 
 def _source(node: BaseNode) -> str | None:
-    """Where a node is from: what its metadata say, else its document."""
+    """Return the source that the metadata name, or else the node's document."""
     for key in ("source", "file_path"):
-        if isinstance(named := node.metadata.get(key), str):
-            return named
+        if isinstance(name := node.metadata.get(key), str):
+            return name
     return node.ref_doc_id
 
 
 def _text(node: BaseNode) -> str | None:
-    """What an image says."""
+    """Return the text of an image node; None if it has none."""
     text: Any = getattr(node, "text", None)
     return text or None

@@ -1,0 +1,189 @@
+"""The command `polyvec`. Each package brings its subcommands as entry points, so this module imports none of them.
+
+A subcommand is an entry point of the group `polyvec.commands` that names a `click.Command`, made by `command` and the
+options below. `polyvec --help` and shell completion import the module of every subcommand: such a module imports torch,
+a store or another large library inside its functions, or reaches it as `polyvec.Embedder`, which imports torch late.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
+from typing import IO, Any, Literal, get_args
+
+import click
+from click.shell_completion import get_completion_class
+
+from polyvec.types import Dtype
+
+__all__ = [
+    "UserError",
+    "command",
+    "device_option",
+    "dtype_option",
+    "json_option",
+    "location_option",
+    "main",
+    "model_option",
+]
+
+_GROUP = "polyvec.commands"
+_DISTRIBUTIONS = ("polyvec", "qdrant-polyvec", "langchain-polyvec", "llama-index-embeddings-polyvec")
+# Commands of packages that may be missing, so that the error says what to install.
+_DISTRIBUTION_BY_COMMAND = dict.fromkeys(("index", "reindex", "search", "verify"), "qdrant-polyvec")
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+class UserError(click.ClickException):
+    """The command cannot do what the user wants. It prints one line and exits with code 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error as one line."""
+        click.echo(f"error: {' '.join(self.format_message().split())}", file=file, err=file is None)
+
+
+class _Command(click.Command):
+    """A command that returns its exit code, and whose users' errors are one line."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command and exit with the code it returns.
+
+        Raises:
+            UserError: a path, a value or a missing library is the reason. Every other exception is a bug.
+        """
+        try:
+            code = super().invoke(ctx)
+        except BrokenPipeError:  # `polyvec search … | head`: click ends silently
+            raise
+        except (ImportError, OSError, ValueError) as error:
+            raise UserError(str(error)) from error
+        ctx.exit(code or 0)
+
+
+class _Commands(click.Group):
+    """A group whose commands are entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the installed commands and those that could be installed."""
+        return sorted({*super().list_commands(ctx), *_DISTRIBUTION_BY_COMMAND, *_entry_points().names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        for entry in _entry_points().select(name=cmd_name):
+            try:
+                loaded: click.Command = entry.load()
+            except ImportError as error:
+                return _unavailable(cmd_name, f"cannot be imported: {error}")
+            return loaded
+        if distribution := _DISTRIBUTION_BY_COMMAND.get(cmd_name):
+            return _unavailable(cmd_name, f"is not installed: pip install {distribution}")
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or suggest similar names."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not ctx.resilient_parsing:
+            similar = " or ".join(map(repr, difflib.get_close_matches(args[0], names)))
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {similar}?" if similar else ""))
+        return super().resolve_command(ctx, args)
+
+
+def _entry_points() -> metadata.EntryPoints:
+    return metadata.entry_points(group=_GROUP)
+
+
+def _unavailable(name: str, reason: str) -> click.Command:
+    def fail() -> None:
+        raise UserError(f"`polyvec {name}` {reason}")
+
+    accept_all = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, callback=fail, short_help=reason, context_settings=accept_all, add_help_option=False)
+
+
+def _devices(_: click.Context, __: click.Parameter, names: Sequence[str]) -> str | list[str] | None:
+    return list(names) if len(names) > 1 else next(iter(names), None)
+
+
+def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 — click passes it
+    if not value:
+        return
+    for distribution in _DISTRIBUTIONS:
+        try:
+            click.echo(f"{distribution} {metadata.version(distribution)}")
+        except metadata.PackageNotFoundError:
+            continue
+    ctx.exit()
+
+
+# Options of several commands. Each takes more keyword arguments of `click.option`: `model_option(required=True)`.
+model_option = partial(click.option, "--model", metavar="MODEL", help="'demo', a directory or a hub id")
+device_option = partial(
+    click.option,
+    "--device",
+    multiple=True,
+    callback=_devices,
+    metavar="DEVICE",
+    help="such as cpu or cuda:1; repeat it for several (default: the first accelerator, else the CPU)",
+)
+dtype_option = partial(
+    click.option,
+    "--dtype",
+    type=click.Choice(get_args(Dtype)),
+    default="auto",
+    help="precision of the weights",
+)
+json_option = partial(click.option, "--json", "as_json", is_flag=True, help="print JSON instead of a table")
+location_option = partial(
+    click.option,
+    "--location",
+    type=click.Path(),
+    default="./index",
+    metavar="LOCATION",
+    help="folder, or URL of a server whose key is in QDRANT_API_KEY",
+)
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a function the command `name`. It returns its exit code: 0 or None, or 1 if some items failed.
+
+    `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2.
+
+    Args:
+        name: as the user types it.
+        settings: arguments of `click.command`.
+    """
+    return click.command(name, cls=_Command, context_settings=_SETTINGS, **settings)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings=_SETTINGS,
+    epilog="Exit codes: 0 success, 1 some items failed, 2 wrong usage or another error.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print the versions of the installed packages and exit.",
+)
+def main() -> None:
+    """Embed, index and search texts, images and visual documents."""
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    r"""Print the script that completes `polyvec` in a shell.
+
+    \b
+    bash: eval "$(polyvec completion bash)"              in ~/.bashrc
+    zsh:  eval "$(polyvec completion zsh)"               in ~/.zshrc
+    fish: polyvec completion fish > ~/.config/fish/completions/polyvec.fish
+    """
+    click.echo(get_completion_class(shell)(main, {}, "polyvec", "_POLYVEC_COMPLETE").source())

@@ -1,0 +1,1 @@
+"""Datasets: rows of JSON Lines, and folders of queries, documents and grades."""

@@ -1,0 +1,51 @@
+"""Rows of JSON Lines files. Every error names the file and the line."""
+
+import json
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["read_lines", "read_rows", "text_field"]
+
+_Parsed = TypeVar("_Parsed")
+
+
+def read_rows(path: Path, parse: Callable[[dict[str, Any]], _Parsed]) -> list[_Parsed]:
+    """Parse the JSON object on each line of a file. Otherwise as `read_lines`."""
+    return read_lines(path, lambda _, line: parse(_json_object(line)))
+
+
+def read_lines(path: Path, parse: Callable[[int, str], _Parsed]) -> list[_Parsed]:
+    r"""Parse each line of a file by its number, from 1, and its text. Only `\n` ends a line; blank lines are skipped.
+
+    Raises:
+        ValueError: `parse` raised a `ValueError`, `TypeError` or `OSError`.
+    """
+    parsed = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if line.strip():
+                    parsed.append(parse(number, line.decode("utf-8-sig")))
+            except (ValueError, TypeError, OSError, RecursionError) as error:
+                raise ValueError(f"{path}:{number}: {error}") from error
+    return parsed
+
+
+def text_field(row: Mapping[str, Any], name: str) -> str:
+    """Return the field `name` of a row, or raise a TypeError if it is not a text."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` is {reprlib.repr(value)}; it must be a text")
+    return value
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error.msg} at column {error.colno}") from error
+    if not isinstance(value, dict):
+        raise TypeError(f"no JSON object: {reprlib.repr(value)}")
+    return value

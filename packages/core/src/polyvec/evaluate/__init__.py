@@ -1,0 +1,1 @@
+"""What a search is worth, and what it costs to store."""

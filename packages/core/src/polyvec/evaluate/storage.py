@@ -1,0 +1,162 @@
+"""Compare ways of storing vectors: bytes per item and nDCG of each, measured on a dataset of your own."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
+from polyvec.evaluate.metrics import ndcg
+from polyvec.retrieval import EncodedDataset, Mode, two_stage
+from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, signs, unit
+from polyvec.types import Embeddings, Grid
+
+__all__ = ["POOL_FACTORS", "Row", "compare", "table"]
+
+POOL_FACTORS = (2, 3, 4)
+_PREFETCH = 10  # candidates of the first stage, in multiples of k
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of storing vectors.
+
+    Attributes:
+        kind: which vectors the search uses.
+        choice: how they are stored; `a -> b` fetches candidates by a and re-ranks them by b.
+        bytes_per_item: mean over documents of the size of the vectors, without ids or an index.
+        ratio: how many times smaller that is than the first row of the kind, which is not compressed.
+        ndcg: mean over queries.
+        change: `ndcg` minus that of the first row of the kind.
+    """
+
+    kind: Mode
+    choice: str
+    bytes_per_item: float
+    ratio: float
+    ndcg: float
+    change: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Choice:
+    kind: Mode
+    name: str
+    bytes_per_item: float
+    scores: np.ndarray  # (queries, documents)
+
+
+def compare(
+    dataset: EncodedDataset, *, sizes: Sequence[int] = (), pool_factors: Sequence[float] = POOL_FACTORS, k: int = 5
+) -> list[Row]:
+    """Measure bytes per item and nDCG@k of each way of storing vectors. Ties count against it, as in `metrics.ndcg`.
+
+    Late and two-stage rows need multi-vectors on both sides. The row of means of rows and columns needs a document with
+    a grid; texts are not pooled there. Queries keep full precision in late interaction; dense vectors are compared in
+    the precision of the row unless the row says otherwise. Two-stage search re-ranks the best 10 · k by dense vector.
+    Only sizes that are multiples of 8 are packed into bits.
+
+    Args:
+        dataset: dense vectors in full length.
+        sizes: Matryoshka sizes to try beside the full length.
+        pool_factors: factors of token pooling to try in late interaction; pooling needs the extra `pooling`.
+        k: how many results count.
+
+    Raises:
+        ValueError: an impossible size or k, judgements that do not fit, or vectors that are not finite.
+        ImportError: there are `pool_factors` and multi-vectors, but scipy is not installed.
+    """
+    dim = dataset.documents.dense.shape[1]
+    for size in sizes:
+        if not 1 <= size <= dim:
+            raise ValueError(f"`sizes` has {size}; these vectors can be cut to 1 to {dim} numbers.")
+    if k < 1:
+        raise ValueError(f"`k` is {k}; it may be 1 or more.")
+    rows: list[Row] = []
+    full_by_kind: dict[Mode, Row] = {}
+    for choice in _choices(dataset, sorted({dim, *sizes}, reverse=True), pool_factors, _PREFETCH * k):
+        value = ndcg(choice.scores, dataset.relevant, k=k)
+        row = Row(choice.kind, choice.name, choice.bytes_per_item, 1.0, value, 0.0)
+        full = full_by_kind.setdefault(choice.kind, row)
+        rows.append(replace(row, ratio=full.bytes_per_item / row.bytes_per_item, change=value - full.ndcg))
+    return rows
+
+
+def table(rows: Sequence[Row], *, k: int) -> str:
+    """Write the rows as aligned text, at most 100 columns wide."""
+    head = f"{'':<9}  {'choice':<46}  {'bytes/item':>10}  {'ratio':>6}  {f'nDCG@{k}':>8}  {'change':>7}"
+    lines = [head, "-" * len(head)]
+    lines += [
+        f"{row.kind:<9}  {row.choice:<46}  {row.bytes_per_item:>10,.0f}  {row.ratio:>5.1f}×  {row.ndcg:>8.3f}  "
+        f"{row.change:>+7.3f}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _choices(
+    dataset: EncodedDataset, sizes: Sequence[int], pool_factors: Sequence[float], candidates: int
+) -> Iterator[_Choice]:
+    """Yield one choice at a time; two-stage searches come last and combine earlier choices."""
+    full, bits = f"{sizes[0]} float32", f"{sizes[0]} binary, float query"
+    pairs = [(full, "float32"), (bits, "float16"), (bits, "int8")]
+    pairs += [(bits, f"int8, pooled by {factor:g}") for factor in pool_factors]
+    stages = {name for pair in pairs for name in pair}
+    stage_by_name: dict[str, _Choice] = {}  # only what a pair needs: scores of large datasets are large
+    queries, documents = dataset.queries, dataset.documents
+    for choice in itertools.chain(_dense(queries, documents, sizes), _late(queries, documents, pool_factors)):
+        if choice.name in stages:
+            stage_by_name[choice.name] = choice
+        yield choice
+    for pair in pairs:
+        if all(name in stage_by_name for name in pair):
+            first, second = (stage_by_name[name] for name in pair)
+            scores = two_stage(first.scores, second.scores, dataset.relevant, candidates=candidates)
+            n_bytes = first.bytes_per_item + second.bytes_per_item
+            yield _Choice("two-stage", f"{first.name} -> {second.name}", n_bytes, scores)
+
+
+def _dense(queries: Embeddings, documents: Embeddings, sizes: Sequence[int]) -> Iterator[_Choice]:
+    cuts = {size: (truncate(queries.dense, size), truncate(documents.dense, size)) for size in sizes}
+    for size, cut in cuts.items():
+        yield _Choice("dense", f"{size} float32", 4 * size, cosine(*cut))
+    halves = [side.astype(np.float16) for side in cuts[sizes[0]]]
+    yield _Choice("dense", f"{sizes[0]} float16", 2 * sizes[0], cosine(*halves))
+    for size, cut in cuts.items():
+        yield _Choice("dense", f"{size} int8", size, cosine(*map(int8, cut)))
+    packable = {size: cut for size, cut in cuts.items() if size % 8 == 0}
+    for size, cut in packable.items():
+        yield _Choice("dense", f"{size} binary", size / 8, hamming_similarity(*map(binary, cut)))
+    for size, (query_cut, document_cut) in packable.items():
+        scores = asymmetric_cosine(query_cut, binary(document_cut))
+        yield _Choice("dense", f"{size} binary, float query", size / 8, scores)
+
+
+def _late(queries: Embeddings, documents: Embeddings, pool_factors: Sequence[float]) -> Iterator[_Choice]:
+    if queries.multivector is None or documents.multivector is None:
+        return
+    for name, n_bytes, stored in _stored(documents.multivector, documents.grids, pool_factors):
+        n_numbers = sum(tokens.size for tokens in stored) / len(stored)
+        yield _Choice("late", name, n_bytes * n_numbers, maxsim(queries.multivector, stored))
+
+
+def _stored(
+    multivectors: Sequence[np.ndarray], grids: Sequence[Grid | None], pool_factors: Sequence[float]
+) -> Iterator[tuple[str, float, Sequence[np.ndarray]]]:
+    """Yield a name for each way of storing multi-vectors, bytes per number, and the vectors that the search sees."""
+    yield "float32", 4, multivectors
+    yield "float16", 2, [tokens.astype(np.float16) for tokens in multivectors]
+    yield "int8", 1, [unit(int8(tokens)) for tokens in multivectors]
+    if all(tokens.shape[1] % 8 == 0 for tokens in multivectors):
+        yield "binary", 1 / 8, [unit(signs(binary(tokens))) for tokens in multivectors]
+    for factor in pool_factors:
+        pooled = [pool_tokens(tokens, factor) for tokens in multivectors]
+        yield f"float32, pooled by {factor:g}", 4, pooled
+        yield f"int8, pooled by {factor:g}", 1, [unit(int8(tokens)) for tokens in pooled]
+    if any(grids):
+        means = [
+            tokens if grid is None else np.concatenate([pool_rows(tokens, grid), pool_columns(tokens, grid)])
+            for tokens, grid in zip(multivectors, grids, strict=True)
+        ]
+        yield "float32, means of rows and columns", 4, means

@@ -1,0 +1,129 @@
+"""Rank a dataset's documents for its queries with any `Encoder`: the loop of every evaluation. Imports no torch."""
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from polyvec.data.folders import Dataset
+from polyvec.encoder import Attempt, Encoder, attempt
+from polyvec.scoring import cosine, maxsim
+from polyvec.types import Embeddings, Failure, Input, Side
+
+__all__ = ["EncodedDataset", "Mode", "Relevant", "Scores", "encode_dataset", "grades", "ranking", "scores", "two_stage"]
+
+Mode = Literal["dense", "late", "two-stage"]
+Scores = Float[np.ndarray, "queries documents"]
+Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with their grades, or all alike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedDataset:
+    """A dataset as vectors.
+
+    Attributes:
+        relevant: for each query its relevant documents, by row of `documents`.
+        left_out: the queries and documents that are not among the vectors, with reasons.
+    """
+
+    queries: Embeddings
+    documents: Embeddings
+    relevant: Sequence[Relevant]
+    left_out: Sequence[Failure] = ()
+
+
+def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progress: bool = False) -> EncodedDataset:
+    """Encode a dataset, with multi-vectors if the encoder makes any.
+
+    Documents and queries that cannot be read are left out, and so are queries whose relevant documents are.
+
+    Raises:
+        ValueError: no query is left.
+    """
+    left_out: list[Failure] = []
+
+    def encode(side: Side, ids: Sequence[str], convert: Callable[[int], Input]) -> Attempt:
+        multivector = encoder.multivector_dim > 0
+        run = partial(encoder.encode, side=side, task=task, multivector=multivector, show_progress=show_progress)
+        result = attempt(run, range(len(ids)), convert)
+        left_out.extend(replace(failure, source=f"{side} {ids[failure.index]!r}") for failure in result.failures)
+        return result
+
+    documents = encode("document", list(dataset.documents), list(dataset.documents.values()).__getitem__)
+    row = {index: row for row, index in enumerate(documents.kept)}
+    relevant = [{row[index]: grade for index, grade in judged.items() if index in row} for judged in dataset.relevant]
+    texts = list(dataset.queries.values())
+
+    def query(index: int) -> str:
+        if not any(grade > 0 for grade in relevant[index].values()):
+            raise ValueError("no relevant document of it could be read")
+        return texts[index]
+
+    queries = encode("query", list(dataset.queries), query)
+    if not queries.kept:
+        raise ValueError(f"nothing is left to search: {'; '.join(map(str, left_out[:3]))}")
+    judged = [relevant[index] for index in queries.kept]
+    return EncodedDataset(queries.embeddings, documents.embeddings, judged, left_out)
+
+
+def scores(dataset: EncodedDataset, *, mode: Mode, truncate_dim: int | None = None, candidates: int = 50) -> Scores:
+    """Score every document for every query: by cosine of dense vectors, by MaxSim, or in two stages.
+
+    Two-stage search fetches this many `candidates` by dense vector and re-ranks them by MaxSim; all other documents
+    score -inf. `truncate_dim` cuts the dense vectors.
+
+    Raises:
+        ValueError: the mode needs multi-vectors, and there are none.
+    """
+    queries, documents = dataset.queries, dataset.documents
+    dense = partial(cosine, queries.dense[:, :truncate_dim], documents.dense[:, :truncate_dim])
+    if mode == "dense":
+        return dense()
+    if queries.multivector is None or documents.multivector is None:
+        raise ValueError(f"`mode` is {mode!r}; it needs multi-vectors, and these embeddings have none.")
+    late = maxsim(queries.multivector, documents.multivector)
+    return late if mode == "late" else two_stage(dense(), late, dataset.relevant, candidates=candidates)
+
+
+def two_stage(first: Scores, second: Scores, relevant: Sequence[Relevant], *, candidates: int) -> Scores:
+    """Keep the second scores of the first stage's candidates; all others become -inf. Ties count as in `ranking`."""
+    reranked = np.full_like(second, -np.inf)
+    for row, judged in enumerate(relevant):
+        fetched = ranking(first[row], judged, n=candidates)
+        reranked[row, fetched] = second[row, fetched]
+    return reranked
+
+
+def ranking(scores: Float[np.ndarray, " documents"], relevant: Relevant, *, n: int) -> Int[np.ndarray, " best"]:
+    """Return the positions of the `n` documents with the highest scores, best first; all documents if there are fewer.
+
+    Of equal scores the lower grade comes first, so that luck never improves a measure of the order.
+
+    Raises:
+        ValueError: a score is not a number, or a relevant document is unknown.
+    """
+    if np.isnan(scores).any():
+        raise ValueError(f"the score of document {int(np.isnan(scores).argmax())} is not a number.")
+    gains = np.zeros(len(scores))
+    for index, grade in grades(relevant, len(scores)).items():
+        gains[index] = grade
+    cut = np.partition(scores, -n)[-n] if n < len(scores) else -np.inf  # sorts a few instead of all
+    near = np.flatnonzero(scores >= cut)
+    best: np.ndarray = near[np.lexsort((gains[near], -scores[near]))][:n]
+    return best
+
+
+def grades(relevant: Relevant, n_documents: int) -> dict[int, float]:
+    """Return the grade of each relevant document; a grade that is not positive counts as not relevant.
+
+    Raises:
+        ValueError: a document is not among the `n_documents`.
+    """
+    judged = dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1.0)
+    for index in judged:
+        if not 0 <= index < n_documents:
+            raise ValueError(f"document {index} is relevant, but there are {n_documents} documents.")
+    return {index: grade for index, grade in judged.items() if grade > 0}

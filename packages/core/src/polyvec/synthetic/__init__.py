@@ -1,0 +1,1 @@
+"""Documents, texts and functions of a closed little world, with queries whose answers are known."""

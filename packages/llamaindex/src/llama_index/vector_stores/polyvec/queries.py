@@ -1,0 +1,101 @@
+"""Queries of LlamaIndex as queries of a collection, and hits as results of LlamaIndex."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
+from qdrant_client import models
+
+from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.embeddings.polyvec.images import ImageLike, image_input
+from llama_index.vector_stores.polyvec.nodes import to_node
+from polyvec import Embeddings, Input
+from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
+
+__all__ = ["QueryOptions", "check_options", "similarity"]
+
+
+class QueryOptions(RankingOptions, total=False):
+    """Options of a query: the `vector_store_kwargs` of a retriever."""
+
+    qdrant_filters: models.Filter | None
+    """Qdrant's conditions on the payload, instead of `filters`."""
+    node_ids: Sequence[str] | None
+    """Search only these nodes."""
+    query_image: ImageLike | None
+    """Search by this image instead of the query's text."""
+
+
+def check_options(options: Mapping[str, Any], names: Set[str]) -> None:
+    """Refuse unknown options.
+
+    Raises:
+        TypeError: an option is not among `names`.
+    """
+    if unknown := sorted(options.keys() - names):
+        raise TypeError(f"{unknown[0]!r} is no option of a query; the options are {', '.join(sorted(names))}.")
+
+
+def query_content(query: VectorStoreQuery, options: QueryOptions) -> Input | None:
+    """Return the image or the text of a query; None if there is neither."""
+    image = options.get("query_image")
+    return (query.query_str or None) if image is None else image_input(image)
+
+
+def query_mode(query: VectorStoreQuery, content: Input | None, default: Mode) -> Mode:
+    """Return the mode of a query whose options name none.
+
+    Raises:
+        ValueError: the query has a mode of LlamaIndex that is not offered.
+    """
+    if query.mode == VectorStoreQueryMode.HYBRID:
+        return "hybrid"
+    if query.mode != VectorStoreQueryMode.DEFAULT:
+        raise ValueError(
+            f"query mode {query.mode.value!r} is not offered: choose by vector_store_kwargs={{'mode': …}}, one of "
+            f"{', '.join(map(repr, MODES))}."
+        )
+    return default if content is not None else "dense"  # an embedding alone has no multi-vector
+
+
+def search_query(
+    content: Input | None, embedding: Sequence[float] | None, *, mode: Mode, task: Tasks, embed_model: PolyvecEmbedding
+) -> Query:
+    """Return what a collection is searched by: the content of a query, or vectors with the query's own embedding.
+
+    The embedding takes the place of the dense vector of a text, for the embedding's own task.
+
+    Raises:
+        ValueError: the query has neither content nor embedding, or the mode needs more than an embedding.
+    """
+    if content is None:
+        if embedding is None:
+            raise ValueError(
+                "the query has neither text nor embedding; an image goes in vector_store_kwargs={'query_image': …} "
+                "or in the `image_path` of a QueryBundle for PolyvecRetriever."
+            )
+        if mode != "dense":
+            raise ValueError(f"mode {mode!r} needs the query's text; an embedding alone is searched in 'dense'.")
+    elif embedding is None or not isinstance(content, str) or mode == "hybrid" or task != embed_model.task:
+        return content  # `hybrid` needs the words
+    dense = np.asarray([embedding], np.float32)
+    if content is None or mode == "dense":
+        return Embeddings(dense, None, (None,))
+    encoded = embed_model.encoder.encode_query([content], task=embed_model.task, multivector=True)
+    return replace(encoded, dense=dense)
+
+
+def query_result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
+    """Convert hits to nodes with their similarities."""
+    return VectorStoreQueryResult(
+        nodes=[to_node(hit) for hit in hits],
+        similarities=[similarity(hit) for hit in hits],
+        ids=[str(hit.id) for hit in hits],
+    )
+
+
+def similarity(hit: Hit) -> float:
+    """Return a mean of cosines; for merged rankings, the fused score."""
+    return hit.score if hit.similarity is None else hit.similarity

@@ -1,0 +1,111 @@
+"""The commands `polyvec index`, `search`, `verify` and `reindex`. Help and completion import this module alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polyvec import TASKS
+from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
+from qdrant_polyvec.choices import MODES, PRECISIONS
+
+__all__ = ["index", "reindex", "search", "verify"]
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _options(*options: _Decorator) -> _Decorator:
+    """Combine options that several commands have."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_collection_options = _options(
+    location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
+)
+_encoding_options = _options(
+    device_option(),
+    dtype_option(),
+    click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages"),
+)
+_schema_options = _options(
+    click.option("--truncate-dim", type=click.IntRange(min=1), help="length of the dense vectors (default: full)"),
+    click.option("--late", type=click.Choice(PRECISIONS), help="precision of multi-vectors (default: float16)"),
+    click.option("--pooled", is_flag=True, help="keep the means of page rows and columns, too"),
+    click.option("--bm25", metavar="LANGUAGE", help="keep BM25 vectors for mode hybrid, for example english"),
+)
+_stored_model_option = model_option(help="checkpoint (default: the model of the index, else 'demo')")
+
+
+@command("index")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@_collection_options
+@_stored_model_option
+@_encoding_options
+@_schema_options
+@click.option(
+    "--task", type=click.Choice(["auto", *TASKS]), default="auto", help="auto: code for code files, else retrieval"
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
+@click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
+def index(**options: Any) -> int:
+    """Index files and folders, and remove the parts that these files no longer have."""
+    from qdrant_polyvec.commands import work
+
+    return work.index(**options)
+
+
+@command("search")
+@click.argument("query", required=False)
+@_collection_options
+@_stored_model_option
+@_encoding_options
+@click.option("--image", type=click.Path(), metavar="FILE", help="image to search for, instead of a QUERY")
+@click.option(
+    "--task",
+    "tasks",
+    type=click.Choice(TASKS),
+    multiple=True,
+    default=["retrieval"],
+    help="repeatable; rankings are merged",
+)
+@click.option("--mode", type=click.Choice(MODES), default="two-stage", help="how to search")
+@click.option("--limit", type=click.IntRange(min=1), default=5, help="number of results")
+@click.option("--explain", type=click.Path(), metavar="PNG", help="draw where the best image among the results matches")
+def search(query: str | None, image: str | None, **options: Any) -> int:
+    """Search for the text QUERY or for an image."""
+    if (query is None) == (image is None):
+        raise click.UsageError("search for a QUERY or for an --image, one of them")
+    if image and options["explain"]:
+        raise click.UsageError("--explain shows the words of a QUERY; it cannot be used with --image")
+    from qdrant_polyvec.commands import work
+
+    return work.search(query=Path(image) if image else query or "", **options)
+
+
+@command("verify")
+@_collection_options
+def verify(**options: Any) -> int:
+    """Look for damaged items, items of another model, and items whose file is gone."""
+    from qdrant_polyvec.commands import work
+
+    return work.verify(**options)
+
+
+@command("reindex")
+@_collection_options
+@model_option(required=True, help="the new checkpoint")
+@_encoding_options
+@_schema_options
+@click.option("--keep-old", is_flag=True, help="keep the old collection under its own name")
+def reindex(**options: Any) -> int:
+    """Encode everything again with another model, and exchange the collections."""
+    from qdrant_polyvec.commands import work
+
+    return work.reindex(**options)

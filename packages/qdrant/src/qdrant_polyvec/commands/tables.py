@@ -1,0 +1,63 @@
+"""Tables of at most 100 columns, and JSON."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from qdrant_polyvec.hits import Hit
+from qdrant_polyvec.items import Report
+from qdrant_polyvec.maintenance import Verification
+
+WIDTH = 100
+_SOURCE_WIDTH = 40
+_MAX_EXAMPLES = 5  # ids per kind of flaw
+
+
+def hits(hits: Sequence[Hit]) -> list[str]:
+    """Show the rank, score, task, source and the beginning of the content of each hit."""
+    sources = [f"{hit.source}:{hit.unit}" if hit.unit else hit.source for hit in hits]
+    width = min(max(map(len, sources)), _SOURCE_WIDTH)
+    rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
+    for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
+        shown = source if len(source) <= width else "…" + source[1 - width :]
+        content = hit.content if hit.content != hit.source else ""
+        snippet = " ".join(([] if hit.kind == "text" else ["(image)"]) + content.split())
+        rows.append(f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  {shown:<{width}}  {snippet}".rstrip())
+    return [_cut(row) for row in rows]
+
+
+def summary(reports: Mapping[str, Report]) -> list[str]:
+    """Count the items of each kind that were indexed, unchanged, removed and failed."""
+    rows = [["", "indexed", "unchanged", "removed", "failed"]]
+    total = [0, 0, 0, 0]
+    for kind, report in reports.items():
+        counts = [len(report.ok), len(report.skipped), len(report.removed), len(report.failed)]
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        rows.append([kind, *map(str, counts)])
+    rows.append(["total", *map(str, total)])
+    return [f"{row[0]:<12}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows]
+
+
+def verification(result: Verification) -> list[str]:
+    """Count the items, and name the flawed ones by what is wrong with them."""
+    rows = [f"{result.n_points} items"]
+    for name, flawed in asdict(result).items():
+        if isinstance(flawed, list):
+            examples = ", ".join(map(str, flawed[:_MAX_EXAMPLES])) + (", …" if len(flawed) > _MAX_EXAMPLES else "")
+            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {examples}".rstrip()))
+    return rows
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """Write JSON as the commands print it."""
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def hits_json(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+    """Number the hits from 1."""
+    return [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
+
+
+def _cut(row: str) -> str:
+    return row if len(row) <= WIDTH else row[: WIDTH - 1] + "…"

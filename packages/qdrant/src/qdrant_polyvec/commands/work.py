@@ -1,0 +1,240 @@
+"""Do what the commands say. Their `**loading` goes to `Embedder.from_pretrained`: the device and the dtype."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ApiException
+from tqdm import tqdm
+
+import polyvec
+from polyvec import Failure
+from polyvec.cli import UserError
+from qdrant_polyvec import files, fingerprint, items
+from qdrant_polyvec.binding import aliased
+from qdrant_polyvec.choices import Mode, Precision
+from qdrant_polyvec.clients import open_client
+from qdrant_polyvec.collection import Collection
+from qdrant_polyvec.commands import tables
+from qdrant_polyvec.files import Unit
+from qdrant_polyvec.fingerprint import Fingerprint
+from qdrant_polyvec.hits import Hit
+from qdrant_polyvec.items import Identity, Item, Report, derived_id
+from qdrant_polyvec.schema import Schema
+
+_DEFAULT_MODEL = "demo"
+_KINDS = ("text", "code", "image", "page", "other")
+_BATCH = 16  # items at a time: the progress bar moves between them
+
+
+def index(
+    *,
+    paths: Sequence[str],
+    exclude: Sequence[str],
+    location: str,
+    collection: str,
+    model: str | None,
+    dpi: int,
+    truncate_dim: int | None,
+    late: Precision | None,
+    pooled: bool,
+    bm25: str | None,
+    task: str,
+    optimize: bool,
+    as_json: bool,
+    **loading: Any,
+) -> int:
+    """Index files and folders, and remove the parts that these files no longer have."""
+    located = files.find(paths, exclude=exclude)
+    kind_by_id: dict[Identity, str] = {}
+    if any(isinstance(file, Path) for file in located):
+        with _client(location) as client:
+            model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
+            embedder = polyvec.Embedder.from_pretrained(model, **loading)
+            docs = Collection.open(
+                client,
+                collection,
+                embedder=embedder,
+                truncate_dim=truncate_dim or _stored_dim(client, collection, embedder),
+                schema=_schema(late, bm25, pooled=pooled),
+            )
+            fingerprint.remember_model(client, aliased(client, collection), model)
+            stream = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
+            report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
+            if optimize:
+                docs.optimize()
+    else:
+        failures = [failure for failure in located if isinstance(failure, Failure)]
+        report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
+    return _print_report(report, kind_by_id, as_json=as_json)
+
+
+def search(
+    *,
+    query: str | Path,
+    location: str,
+    collection: str,
+    model: str | None,
+    dpi: int,
+    tasks: Sequence[str],
+    mode: Mode,
+    limit: int,
+    explain: str | None,
+    as_json: bool,
+    **loading: Any,
+) -> int:
+    """Search, print the results, and explain the best image among them."""
+    with _existing_client(location, collection) as client:
+        model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
+        embedder = polyvec.Embedder.from_pretrained(model, **loading)
+        truncate_dim = _stored_dim(client, collection, embedder)
+        docs = Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim)
+        hits = docs.search(query, limit=limit, mode=mode, task=tasks)
+        if as_json:
+            click.echo(tables.as_json({"query": str(query), "mode": mode, "hits": tables.hits_json(hits)}))
+        else:
+            searched = " or ".join(map(repr, tasks))
+            click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")
+        if explain and isinstance(query, str):
+            _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
+    return 0
+
+
+def verify(*, location: str, collection: str, as_json: bool) -> int:
+    """Look for damaged items, items of another model, and items whose file is gone."""
+    with _existing_client(location, collection) as client:
+        docs = Collection.open(client, collection, embedder=None)
+        existing = [source for source in docs.sources() if Path(source).exists()]
+        verification = docs.verify(sources=existing)
+    click.echo(tables.as_json(asdict(verification)) if as_json else "\n".join(tables.verification(verification)))
+    return 0 if verification.ok else 1
+
+
+def reindex(
+    *,
+    location: str,
+    collection: str,
+    model: str,
+    dpi: int,
+    truncate_dim: int | None,
+    late: Precision | None,
+    pooled: bool,
+    bm25: str | None,
+    keep_old: bool,
+    as_json: bool,
+    **loading: Any,
+) -> int:
+    """Encode everything again with another model, and exchange the collections."""
+    with _existing_client(location, collection) as client:
+        docs = Collection.open(client, collection, embedder=None)
+        report = docs.reindex(
+            polyvec.Embedder.from_pretrained(model, **loading),
+            truncate_dim=truncate_dim,
+            schema=_schema(late, bm25, pooled=pooled),
+            load=lambda source, unit: files.load(source, unit, dpi=dpi),
+            keep_old=keep_old,
+            show_progress=True,
+        )
+        if not report.failed:
+            fingerprint.remember_model(client, aliased(client, collection), model)
+    return _print_report(report, {}, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _client(location: str) -> Iterator[QdrantClient]:
+    key = os.environ.get("QDRANT_API_KEY")
+    server = {"api_key": key} if key and "://" in location else {}
+    try:
+        with contextlib.closing(open_client(location, **server)) as client:
+            yield client
+    except (ApiException, RuntimeError) as error:  # the server, the folder's lock, the embedded engine
+        raise UserError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _existing_client(location: str, collection: str) -> Iterator[QdrantClient]:
+    """Open the client of a collection that exists; create nothing."""
+    if "://" not in location and not Path(location).is_dir():
+        raise ValueError(f"there is no index in {location!r}; make one with the command `index`")
+    with _client(location) as client:
+        if not client.collection_exists(collection):
+            raise ValueError(f"there is no collection {collection!r} in {location!r}")
+        yield client
+
+
+def _stored_dim(client: QdrantClient, collection: str, embedder: polyvec.Encoder) -> int | None:
+    """The `truncate_dim` of an existing collection."""
+    if not client.collection_exists(collection):
+        return None
+    dim = Fingerprint.stored(collection, client.get_collection(collection).config.metadata).dense
+    return dim if dim < embedder.dim else None
+
+
+def _schema(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema | None:
+    """The schema of the options; None, which keeps an existing collection's, if there are none."""
+    options = {"late": late, "pooled": pooled or None, "bm25": bm25}
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return Schema(**chosen) if chosen else None
+
+
+def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity, str]) -> Iterator[Item | Failure]:
+    for unit in units:
+        if isinstance(unit, Failure):
+            yield unit
+            continue
+        unit_task = unit.task if task == "auto" else task
+        identity = derived_id(unit.source, unit.unit, unit_task)
+        kind_by_id[identity] = _kind(unit)
+        yield Item(unit.content, id=identity, source=unit.source, unit=unit.unit, task=unit_task, text=unit.text)
+
+
+def _kind(unit: Unit) -> str:
+    if isinstance(unit.content, Image.Image):
+        return "page"
+    if isinstance(unit.content, Path):
+        return "image"
+    return "code" if unit.task == "code" else "text"
+
+
+def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool) -> int:
+    """Print what became of the items, and return the exit code."""
+    if as_json:
+        click.echo(tables.as_json(asdict(report)))
+    else:
+        by_kind = {kind: Report() for kind in _KINDS}
+        for name in ("ok", "skipped", "removed"):
+            for identity in getattr(report, name):
+                getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
+        for failure in report.failed:
+            by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
+            click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
+        used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
+        click.echo("\n".join(tables.summary(used)))
+    return 1 if report.failed else 0
+
+
+def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dpi: int, as_json: bool) -> None:
+    best = next((hit for hit in hits if hit.kind == "image"), None)
+    if best is None:
+        click.echo("none of the results is an image; there is nothing to explain", err=True)
+        return
+    from polyvec.explain import overlay, similarity_map  # draws images, which no other command does
+    from polyvec.images import open_image
+
+    embedder: Any = docs.embedder  # an Embedder; other Encoders have no tokens
+    encoded = embedder.encode_query([query], task=best.task, multivector=True).multivector[0]
+    stored = docs.embeddings([best.id], multivector=True)[best.id]
+    if stored.multivector is None or stored.grids[0] is None:
+        raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
+    maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
+    tokens = embedder.tokens(query, task=best.task, side="query")
+    picture = open_image(files.load(best.source, best.unit, dpi=dpi))
+    overlay(picture, similarity=maps, tokens=tokens).save(file)
+    shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
+    click.echo(f"how {shown} matches each word: {file}", err=as_json)

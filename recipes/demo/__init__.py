@@ -1,0 +1,1 @@
+"""The demo checkpoint: its recipe, and the scores on its card."""

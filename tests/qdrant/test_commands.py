@@ -1,0 +1,312 @@
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import polyvec
+from polyvec.testing import HashEncoder
+from qdrant_polyvec import commands, open_client
+from qdrant_polyvec.commands import work
+
+
+class FakeEmbedder(HashEncoder):
+    def tokens(self, text, *, task, side):
+        assert side == "query"
+        return text.split()
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Names of the models that were loaded, and their devices and dtypes; each model has its own fingerprint."""
+    loaded = []
+
+    def from_pretrained(model, *, device, dtype):
+        loaded.append((model, device, dtype))
+        return FakeEmbedder(dim=16, multivector_dim=8, name=model)
+
+    monkeypatch.setitem(vars(polyvec), "Embedder", types.SimpleNamespace(from_pretrained=from_pretrained))
+    return loaded
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, loaded):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Fox\nthe red fox\n\n# Whale\na blue whale\n")
+    (tmp_path / "docs" / "b.py").write_text("def red_fox():\n    return 1\n")
+    Image.fromarray(np.full((56, 28, 3), 9, np.uint8)).save(tmp_path / "docs" / "c.png")
+    return tmp_path
+
+
+def run(name, *arguments):
+    """Run a command. Give its exit code, its output and its errors."""
+    result = CliRunner().invoke(getattr(commands, name), [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def counts(table):
+    """Parse a summary: the numbers of indexed, unchanged, removed and failed items by kind."""
+    return {row.split()[0]: tuple(map(int, row.split()[1:])) for row in table.splitlines()[1:]}
+
+
+def test_indexing_and_searching(folder):
+    code, out, err = run("index", "docs")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["indexed", "unchanged", "removed", "failed"]
+    assert counts(out) == {"text": (2, 0, 0, 0), "code": (1, 0, 0, 0), "image": (1, 0, 0, 0), "total": (4, 0, 0, 0)}
+    assert "3/3" in err  # the progress bar: three files
+    code, out, _ = run("search", "red fox", "--limit", 2)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["rank", "score", "task", "source", "content"]
+    assert lines[1].split()[:5] == ["1", "2.000", "retrieval", "docs/a.md:L1-2", "#"]
+    assert len(lines) == 3
+    assert counts(run("index", "docs")[1])["total"] == (0, 4, 0, 0)
+
+
+def test_python_files_are_found_by_the_task_code(folder):
+    run("index", "docs")
+    _, out, _ = run("search", "red_fox", "--task", "code", "--mode", "dense")
+    (line,) = out.splitlines()[1:]
+    assert line.split()[2:4] == ["code", "docs/b.py:L1-2"]
+    run("index", "docs", "--task", "text-matching")
+    assert run("search", "fox", "--task", "text-matching")[1].count("text-matching") == 4
+    assert run("search", "x", "--task", "code", "--collection", "docs")[0] == 0
+
+
+def test_an_image_is_searched_for(folder):
+    run("index", "docs")
+    _, out, _ = run("search", "--image", "docs/c.png", "--limit", 1)
+    assert out.splitlines()[1].split() == ["1", "2.000", "retrieval", "docs/c.png:image", "(image)"]
+
+
+def test_a_changed_file_leaves_no_outdated_parts(folder):
+    run("index", "docs")
+    (folder / "docs" / "a.md").write_text("\n\n# Fox\nthe red fox\n")
+    assert counts(run("index", "docs")[1]) == {
+        "text": (1, 0, 0, 0), "code": (0, 1, 0, 0), "image": (0, 1, 0, 0), "other": (0, 0, 2, 0), "total": (1, 2, 2, 0),
+    }  # fmt: skip
+    assert "whale" not in run("search", "blue whale")[1]
+
+
+def test_failures_are_listed_and_do_not_stop_the_rest(folder):
+    (folder / "docs" / "bad.png").write_bytes(b"junk")
+    code, out, err = run("index", "docs", "no.md")
+    assert code == 1
+    assert counts(out)["total"] == (4, 0, 0, 2)
+    assert counts(out)["image"] == (1, 0, 0, 1)
+    assert "failed: no.md: cannot be read" in err
+    assert "failed: docs/bad.png: " in err
+
+
+def test_the_index_remembers_its_model(folder, loaded):
+    run("index", "docs", "--model", "mine")
+    run("search", "fox")
+    run("index", "docs")
+    assert [model for model, _, _ in loaded] == ["mine"] * 3
+    code, _, err = run("search", "fox", "--model", "other")
+    assert code == 2
+    assert "error: Collection 'docs' was made by 'mine-16-8'" in err
+
+
+def test_the_model_is_demo_unless_said_otherwise(folder, loaded):
+    run("index", "docs")
+    assert loaded == [("demo", None, "auto")]
+
+
+def test_device_and_dtype_are_those_of_the_options(folder, loaded):
+    run("index", "docs", "--device", "cpu", "--dtype", "float32")
+    run("search", "fox", "--device", "cuda:0", "--device", "cuda:1")
+    run("reindex", "--model", "new", "--dtype", "bfloat16")
+    assert loaded == [("demo", "cpu", "float32"), ("demo", ["cuda:0", "cuda:1"], "auto"), ("new", None, "bfloat16")]
+
+
+def test_searching_what_is_not_there_fails_and_creates_nothing(folder):
+    code, _, err = run("search", "fox", "--location", "nowhere")
+    assert (code, err) == (2, "error: there is no index in 'nowhere'; make one with the command `index`\n")
+    assert not (folder / "nowhere").exists()
+    run("index", "docs")
+    assert "no collection 'other'" in run("search", "fox", "--collection", "other")[2]
+
+
+def test_an_index_that_is_in_use_is_told(folder):
+    client = open_client("index")
+    code, _, err = run("index", "docs")
+    assert code == 2
+    assert "error: The index in 'index' is open in another client" in err
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index"],
+        ["search"],
+        ["search", "fox", "--image", "a.png"],
+        ["search", "--image", "a.png", "--explain", "out.png"],
+        ["search", "fox", "--mode", "fast"],
+        ["search", "fox", "--limit", "0"],
+        ["index", "docs", "--task", "search"],
+        ["index", "docs", "--late", "int8"],
+        ["verify", "docs"],
+        ["reindex"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("Usage: ")
+
+
+def test_no_line_of_the_table_is_longer_than_100(folder):
+    (folder / "docs" / ("long" * 20)).mkdir()
+    (folder / "docs" / ("long" * 20) / "x.md").write_text("words " * 100)
+    run("index", "docs")
+    lines = run("search", "words")[1].splitlines()
+    assert max(map(len, lines)) == 100
+    assert "…" in lines[1]
+    assert "x.md:L1-1" in lines[1]
+
+
+def test_several_tasks_are_searched_together(folder):
+    run("index", "docs")
+    lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]
+    assert {line.split()[2] for line in lines} == {"retrieval", "code"}
+    assert run("search", "x", "--task", "text-matching")[1] == "nothing found for task 'text-matching'\n"
+
+
+def test_pages_of_a_pdf_are_found_by_what_they_show_and_say(folder):
+    with Image.open(folder / "docs" / "c.png") as page:
+        page.convert("RGB").save(folder / "docs" / "d.pdf", save_all=True, append_images=[Image.new("RGB", (30, 40))])
+    code, out, _ = run("index", "docs", "--bm25", "english", "--dpi", "72")
+    assert (code, counts(out)["page"]) == (0, (2, 0, 0, 0))
+    found = json.loads(run("search", "fox", "--json", "--mode", "hybrid", "--limit", "9")[1])["hits"]
+    assert {(hit["source"], hit["unit"]) for hit in found} >= {("docs/d.pdf", "page 1"), ("docs/d.pdf", "page 2")}
+    assert counts(run("index", "docs", "--dpi", "72")[1])["page"] == (0, 2, 0, 0)
+
+
+def test_patterns_leave_files_out(folder):
+    (folder / "docs" / ".gitignore").write_text("*.png\n")
+    assert counts(run("index", "docs", "--exclude", "b.*")[1])["total"] == (2, 0, 0, 0)
+
+
+def test_json_has_everything(folder):
+    (folder / "docs" / "bad.png").write_bytes(b"junk")
+    code, out, _ = run("index", "docs", "--json")
+    report = json.loads(out)
+    assert (code, len(report["ok"]), report["skipped"], report["removed"]) == (1, 4, [], [])
+    assert report["failed"][0]["source"] == "docs/bad.png"
+    found = json.loads(run("search", "red fox", "--json", "--limit", "1")[1])
+    assert (found["query"], found["mode"]) == ("red fox", "two-stage")
+    assert found["hits"][0]["content"] == "# Fox\nthe red fox"
+    assert found["hits"][0]["rank"] == 1
+
+
+def test_verify_finds_files_that_are_gone(folder):
+    run("index", "docs")
+    code, out, _ = run("verify")
+    assert code == 0
+    assert out.splitlines()[0] == "4 items"
+    (folder / "docs" / "c.png").unlink()
+    code, out, _ = run("verify")
+    assert code == 1
+    (orphans,) = (line.split() for line in out.splitlines() if line.startswith("orphans"))
+    assert orphans[1] == "1"
+    code, out, _ = run("verify", "--json")
+    found = json.loads(out)
+    assert (code, found["n_points"], len(found["orphans"]), found["foreign"]) == (1, 4, 1, [])
+
+
+def test_verify_needs_no_model(folder, loaded):
+    run("index", "docs")
+    loaded.clear()
+    run("verify")
+    assert loaded == []
+
+
+def test_reindexing_with_another_model(folder, loaded):
+    with Image.open(folder / "docs" / "c.png") as page:
+        page.convert("RGB").save(folder / "docs" / "d.pdf")
+    run("index", "docs", "--truncate-dim", "4")
+    code, out, _ = run("reindex", "--model", "new", "--late", "float32", "--bm25", "english")
+    assert (code, counts(out)["total"]) == (0, (5, 0, 0, 0))
+    assert [model for model, _, _ in loaded] == ["demo", "new"]
+    assert "docs/a.md" in run("search", "red fox", "--mode", "hybrid")[1]
+    assert loaded[-1][0] == "new"
+    assert run("verify")[0] == 0
+    assert counts(run("index", "docs")[1])["total"] == (0, 5, 0, 0)
+    assert loaded[-1][0] == "new"
+    code, _, err = run("reindex", "--model", "new")
+    assert code == 2
+    assert "nothing to do" in err
+
+
+def test_reindexing_tells_of_pictures_that_are_gone(folder):
+    run("index", "docs")
+    (folder / "docs" / "c.png").unlink()
+    code, _, err = run("reindex", "--model", "new")
+    assert code == 1
+    assert "failed: docs/c.png: " in err
+    assert run("search", "red fox", "--model", "demo")[0] == 0
+
+
+def test_an_index_keeps_its_shorter_vectors(folder):
+    run("index", "docs/a.md", "--truncate-dim", "4")
+    assert run("index", "docs")[0] == 0
+    assert run("search", "red fox")[0] == 0
+
+
+def test_the_key_of_a_server_comes_from_the_environment(monkeypatch):
+    given = {}
+
+    def opening(location, **options):
+        given.update(options, location=location)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(work, "open_client", opening)
+    monkeypatch.setenv("QDRANT_API_KEY", "secret")
+    assert run("search", "x", "--location", "https://server")[0] == 2
+    assert given == {"location": "https://server", "api_key": "secret"}
+
+
+@pytest.fixture
+def explain(monkeypatch):
+    """Stands for `polyvec.explain`; remembers what it was asked."""
+    calls = types.SimpleNamespace()
+
+    def similarity_map(query, document, grid):
+        calls.shapes = query.shape, document.shape, (grid.rows, grid.columns)
+        return np.zeros((len(query), grid.rows, grid.columns), np.float32)
+
+    def overlay(image, *, similarity, tokens):
+        calls.overlay = image.size, similarity.shape, tokens
+        return image
+
+    module = types.ModuleType("polyvec.explain")
+    module.similarity_map, module.overlay = similarity_map, overlay
+    monkeypatch.setitem(sys.modules, "polyvec.explain", module)
+    return calls
+
+
+def test_the_best_image_is_explained(folder, explain):
+    run("index", "docs")
+    code, out, _ = run("search", "red fox", "--explain", "out.png")
+    assert code == 0
+    assert out.splitlines()[-1] == "how docs/c.png matches each word: out.png"
+    assert explain.shapes == ((2, 8), (2, 8), (2, 1))
+    assert explain.overlay == ((28, 56), (2, 2, 1), ["red", "fox"])
+    with Image.open(folder / "out.png") as drawn:
+        assert drawn.size == (28, 56)
+
+
+def test_without_an_image_there_is_nothing_to_explain(folder, explain):
+    run("index", "docs/a.md")
+    code, _, err = run("search", "red fox", "--explain", "out.png")
+    assert (code, err) == (0, "none of the results is an image; there is nothing to explain\n")
+    assert not (folder / "out.png").exists()
