@@ -5,6 +5,9 @@ INSTALLED := .venv/installed
 INDEX := demo-index
 SEARCH = $(BIN)/python -m qdrant_polyvec search --location $(INDEX)
 
+# Nothing is compiled on installation, so what Python compiles on the first import must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
 
