@@ -7,6 +7,9 @@ INSTALLED := .venv/installed
 INDEX := demo-index
 SEARCH = $(BIN)/polyvec search --location $(INDEX)
 
+# Nothing is compiled on installation, so what Python compiles on the first import must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
 
