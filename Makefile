@@ -7,6 +7,9 @@ INSTALLED := .venv/installed
 INDEX := demo-index
 SEARCH = $(BIN)/polyvec search --location $(INDEX)
 
+# Nothing is compiled on installation, so what Python compiles on the first import must be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
 
@@ -17,7 +20,8 @@ help:
 	@echo "make bench   measure speed and memory against a plain loop and against the machine; the longest of these"
 	@echo "make clean   remove what the other targets made"
 
-# Without `--no-compile` pip compiles every module of torch and transformers; the demo imports a part of them.
+# pip would compile every module of torch and transformers; Python compiles what it imports, once, if it may write it.
+unexport PYTHONDONTWRITEBYTECODE
 $(DEMO): constraints.txt packages/core/pyproject.toml packages/qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv .venv

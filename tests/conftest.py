@@ -35,6 +35,11 @@ PACKAGES = ["langchain_polyvec", "llama_index.embeddings.polyvec", "polyvec", "q
 jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check_shapes")
 
 
+def pytest_collection_modifyitems(items):
+    """Run the pages of the documentation first: they take longest, and at the end one worker would wait for another."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """Three images of 2 × 3 tiles each, as paths."""

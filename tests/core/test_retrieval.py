@@ -46,7 +46,7 @@ def test_what_cannot_be_read_is_left_out_and_named(folder):
         {"_id": "red", "text": "a red picture"},
         {"_id": "fruit", "text": "apples"},
     )
-    qrels(folder, "broken\td1\t1", "red\tpage\t1", "fruit\tpage\t1", "fruit\td2\t1")
+    qrels(folder, "broken\td1\t1", "red\tpage\t1", "red\td1\t0", "fruit\tpage\t1", "fruit\td2\t1")
     encoded = encode_dataset(HashEncoder(), read_folder(folder), task="retrieval")
     reasons = {failure.source: failure.reason for failure in encoded.left_out}
     assert list(reasons) == ["document 'page'", "query 'broken'", "query 'red'"]

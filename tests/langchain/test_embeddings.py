@@ -337,8 +337,8 @@ def test_the_settings_reach_the_embedder(tmp_path):
     embeddings = PolyvecEmbeddings(model="demo", dtype="bfloat16", device="cpu", max_pixels=40_000, token_budget=64)
     embedder = embeddings.encoder
     assert embedder.max_pixels == 40_000
-    assert embedder._token_budget == 64
-    assert str(embedder._setup.dtype) == "torch.bfloat16"
+    assert embedder._runner.token_budget == 64
+    assert str(embedder._setup.options["dtype"]) == "torch.bfloat16"
     assert embedder.devices == ("cpu",)
 
 

@@ -101,6 +101,7 @@ def test_an_embedding_of_the_query_finds_the_candidates(store, embed, nodes):
     vector = embed.get_query_embedding("a blue whale")
     alone = VectorStoreQuery(query_embedding=vector, similarity_top_k=1)
     assert store.query(alone, mode="dense").ids == store.query(alone).ids == ["text-1"]
+    assert store.query(alone, mode=None).ids == ["text-1"]
     with pytest.raises(ValueError, match="mode 'two-stage' needs the query's text"):
         store.query(alone, mode="two-stage")
     both = ask("a blue whale", k=1, query_embedding=vector)

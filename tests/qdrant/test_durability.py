@@ -52,7 +52,7 @@ def test_a_second_opener_is_refused_and_harms_nothing(tmp_path):
     client.upsert("docs", [struct(i) for i in range(50)])
     shard = client._client._index.opened["docs"].shard.engine
     shard.flush()
-    with pytest.raises(FolderLockedError, match=r"open in another client\. Close that one first, or share it"):
+    with pytest.raises(FolderLockedError, match=r"open in another client\. Close that client first, or share it"):
         open_client(tmp_path)
     other = python(OPEN, tmp_path)
     assert repr(str(tmp_path)) in other.communicate(timeout=PATIENCE)[0]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qdrant_polyvec import Failure, files
+from polyvec import Failure
+from qdrant_polyvec import files
 from qdrant_polyvec.files import cutting
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
@@ -237,7 +238,7 @@ def test_a_file_that_vanishes_is_a_failure(folder):
     found = files.find(["docs"])
     Path("docs/a.md").unlink()
     gone, there = files.units(found)
-    assert gone == Failure(None, "docs/a.md", "cannot be read: No such file or directory")
+    assert gone == Failure(-1, "docs/a.md", "cannot be read: No such file or directory")
     assert there.source == "docs/b.md"
 
 

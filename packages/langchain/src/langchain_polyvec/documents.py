@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
@@ -30,6 +30,8 @@ from langchain_polyvec.images import (
 from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
+
+T = TypeVar("T")
 
 _NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
 _DERIVED_SOURCE = re.compile(r"sha256:[0-9a-f]{32}|unreadable image")  # a collection's names for items without a source
@@ -132,57 +134,31 @@ def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | No
 
     Raises:
         ValueError: not as many ids as items, or an id twice.
-        TypeError: an id is no string.
+        TypeError: `ids` is no list of strings.
     """
-    if ids is None:
-        return [None] * n_items
-    if isinstance(ids, str):
-        raise TypeError("`ids` is a list of strings, not one string.")
-    listed = list(ids)
-    if len(listed) != n_items:
-        raise ValueError(
-            f"there are {len(listed)} `ids` for {n_items} items; give one each, or None for those without."
-        )
-    counts = Counter(key for key in listed if key is not None)
-    for key, count in counts.items():
-        if not isinstance(key, str):
-            raise TypeError(f"`ids` holds {key!r}; an id is a string.")
+    listed = one_each("ids", ids, str, n_items)
+    for key, count in Counter(key for key in listed if key is not None).items():
         if count > 1:
             raise ValueError(f"`ids` holds {key!r} twice; each item needs its own. Nothing was stored.")
     return listed
 
 
-def checked_metadatas(
-    metadatas: Iterable[Mapping[str, Any] | None] | None, n_items: int
-) -> list[Mapping[str, Any] | None]:
-    """List the metadata, one mapping or None per item.
+def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: int) -> list[T | None]:
+    """List the values that belong to the items of a call, one or None per item.
 
     Raises:
-        ValueError: not as many metadata as items.
-        TypeError: an element is no mapping.
+        ValueError: not as many values as items.
+        TypeError: `values` is no list, or holds a value that is not of this kind.
     """
-    if isinstance(metadatas, Mapping):
-        raise TypeError("`metadatas` is one mapping; give a list with one for each item.")
-    listed: list[Mapping[str, Any] | None] = [None] * n_items if metadatas is None else list(metadatas)
+    if isinstance(values, str | Mapping):
+        raise TypeError(f"`{name}` is one {type(values).__name__}; give a list with one entry for each item.")
+    listed: list[T | None] = [None] * n_items if values is None else list(values)
     if len(listed) != n_items:
-        raise ValueError(f"there are {len(listed)} `metadatas` for {n_items} items; give one each.")
-    for index, metadata in enumerate(listed):
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise TypeError(f"the metadata of item {index} are a {type(metadata).__name__}, not a mapping or None.")
+        raise ValueError(f"there are {len(listed)} `{name}` for {n_items} items; give one each, or None.")
+    for value in listed:
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"`{name}` holds {value!r}; an entry is a {kind.__name__} or None.")
     return listed
-
-
-def checked_captions(captions: Sequence[str | None] | None, n_images: int) -> Sequence[str | None]:
-    """List the captions, one text or None per image.
-
-    Raises:
-        ValueError: not as many captions as images.
-    """
-    if captions is None:
-        return [None] * n_images
-    if isinstance(captions, str) or len(captions) != n_images:
-        raise ValueError(f"`captions` must be a list with one entry for each of the {n_images} images.")
-    return captions
 
 
 def _without_empty_source(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

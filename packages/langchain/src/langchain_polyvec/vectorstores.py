@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
@@ -11,14 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from langchain_polyvec.documents import (
-    checked_captions,
-    checked_ids,
-    checked_metadatas,
-    document_item,
-    image_item,
-    text_item,
-)
+from langchain_polyvec.documents import checked_ids, document_item, image_item, one_each, text_item
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
@@ -122,7 +116,8 @@ class PolyvecVectorStore(SearchableStore):
             UnstoredItems: some texts could not be stored; all others were.
         """
         listed = checked_texts(texts, images_to="add_images")
-        rows = zip(listed, checked_metadatas(metadatas, len(listed)), checked_ids(ids, len(listed)), strict=True)
+        n_texts = len(listed)
+        rows = zip(listed, one_each("metadatas", metadatas, Mapping, n_texts), checked_ids(ids, n_texts), strict=True)
         task = options.get("task") or self.task
         return self._add((text_item(text, metadata, key, task) for text, metadata, key in rows), **options)
 
@@ -179,9 +174,9 @@ class PolyvecVectorStore(SearchableStore):
         listed = list(uris)
         rows = zip(
             listed,
-            checked_metadatas(metadatas, len(listed)),
+            one_each("metadatas", metadatas, Mapping, len(listed)),
             checked_ids(ids, len(listed)),
-            checked_captions(captions, len(listed)),
+            one_each("captions", captions, str, len(listed)),
             strict=True,
         )
         task = options.get("task") or self.task
@@ -221,7 +216,7 @@ class PolyvecVectorStore(SearchableStore):
         if isinstance(paths, str | Path):
             raise TypeError("`paths` is one path; give a list of them.")
         listed = [Path(path) for path in paths]
-        rows = zip(listed, checked_metadatas(metadatas, len(listed)), strict=True)
+        rows = zip(listed, one_each("metadatas", metadatas, Mapping, len(listed)), strict=True)
         pages = partial(
             pdf_items, task=options.get("task") or self.task, dpi=dpi, password=password, thumbnails=thumbnails
         )
@@ -316,21 +311,21 @@ class PolyvecVectorStore(SearchableStore):
         metadata_by_id: dict[str, Any] = {}
         ids: list[str] = []
 
-        def without_conflicts() -> Iterator[Item | Failure]:
-            for item in items:
-                if isinstance(item, Item):
-                    ids.append(key := str(item.id))
-                    if metadata_by_id.setdefault(key, item.metadata) != item.metadata:
-                        source = str((item.metadata or {}).get("source", key))
-                        yield Failure(-1, source, "an earlier item of this call is the same, with other metadata")
-                        continue
-                yield item
+        def numbered() -> Iterator[Item | Failure]:
+            for index, item in enumerate(items):
+                if isinstance(item, Failure):
+                    yield replace(item, index=index)
+                    continue
+                ids.append(key := str(item.id))
+                if metadata_by_id.setdefault(key, item.metadata) == item.metadata:
+                    yield item
+                else:
+                    source = str((item.metadata or {}).get("source", key))
+                    yield Failure(index, source, "an earlier item of this call is the same, with other metadata")
 
         if show_progress is None:
             show_progress = isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
         collection = self._writable()
-        report = collection.add(
-            without_conflicts(), task=task or self.task, batch_size=batch_size, show_progress=show_progress
-        )
+        report = collection.add(numbered(), task=task or self.task, batch_size=batch_size, show_progress=show_progress)
         report.check(ids)
         return ids

@@ -1,8 +1,8 @@
-"""One collection, bound to a model, a schema and a tenant: opened, compared with what is wanted, and read."""
+"""One collection, bound to a model, a schema and a tenant: opened, checked and read."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -59,20 +59,14 @@ class Binding:
         tenant: str | None,
         cluster: Cluster | None,
     ) -> "Binding":
-        """Bind a collection; create it if it is missing.
+        """Bind a collection, as `Collection.open` does; create it if it is missing.
 
-        Args:
-            client: the client that has it.
-            name: its name.
-            embedder: the model, if something is to be encoded.
-            fingerprint: the fingerprint to compare with that of an existing collection; None takes what is stored.
-            schema: the schema to compare with that of an existing collection; None takes what is stored.
-            tenant: whose items are bound.
-            cluster: how it is spread over a cluster.
+        Without a fingerprint or schema, those of the existing collection are taken.
 
         Raises:
-            FingerprintError: the collection is of another model, or there is none and `fingerprint` is None.
-            SchemaError, ServerVersionError: the collection or the server cannot keep what is wanted.
+            FingerprintError: another or an unknown model made the collection.
+            ValueError: a bad tenant, or there is no collection and no `fingerprint`.
+            SchemaError, ServerVersionError: the collection has other vectors, or the server cannot keep them.
         """
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
             raise ValueError(
@@ -81,7 +75,7 @@ class Binding:
         cluster = cluster or Cluster()
         behind = engine(client)
         schemas.check_server(behind.version, Schema())  # before any call that an old server does not know
-        if not client.collection_exists(name) and not has_alias(client, name):
+        if not client.collection_exists(name) and aliased(client, name) == name:
             if fingerprint is None:
                 raise ValueError(f"there is no collection {name!r}; to create it, give the embedder.")
             binding = cls(
@@ -156,17 +150,13 @@ class Binding:
         )
 
     def check_model(self) -> None:
-        """Refuse to go on if another model's collection stands behind the alias by now.
-
-        Raises:
-            FingerprintError, SchemaError: as after a `reindex` elsewhere.
-        """
+        """Raise a FingerprintError or SchemaError if a `reindex` elsewhere exchanged the collection."""
         self.resolved()
 
     def resolved(self) -> "Binding":
         """Bind the collection that stands behind the alias now, under its own name.
 
-        What is written there cannot end up in another model's collection, should the alias be moved meanwhile.
+        Points that are written under that name cannot end up in another model's collection if the alias is moved.
 
         Raises:
             FingerprintError: it is another model's by now.
@@ -193,12 +183,7 @@ class Binding:
         task: str | None,
         keep: Sequence[Identity],
     ) -> models.Filter | None:
-        """Select items as `Collection.delete` describes; None if there are no ids or sources.
-
-        Raises:
-            TypeError: not one of `ids` and `sources`, or no list.
-            ValueError: the embedder has no such task.
-        """
+        """Select the items that `Collection.delete` describes; None if there are no ids or sources."""
         chosen = sources if ids is None else ids
         if chosen is None or (ids is not None and sources is not None) or isinstance(chosen, str | bytes):
             raise TypeError("give either `ids` or `sources`, as a list.")
@@ -243,17 +228,36 @@ class Binding:
             if offset is None:
                 return
 
-    def records(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
-        """Read the points of items, each once, in the order of `ids`."""
-        requests = self._requests(ids, with_vectors)
-        return [record for request in requests for record in _in_order(request, patiently(self._retrieve(request)))]
+    def retrieve(
+        self,
+        ids: Sequence[models.ExtendedPointId],
+        *,
+        with_payload: bool | Sequence[str] = True,
+        with_vectors: bool | Sequence[str] = False,
+    ) -> list[models.Record]:
+        """Read points by Qdrant's ids, in no particular order."""
+        options = {"with_payload": with_payload, "with_vectors": with_vectors, **self.cluster.read_options()}
+        return patiently(partial(self.client.retrieve, self.name, list(ids), **options))
 
-    async def arecords(self, ids: Sequence[Identity], with_vectors: Sequence[str] = ()) -> list[models.Record]:
+    def records(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
+        """Read the points of items, with some of their vectors, each once, in the order of `ids`."""
+        pages = self._pages(ids, vectors)
+        return [
+            record for page in pages for record in _in_order(page, self.retrieve(page, with_vectors=vectors or False))
+        ]
+
+    async def arecords(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
         """`records` on the asynchronous client."""
         records = []
-        for request in self._requests(ids, with_vectors):
-            records += _in_order(request, await self.aclients.current().retrieve(**request))
+        for page in self._pages(ids, vectors):
+            options = {"with_vectors": vectors or False, **self.cluster.read_options()}
+            records += _in_order(page, await self.aclients.current().retrieve(self.name, page, **options))
         return records
+
+    def delete(self, selector: models.PointIdsList | models.FilterSelector) -> None:
+        """Delete points. It may be done twice, so it is repeated while the store does not answer."""
+        options = self.cluster.write_options()
+        patiently(partial(self.client.delete, self.name, points_selector=selector, wait=True, **options))
 
     def readable(self, *, multivector: bool) -> list[str]:
         """Name the vectors to read; Qdrant refuses names that a collection does not have.
@@ -275,32 +279,20 @@ class Binding:
             self.check_model()
         return points.stored_embeddings(records, names)
 
-    def _retrieve(self, request: Mapping[str, Any]) -> "partial[list[models.Record]]":
-        return partial(self.client.retrieve, **request)
-
-    def _requests(self, ids: Sequence[Identity], with_vectors: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Split into the arguments of several calls of `retrieve`."""
+    def _pages(self, ids: Sequence[Identity], vectors: Sequence[str]) -> Iterator[list[models.ExtendedPointId]]:
+        """Split the ids of items into Qdrant's ids for several requests."""
         if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
             raise TypeError("give `ids` as a list.")
-        point_ids = list(dict.fromkeys(point_id(identity, self.tenant) for identity in ids))
-        step = _MULTIVECTORS if LATE in with_vectors else _PAGE
-        for start in range(0, len(point_ids), step):
-            yield {
-                "collection_name": self.name,
-                "ids": point_ids[start : start + step],
-                "with_payload": True,
-                "with_vectors": list(with_vectors) or False,
-                **self.cluster.read_options(),
-            }
+        point_ids: list[models.ExtendedPointId] = list(
+            dict.fromkeys(point_id(identity, self.tenant) for identity in ids)
+        )
+        step = _MULTIVECTORS if LATE in vectors else _PAGE
+        return (point_ids[start : start + step] for start in range(0, len(point_ids), step))
 
 
-def _in_order(request: Mapping[str, Any], records: Sequence[models.Record]) -> list[models.Record]:
+def _in_order(ids: Sequence[models.ExtendedPointId], records: Sequence[models.Record]) -> list[models.Record]:
     by_id = {record.id: record for record in records}
-    return [by_id[identity] for identity in request["ids"] if identity in by_id]
-
-
-def has_alias(client: QdrantClient, name: str) -> bool:
-    return any(alias.alias_name == name for alias in client.get_aliases().aliases)
+    return [by_id[identity] for identity in ids if identity in by_id]
 
 
 def aliased(client: QdrantClient, name: str) -> str:

@@ -1,4 +1,4 @@
-"""BM25 as sparse vectors: the words of a text, weighted. How rare a word is, the engine knows (its IDF modifier)."""
+"""BM25 as sparse vectors: the weighted words of a text. The engine adds how rare a word is (its IDF modifier)."""
 
 from functools import cache
 
@@ -7,21 +7,21 @@ from qdrant_client import models
 
 
 def check_language(language: str) -> None:
-    """Refuse a language that there are no rules for.
+    """Refuse a language without rules.
 
     Raises:
-        ValueError: with the languages that there are.
+        ValueError: the message names the languages with rules.
     """
     _encoder(language)
 
 
 def document(text: str, language: str) -> models.SparseVector | None:
-    """How often a text has each word, saturated and by its length (k = 1.2, b = 0.75); None if it has none."""
+    """Weigh the words of a text by frequency, saturated and by length (k = 1.2, b = 0.75); None if it has no words."""
     return _sparse(_encoder(language).embed_document(text))
 
 
 def query(text: str, language: str) -> models.SparseVector | None:
-    """Each word of a question once; None if there is none but stop words."""
+    """List each word of a question once; None if it has only stop words."""
     return _sparse(_encoder(language).embed_query(text))
 
 

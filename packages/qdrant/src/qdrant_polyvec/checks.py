@@ -119,12 +119,12 @@ class Checks:
         return self._each(inputs)
 
     def _each(self, inputs: Iterable[Input | Item | polyvec.Failure]) -> Iterator[Entry | Failure]:
-        for given in inputs:
-            if isinstance(given, polyvec.Failure):
-                self._count(given.source or None)
-                yield given if isinstance(given, Failure) else Failure(given.index, given.source, given.reason)
+        for value in inputs:
+            if isinstance(value, polyvec.Failure):
+                self._count(value.source or None)
+                yield value if isinstance(value, Failure) else Failure(value.index, value.source, value.reason)
                 continue
-            item = given if isinstance(given, Item) else Item(given)
+            item = value if isinstance(value, Item) else Item(value)
             index = self._n_seen
             try:
                 yield self._entry(item)
@@ -193,10 +193,10 @@ def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[st
     for name, values in columns.items():
         if isinstance(values, str) or getattr(values, "__len__", int)() != len(inputs):
             raise ValueError(f"`{name}` must be a list with one entry for each of the {len(inputs)} inputs.")
-    for index, given in enumerate(inputs):
-        if isinstance(given, polyvec.Failure):
-            raise TypeError(f"item {index} is a Failure; only an iterator may hand those on.")
-        item = given if isinstance(given, Item) else Item(given)
+    for index, value in enumerate(inputs):
+        if isinstance(value, polyvec.Failure):
+            raise TypeError(f"item {index} is a Failure; only an iterator may yield failures.")
+        item = value if isinstance(value, Item) else Item(value)
         values_by_field = {_FIELDS[name]: values[index] for name, values in columns.items()}
         if twice := [field for field in values_by_field if getattr(item, field) is not None]:
             raise ValueError(f"item {index}: its {twice[0]} is given by the item and by the list beside it.")
@@ -204,7 +204,7 @@ def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[st
 
 
 def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The source of an item, and the hash of its content if it is known by now."""
+    """Return the source of an item, and the hash of its content if it is known."""
     hashed = item.content_hash
     if hashed is not None and not (isinstance(hashed, str) and len(hashed) == 64):
         raise ValueError(f"its `content_hash` is {hashed!r}; it must be a SHA-256 in hexadecimal.")
@@ -223,7 +223,7 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _named_source(item: Item) -> str | None:
-    """The source that an item names; the item may be a bad one."""
+    """Return the source that an item names. The item may be a bad one."""
     metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
     source = metadata.get("source") if item.source is None else item.source
     return source if isinstance(source, str) else None

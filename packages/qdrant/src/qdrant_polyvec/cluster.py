@@ -8,7 +8,7 @@ from qdrant_client import models
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """How a collection is spread over a cluster, and how sure reads and writes are. The words are Qdrant's.
+    """How a collection is spread over a cluster, and how consistent reads and writes are. The words are Qdrant's.
 
     The first three and `shard_key` are set when the collection is created. A folder raises an error for those four and
     ignores the other options.
@@ -16,11 +16,11 @@ class Cluster:
     Attributes:
         shard_number: shards of the collection; with a `shard_key`, of each key.
         replication_factor: copies of each shard.
-        write_consistency_factor: copies that must have a write before it is acknowledged.
+        write_consistency_factor: number of copies that must have a write before it is acknowledged.
         shard_key: where this `Collection`'s points live; the collection is then sharded by key.
-        read_consistency: how many copies a read asks.
+        read_consistency: number of copies that a read asks.
         write_ordering: `medium` or `strong` where several processes write the same points.
-        timeout: seconds a search may take on the server.
+        timeout: longest duration of a search on the server, in seconds.
     """
 
     shard_number: int | None = None
@@ -32,7 +32,7 @@ class Cluster:
     timeout: int | None = None
 
     def create_options(self) -> dict[str, Any]:
-        """Arguments of `create_collection`; those that are not set are left out."""
+        """Arguments of `create_collection`. In all of these methods, options that are None are left out."""
         return _set(
             shard_number=self.shard_number,
             replication_factor=self.replication_factor,

@@ -393,7 +393,6 @@ class Collection:
     def _delete(self, condition: models.Filter) -> int:
         n_deleted = self._binding.count(condition)
         if n_deleted:
-            selector = models.FilterSelector(filter=condition)
-            self.client.delete(self.name, selector, wait=True, **self._binding.cluster.write_options())
+            self._binding.delete(models.FilterSelector(filter=condition))
             self._search.forget_size()
         return n_deleted

@@ -1,4 +1,4 @@
-"""Which model made the vectors of a collection; vectors of two models are never mixed."""
+"""The fingerprint of a collection: which model made its vectors. Vectors of two models are never mixed."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,11 +12,11 @@ from qdrant_polyvec.schema import LAYOUT
 __all__ = ["KEY", "FingerprintError"]
 
 KEY = "polyvec"  # in the collection's metadata
-_MODEL_KEY = "polyvec_model"  # which checkpoint to load again; a name may change, so nothing is decided by it
+_MODEL_KEY = "polyvec_model"  # the checkpoint to load again; a name may change, so no decision depends on it
 
 
 class FingerprintError(ValueError):
-    """The collection holds vectors that the embedder's cannot be compared with."""
+    """The embedder's vectors cannot be compared with those of the collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Fingerprint:
 
     @classmethod
     def of(cls, embedder: Encoder, truncate_dim: int | None) -> "Fingerprint":
+        """Make the fingerprint of a collection for an embedder.
+
+        Raises:
+            ValueError: `truncate_dim` is not between 1 and the embedder's `dim`.
+        """
         if truncate_dim is not None and not 1 <= truncate_dim <= embedder.dim:
             raise ValueError(
                 f"`truncate_dim` is {truncate_dim}; this embedder's vectors have 1 to {embedder.dim} numbers."
@@ -88,12 +93,12 @@ class Fingerprint:
 
 
 def remember_model(client: QdrantClient, collection: str, model: str) -> None:
-    """Keep the name of the checkpoint that a collection is made with."""
+    """Store the name of the checkpoint that a collection is made with."""
     client.update_collection(collection, metadata={_MODEL_KEY: model})
 
 
 def remembered_model(client: QdrantClient, collection: str) -> str | None:
-    """The name that `remember_model` kept; None if there is none, or no such collection."""
+    """Return the name that `remember_model` stored; None if there is no name or no such collection."""
     if not client.collection_exists(collection):
         return None
     model: str | None = (client.get_collection(collection).config.metadata or {}).get(_MODEL_KEY)

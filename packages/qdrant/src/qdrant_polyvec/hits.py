@@ -17,11 +17,11 @@ class Stored:
     """An item as it is stored.
 
     Attributes:
-        id: as given to `add`, or derived from source, unit and task.
-        content: the text; for an image what it says, if that is known, else its source.
+        id: the id from `add`, or one derived from source, unit and task.
+        content: the text. For an image: `Item.text`, if it has one, else its source.
         unit: which part of its source it is.
         fingerprint: of the model that made its vectors; empty if a stock store added it.
-        payload: what `Item.payload` was.
+        payload: `Item.payload`.
     """
 
     id: Identity

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from qdrant_client import models
 from tqdm import tqdm
@@ -22,7 +21,7 @@ _SOURCES_PER_REQUEST = 100
 
 
 class Ingest:
-    """One call of `Collection.add`: the items so far, and what became of them."""
+    """One call of `Collection.add`: the items that it has seen, and a report on them."""
 
     def __init__(self, binding: Binding, *, batch_size: int) -> None:
         if batch_size < 1:
@@ -76,13 +75,7 @@ class Ingest:
             if record.id not in self._seen
         ]
         if outdated:
-            selector = models.PointIdsList(points=[record.id for record in outdated])
-            self._call(
-                self._binding.client.delete,
-                points_selector=selector,
-                wait=True,
-                **self._binding.cluster.write_options(),
-            )
+            self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))
             self.report.removed.extend(points.identities(outdated))
 
     def _structs(self, batch: Sequence[Entry | Failure]) -> list[models.PointStruct]:
@@ -114,7 +107,9 @@ class Ingest:
     def _changed(self, entries: Sequence[Entry]) -> list[Entry]:
         """Select the entries to encode. If only the metadata of an entry differ, they are replaced here."""
         whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
-        payloads = self._payloads([entry.point_id for entry in entries], whole=whole)
+        ids = [entry.point_id for entry in entries]
+        records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
+        payloads = {record.id: record.payload or {} for record in records}
         fingerprint = self._binding.fingerprint.embedder
         changed = []
         for entry in entries:
@@ -129,27 +124,11 @@ class Ingest:
                 continue
             # If another writer has replaced the content meanwhile, its payload must stay.
             same_content = value_is(f"{OWN}.content_hash", entry.digest)
-            self._call(
-                self._binding.client.overwrite_payload,
-                payload=new,
-                points=models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content]),
-                wait=True,
-                **self._binding.cluster.write_options(),
-            )
+            condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
+            overwrite = partial(self._binding.client.overwrite_payload, self._binding.name, points=condition)
+            patiently(partial(overwrite, payload=new, wait=True, **self._binding.cluster.write_options()))
             self.report.ok.append(entry.id)
         return changed
-
-    def _payloads(self, ids: Sequence[int | str], *, whole: bool) -> dict[int | str, dict[str, Any]]:
-        """Read the payloads of stored points; without keys of other readers unless `whole`."""
-        if not ids:
-            return {}
-        records = self._call(
-            self._binding.client.retrieve,
-            ids=ids,
-            with_payload=True if whole else [OWN, "metadata"],
-            **self._binding.cluster.read_options(),
-        )
-        return {record.id: record.payload or {} for record in records}
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
         """Yield each entry with its embedding, ready-made or encoded here, one task after another."""
@@ -170,7 +149,7 @@ class Ingest:
             tried = attempt(encode, of_task, lambda entry: entry.content)
             if multivector and tried.embeddings.multivector is None:
                 embedder = type(self._binding.embedder).__name__
-                raise TypeError(f"{embedder} returned no multi-vectors though it was asked for them.")
+                raise TypeError(f"{embedder} returned no multi-vectors although `multivector` is true.")
             self.report.failed.extend(of_task[failure.index].failure(failure.reason) for failure in tried.failures)
             for index, embedding in zip(tried.kept, tried.embeddings, strict=True):
                 yield of_task[index], embedding
@@ -194,12 +173,9 @@ class Ingest:
             del self.report.ok[before:]
             raise RuntimeError(f"Collection {alias.name!r} was exchanged while items were added: add them again.")
 
-    def _call(self, call: Any, **arguments: Any) -> Any:  # Any: one of the client's methods
-        return patiently(partial(call, self._binding.name, **arguments))
-
 
 def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:
-    """Write points and report what became of them, batch by batch: an acknowledged point is never forgotten."""
+    """Write points and report what became of them, batch by batch. No acknowledged point is left out of the report."""
     cluster = binding.cluster
     for written in upload.write(
         binding.client,

@@ -1,4 +1,4 @@
-"""What Qdrant accepts and how work is cut to fit. The embedded engine checks none of this itself."""
+"""Limits of Qdrant, and how work is split to fit. The embedded engine checks none of them itself."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -19,7 +19,7 @@ BINARY_BYTES_PER_FLOAT = 4  # in the engine and over gRPC
 
 
 def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int) -> Iterator[list[T]]:
-    """Consecutive groups of at most `max_bytes`. An item larger than that is a group of its own."""
+    """Split into consecutive groups of at most `max_bytes`. A larger item is a group of its own."""
     batch: list[T] = []
     filled = 0
     for item in items:
@@ -34,7 +34,7 @@ def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int) -> 
 
 
 def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
-    """What makes a vector (1-D) or multi-vector (2-D) unfit to be stored or asked with; None if it is fit."""
+    """Say what makes a vector (1-D) or multi-vector (2-D) unfit to store or to search with; None if it is fit."""
     if vector.ndim == 2 and vector.size > MAX_MULTIVECTOR_ELEMENTS:
         rows, size = vector.shape
         most = MAX_MULTIVECTOR_ELEMENTS // size
@@ -45,17 +45,17 @@ def flaw(vector: Shaped[np.ndarray, "..."]) -> str | None:
 
 
 def depth(value: object) -> int:
-    """How deep JSON values are nested; counted no further than matters."""
+    """Count how deep JSON values are nested, up to one more than `MAX_PAYLOAD_DEPTH`."""
     deepest, level = 0, [value]
     while level and deepest <= MAX_PAYLOAD_DEPTH:
-        nested = [one for one in level if isinstance(one, dict | list)]
-        level = [inner for one in nested for inner in (one.values() if isinstance(one, dict) else one)]
+        nested = [value for value in level if isinstance(value, dict | list)]
+        level = [item for value in nested for item in (value.values() if isinstance(value, dict) else value)]
         deepest += bool(nested)
     return deepest
 
 
 def n_floats(vectors: object) -> int:
-    """How many numbers are in a point's vector or vectors; an index of a sparse vector counts as one, too."""
+    """Count the numbers in a point's vector or vectors, and the indices of sparse vectors."""
     if isinstance(vectors, dict):
         return sum(map(n_floats, vectors.values()))
     if isinstance(vectors, np.ndarray):

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema, value_is
 
 _PASSES = 5  # over a collection that others still add to
@@ -190,9 +188,7 @@ def copy(
 
 
 def _copy_page(page: Sequence[models.Record], binding: Binding, target: Binding, report: Report) -> None:
-    ids = [record.id for record in page]
-    options = target.cluster.read_options()
-    existing = patiently(partial(target.client.retrieve, target.name, ids, with_payload=True, **options))
+    existing = target.retrieve([record.id for record in page])
     payloads = {record.id: record.payload for record in existing}
     missing = [record for record in page if payloads.get(record.id) != record.payload]
     missing_ids = {record.id for record in missing}
@@ -238,28 +234,17 @@ def _delete_vanished(new: Binding, old: Binding) -> list[Identity]:
     """Delete the items that were deleted from the old collection while the new one was made."""
     vanished: list[models.Record] = []
     for page in new.scroll(models.Filter(), with_payload=[OWN]):
-        existing = old.client.retrieve(old.name, [record.id for record in page], with_payload=False)
-        existing_ids = {record.id for record in existing}
+        existing_ids = {record.id for record in old.retrieve([record.id for record in page], with_payload=False)}
         vanished += [record for record in page if record.id not in existing_ids]
     if vanished:
-        selector = models.PointIdsList(points=[record.id for record in vanished])
-        new.client.delete(new.name, selector, wait=True, **new.cluster.write_options())
+        new.delete(models.PointIdsList(points=[record.id for record in vanished]))
     return points.identities(vanished)
 
 
 def _with_vectors(binding: Binding, records: Sequence[models.Record]) -> Iterator[models.PointStruct]:
     """Read points with their vectors, no more at a time than fit one request."""
     for group in limits.batches(records, lambda record: _n_bytes(binding, record), limits.MAX_REQUEST_BYTES):
-        complete = patiently(
-            partial(
-                binding.client.retrieve,
-                binding.name,
-                [record.id for record in group],
-                with_vectors=binding.vector_names,
-                **binding.cluster.read_options(),
-            )
-        )
-        for record in complete:
+        for record in binding.retrieve([record.id for record in group], with_vectors=binding.vector_names):
             stored = record.vector if isinstance(record.vector, dict) else {}
             vectors: dict[str, Any] = {
                 name: np.asarray(vector, np.float32) if isinstance(vector, list) else vector

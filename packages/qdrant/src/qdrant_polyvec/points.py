@@ -1,4 +1,4 @@
-"""Items with their embeddings as Qdrant points, and back."""
+"""Convert items with their embeddings to Qdrant points, and back. Payloads are written and parsed here only."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Own:
         return cls(**{name: known[name] for name in cls.__slots__ if name in known})
 
     def stored(self) -> dict[str, Any]:
-        """Write it as it is kept: `grid` even if there is none, tenant, path and id only if there are any."""
+        """Return the stored form. Tenant, path and id are left out if they are None; `grid` is not."""
         return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
 
 
@@ -62,7 +62,7 @@ _OPTIONAL = ("tenant", "path", "id")
 
 
 def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int] | None) -> dict[str, Any]:
-    """Make what is stored beside the vectors; stock integrations read `page_content` and `metadata`."""
+    """Make the payload of a point; stock integrations read `page_content` and `metadata`."""
     own = Own(
         fingerprint=fingerprint,
         kind=entry.kind,
@@ -94,7 +94,7 @@ def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: F
     """Make the point to store. Its vectors stay arrays; `upload` converts them for each kind of client.
 
     Args:
-        entry: what is stored.
+        entry: the item to store.
         embedding: its vectors: an `Embeddings` of one item.
         schema: which vectors the collection has.
         fingerprint: the model and sizes of the vectors; a longer dense vector is truncated (Matryoshka).
@@ -138,7 +138,7 @@ def _rows(embedding: Embeddings, late: int) -> np.ndarray:
 
 
 def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarray, Grid | None]:
-    """The rows; if there are too many for Qdrant, means of neighbouring rows, and then no grid."""
+    """Return the rows; if there are too many for Qdrant, means of neighbouring rows, and then no grid."""
     most = limits.MAX_MULTIVECTOR_ELEMENTS // rows.shape[1]
     if len(rows) <= most:
         return rows, grid

@@ -224,18 +224,6 @@ def plan(
     return Plan(request, None)
 
 
-def restricted(
-    task: str,
-    tenant: str | None,
-    filter: models.Filter | None,  # noqa: A002 — the field's word
-) -> models.Filter:
-    """Select points of one task and tenant that also pass the filter; vectors of different tasks are not comparable."""
-    must: list[models.Condition] = [value_is(f"{OWN}.task", task)]
-    if tenant is not None:
-        must.append(value_is(TENANT, tenant))
-    return models.Filter(must=must if filter is None else [*must, filter])
-
-
 def n_bytes(plan: Plan) -> int:
     """Estimate the size of a request as JSON."""
     return limits.REST_BYTES_PER_FLOAT * _n_floats(plan.request)
@@ -254,7 +242,9 @@ def _stage(
     for name, vector in ((DENSE, query.dense), (LATE, query.multivector)):
         if vector is not None and (flaw := limits.flaw(vector)):
             raise ValueError(f"the query's {name} vector {flaw}.")
-    within = restricted(query.task, tenant, options.filter)
+    must: list[models.Condition] = [value_is(f"{OWN}.task", query.task)]
+    must += [] if tenant is None else [value_is(TENANT, tenant)]
+    within = models.Filter(must=must if options.filter is None else [*must, options.filter])
     last = {"filter": within, "limit": options.limit, "score_threshold": options.score_threshold}
     if options.mode == "dense":
         return {"query": query.dense.tolist(), "using": DENSE, **last}

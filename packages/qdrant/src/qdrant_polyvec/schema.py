@@ -63,13 +63,13 @@ class Schema:
 
     @classmethod
     def of(cls, config: models.CollectionConfig, language: str | None) -> "Schema":
-        """The schema of an existing collection; what is no vector of ours is left out."""
-        found = _by_name(config.params.vectors)
-        late = found.get(LATE)
+        """Read the schema of an existing collection; vectors of other names are left out."""
+        vectors = _by_name(config.params.vectors)
+        late = vectors.get(LATE)
         datatype = _datatype(late) if late else "float16"
         return cls(
             late=next((precision for precision in PRECISIONS if precision == datatype), "float16"),
-            pooled=POOLED in found,
+            pooled=POOLED in vectors,
             bm25=language if BM25 in (config.params.sparse_vectors or {}) else None,
             quantization=late.quantization_config if late else None,
         )
@@ -78,19 +78,19 @@ class Schema:
 def vectors_config(
     dense: int, late: int, schema: Schema | None = None, *, tiers: bool = True
 ) -> dict[str, models.VectorParams]:
-    """The dense and multi-vectors of a schema by name.
+    """Configure the dense vectors and multi-vectors of a schema, by name.
 
     `dense` has a graph; `late` only re-ranks, so it has none and stays on disk.
 
     Args:
         dense: length of the dense vectors.
         late: length of each vector of a multi-vector; 0 keeps none.
-        schema: `Schema()` unless given.
-        tiers: whether the server knows `memory`, as it does since 1.19, instead of `on_disk`.
+        schema: default: `Schema()`.
+        tiers: True if the server knows `memory`, as it does since 1.19, instead of `on_disk`.
 
     Raises:
-        SchemaError: the installed qdrant-client does not know the precision, or the schema is about multi-vectors
-            that there are not.
+        SchemaError: the installed qdrant-client does not know the precision, or the schema describes multi-vectors
+            although `late` is 0.
     """
     schema = schema or Schema()
     if not late:
@@ -99,7 +99,7 @@ def vectors_config(
         return {DENSE: _dense(dense)}
     if schema.late.upper() not in models.Datatype.__members__:
         raise SchemaError(f"late={schema.late!r} needs a later qdrant-client: `pip install -U qdrant-client`.")
-    # Of unit vectors the dot product is the cosine, and nothing has to be normalised again at search time.
+    # The dot product of unit vectors is the cosine, so nothing has to be normalised again at search time.
     rows: dict[str, Any] = {"size": late, "distance": models.Distance.DOT}
     max_sim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     cold: dict[str, Any] = {"on_disk": True}  # Any: the values are of several types
@@ -162,7 +162,7 @@ def create(
 
 
 def ensure_shard_key(client: QdrantClient, name: str, cluster: Cluster) -> None:
-    """Create the shard key that points are to live under, if there is one to create."""
+    """Create the shard key of the points, if they have one and it does not exist."""
     if cluster.shard_key is not None:
         with _unless_there():
             client.create_shard_key(name, cluster.shard_key)
@@ -213,18 +213,18 @@ def _dotted(version: Version) -> str:
 
 
 def check(name: str, config: models.CollectionConfig, schema: Schema, *, dense: int, late: int) -> None:
-    """Compare a collection's vectors with those wanted; vectors of other names do not matter.
+    """Compare a collection's vectors with a schema; vectors of other names do not matter.
 
     Raises:
         SchemaError: naming every difference.
     """
-    found = _by_name(config.params.vectors)
+    vectors = _by_name(config.params.vectors)
     differences = [
         difference
-        for vector, wanted in vectors_config(dense, late, schema).items()
-        for difference in _differences(vector, found.get(vector), wanted)
+        for vector, expected in vectors_config(dense, late, schema).items()
+        for difference in _differences(vector, vectors.get(vector), expected)
     ]
-    if not schema.pooled and POOLED in found:
+    if not schema.pooled and POOLED in vectors:
         differences.append(f"{POOLED!r} is there, though not wanted")
     sparse = (config.params.sparse_vectors or {}).get(BM25)
     if (sparse is not None) != (schema.bm25 is not None):
@@ -242,14 +242,14 @@ def _by_name(vectors: models.VectorParams | Mapping[str, models.VectorParams] | 
     return dict(vectors) if isinstance(vectors, Mapping) else {"": vectors} if vectors else {}
 
 
-def _differences(name: str, found: models.VectorParams | None, wanted: models.VectorParams) -> Iterator[str]:
-    if found is None:
+def _differences(name: str, params: models.VectorParams | None, expected: models.VectorParams) -> Iterator[str]:
+    if params is None:
         yield f"{name!r} is missing"
         return
-    facts, wanted_facts = _facts(found), _facts(wanted)
+    facts, expected_facts = _facts(params), _facts(expected)
     for key, fact in facts.items():
-        if fact != wanted_facts[key]:
-            yield f"{name!r} has {key} {fact}, not {wanted_facts[key]}"
+        if fact != expected_facts[key]:
+            yield f"{name!r} has {key} {fact}, not {expected_facts[key]}"
 
 
 def _facts(params: models.VectorParams) -> dict[str, object]:

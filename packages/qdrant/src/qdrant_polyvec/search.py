@@ -12,11 +12,11 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec import Embeddings
 from polyvec.encoder import in_thread
-from qdrant_polyvec import limits, query
+from qdrant_polyvec import limits
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit, hits
-from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, plan
+from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, n_bytes, plan
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Search:
     def batch(self, queries: Queries, options: Options) -> list[list[Hit]]:
         """Search for each query."""
         results = []
-        for plans in _requests(self.plans(queries, options)):
+        for plans in limits.batches(self.plans(queries, options), n_bytes, limits.MAX_REQUEST_BYTES):
             answers = self._ask(partial(self._binding.client.query_batch_points, **self._batch(plans)))
             results += self._hits(plans, answers)
         return results
@@ -69,7 +69,8 @@ class Search:
     async def abatch(self, queries: Queries, options: Options) -> list[list[Hit]]:
         """`batch` on the asynchronous client."""
         results = []
-        for plans in _requests(await in_thread(self.plans, queries, options)):
+        planned = await in_thread(self.plans, queries, options)
+        for plans in limits.batches(planned, n_bytes, limits.MAX_REQUEST_BYTES):
             answers = await self._aask(
                 partial(self._binding.aclients.current().query_batch_points, **self._batch(plans))
             )
@@ -133,7 +134,7 @@ class Search:
         return [Group(group.id, self._checked(hits(group.hits, plan.n_terms))) for group in answer.groups]
 
     def _checked(self, hits: list[Hit]) -> list[Hit]:
-        """The hits, if this model made all of them; others are there after a `reindex` elsewhere."""
+        """Return the hits if this model made all of them. After a `reindex` elsewhere it did not."""
         own = self._binding.fingerprint.embedder
         others = {hit.fingerprint for hit in hits} - {own}
         if others or not hits:
@@ -170,8 +171,3 @@ class Search:
 def _encoded_query(task: str, query: Query, embedding: Embeddings) -> EncodedQuery:
     rows = embedding.multivector[0] if embedding.multivector else None
     return EncodedQuery(task, embedding.dense[0], rows, query if isinstance(query, str) else None)
-
-
-def _requests(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
-    """Split plans into batches that a server accepts as one request."""
-    return limits.batches(plans, query.n_bytes, limits.MAX_REQUEST_BYTES)

@@ -27,11 +27,11 @@ _BYTES_PER_ROW = 8  # at most
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of some points.
+    """The outcome of one request.
 
     Attributes:
-        ok: those that the store has acknowledged.
-        failed: those that it refused, and why.
+        ok: points that the store has acknowledged.
+        failed: points that it refused, with the reasons.
     """
 
     ok: list[models.PointStruct] = field(default_factory=list)
@@ -73,7 +73,7 @@ def write(
     patience: Patience = PATIENCE,
     sleep: Callable[[float], None] = pause,
 ) -> Iterator[Written]:
-    """Write points, as many at a time as fit one request, and say after each what the store has acknowledged.
+    """Write points, as many at a time as fit one request, and yield the outcome of each request.
 
     A request that may yet succeed is sent again; it may have been applied in part, but points keep their ids. One
     that is refused is sent in halves, down to the points that are to blame.
@@ -85,7 +85,7 @@ def write(
         structs: points whose vectors are numpy arrays or `SparseVector`.
         ordering: Qdrant's guarantee for writes of several clients.
         shard_key: where the points live.
-        patience: how long the store is waited for.
+        patience: how long to wait for the store.
         sleep: waits some seconds.
 
     Raises:
@@ -110,7 +110,7 @@ def write(
 def _write(
     batch: Sequence[models.PointStruct], send: Callable[[Sequence[models.PointStruct]], None]
 ) -> Iterator[tuple[Written, bool]]:
-    """Send points, in halves if they are refused; after each answer, what became of which, and if it was too large."""
+    """Send points, in halves if they are refused. Yield the outcome of each request, and True if it was too large."""
     unsent = [list(batch)]
     while unsent:
         part = unsent.pop()

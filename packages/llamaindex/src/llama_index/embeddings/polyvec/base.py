@@ -21,6 +21,9 @@ from llama_index.embeddings.polyvec.images import ImageLike, has_image, image_in
 from polyvec import Attempt, Embeddings, Failure, Input, Side, SomeFailed, UnreadableInputs, attempt
 from polyvec.frameworks import MODEL, EmbedderSettings, checked_texts, dense_rows, multivectors
 
+# Part of the key of LlamaIndex's ingestion cache, by settings of an embedding in this process. It changes when images
+# were embedded that the cache could confuse.
+_CACHE_TOKENS: dict[str, dict[str, str]] = {}
 _COLLECTION = "embeddings"  # where LlamaIndex's own classes keep vectors in a cache
 
 _texts = partial(checked_texts, images_to="get_image_embedding_batch")
@@ -62,11 +65,12 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         default=64, gt=0, le=2048, description="Items per call; forward passes are planned by `token_budget`."
     )
     embeddings_cache: Any | None = Field(
-        default=None, exclude=True, description="A BaseKVStore for vectors. It is None once the embedding has taken it."
+        default=None,
+        exclude=True,
+        description="A BaseKVStore for vectors of texts; the attribute is None after construction.",
     )
 
     _cache: BaseKVStore | None = PrivateAttr(default=None)
-    _cache_token: str | None = PrivateAttr(default=None)
 
     @classmethod
     def class_name(cls) -> str:
@@ -95,8 +99,8 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return the settings. LlamaIndex's ingestion cache takes them for all that determines the vectors."""
-        token = {} if self._cache_token is None else {"cache_token": self._cache_token}
-        return super().to_dict(**kwargs) | token
+        settings = super().to_dict(**kwargs)
+        return settings | _CACHE_TOKENS.get(repr(settings), {})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
@@ -181,8 +185,8 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         reasons = dict.fromkeys(contents.keys() - texts.keys(), "it has neither text nor image")
         if any("image_sha256" not in nodes[index].get_content(MetadataMode.ALL) for index in images):
             # LlamaIndex's ingestion cache compares the texts of nodes and `to_dict`. It would confuse images that no
-            # hash in the metadata tells apart, so it must not reuse the result of this call.
-            self._cache_token = uuid.uuid4().hex
+            # hash in the metadata tells apart, so no embedding of these settings may reuse the result of this call.
+            _CACHE_TOKENS[repr(super().to_dict())] = {"cache_token": uuid.uuid4().hex}
         vectors = self.get_text_embedding_batch(list(texts.values()), **kwargs)
         for index, vector in zip(texts, vectors, strict=True):
             nodes[index].embedding = vector

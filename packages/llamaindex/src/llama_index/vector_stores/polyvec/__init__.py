@@ -2,13 +2,14 @@
 
 try:
     from llama_index.vector_stores.polyvec.base import PolyvecVectorStore
+    from llama_index.vector_stores.polyvec.queries import QueryOptions
     from qdrant_polyvec import UnstoredItems
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("qdrant_polyvec", "qdrant_client", "qdrant_edge", "llama_index"):
+    if (error.name or "").partition(".")[0] not in ("qdrant_polyvec", "qdrant_client", "qdrant_edge"):
         raise
     raise ImportError(
         "PolyvecVectorStore keeps nodes in Qdrant; install that with "
         "`pip install 'llama-index-embeddings-polyvec[qdrant]'`."
     ) from error
 
-__all__ = ["PolyvecVectorStore", "UnstoredItems"]
+__all__ = ["PolyvecVectorStore", "QueryOptions", "UnstoredItems"]

@@ -68,6 +68,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     _collection: Collection = PrivateAttr()
     _embed_model: PolyvecEmbedding = PrivateAttr()
     _mode: Mode = PrivateAttr()
+    # Hash of the ids that an index handed on last, and whether they are all of images and index nodes.
     _index_ids: tuple[int, bool] | None = PrivateAttr(default=None)
 
     def __init__(
@@ -310,6 +311,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         """Translate a query into the arguments of `Collection.search`."""
         check_options(options, QueryOptions.__optional_keys__)
         content, own_filter = query_content(query, options), options.get("qdrant_filters")
+        mode = query_mode(query, content, self._mode)
         conditions = self._conditions(
             node_ids=self._chosen_ids(query, options),
             doc_ids=query.doc_ids,
@@ -320,8 +322,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         ranking = {name: value for name, value in options.items() if name in RankingOptions.__optional_keys__}
         search = self._with_defaults(
             {
-                "mode": query_mode(query, content, self._mode),
                 **cast("RankingOptions", ranking),
+                "mode": options.get("mode") or mode,
                 "limit": query.similarity_top_k,
                 "filter": models.Filter(must=conditions) if conditions else None,
             }
