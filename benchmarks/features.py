@@ -43,7 +43,7 @@ class Bench:
         """Fold the retrieval adapter, or have it unfolded: neither is part of what is timed afterwards."""
         tasks = self.embedder._runner.replica.adapters  # noqa: SLF001 — folding happens by itself otherwise
         tasks.release()
-        tasks._unfolded = 0  # noqa: SLF001
+        tasks._n_unfolded = 0  # noqa: SLF001
         adapters.FOLD_TOKENS = after
         self.embedder.encode_query(["a"], task="retrieval")
 
