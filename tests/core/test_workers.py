@@ -56,7 +56,7 @@ class Threads(Workers):
 
     pool = ThreadPoolExecutor
 
-    def _started(self):
+    def _start_pool(self):
         return self.pool(len(self._devices))
 
 
