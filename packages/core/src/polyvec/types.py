@@ -1,4 +1,4 @@
-"""The few types that everything else speaks. Importing this module loads neither torch nor transformers."""
+"""The types that all modules share. Importing this module loads neither torch nor transformers."""
 
 import copyreg
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ Input = str | ImageInput
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where an image's patches stand in its multi-vector: `rows * columns` tokens in reading order from `start`."""
+    """Position of an image's patches in its multi-vector: `rows * columns` tokens in reading order from `start`."""
 
     rows: int
     columns: int
@@ -43,12 +43,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """One encode call's result, in input order.
+    """The result of one encode call, in input order.
 
     Attributes:
         dense: one unit vector per item.
-        multivector: one unit vector per token of each item, padding excluded; None unless asked for.
-        grids: per item, where its image patches are in the multi-vector; None for a text.
+        multivector: one unit vector per token of each item, padding excluded; None if not requested.
+        grids: per item, the position of its image patches in the multi-vector; None for a text.
     """
 
     dense: Float32[np.ndarray, "items dim"]
@@ -60,9 +60,9 @@ class Embeddings:
 
     def __getitem__(self, index: int) -> "Embeddings":
         """One item's embeddings, as an `Embeddings` of length 1; nothing is copied."""
-        at = range(len(self))[index]
-        rows = None if self.multivector is None else (self.multivector[at],)
-        return Embeddings(self.dense[at : at + 1], rows, (self.grids[at],))
+        row = range(len(self))[index]
+        tokens = None if self.multivector is None else (self.multivector[row],)
+        return Embeddings(self.dense[row : row + 1], tokens, (self.grids[row],))
 
     def __iter__(self) -> Iterator["Embeddings"]:
         """Each item's embeddings, in order."""
