@@ -1,5 +1,8 @@
 import inspect
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import jaxtyping
@@ -33,6 +36,18 @@ def _is_array(hint: object) -> bool:
 # Before anything imports the packages; the hook finds the checker under this module's own name.
 PACKAGES = ["langchain_polyvec", "llama_index.embeddings.polyvec", "polyvec", "qdrant_polyvec"]
 jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check_shapes")
+
+
+MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 4 << 30
+
+
+def pytest_configure(config):
+    """Keep temporary files in memory where there is room."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
+    if roomy and config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = str(MEMORY / f"polyvec-tests-{os.getpid()}")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items):
