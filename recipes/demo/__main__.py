@@ -84,9 +84,7 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         temperature=0.05,
         train_dataset=Curriculum(stage, SEED),
         data_collator=StepCollator(
-            Processor(checkpoint.path, checkpoint.config),
-            task=task,
-            patches_only=stage.patches_only,
+            Processor(checkpoint.path, checkpoint.config), task=task, patches_only=stage.patches_only
         ),
         optimizers=(optimizer, schedule),
     )

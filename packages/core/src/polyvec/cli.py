@@ -130,11 +130,7 @@ device_option = partial(
     help="such as cpu or cuda:1; repeat it for several (default: the first accelerator, else the CPU)",
 )
 dtype_option = partial(
-    click.option,
-    "--dtype",
-    type=click.Choice(get_args(Dtype)),
-    default="auto",
-    help="precision of the weights",
+    click.option, "--dtype", type=click.Choice(get_args(Dtype)), default="auto", help="precision of the weights"
 )
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="print JSON instead of a table")
 location_option = partial(

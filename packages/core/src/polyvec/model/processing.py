@@ -107,10 +107,7 @@ class Processor:
         n_patches = grid.rows * grid.columns
         ids = [*self._before, *[self.image_token] * n_patches, *self._after]
         return Encoded(
-            np.asarray(ids, np.int64),
-            (grid.start - 1, grid.start + n_patches + 1),
-            self._patches(picture, grid),
-            grid,
+            np.asarray(ids, np.int64), (grid.start - 1, grid.start + n_patches + 1), self._patches(picture, grid), grid
         )
 
     def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:

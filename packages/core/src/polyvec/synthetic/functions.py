@@ -12,10 +12,7 @@ MEASURES = words(
     """age amount balance cost depth discount distance duration height length price quantity rating revenue salary score
     size speed temperature weight width"""
 )
-ATTRIBUTES = (
-    *MEASURES,
-    *words("author category color country date email grade level name owner region status title"),
-)
+ATTRIBUTES = (*MEASURES, *words("author category color country date email grade level name owner region status title"))
 OPERATIONS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (
         ("sort the {items} by {field}", "order {items} by ascending {field}", "list {items} from low to high {field}"),

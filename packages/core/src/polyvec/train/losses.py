@@ -42,9 +42,7 @@ def late_scores(
 
 
 def info_nce(
-    scores: Float[Tensor, "queries documents"],
-    targets: Int64[Tensor, "queries"],
-    temperature: float,
+    scores: Float[Tensor, "queries documents"], targets: Int64[Tensor, "queries"], temperature: float
 ) -> Float[Tensor, ""]:
     """Return the mean over queries of −ln softmax(scores / τ) at the query's document, column `targets[i]` (eq. 4)."""
     return functional.cross_entropy(scores / temperature, targets)
