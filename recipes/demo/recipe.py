@@ -22,14 +22,9 @@ from polyvec.types import TASKS, Task
 # Common words of English and of programming, for the tokenizer; the pages of the world do not use them.
 LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
 MARKERS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
-)
+)  # fmt: skip
 VOCABULARY_SIZE = 3072
 SEED = 20_26
 _MANY = 2**40

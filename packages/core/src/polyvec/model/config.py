@@ -24,40 +24,18 @@ _DEFAULT_TARGETS = (
 )
 # Settings of LoRA variants that do not compute W + α/r · BA.
 _VARIANTS = (
-    "use_dora",
-    "use_rslora",
-    "use_qalora",
-    "use_bdlora",
-    "lora_bias",
-    "fan_in_fan_out",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "modules_to_save",
-    "target_parameters",
-    "trainable_token_indices",
-    "layer_replication",
-)
+    "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens",
+    "arrow_config", "kasa_config", "monteclora_config", "modules_to_save", "target_parameters",
+    "trainable_token_indices", "layer_replication",
+)  # fmt: skip
 _INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's other methods change the base weights, too
 _TEXT_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-)
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+)  # fmt: skip
 _VISION_SIZES = (
-    "depth",
-    "hidden_size",
-    "intermediate_size",
-    "num_heads",
-    "patch_size",
-    "spatial_merge_size",
-    "temporal_patch_size",
+    "depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size", "temporal_patch_size",
     "window_size",
-)
+)  # fmt: skip
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 # Descriptions of valid values, for error messages.
 _WHOLE = "a whole number, at least 1"

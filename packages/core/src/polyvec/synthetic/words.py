@@ -165,78 +165,42 @@ QUERIES: dict[str, tuple[str, ...]] = {
 }
 
 STATEMENTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (
-        (
-            "{topic} of {organisation} in {place} reached {value} in {year}.",
-            "In {year}, {organisation} reported {topic} of {value} in {place}.",
-            "{value} {was} the {topic} of {organisation} in {place} for the year {year}.",
-        ),
-        (
-            "What {was} the {topic} of {organisation} in {place} in {year}?",
-            "How high {was} {topic} at {organisation} in {year}?",
-            "{organisation} {topic} {place} {year}",
-            "{topic} in {place} {year} {organisation}",
-        ),
-    ),
-    (
-        (
-            "{person} ordered {number} {color} {product} from {organisation} in {month}.",
-            "In {month}, {organisation} sold {number} {color} {product} to {person}.",
-            "An order of {number} {color} {product} by {person} reached {organisation} in {month}.",
-        ),
-        (
-            "How many {product} did {person} order from {organisation}?",
-            "What did {person} buy from {organisation} in {month}?",
-            "{color} {product} {person} {organisation}",
-            "Who ordered {number} {color} {product} from {organisation}?",
-        ),
-    ),
-    (
-        (
-            "The {event} of {organisation} opened in {place} in {month} {year}.",
-            "In {month} {year}, {organisation} opened its {event} in {place}.",
-            "{place} was the city of the {event} that {organisation} held in {month} {year}.",
-        ),
-        (
-            "When did the {event} of {organisation} open in {place}?",
-            "Where was the {event} of {organisation} in {year}?",
-            "{event} {organisation} {place} {month} {year}",
-        ),
-    ),
-    (
-        (
-            "{person} joined the {department} department of {organisation} in {year}.",
-            "In {year}, {organisation} hired {person} for the {department} department.",
-            "The {department} department of {organisation} welcomed {person} in {year}.",
-        ),
-        (
-            "Who joined the {department} department of {organisation} in {year}?",
-            "In which department of {organisation} does {person} work?",
-            "{person} {organisation} {department}",
-        ),
-    ),
-    (
-        (
-            "{organisation} moved its {department} office to {place} in {month} {year}.",
-            "In {month} {year}, the {department} office of {organisation} moved to {place}.",
-            "{place} is home to the {department} office of {organisation} after {month} {year}.",
-        ),
-        (
-            "Where is the {department} office of {organisation}?",
-            "When did {organisation} move its {department} office to {place}?",
-            "{organisation} {department} office {place}",
-        ),
-    ),
-    (
-        (
-            "The price of {product} at {organisation} in {place} rose to {number} in {year}.",
-            "In {year}, {organisation} sold {product} in {place} for {number}.",
-            "{organisation} asked {number} for {product} in {place} during {year}.",
-        ),
-        (
-            "What was the price of {product} at {organisation} in {place}?",
-            "How much did {product} cost at {organisation} in {year}?",
-            "{product} price {organisation} {place} {year}",
-        ),
-    ),
-)
+    (("{topic} of {organisation} in {place} reached {value} in {year}.",
+      "In {year}, {organisation} reported {topic} of {value} in {place}.",
+      "{value} {was} the {topic} of {organisation} in {place} for the year {year}."),
+     ("What {was} the {topic} of {organisation} in {place} in {year}?",
+      "How high {was} {topic} at {organisation} in {year}?",
+      "{organisation} {topic} {place} {year}",
+      "{topic} in {place} {year} {organisation}")),
+    (("{person} ordered {number} {color} {product} from {organisation} in {month}.",
+      "In {month}, {organisation} sold {number} {color} {product} to {person}.",
+      "An order of {number} {color} {product} by {person} reached {organisation} in {month}."),
+     ("How many {product} did {person} order from {organisation}?",
+      "What did {person} buy from {organisation} in {month}?",
+      "{color} {product} {person} {organisation}",
+      "Who ordered {number} {color} {product} from {organisation}?")),
+    (("The {event} of {organisation} opened in {place} in {month} {year}.",
+      "In {month} {year}, {organisation} opened its {event} in {place}.",
+      "{place} was the city of the {event} that {organisation} held in {month} {year}."),
+     ("When did the {event} of {organisation} open in {place}?",
+      "Where was the {event} of {organisation} in {year}?",
+      "{event} {organisation} {place} {month} {year}")),
+    (("{person} joined the {department} department of {organisation} in {year}.",
+      "In {year}, {organisation} hired {person} for the {department} department.",
+      "The {department} department of {organisation} welcomed {person} in {year}."),
+     ("Who joined the {department} department of {organisation} in {year}?",
+      "In which department of {organisation} does {person} work?",
+      "{person} {organisation} {department}")),
+    (("{organisation} moved its {department} office to {place} in {month} {year}.",
+      "In {month} {year}, the {department} office of {organisation} moved to {place}.",
+      "{place} is home to the {department} office of {organisation} after {month} {year}."),
+     ("Where is the {department} office of {organisation}?",
+      "When did {organisation} move its {department} office to {place}?",
+      "{organisation} {department} office {place}")),
+    (("The price of {product} at {organisation} in {place} rose to {number} in {year}.",
+      "In {year}, {organisation} sold {product} in {place} for {number}.",
+      "{organisation} asked {number} for {product} in {place} during {year}."),
+     ("What was the price of {product} at {organisation} in {place}?",
+      "How much did {product} cost at {organisation} in {year}?",
+      "{product} price {organisation} {place} {year}")),
+)  # fmt: skip
