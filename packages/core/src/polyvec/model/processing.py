@@ -113,7 +113,7 @@ class Processor:
     def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:
         size, merge = self.config.patch_size, self.config.merge_size
         sides = (grid.columns * size * merge, grid.rows * size * merge)
-        mean, std = np.asarray(self.config.mean, np.float32), np.asarray(self.config.std, np.float32)
+        mean, std = np.asarray(self.config.image_mean, np.float32), np.asarray(self.config.image_std, np.float32)
         if self._image_backend == "torchvision":
             pixels = (_torchvision_resize(picture, sides) - 255 * mean) / (255 * std)  # (height, width, channels)
         else:
