@@ -146,11 +146,8 @@ location_option = partial(
 def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a function the command `name`. It returns its exit code: 0 or None, or 1 if some items failed.
 
-    `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2.
-
-    Args:
-        name: as the user types it.
-        settings: arguments of `click.command`.
+    `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2. `settings` are
+    arguments of `click.command`.
     """
     return click.command(name, cls=_Command, context_settings=_SETTINGS, **settings)
 

@@ -127,11 +127,7 @@ class CachedEncoder(Encoder):
     """
 
     def __init__(self, encoder: Encoder, path: str | Path) -> None:
-        """Wrap an encoder.
-
-        Args:
-            encoder: encodes inputs that are not in the cache.
-            path: an SQLite file, made if missing. Several encoders may share it.
+        """Wrap an encoder. `path` is an SQLite file, made if missing. Several encoders may share it.
 
         Raises:
             ValueError: the file cannot be written, or belongs to another program.
@@ -198,12 +194,8 @@ def cached_outcomes(
 ) -> Iterator[tuple[int, Outcome]]:
     """Yield each item's index and outcome: first cached items, then the missing items, which are put in the cache.
 
-    Args:
-        cache: where vectors are kept.
-        items: the items to encode.
-        scopes: the scope of each item; see `Encoder.cache_scope`.
-        run: encodes items, given their indices; it yields positions in the list of indices, and outcomes.
-        multivector: request multi-vectors, too.
+    `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes. Each item has a
+    scope; see `Encoder.cache_scope`.
     """
     stamps = [_stamp(item) for item in items]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
@@ -227,12 +219,7 @@ def cached_outcomes(
 
 
 def content_key(item: Input, scope: str) -> bytes | None:
-    """Return 32 bytes that differ if the vectors may differ; None if the item cannot be read.
-
-    Args:
-        item: a text or an image.
-        scope: see `Encoder.cache_scope`.
-    """
+    """Return 32 bytes that differ if the vectors in a scope may differ; None if the item cannot be read."""
     digest = hashlib.sha256(scope.encode())
     try:
         digest.update(item.encode() if isinstance(item, str) else _content(item))
@@ -298,15 +285,10 @@ def _stamp(item: Input) -> object:
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:
     tokens = encoding.multivector
     grid = None if encoding.grid is None else f"{encoding.grid.rows},{encoding.grid.columns},{encoding.grid.start}"
-    dense = encoding.dense.tobytes()
-    return (
-        key,
-        _checksum(dense, grid, encoding.cut_from) + dense,
-        # The row length comes first, as an empty matrix has no bytes to infer it from.
-        None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes()),
-        grid,
-        encoding.cut_from,
-    )
+    dense = _seal(encoding.dense.tobytes(), f"{grid} {encoding.cut_from}")
+    # The row length comes first, as an empty matrix has no bytes to infer it from.
+    multivector = None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes())
+    return key, dense, multivector, grid, encoding.cut_from
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
@@ -315,30 +297,21 @@ def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: i
     Raises:
         ValueError, TypeError, IndexError: the columns are damaged.
     """
-    if dense[:4] != _checksum(dense[4:], grid, cut_from):
-        raise ValueError("its checksum is wrong")
+    numbers = np.frombuffer(_unseal(dense, f"{grid} {cut_from}"), np.float32).copy()
     tokens = None
     if multivector is not None:
         content = _unseal(multivector)
         width = int(np.frombuffer(content[:4], np.uint32)[0])
         tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
-    return Encoding(
-        np.frombuffer(dense, np.float32, offset=4).copy(),
-        tokens,
-        None if grid is None else Grid(*map(int, grid.split(","))),
-        cut_from,
-    )
+    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from)
 
 
-def _checksum(dense: bytes, grid: str | None, cut_from: int | None) -> bytes:
-    return zlib.crc32(dense, zlib.crc32(f"{grid} {cut_from}".encode())).to_bytes(4, "little")
+def _seal(content: bytes, label: str = "") -> bytes:
+    """Put a checksum of the content and of the other columns, `label`, in front of the content."""
+    return zlib.crc32(content, zlib.crc32(label.encode())).to_bytes(4, "little") + content
 
 
-def _seal(content: bytes) -> bytes:
-    return zlib.crc32(content).to_bytes(4, "little") + content
-
-
-def _unseal(sealed: bytes) -> bytes:
-    if sealed[:4] != zlib.crc32(sealed[4:]).to_bytes(4, "little"):
+def _unseal(sealed: bytes, label: str = "") -> bytes:
+    if sealed != _seal(sealed[4:], label):
         raise ValueError("its checksum is wrong")
     return sealed[4:]

@@ -146,7 +146,8 @@ class SentenceTransformersEncoder(Encoder):
             outputs = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
         for index, *matrices in zip(contents, *outputs, strict=True):
             flaw = next(filter(None, map(_flaw, models, matrices)), None)
-            yield index, flaw or [_unit(rows) for rows in matrices]
+            # Without zero rows, at unit length.
+            yield index, flaw or [truncate(rows[rows.any(axis=1)], rows.shape[1]) for rows in matrices]
 
 
 def _size(model: Model) -> int:
@@ -197,11 +198,6 @@ def _flaw(model: Model, rows: Float32[np.ndarray, "tokens dim"]) -> str | None:
     if not rows.any():
         return f"{type(model).__name__} gives no tokens, or only zeros, which have no direction"
     return None
-
-
-def _unit(rows: Float32[np.ndarray, "tokens dim"]) -> Float32[np.ndarray, "_ dim"]:
-    """Scale rows to unit length, and drop zero rows."""
-    return truncate(rows[rows.any(axis=1)], rows.shape[1])
 
 
 def _fingerprint(models: Sequence[Model]) -> str:

@@ -53,10 +53,7 @@ def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
 
     A token that is partly in a span belongs to it, so neighbouring spans may share a token. Characters that
     normalisation joined to the previous character, such as a combining accent, belong to the token of that character.
-
-    Args:
-        offsets: the range of characters of each token, in order; at least one.
-        spans: ranges of characters.
+    `offsets` has the range of characters of each token, in order; at least one.
     """
     starts, ends = np.asarray(offsets, np.int64).reshape(-1, 2).T
     ends = np.maximum(ends, np.append(starts[1:], np.iinfo(np.int64).max))

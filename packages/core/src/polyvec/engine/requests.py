@@ -65,15 +65,9 @@ def requests(
     adapters: Mapping[str, UserAdapter],
     limits: Request,
 ) -> list[Request]:
-    """Give each item its side's prefix, its task's adapter and the limits of the call.
+    """Give each item its side's prefix, its task's adapter and the limits of the call, which `limits` returns.
 
-    Args:
-        items: texts and images.
-        side: query or document.
-        task: one task for all items, or one per item.
-        tasks: the valid tasks.
-        adapters: the adapters that a user loaded, by task.
-        limits: limits of the call; see `limits`.
+    `tasks` are the valid tasks, `adapters` those that a user loaded, by task.
 
     Raises:
         ValueError: an unknown side or task, or not as many tasks as items.
@@ -89,12 +83,7 @@ def requests(
 
 
 def limits(config: ModelConfig, options: EncodeOptions, *, max_pixels: int) -> Request:
-    """Check the limits of a call, and return them as a request without an item.
-
-    Args:
-        config: the checkpoint's configuration.
-        options: the call's options.
-        max_pixels: the default of `max_pixels`.
+    """Check the limits of a call, and return them as a request without an item. `max_pixels` is their default.
 
     Raises:
         ValueError: a limit is impossible.

@@ -75,11 +75,8 @@ class UserAdapter:
 def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> AdapterFile:
     """Read an adapter for `task`.
 
-    Args:
-        path: a directory with `adapter_config.json` and `adapter_model.safetensors`, or a checkpoint's directory,
-            which has those two under `adapters/`.
-        task: name of the adapter. If the file holds several adapters, the adapter of this name is read.
-        adapter: its name in the file, if the file holds several adapters and the name is not `task`.
+    `path` is a directory with `adapter_config.json` and `adapter_model.safetensors`, or a checkpoint's directory, which
+    has those two under `adapters/`. If the file holds several adapters, `adapter` is read, by default `task`.
 
     Raises:
         CheckpointError: there is no adapter, it cannot be read, or its weights are not finite.
