@@ -135,8 +135,9 @@ class Embedder(Encoder):
         text. `max_pixels` holds for this call only.
         """
         size, limits = self._check_options(options)
-        items = checked_items(inputs)
-        return self._attempt(self._requests(items, side, task, limits), size, options).result()
+        requests = self._requests(checked_items(inputs), side, task, limits)
+        with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            return self._run(requests, size, bar, multivector=limits.multivector).result()
 
     def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
         """See `Encoder.cache_scope`. It is also part of the keys of `vector_cache`."""
@@ -288,11 +289,6 @@ class Embedder(Encoder):
         tasks = (*self.config.tasks, *adapters)
         return requests(items, side=side, task=task, tasks=tasks, adapters=adapters, limits=limits)
 
-    def _attempt(self, requests: Sequence[Request], size: int, options: EncodeOptions) -> Attempt:
-        multivector = options.get("multivector", False)
-        with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            return self._run(requests, size, bar, multivector=multivector)
-
     def _run(
         self, requests: Sequence[Request], size: int, bar: "tqdm[NoReturn]", *, multivector: bool, start: int = 0
     ) -> Attempt:
@@ -312,17 +308,14 @@ class Embedder(Encoder):
     def _outcomes(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         if self._cache is None:
             return self._runner.run(requests)
-        kinds = ["text" if isinstance(request.item, str) else "image" for request in requests]
-        scopes = [self._scope(request, kind) for request, kind in zip(requests, kinds, strict=True)]
         items = [request.item for request in requests]
+        scopes = [self._scope(request, "text" if isinstance(request.item, str) else "image") for request in requests]
         multivector = any(request.multivector for request in requests)
-        return cached_outcomes(
-            self._cache,
-            items,
-            scopes,
-            lambda missing: self._runner.run([requests[index] for index in missing]),
-            multivector=multivector,
-        )
+
+        def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            return self._runner.run([requests[index] for index in missing])
+
+        return cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
 
     def _stream(
         self,

@@ -180,6 +180,15 @@ def check_regular(path: Path, name: str = "") -> None:
         raise _RefusedError(f"{name or describe(path)} is no regular file; give a file's path")
 
 
+def file_stamp(path: Path) -> tuple[int, ...] | None:
+    """Return a value that changes when a file is written again; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _check_mode(opened: Image.Image, image: ImageInput) -> None:
     if opened.mode == "I" and opened.format != "PPM":  # a PPM in mode I has sixteen bits
         raise _RefusedError(

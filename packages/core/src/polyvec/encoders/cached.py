@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from polyvec.encoder import EncodeOptions, Encoder, attempt
-from polyvec.images import check_regular, open_image
+from polyvec.images import check_regular, file_stamp, open_image
 from polyvec.inputs import check_side, check_tasks, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import Embeddings, Grid, ImageInput, Input, Side
@@ -197,7 +197,7 @@ def cached_outcomes(
     `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes. Each item has a
     scope; see `Encoder.cache_scope`.
     """
-    stamps = [_stamp(item) for item in items]
+    stamps = [file_stamp(item) if isinstance(item, Path) else None for item in items]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
     cached = cache.get([key for key in set(keys) if key], multivector=multivector)
     yield from ((index, cached[key]) for index, key in enumerate(keys) if key in cached)
@@ -207,8 +207,9 @@ def cached_outcomes(
     try:
         for position, outcome in run(missing):
             index = missing[position]
-            unchanged = stamps[index] == _stamp(items[index])  # otherwise the key is of other content
-            if (key := keys[index]) and isinstance(outcome, Encoding) and unchanged:
+            item, key = items[index], keys[index]
+            changed = isinstance(item, Path) and stamps[index] != file_stamp(item)  # then the key is of other content
+            if key and isinstance(outcome, Encoding) and not changed:
                 fresh.append((key, outcome))
                 if len(fresh) == _PUT_TOGETHER:
                     cache.put(fresh)
@@ -269,17 +270,6 @@ def _content(image: ImageInput) -> bytes:
         return f"{image.shape} {image.dtype.str}".encode() + hashlib.sha256(image.tobytes()).digest()
     picture = open_image(image)
     return f"{picture.width}×{picture.height}".encode() + hashlib.sha256(picture.tobytes()).digest()
-
-
-def _stamp(item: Input) -> object:
-    """Return a value that changes when the file is written again; None if the item is no file."""
-    if not isinstance(item, Path):
-        return None
-    try:
-        status = item.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:

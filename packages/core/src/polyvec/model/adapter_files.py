@@ -100,7 +100,8 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")
     modules = sorted({key.rpartition(".")[0] for key in tensors})
     exact = "(" + "|".join(map(re.escape, modules)) + ")"
-    digest = hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode())
+    settings = {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())  # of all that changes vectors
     for key in sorted(tensors):
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
@@ -128,8 +129,3 @@ def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bo
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
     names = ", ".join(repr(key) for key in by_adapter if key is not None) or "none"
     raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")
-
-
-def _settings(config: LoraConfig) -> dict[str, object]:
-    """Return the settings that change vectors."""
-    return {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}

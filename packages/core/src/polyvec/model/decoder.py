@@ -19,14 +19,9 @@ def decode(
 ) -> Float[Tensor, "*rows dim"]:
     """Return the normalised last hidden states.
 
-    Projections are called as modules: PEFT has wrapped them, and its hooks select each row's adapter.
-
-    Args:
-        language: the decoder.
-        embedded: packed tokens (tokens, dim), or padded rows (batch, tokens, dim).
-        position_ids: time, row and column of each token.
-        segments: the tokens of each item, counted across rows. Padding after an item may belong to its segment,
-            because attention is causal.
+    Projections are called as modules: PEFT has wrapped them, and its hooks select each row's adapter. Tokens are packed
+    (tokens, dim), or padded rows (batch, tokens, dim); each has a position in time, row and column. A segment has the
+    tokens of an item, and may have the padding after it, because attention is causal.
     """
     hidden = embedded
     rope = language.config.rope_parameters
