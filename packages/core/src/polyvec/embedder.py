@@ -119,10 +119,8 @@ class Embedder(Encoder):
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
         if (backend := self._setup.options["image_backend"]) != "pil":
             parts.append(backend)
-        if self._adapters:
-            lines = sorted(
-                f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in self._adapters.values()
-            )
+        if adapters := self._adapters.values():
+            lines = sorted(f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in adapters)
             parts.append(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8])
         return "-".join(parts)
 

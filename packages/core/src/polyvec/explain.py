@@ -82,6 +82,5 @@ def _scaled(similarity: np.ndarray) -> np.ndarray:
 
 def _tinted(page: Image.Image, tint: np.ndarray) -> Image.Image:
     strength = Image.fromarray(np.uint8(np.round(tint**2 * _STRONGEST)))  # squared: what matters stands out
-    return Image.composite(
-        Image.new("RGB", page.size, _RED), page, strength.resize(page.size, Image.Resampling.BILINEAR)
-    )
+    red = Image.new("RGB", page.size, _RED)
+    return Image.composite(red, page, strength.resize(page.size, Image.Resampling.BILINEAR))

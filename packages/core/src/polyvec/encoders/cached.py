@@ -282,11 +282,7 @@ def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, st
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
-    """Parse the columns that `_row` made.
-
-    Raises:
-        ValueError, TypeError, IndexError: the columns are damaged.
-    """
+    """Parse the columns that `_row` made. Damaged columns raise ValueError, TypeError or IndexError."""
     numbers = np.frombuffer(_unseal(dense, f"{grid} {cut_from}"), np.float32).copy()
     tokens = None
     if multivector is not None:

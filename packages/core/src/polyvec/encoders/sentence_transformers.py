@@ -161,17 +161,12 @@ def _size(model: Model) -> int:
 
 
 def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
-    """Return the text, or the image after opening it.
-
-    Raises:
-        ValueError: the item cannot be read, or a model does not read its kind.
-    """
+    """Return the text, or the image after opening it. Raise `ValueError` if a model cannot read the item."""
     kind = "text" if isinstance(item, str) else "image"
     for model in models:
         if not model.supports(kind):
-            raise ValueError(
-                f"this {type(model).__name__} reads no {kind}s, only {', '.join(map(str, model.modalities))}"
-            )
+            readable = ", ".join(map(str, model.modalities))
+            raise ValueError(f"this {type(model).__name__} reads no {kind}s, only {readable}")
     if isinstance(item, str):
         check_text(item)
         return item
@@ -204,9 +199,6 @@ def _fingerprint(models: Sequence[Model]) -> str:
     """Return `st-` and sixteen hexadecimal digits that differ when weights, vocabularies, prompts or modules differ.
 
     Up to 65 536 evenly spaced numbers of each tensor count, as float32, so that float32 and bfloat16 copies agree.
-
-    Raises:
-        ValueError: the weights are not torch's.
     """
     digest = hashlib.sha256()
     for model in models:

@@ -99,15 +99,13 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     if not_finite:
         raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")
     modules = sorted({key.rpartition(".")[0] for key in tensors})
-    exact = "(" + "|".join(map(re.escape, modules)) + ")"
+    exact = replace(config, target_modules=f"({'|'.join(map(re.escape, modules))})", exclude_modules=None)
     settings = {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())  # of all that changes vectors
     for key in sorted(tensors):
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
-    return AdapterFile(
-        folder, replace(config, target_modules=exact, exclude_modules=None), tensors, digest.hexdigest()[:16]
-    )
+    return AdapterFile(folder, exact, tensors, digest.hexdigest()[:16])
 
 
 def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) -> dict[str, Tensor]:

@@ -217,11 +217,9 @@ def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Pat
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (files_from / name).is_file() and files_from.resolve() != path.resolve():
             shutil.copyfile(files_from / name, path / name)
-    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in adapted.state_dict().items()}
-    adapters = {name: tensor.contiguous() for name, tensor in state.items() if ".lora_" in name}
-    base = {
-        _hub_name(network_name(name)): tensor.contiguous() for name, tensor in state.items() if name not in adapters
-    }
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in adapted.state_dict().items()}
+    adapters = {name: tensor for name, tensor in state.items() if ".lora_" in name}
+    base = {_hub_name(network_name(name)): tensor for name, tensor in state.items() if name not in adapters}
     save_torch_state_dict(base, path)
     save_file(adapters, path / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
 

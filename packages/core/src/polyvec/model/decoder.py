@@ -56,8 +56,7 @@ def _attend(
     states = (attention.q_proj(hidden), attention.k_proj(hidden), attention.v_proj(hidden))
     # Each (tokens, heads, head_dim):
     queries, keys, values = (state.flatten(0, -2).unflatten(1, by_head) for state in states)
-    output = attend(
-        rotate(queries, *rotation), rotate(keys, *rotation), values, segments, scale=attention.scaling, causal=True
-    )
+    queries, keys = rotate(queries, *rotation), rotate(keys, *rotation)
+    output = attend(queries, keys, values, segments, scale=attention.scaling, causal=True)
     projected: Tensor = attention.o_proj(output.view(*hidden.shape[:-1], -1))
     return projected

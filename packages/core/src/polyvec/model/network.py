@@ -92,9 +92,8 @@ class Network(nn.Module):
             embedded = embedded.masked_scatter(is_image, images.to(embedded.dtype))
         hidden: Float[Tensor, "batch tokens dim"]
         if torch.is_grad_enabled():  # transformers' own forward supports gradient checkpointing
-            hidden = language(
-                inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
-            ).last_hidden_state
+            output = language(inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False)
+            hidden = output.last_hidden_state
         elif packed and packs(embedded):
             positions = batch.token_positions().to(embedded.device, non_blocking=True)
             n_tokens, n_fill = len(positions), -len(positions) % _row_multiple(embedded)

@@ -92,12 +92,8 @@ def content_words(text: str) -> tuple[str, ...]:
 ORGANISATION = (ADJECTIVES, NOUNS, TRADES)
 GROUPINGS = (("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES))
 FIELDS = (
-    ("Item", "product"),
-    ("Quantity", "number"),
-    ("Color", "color"),
-    ("Department", "department"),
-    ("Month", "month"),
-)
+    ("Item", "product"), ("Quantity", "number"), ("Color", "color"), ("Department", "department"), ("Month", "month"),
+)  # fmt: skip
 OPENINGS = (
     "{topic} rose from {low} to {high} in {month}.",
     "During {month}, {topic} rose to {high} after {low} the year before.",
@@ -118,51 +114,37 @@ NOTES = (
 
 # Words that stand only in queries are free to vary; facts are spelled as on the page.
 QUERIES: dict[str, tuple[str, ...]] = {
-    "any": (
-        "{subject} {organisation} {place} {year}",
-        "{organisation} {kind} {place} {year}",
-        "{kind} of {subject} in {place} {year} by {organisation}",
-        "{kind} prepared by {person} in {place} for {organisation}",
-        "What does {organisation} in {place} say about the {subject} in {year}?",
-        "Which {kind} did {person} prepare on {subject} in {place}?",
-    ),
-    "report": (
-        "What {was} the {subject} of {organisation} in {place} in {year}?",
-        "How did {subject} at {organisation} change in {month} {year}?",
-        "{subject} of {organisation} rose to {value} in {month} {year}.",
-        "{subject} rose to {value} in {month} {year}, {place}",
-    ),
-    "table": (
-        "Table of {subject} by {grouping} in {place} {year}, with {label}",
-        "What are the {subject} figures for {label} at {organisation} in {place}?",
-        "{organisation} {subject} {label}",
-        "The table of {organisation} lists {label} among the {subject} of {year}.",
-    ),
-    "bar chart": (
-        "Bar chart of {subject} in {place} {year}",
-        "Which {grouping} had the highest {subject} at {organisation} in {year}?",
-        "{subject} of {organisation} by {grouping} reached {value} for {label}.",
-        "bar chart {subject} by {grouping} with {label} {place} {year}",
-    ),
-    "line chart": (
-        "Line chart of {subject} in {place} {year}",
-        "When did {subject} peak at {organisation} in {place}?",
-        "{subject} of {organisation} peaked at {value} in {label}.",
-        "line chart {subject} by {grouping} {label} {place} {organisation}",
-    ),
-    "form": (
-        "How many {subject} did {person} order from {organisation}?",
-        "Order form for {quantity} {subject} by {person} in {place}",
-        "{person} ordered {quantity} {subject} from {organisation} in {year}.",
-        "form {subject} {person} {year}",
-    ),
-    "notice": (
-        "When is the {subject} of {organisation} in {place}?",
-        "Notice of the {subject} on {day} {year} in {place}",
-        "{organisation} holds the {subject} on {day}.",
-        "{subject} {place} {day} {year}",
-    ),
-}
+    "any": ("{subject} {organisation} {place} {year}",
+            "{organisation} {kind} {place} {year}",
+            "{kind} of {subject} in {place} {year} by {organisation}",
+            "{kind} prepared by {person} in {place} for {organisation}",
+            "What does {organisation} in {place} say about the {subject} in {year}?",
+            "Which {kind} did {person} prepare on {subject} in {place}?"),
+    "report": ("What {was} the {subject} of {organisation} in {place} in {year}?",
+               "How did {subject} at {organisation} change in {month} {year}?",
+               "{subject} of {organisation} rose to {value} in {month} {year}.",
+               "{subject} rose to {value} in {month} {year}, {place}"),
+    "table": ("Table of {subject} by {grouping} in {place} {year}, with {label}",
+              "What are the {subject} figures for {label} at {organisation} in {place}?",
+              "{organisation} {subject} {label}",
+              "The table of {organisation} lists {label} among the {subject} of {year}."),
+    "bar chart": ("Bar chart of {subject} in {place} {year}",
+                  "Which {grouping} had the highest {subject} at {organisation} in {year}?",
+                  "{subject} of {organisation} by {grouping} reached {value} for {label}.",
+                  "bar chart {subject} by {grouping} with {label} {place} {year}"),
+    "line chart": ("Line chart of {subject} in {place} {year}",
+                   "When did {subject} peak at {organisation} in {place}?",
+                   "{subject} of {organisation} peaked at {value} in {label}.",
+                   "line chart {subject} by {grouping} {label} {place} {organisation}"),
+    "form": ("How many {subject} did {person} order from {organisation}?",
+             "Order form for {quantity} {subject} by {person} in {place}",
+             "{person} ordered {quantity} {subject} from {organisation} in {year}.",
+             "form {subject} {person} {year}"),
+    "notice": ("When is the {subject} of {organisation} in {place}?",
+               "Notice of the {subject} on {day} {year} in {place}",
+               "{organisation} holds the {subject} on {day}.",
+               "{subject} {place} {day} {year}"),
+}  # fmt: skip
 
 STATEMENTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("{topic} of {organisation} in {place} reached {value} in {year}.",
