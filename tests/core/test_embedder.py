@@ -454,7 +454,7 @@ def test_a_progress_bar_counts_unreadable_inputs_too(embedder, capsys):
 
 
 def test_the_licence_of_the_weights_is_logged_once(tiny, monkeypatch, caplog):
-    monkeypatch.setattr(loading, "_noticed", set())
+    monkeypatch.setattr(loading, "_license_shown", set())
     with caplog.at_level(logging.WARNING, "polyvec"):
         for _ in range(2):
             Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
@@ -464,7 +464,7 @@ def test_the_licence_of_the_weights_is_logged_once(tiny, monkeypatch, caplog):
 
 
 def test_a_checkpoint_with_a_licence_of_its_own_brings_no_notice(copy, monkeypatch, caplog):
-    monkeypatch.setattr(loading, "_noticed", set())
+    monkeypatch.setattr(loading, "_license_shown", set())
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"license": "Apache-2.0"}), encoding="utf-8")
     Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)

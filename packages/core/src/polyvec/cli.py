@@ -7,6 +7,7 @@ a store or another large library inside its functions, or reaches it as `polyvec
 
 import difflib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from typing import IO, Any, Literal, get_args
@@ -112,10 +113,8 @@ def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None
     if not value:
         return
     for distribution in _DISTRIBUTIONS:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             click.echo(f"{distribution} {metadata.version(distribution)}")
-        except metadata.PackageNotFoundError:
-            continue
     ctx.exit()
 
 

@@ -227,13 +227,11 @@ class Embedder(Encoder):
     def load_adapter(
         self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
     ) -> None:
-        """Load a LoRA that you trained; afterwards it is a task of the embedder.
+        """Load a LoRA that you trained; afterwards it is the task `task` of the embedder.
 
-        Args:
-            path: a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4.
-            task: the name of its task.
-            adapter: its name in the files, if they hold several adapters; by default `task`.
-            base_task: the task whose prefixes the training texts had.
+        `path` is a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4. If the files hold
+        several adapters, `adapter` is its name there, by default `task`. `base_task` is the task whose prefixes the
+        training texts had.
 
         Raises:
             polyvec.CheckpointError: there is no adapter, it was made for another model, or it is not finite.
@@ -325,14 +323,14 @@ class Embedder(Encoder):
         options: EncodeOptions,
     ) -> Iterator[tuple[list[int], Embeddings]]:
         tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # Any: not yet checked
-        run = partial(self._run, size=size, multivector=limits.multivector)
         reasons: dict[int, str] = {}
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
             for window in split_by_cost(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
                 items, task_by_item = zip(*window, strict=True)
-                attempt = run(self._requests(items, side, task_by_item, limits), bar=bar, start=start)
+                requests = self._requests(items, side, task_by_item, limits)
+                attempt = self._run(requests, size, bar, multivector=limits.multivector, start=start)
                 reasons |= {start + failure.index: failure.reason for failure in attempt.failures}
                 if attempt.kept:
                     yield [start + index for index in attempt.kept], attempt.embeddings

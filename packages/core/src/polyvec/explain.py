@@ -53,10 +53,8 @@ def overlay(
     page = open_image(image)
     page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
     tints = [_scaled(values) for values in similarity]
-    captions = [
-        f"{token.strip() or repr(token)}   max {values.max():.2f}"
-        for token, values in zip(tokens, similarity, strict=True)
-    ]
+    pairs = zip(tokens, similarity, strict=True)
+    captions = [f"{token.strip() or repr(token)}   max {values.max():.2f}" for token, values in pairs]
     panels = [(f"all {len(tokens)} tokens", _scaled(np.mean(tints, axis=0))), *zip(captions, tints, strict=True)]
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

@@ -88,12 +88,9 @@ class Failure:
 
 
 class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not
-    """Some items of a call failed. Every other item succeeded, and its result is kept.
+    """Some items of a call failed: `failures`, in its order. Every other item succeeded, and its result is kept.
 
     The base of all such errors. A subclass carries, or names, the results of the other items.
-
-    Attributes:
-        failures: the items that failed, in the order of the call.
     """
 
     def __init__(self, failures: Sequence[Failure], total: int, *, happened: str, others: str = "") -> None:

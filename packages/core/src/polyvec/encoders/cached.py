@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -159,15 +159,9 @@ class CachedEncoder(Encoder):
         multivector, show_progress = options.get("multivector", False), options.pop("show_progress", False)
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
-        scope_by_kind_and_task = {
-            (kind, name): self.cache_scope(kind, side=side, task=name, options=options)
-            for kind in ("text", "image")
-            for name in dict.fromkeys(tasks)
-        }
-        scopes = [
-            scope_by_kind_and_task["text" if isinstance(item, str) else "image", name]
-            for item, name in zip(items, tasks, strict=True)
-        ]
+        scope = cache(partial(self.cache_scope, side=side, options=options))
+        pairs = zip(items, tasks, strict=True)
+        scopes = [scope("text" if isinstance(item, str) else "image", task=name) for item, name in pairs]
 
         def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
             for start in range(0, len(missing), _ENCODED_TOGETHER):

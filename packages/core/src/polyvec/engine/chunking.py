@@ -12,12 +12,9 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of a text's tokens that one forward pass reads.
+    """A half-open range of a text's tokens that one forward pass reads.
 
-    Attributes:
-        start: index of the first token.
-        fresh: index of the first token that no earlier window has read. Tokens before it are context, not pooled again.
-        end: index after the last token.
+    No earlier window has read the token `fresh`. Tokens before it are context, not pooled again.
     """
 
     start: int

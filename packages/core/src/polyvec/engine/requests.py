@@ -34,7 +34,6 @@ class Runner(Protocol):
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """Yield each request's index and outcome once, in any order, as soon as they are ready."""
-        ...
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """Encode each span of the request's text, in one forward pass over all of it.
@@ -45,15 +44,12 @@ class Runner(Protocol):
         Raises:
             ValueError: the overlap is not shorter than a window, or a vector is not finite.
         """
-        ...
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
         """Make exactly these user adapters available, beside the checkpoint's own."""
-        ...
 
     def close(self) -> None:
         """End processes, if there are any; the next call starts them again."""
-        ...
 
 
 def requests(

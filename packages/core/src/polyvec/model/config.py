@@ -101,9 +101,8 @@ class ModelConfig:
         hidden_size = backbone.text_config.hidden_size
         _check_text(backbone.text_config)
         _check_vision(backbone.vision_config, dim=hidden_size)
-        tasks, dims = raw.get("task_names"), raw.get("matryoshka_dims")
-        tasks = list(TASKS) if tasks is None else tasks
-        dims = [hidden_size] if dims is None else dims
+        tasks = _first_not_none(raw.get("task_names"), list(TASKS))
+        dims = _first_not_none(raw.get("matryoshka_dims"), [hidden_size])
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
         valid = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
         valid = valid and 0 < len(tasks) == len(set(tasks))
@@ -288,7 +287,7 @@ def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> Ima
     return ImageConfig(**{**values, "image_mean": tuple(mean), "image_std": tuple(std)})
 
 
-def _first_not_none(*values: object) -> object:
+def _first_not_none(*values: Any) -> Any:  # any JSON value
     return next(value for value in values if value is not None)
 
 

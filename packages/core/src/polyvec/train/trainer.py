@@ -21,13 +21,10 @@ logger = logging.getLogger(__name__)
 class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed by the type checker
     """Minimises L_joint over steps of text pairs and image pairs.
 
-    Args:
-        network: a checkpoint's network, as `trainable` prepares it.
-        checkpoint: the network's checkpoint; its configuration and tokenizer are saved with the weights.
-        args: transformers' arguments; `per_device_train_batch_size` is 1 because a step is a batch.
-        temperature: τ of every softmax. 0.02 is the paper's value for triplets; it publishes none for pairs.
-        text_weights: w1 to w3 of eq. 6.
-        image_weights: w4 to w6 of eq. 6.
+    `trainable` prepares the network of the checkpoint, whose configuration and tokenizer are saved with the weights. In
+    `args`, `per_device_train_batch_size` is 1 because a step is a batch. `temperature` is τ of every softmax; 0.02 is
+    the paper's value for triplets, and it publishes none for pairs. Weights of texts are w1 to w3 of eq. 6, those of
+    images w4 to w6.
     """
 
     def __init__(
