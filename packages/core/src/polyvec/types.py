@@ -88,7 +88,7 @@ class Failure:
 
 
 class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not
-    """Some items of a call failed: `failures`, in its order. Every other item succeeded, and its result is kept.
+    """Some items of a call failed: `failures`, in the order of the call. The results of all other items are kept.
 
     The base of all such errors. A subclass carries, or names, the results of the other items.
     """

@@ -132,12 +132,8 @@ class Workers:
             devices.put(device)
         on_cpu = sum(torch.device(device).type == "cpu" for device in self._devices)
         threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu else None
-        return ProcessPoolExecutor(
-            len(self._devices),
-            context,
-            initializer=_start,
-            initargs=(partial(self._load, adapters=self._adapters), devices, threads),
-        )
+        arguments = (partial(self._load, adapters=self._adapters), devices, threads)
+        return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=arguments)
 
 
 def _cost(request: Request) -> int:

@@ -76,13 +76,10 @@ class Replica:
     def _outputs(self, batch: Batch, adapters: Sequence[str], *, multivector: bool) -> Outputs:
         """Run the network; the caller holds the lock."""
         names = self.adapters.select(adapters, batch.input_ids.numel())
+        options = {"adapter_names": names} if names else {}
+        moved = batch.to(self.device)
         with torch.inference_mode():
-            outputs: Outputs = self.network(
-                batch.to(self.device),
-                multivector=multivector,
-                packed=names is None,
-                **({"adapter_names": names} if names else {}),
-            )
+            outputs: Outputs = self.network(moved, multivector=multivector, packed=names is None, **options)
         return outputs
 
     def add_adapter(self, name: str, adapter: AdapterFile, user: object) -> None:

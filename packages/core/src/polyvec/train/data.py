@@ -106,12 +106,8 @@ class StepCollator:
         mask = batch.mask()
         if self.patches_only and batch.patches is not None:
             mask &= batch.input_ids == self.processor.image_token
-        return PairBatch(
-            queries=collate([self._text(pair.query, "query") for pair in pairs]),
-            documents=batch,
-            targets=torch.tensor(targets),
-            document_mask=mask,
-        )
+        queries = collate([self._text(pair.query, "query") for pair in pairs])
+        return PairBatch(queries, batch, torch.tensor(targets), mask)
 
     def _document(self, document: Input) -> Encoded:
         if isinstance(document, str):

@@ -62,15 +62,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
     def _terms_of(self, model: PeftModel, pairs: PairBatch, weights: Weights) -> dict[str, Tensor]:
         queries, documents = model(pairs.queries, multivector=True), model(pairs.documents, multivector=True)
         late = late_scores(queries.multivector, pairs.queries.mask(), documents.multivector, pairs.document_mask)
-        return joint(
-            queries.dense,
-            documents.dense,
-            late,
-            pairs.targets,
-            temperature=self.temperature,
-            matryoshka_dims=self.checkpoint.config.matryoshka_dims,
-            weights=weights,
-        )
+        dense = (queries.dense, documents.dense)
+        dims = self.checkpoint.config.matryoshka_dims
+        return joint(*dense, late, pairs.targets, temperature=self.temperature, matryoshka_dims=dims, weights=weights)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log(logs | {name: round(term.item(), 4) for name, term in self._terms.items()}, *args, **kwargs)
@@ -81,13 +75,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """Write a checkpoint that `Embedder.from_pretrained` loads."""
         network = self.accelerator.unwrap_model(self.model)
-        save(
-            network,
-            self.checkpoint.config,
-            Path(output_dir or self.args.output_dir),
-            files_from=self.checkpoint.path,
-            dtype=torch.float32 if _internal_call else torch.bfloat16,
-        )
+        target = Path(output_dir or self.args.output_dir)
+        dtype = torch.float32 if _internal_call else torch.bfloat16
+        save(network, self.checkpoint.config, target, files_from=self.checkpoint.path, dtype=dtype)
 
 
 def trainable(
