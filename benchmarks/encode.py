@@ -65,8 +65,8 @@ class PlainLoop:
             patch_size=image.patch_size,
             merge_size=image.merge_size,
             size={"shortest_edge": image.min_pixels, "longest_edge": image.max_pixels},
-            image_mean=list(image.mean),
-            image_std=list(image.std),
+            image_mean=list(image.image_mean),
+            image_std=list(image.image_std),
         )
 
     def encode(self, items: Sequence[Item]) -> Vectors:

@@ -77,17 +77,14 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         dataloader_num_workers=1,
         seed=SEED,
     )
+    processor = Processor(checkpoint.path, checkpoint.config)
     trainer = PairTrainer(
         network,
         checkpoint,
         arguments,
         temperature=0.05,
         train_dataset=Curriculum(stage, SEED),
-        data_collator=StepCollator(
-            Processor(checkpoint.path, checkpoint.config),
-            task=task,
-            patches_only=stage.patches_only,
-        ),
+        data_collator=StepCollator(processor, task=task, patches_only=stage.patches_only),
         optimizers=(optimizer, schedule),
     )
     # On the CPU, attention by plain matrix products trains these short sequences a quarter faster.

@@ -54,7 +54,7 @@ def test_the_torchvision_backend_gives_the_bits_of_transformers_with_torchvision
 def test_the_backends_round_a_pixel_differently_now_and_then(processor, torchvision, tiny):
     path = tiny / "images" / "noise.png"
     one, other = (backend.image(path).patches.reshape(-1, 3, 14 * 14) for backend in (processor, torchvision))
-    levels = np.rint(np.abs(one - other) * 255 * np.asarray(processor.config.std)[:, None])
+    levels = np.rint(np.abs(one - other) * 255 * np.asarray(processor.config.image_std)[:, None])
     assert levels.max() == 1
     assert 0 < levels.mean() < 0.01
 
@@ -64,7 +64,7 @@ def test_either_backend_scales_and_normalises(processor, torchvision, size):
     for backend in (processor, torchvision):
         patches = backend.image(Image.new("RGB", size, (255, 0, 51))).patches.reshape(-1, 3, 14 * 14)
         for channel, value in enumerate((1, 0, 0.2)):
-            expected = (value - backend.config.mean[channel]) / backend.config.std[channel]
+            expected = (value - backend.config.image_mean[channel]) / backend.config.image_std[channel]
             np.testing.assert_allclose(patches[:, channel], expected, rtol=0, atol=1e-6)
 
 

@@ -318,8 +318,8 @@ def test_what_has_no_direction_is_named(static, words):
     with pytest.raises(UnreadableInputs) as caught:
         SentenceTransformersEncoder(static).encode_query(["east", "", "nowhere", "broken", "east north"], task="code")
     assert list(caught.value.reasons) == [1, 2, 3]
-    assert "no tokens of it, or only zeros" in caught.value.reasons[1]
-    assert "no tokens of it, or only zeros" in caught.value.reasons[2]
+    assert "gives no tokens, or only zeros" in caught.value.reasons[1]
+    assert "gives no tokens, or only zeros" in caught.value.reasons[2]
     assert "not finite" in caught.value.reasons[3]
     np.testing.assert_allclose(caught.value.embeddings.dense, [[1, 0], unit(np.array([1, 1.5]))], atol=1e-6)
     with pytest.raises(UnreadableInputs) as caught:
@@ -327,7 +327,7 @@ def test_what_has_no_direction_is_named(static, words):
             ["", "nowhere", "east broken", "east west", "east nowhere"], task="code", multivector=True
         )
     assert list(caught.value.reasons) == [0, 1, 2, 3]
-    assert "no tokens of it" in caught.value.reasons[0]
+    assert "gives no tokens" in caught.value.reasons[0]
     assert "not finite" in caught.value.reasons[2]
     assert "its dense vector has no direction" in caught.value.reasons[3]
     np.testing.assert_allclose(caught.value.embeddings.multivector[0], [[1, 0]], atol=1e-6)

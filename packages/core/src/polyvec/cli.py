@@ -7,6 +7,7 @@ a store or another large library inside its functions, or reaches it as `polyvec
 
 import difflib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from typing import IO, Any, Literal, get_args
@@ -112,10 +113,8 @@ def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None
     if not value:
         return
     for distribution in _DISTRIBUTIONS:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             click.echo(f"{distribution} {metadata.version(distribution)}")
-        except metadata.PackageNotFoundError:
-            continue
     ctx.exit()
 
 
@@ -130,11 +129,7 @@ device_option = partial(
     help="such as cpu or cuda:1; repeat it for several (default: the first accelerator, else the CPU)",
 )
 dtype_option = partial(
-    click.option,
-    "--dtype",
-    type=click.Choice(get_args(Dtype)),
-    default="auto",
-    help="precision of the weights",
+    click.option, "--dtype", type=click.Choice(get_args(Dtype)), default="auto", help="precision of the weights"
 )
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="print JSON instead of a table")
 location_option = partial(
@@ -150,11 +145,8 @@ location_option = partial(
 def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a function the command `name`. It returns its exit code: 0 or None, or 1 if some items failed.
 
-    `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2.
-
-    Args:
-        name: as the user types it.
-        settings: arguments of `click.command`.
+    `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2. `settings` are
+    arguments of `click.command`.
     """
     return click.command(name, cls=_Command, context_settings=_SETTINGS, **settings)
 

@@ -104,11 +104,7 @@ def pool_rows(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Flo
 
 
 def pool_columns(multivector: Float32[np.ndarray, "tokens dim"], grid: Grid) -> Float32[np.ndarray, "columns dim"]:
-    """Average each column of an image's patches, left to right, at unit length; otherwise as `pool_rows`.
-
-    Raises:
-        ValueError: the grid does not fit the multi-vector.
-    """
+    """Average each column of an image's patches, left to right, at unit length; otherwise as `pool_rows`."""
     return unit(patches(multivector, grid).mean(axis=0))
 
 

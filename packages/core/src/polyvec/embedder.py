@@ -119,10 +119,8 @@ class Embedder(Encoder):
         parts = [self._weights, str(self.max_pixels), str(_NUMERICS)]
         if (backend := self._setup.options["image_backend"]) != "pil":
             parts.append(backend)
-        if self._adapters:
-            lines = sorted(
-                f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in self._adapters.values()
-            )
+        if adapters := self._adapters.values():
+            lines = sorted(f"{adapter.task} {adapter.base_task} {adapter.digest}" for adapter in adapters)
             parts.append(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8])
         return "-".join(parts)
 
@@ -135,8 +133,9 @@ class Embedder(Encoder):
         text. `max_pixels` holds for this call only.
         """
         size, limits = self._check_options(options)
-        items = checked_items(inputs)
-        return self._attempt(self._requests(items, side, task, limits), size, options).result()
+        requests = self._requests(checked_items(inputs), side, task, limits)
+        with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            return self._run(requests, size, bar, multivector=limits.multivector).result()
 
     def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
         """See `Encoder.cache_scope`. It is also part of the keys of `vector_cache`."""
@@ -228,13 +227,11 @@ class Embedder(Encoder):
     def load_adapter(
         self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
     ) -> None:
-        """Load a LoRA that you trained; afterwards it is a task of the embedder.
+        """Load a LoRA that you trained; afterwards it is the task `task` of the embedder.
 
-        Args:
-            path: a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4.
-            task: the name of its task.
-            adapter: its name in the files, if they hold several adapters; by default `task`.
-            base_task: the task whose prefixes the training texts had.
+        `path` is a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4. If the files hold
+        several adapters, `adapter` is its name there, by default `task`. `base_task` is the task whose prefixes the
+        training texts had.
 
         Raises:
             polyvec.CheckpointError: there is no adapter, it was made for another model, or it is not finite.
@@ -288,11 +285,6 @@ class Embedder(Encoder):
         tasks = (*self.config.tasks, *adapters)
         return requests(items, side=side, task=task, tasks=tasks, adapters=adapters, limits=limits)
 
-    def _attempt(self, requests: Sequence[Request], size: int, options: EncodeOptions) -> Attempt:
-        multivector = options.get("multivector", False)
-        with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            return self._run(requests, size, bar, multivector=multivector)
-
     def _run(
         self, requests: Sequence[Request], size: int, bar: "tqdm[NoReturn]", *, multivector: bool, start: int = 0
     ) -> Attempt:
@@ -312,17 +304,14 @@ class Embedder(Encoder):
     def _outcomes(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         if self._cache is None:
             return self._runner.run(requests)
-        kinds = ["text" if isinstance(request.item, str) else "image" for request in requests]
-        scopes = [self._scope(request, kind) for request, kind in zip(requests, kinds, strict=True)]
         items = [request.item for request in requests]
+        scopes = [self._scope(request, "text" if isinstance(request.item, str) else "image") for request in requests]
         multivector = any(request.multivector for request in requests)
-        return cached_outcomes(
-            self._cache,
-            items,
-            scopes,
-            lambda missing: self._runner.run([requests[index] for index in missing]),
-            multivector=multivector,
-        )
+
+        def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            return self._runner.run([requests[index] for index in missing])
+
+        return cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
 
     def _stream(
         self,
@@ -334,14 +323,14 @@ class Embedder(Encoder):
         options: EncodeOptions,
     ) -> Iterator[tuple[list[int], Embeddings]]:
         tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # Any: not yet checked
-        run = partial(self._run, size=size, multivector=limits.multivector)
         reasons: dict[int, str] = {}
         start = 0
         with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
             for window in split_by_cost(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
                 items, task_by_item = zip(*window, strict=True)
-                attempt = run(self._requests(items, side, task_by_item, limits), bar=bar, start=start)
+                requests = self._requests(items, side, task_by_item, limits)
+                attempt = self._run(requests, size, bar, multivector=limits.multivector, start=start)
                 reasons |= {start + failure.index: failure.reason for failure in attempt.failures}
                 if attempt.kept:
                     yield [start + index for index in attempt.kept], attempt.embeddings

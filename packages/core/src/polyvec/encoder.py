@@ -153,10 +153,8 @@ def attempt(
 ) -> Attempt:
     """Encode items, and return what failed as a value instead of an error.
 
-    Args:
-        encode: an encode method, with its side, task and options bound.
-        items: what to encode.
-        convert: gives the input of an item. A `ValueError` of it counts as a failure of that item.
+    `encode` is an encode method, with its side, task and options bound. `convert` gives the input of an item; a
+    `ValueError` of it counts as a failure of that item.
     """
     inputs: dict[int, Input] = {}
     reasons: dict[int, str] = {}

@@ -53,10 +53,8 @@ def overlay(
     page = open_image(image)
     page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
     tints = [_scaled(values) for values in similarity]
-    captions = [
-        f"{token.strip() or repr(token)}   max {values.max():.2f}"
-        for token, values in zip(tokens, similarity, strict=True)
-    ]
+    pairs = zip(tokens, similarity, strict=True)
+    captions = [f"{token.strip() or repr(token)}   max {values.max():.2f}" for token, values in pairs]
     panels = [(f"all {len(tokens)} tokens", _scaled(np.mean(tints, axis=0))), *zip(captions, tints, strict=True)]
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -82,6 +80,5 @@ def _scaled(similarity: np.ndarray) -> np.ndarray:
 
 def _tinted(page: Image.Image, tint: np.ndarray) -> Image.Image:
     strength = Image.fromarray(np.uint8(np.round(tint**2 * _STRONGEST)))  # squared: what matters stands out
-    return Image.composite(
-        Image.new("RGB", page.size, _RED), page, strength.resize(page.size, Image.Resampling.BILINEAR)
-    )
+    red = Image.new("RGB", page.size, _RED)
+    return Image.composite(red, page, strength.resize(page.size, Image.Resampling.BILINEAR))

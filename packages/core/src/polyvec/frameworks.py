@@ -158,11 +158,7 @@ class EmbedderSettings(BaseModel):
 
 
 def checked_texts(texts: Iterable[str], *, images_to: str) -> list[str]:
-    """List the texts.
-
-    Args:
-        texts: the texts.
-        images_to: the method that takes images, for the message.
+    """List the texts. The message of an error names `images_to`, the method that takes images.
 
     Raises:
         TypeError: `texts` is one string, or an item is no string.

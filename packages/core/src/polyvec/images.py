@@ -75,8 +75,7 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     with _opened(image) as opened:
         # Pillow reports the upright size of a TIFF whose orientation is a TIFF tag.
         turned = _orientation(opened) in (5, 6, 7, 8) and _ORIENTATION not in getattr(opened, "tag_v2", ())
-        width, height = opened.size
-    return (height, width) if turned else (width, height)
+        return opened.size[::-1] if turned else opened.size
 
 
 def fetch(url: str, *, timeout: float = 10.0, max_bytes: int = 50_000_000, allow_private: bool = False) -> bytes:
@@ -171,11 +170,7 @@ class _RefusedError(ValueError):
 
 
 def check_regular(path: Path, name: str = "") -> None:
-    """Refuse a path that is no regular file: opening a pipe or a device may block forever.
-
-    Args:
-        path: the path.
-        name: how the error message names it; by default as an image file.
+    """Refuse a path that is no regular file: opening a pipe or a device may block forever. `name` is for the message.
 
     Raises:
         ValueError: the path is a folder, pipe, socket or device.
@@ -183,6 +178,15 @@ def check_regular(path: Path, name: str = "") -> None:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise _RefusedError(f"{name or describe(path)} is no regular file; give a file's path")
+
+
+def file_stamp(path: Path) -> tuple[int, ...] | None:
+    """Return a value that changes when a file is written again; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_mode(opened: Image.Image, image: ImageInput) -> None:

@@ -92,12 +92,7 @@ def check_task(task: object, known: Sequence[str] = TASKS) -> None:
 
 
 def check_tasks(task: object, n_inputs: int, known: Sequence[str]) -> list[str]:
-    """Check the tasks of a call and return one per input.
-
-    Args:
-        task: one task for all inputs, or one per input.
-        n_inputs: number of inputs.
-        known: the tasks of the model.
+    """Check the tasks of a call, one for all inputs or one per input, and return one per input.
 
     Raises:
         ValueError: a task is unknown, or tasks and inputs differ in number.
@@ -120,12 +115,9 @@ def is_single(task: object) -> bool:
 
 
 def checked_size(truncate_dim: object, dim: int, sizes: Sequence[int]) -> int:
-    """Check `truncate_dim` and return the length of the dense vectors of a call.
+    """Check `truncate_dim` and return the length of the dense vectors of a call; `dim` is the full length.
 
-    Args:
-        truncate_dim: the option of that name; None for full length.
-        dim: full length.
-        sizes: lengths that the model was trained for; others are allowed, with a warning.
+    Lengths other than the `sizes` that the model was trained for are allowed, with a warning.
 
     Raises:
         ValueError: `truncate_dim` is not a whole number from 1 to `dim`.

@@ -46,14 +46,9 @@ def collect(
     multivector: bool,
     done: Callable[[], object] = lambda: None,
 ) -> tuple[Attempt, dict[int, int]]:
-    """Put the outcomes of `n` items in order.
+    """Put the outcomes of `n` items in order. Dense vectors longer than `dim` are cut and have unit length again.
 
-    Args:
-        outcomes: each item's index and outcome, in any order.
-        n: number of items.
-        dim: length of the dense vectors of the result; longer ones are cut and have unit length again.
-        multivector: give the result multi-vectors.
-        done: called after each outcome, for progress bars.
+    `done` is called after each outcome, for progress bars.
 
     Returns:
         The result, and the number of tokens before the cut by index of each text that was cut.

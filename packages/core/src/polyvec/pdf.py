@@ -42,8 +42,7 @@ class Page:
 class UnreadablePages(SomeFailed):
     """Some pages of a PDF could not be read. Every other page was handed out. Failures count pages from 1.
 
-    Attributes:
-        name: the description of the PDF in messages.
+    `name` describes the PDF in messages.
     """
 
     def __init__(self, name: str, reasons: Mapping[int, str], handed_out: int) -> None:

@@ -54,16 +54,10 @@ class EncodeBatch:
     ) -> None:
         """Load the model. Ray does this in each actor.
 
-        Args:
-            embedder: a function that makes an encoder, such as `lambda: Embedder.from_pretrained("demo")`; or an
-                `Embedder`, which Ray pickles as its configuration and which loads again in each actor.
-            column: name of the column to encode.
-            content: kind of the values: `"text"`, `"bytes"` of image files, as `ray.data.read_binary_files` reads
-                them, or `"path"` of image files that every actor can open.
-            task: a task of the embedder; checked when the first batch is encoded.
-            side: `"document"` or `"query"`.
-            truncate_dim: length of the dense vectors, if shorter than the embedder's own.
-            multivector: add the multi-vectors.
+        `embedder` is a function that makes an encoder, such as `lambda: Embedder.from_pretrained("demo")`; or an
+        `Embedder`, which Ray pickles as its configuration and which loads again in each actor. `content` is the kind of
+        the column's values: `"text"`, `"bytes"` of image files, as `ray.data.read_binary_files` reads them, or `"path"`
+        of image files that every actor can open. The task is checked when the first batch is encoded.
 
         Raises:
             ValueError: an unknown content or side.

@@ -39,15 +39,8 @@ def scores(
 ) -> Float32[np.ndarray, " documents"]:
     """Score documents by MaxSim per query token: the mean of each token's best cosine, from -1 to 1.
 
-    A document that cannot be read scores -inf, and a warning names the first one.
-
-    Args:
-        query: a text or an image.
-        documents: in any form.
-        convert: gives the input to encode of a document. A `ValueError` means that it cannot be read.
-        encoder: makes the multi-vectors.
-        task: the task to encode for.
-        stored: multi-vectors by position in `documents`; these documents are not encoded.
+    A document that cannot be read, of which `convert` raises a `ValueError`, scores -inf, and a warning names the first
+    one. `stored` has multi-vectors by position in `documents`; these documents are not encoded.
 
     Raises:
         ValueError: the encoder makes no multi-vectors.
@@ -79,13 +72,8 @@ def stored_multivectors(
 ) -> dict[int, Float32[np.ndarray, "_ dim"]]:
     """Read the multi-vectors of documents that a store holds unchanged, made by this encoder for this task.
 
-    Args:
-        ids: id of each document; None if it has none.
-        is_same: decides whether the document at this position is what is stored.
-        get: reads stored items by their ids; missing ones are left out.
-        embeddings: reads stored multi-vectors by ids; missing ones are left out.
-        encoder: the encoder whose multi-vectors are comparable.
-        task: the task that the documents are scored for.
+    A document without an id is None in `ids`. `is_same` decides whether the document at a position is what is stored.
+    `get` reads stored items by their ids, `embeddings` their multi-vectors; both leave out missing ones.
 
     Returns:
         Multi-vectors by position, for `scores`.

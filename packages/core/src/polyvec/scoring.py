@@ -57,8 +57,7 @@ def signs(packed: UInt8[np.ndarray, "items bytes"]) -> Float32[np.ndarray, "item
 
 
 def maxsim(
-    queries: Sequence[Float[np.ndarray, "_ dim"]],
-    documents: Sequence[Float[np.ndarray, "_ dim"]],
+    queries: Sequence[Float[np.ndarray, "_ dim"]], documents: Sequence[Float[np.ndarray, "_ dim"]]
 ) -> Float32[np.ndarray, "queries documents"]:
     """Return late-interaction scores: the best document token of each query token, summed over the query's tokens.
 

@@ -26,8 +26,7 @@ class HashEncoder(Encoder):
     """
 
     def __init__(self, *, dim: int = 64, multivector_dim: int = 32, name: str = "hash") -> None:
-        self.dim = dim
-        self.multivector_dim = multivector_dim
+        self.dim, self.multivector_dim = dim, multivector_dim
         self.fingerprint = f"{name}-{dim}-{multivector_dim}"
         self.tasks, self.sizes, self.license = TASKS, (dim,), "Apache-2.0"
 

@@ -88,22 +88,16 @@ class Failure:
 
 
 class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not
-    """Some items of a call failed. Every other item succeeded, and its result is kept.
+    """Some items of a call failed: `failures`, in the order of the call. The results of all other items are kept.
 
     The base of all such errors. A subclass carries, or names, the results of the other items.
-
-    Attributes:
-        failures: the items that failed, in the order of the call.
     """
 
     def __init__(self, failures: Sequence[Failure], total: int, *, happened: str, others: str = "") -> None:
         """Describe the first failures in the message.
 
-        Args:
-            failures: at least one.
-            total: number of items in the call.
-            happened: what happened to the failed items, such as `inputs could not be read`.
-            others: a sentence on the other items.
+        `total` counts the items of the call, `happened` says what happened to the failed items, such as `inputs could
+        not be read`, and `others` is a sentence on the other items.
         """
         self.failures = tuple(failures)
         shown = "; ".join(map(str, self.failures[:5]))
@@ -130,13 +124,9 @@ class UnreadableInputs(SomeFailed):
     def __init__(
         self, reasons: Mapping[int, str], kept: Sequence[int], embeddings: Embeddings, handed_out: int = 0
     ) -> None:
-        """Collect what an encode call has to report.
+        """Collect what an encode call has to report: what is wrong with each unreadable input, by position.
 
-        Args:
-            reasons: what is wrong with each unreadable input, by position.
-            kept: positions of the inputs that were encoded, ascending.
-            embeddings: their embeddings.
-            handed_out: number of inputs that a stream encoded and handed out before; they are not in `kept`.
+        `handed_out` counts inputs that a stream encoded and handed out before; they are not in `kept`.
         """
         self.kept, self.embeddings = list(kept), embeddings
         others = "The others were encoded"

@@ -33,12 +33,8 @@ def read_folder(folder: Path, *, limit: int | None = None) -> Dataset:
     """Read a dataset in the layout of BEIR: `corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv` or every `qrels/*.tsv`.
 
     A document is its title and text, or the image that it names by a path relative to the folder. Queries without a
-    relevant document are left out.
-
-    Args:
-        folder: holds the files.
-        limit: take at most this many queries, in the order of their file, and this many documents: every document that
-            is relevant to these queries, then other documents from the start of the corpus.
+    relevant document are left out. `limit` takes at most this many queries, in the order of their file, and this many
+    documents: every document that is relevant to these queries, then other documents from the start of the corpus.
 
     Raises:
         ValueError: a file is missing, or a line is malformed; the message names both.

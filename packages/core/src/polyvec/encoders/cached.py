@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from polyvec.encoder import EncodeOptions, Encoder, attempt
-from polyvec.images import check_regular, open_image
+from polyvec.images import check_regular, file_stamp, open_image
 from polyvec.inputs import check_side, check_tasks, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import Embeddings, Grid, ImageInput, Input, Side
@@ -127,11 +127,7 @@ class CachedEncoder(Encoder):
     """
 
     def __init__(self, encoder: Encoder, path: str | Path) -> None:
-        """Wrap an encoder.
-
-        Args:
-            encoder: encodes inputs that are not in the cache.
-            path: an SQLite file, made if missing. Several encoders may share it.
+        """Wrap an encoder. `path` is an SQLite file, made if missing. Several encoders may share it.
 
         Raises:
             ValueError: the file cannot be written, or belongs to another program.
@@ -163,15 +159,9 @@ class CachedEncoder(Encoder):
         multivector, show_progress = options.get("multivector", False), options.pop("show_progress", False)
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
-        scope_by_kind_and_task = {
-            (kind, name): self.cache_scope(kind, side=side, task=name, options=options)
-            for kind in ("text", "image")
-            for name in dict.fromkeys(tasks)
-        }
-        scopes = [
-            scope_by_kind_and_task["text" if isinstance(item, str) else "image", name]
-            for item, name in zip(items, tasks, strict=True)
-        ]
+        scope = cache(partial(self.cache_scope, side=side, options=options))
+        pairs = zip(items, tasks, strict=True)
+        scopes = [scope("text" if isinstance(item, str) else "image", task=name) for item, name in pairs]
 
         def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
             for start in range(0, len(missing), _ENCODED_TOGETHER):
@@ -198,14 +188,10 @@ def cached_outcomes(
 ) -> Iterator[tuple[int, Outcome]]:
     """Yield each item's index and outcome: first cached items, then the missing items, which are put in the cache.
 
-    Args:
-        cache: where vectors are kept.
-        items: the items to encode.
-        scopes: the scope of each item; see `Encoder.cache_scope`.
-        run: encodes items, given their indices; it yields positions in the list of indices, and outcomes.
-        multivector: request multi-vectors, too.
+    `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes. Each item has a
+    scope; see `Encoder.cache_scope`.
     """
-    stamps = [_stamp(item) for item in items]
+    stamps = [file_stamp(item) if isinstance(item, Path) else None for item in items]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
     cached = cache.get([key for key in set(keys) if key], multivector=multivector)
     yield from ((index, cached[key]) for index, key in enumerate(keys) if key in cached)
@@ -215,8 +201,9 @@ def cached_outcomes(
     try:
         for position, outcome in run(missing):
             index = missing[position]
-            unchanged = stamps[index] == _stamp(items[index])  # otherwise the key is of other content
-            if (key := keys[index]) and isinstance(outcome, Encoding) and unchanged:
+            item, key = items[index], keys[index]
+            changed = isinstance(item, Path) and stamps[index] != file_stamp(item)  # then the key is of other content
+            if key and isinstance(outcome, Encoding) and not changed:
                 fresh.append((key, outcome))
                 if len(fresh) == _PUT_TOGETHER:
                     cache.put(fresh)
@@ -227,12 +214,7 @@ def cached_outcomes(
 
 
 def content_key(item: Input, scope: str) -> bytes | None:
-    """Return 32 bytes that differ if the vectors may differ; None if the item cannot be read.
-
-    Args:
-        item: a text or an image.
-        scope: see `Encoder.cache_scope`.
-    """
+    """Return 32 bytes that differ if the vectors in a scope may differ; None if the item cannot be read."""
     digest = hashlib.sha256(scope.encode())
     try:
         digest.update(item.encode() if isinstance(item, str) else _content(item))
@@ -284,61 +266,32 @@ def _content(image: ImageInput) -> bytes:
     return f"{picture.width}×{picture.height}".encode() + hashlib.sha256(picture.tobytes()).digest()
 
 
-def _stamp(item: Input) -> object:
-    """Return a value that changes when the file is written again; None if the item is no file."""
-    if not isinstance(item, Path):
-        return None
-    try:
-        status = item.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:
     tokens = encoding.multivector
     grid = None if encoding.grid is None else f"{encoding.grid.rows},{encoding.grid.columns},{encoding.grid.start}"
-    dense = encoding.dense.tobytes()
-    return (
-        key,
-        _checksum(dense, grid, encoding.cut_from) + dense,
-        # The row length comes first, as an empty matrix has no bytes to infer it from.
-        None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes()),
-        grid,
-        encoding.cut_from,
-    )
+    dense = _seal(encoding.dense.tobytes(), f"{grid} {encoding.cut_from}")
+    # The row length comes first, as an empty matrix has no bytes to infer it from.
+    multivector = None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes())
+    return key, dense, multivector, grid, encoding.cut_from
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
-    """Parse the columns that `_row` made.
-
-    Raises:
-        ValueError, TypeError, IndexError: the columns are damaged.
-    """
-    if dense[:4] != _checksum(dense[4:], grid, cut_from):
-        raise ValueError("its checksum is wrong")
+    """Parse the columns that `_row` made. Damaged columns raise ValueError, TypeError or IndexError."""
+    numbers = np.frombuffer(_unseal(dense, f"{grid} {cut_from}"), np.float32).copy()
     tokens = None
     if multivector is not None:
         content = _unseal(multivector)
         width = int(np.frombuffer(content[:4], np.uint32)[0])
         tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
-    return Encoding(
-        np.frombuffer(dense, np.float32, offset=4).copy(),
-        tokens,
-        None if grid is None else Grid(*map(int, grid.split(","))),
-        cut_from,
-    )
+    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from)
 
 
-def _checksum(dense: bytes, grid: str | None, cut_from: int | None) -> bytes:
-    return zlib.crc32(dense, zlib.crc32(f"{grid} {cut_from}".encode())).to_bytes(4, "little")
+def _seal(content: bytes, label: str = "") -> bytes:
+    """Put a checksum of the content and of the other columns, `label`, in front of the content."""
+    return zlib.crc32(content, zlib.crc32(label.encode())).to_bytes(4, "little") + content
 
 
-def _seal(content: bytes) -> bytes:
-    return zlib.crc32(content).to_bytes(4, "little") + content
-
-
-def _unseal(sealed: bytes) -> bytes:
-    if sealed[:4] != zlib.crc32(sealed[4:]).to_bytes(4, "little"):
+def _unseal(sealed: bytes, label: str = "") -> bytes:
+    if sealed != _seal(sealed[4:], label):
         raise ValueError("its checksum is wrong")
     return sealed[4:]

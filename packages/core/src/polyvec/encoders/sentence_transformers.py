@@ -146,7 +146,8 @@ class SentenceTransformersEncoder(Encoder):
             outputs = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
         for index, *matrices in zip(contents, *outputs, strict=True):
             flaw = next(filter(None, map(_flaw, models, matrices)), None)
-            yield index, flaw or [_unit(rows) for rows in matrices]
+            # Without zero rows, at unit length.
+            yield index, flaw or [truncate(rows[rows.any(axis=1)], rows.shape[1]) for rows in matrices]
 
 
 def _size(model: Model) -> int:
@@ -160,17 +161,12 @@ def _size(model: Model) -> int:
 
 
 def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
-    """Return the text, or the image after opening it.
-
-    Raises:
-        ValueError: the item cannot be read, or a model does not read its kind.
-    """
+    """Return the text, or the image after opening it. Raise `ValueError` if a model cannot read the item."""
     kind = "text" if isinstance(item, str) else "image"
     for model in models:
         if not model.supports(kind):
-            raise ValueError(
-                f"this {type(model).__name__} reads no {kind}s, only {', '.join(map(str, model.modalities))}"
-            )
+            readable = ", ".join(map(str, model.modalities))
+            raise ValueError(f"this {type(model).__name__} reads no {kind}s, only {readable}")
     if isinstance(item, str):
         check_text(item)
         return item
@@ -199,18 +195,10 @@ def _flaw(model: Model, rows: Float32[np.ndarray, "tokens dim"]) -> str | None:
     return None
 
 
-def _unit(rows: Float32[np.ndarray, "tokens dim"]) -> Float32[np.ndarray, "_ dim"]:
-    """Scale rows to unit length, and drop zero rows."""
-    return truncate(rows[rows.any(axis=1)], rows.shape[1])
-
-
 def _fingerprint(models: Sequence[Model]) -> str:
     """Return `st-` and sixteen hexadecimal digits that differ when weights, vocabularies, prompts or modules differ.
 
     Up to 65 536 evenly spaced numbers of each tensor count, as float32, so that float32 and bfloat16 copies agree.
-
-    Raises:
-        ValueError: the weights are not torch's.
     """
     digest = hashlib.sha256()
     for model in models:

@@ -13,12 +13,8 @@ def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> 
     """Group indices into batches within the token budget, longest first; a single item may exceed it.
 
     Items of similar length share a batch, so there is little padding. The longest come first, so memory runs out in
-    the first batch or never.
-
-    Args:
-        lengths: tokens of each item.
-        token_budget: tokens per batch, padding included.
-        packed: padding is not computed; with padding a batch may have up to twice the budget.
+    the first batch or never. Padding counts unless the batches are `packed`; then a batch with its padding may have up
+    to twice the budget.
     """
     batches: list[list[int]] = []
     filled = 0

@@ -12,12 +12,9 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of a text's tokens that one forward pass reads.
+    """A half-open range of a text's tokens that one forward pass reads.
 
-    Attributes:
-        start: index of the first token.
-        fresh: index of the first token that no earlier window has read. Tokens before it are context, not pooled again.
-        end: index after the last token.
+    No earlier window has read the token `fresh`. Tokens before it are context, not pooled again.
     """
 
     start: int
@@ -53,10 +50,7 @@ def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
 
     A token that is partly in a span belongs to it, so neighbouring spans may share a token. Characters that
     normalisation joined to the previous character, such as a combining accent, belong to the token of that character.
-
-    Args:
-        offsets: the range of characters of each token, in order; at least one.
-        spans: ranges of characters.
+    `offsets` has the range of characters of each token, in order; at least one.
     """
     starts, ends = np.asarray(offsets, np.int64).reshape(-1, 2).T
     ends = np.maximum(ends, np.append(starts[1:], np.iinfo(np.int64).max))

@@ -59,10 +59,8 @@ class Engine:
                     yield index, encoding if encoding.finite else _NOT_FINITE
 
     def _forward(self, rows: Sequence[Row]) -> list[Encoding]:
-        multivector = any(row.multivector for row in rows)
-        encodings = self.replica.forward(
-            [row.item for row in rows], [row.adapter for row in rows], multivector=multivector
-        )
+        items, adapters = [row.item for row in rows], [row.adapter for row in rows]
+        encodings = self.replica.forward(items, adapters, multivector=any(row.multivector for row in rows))
         return [
             encoding if row.multivector else replace(encoding, multivector=None)
             for row, encoding in zip(rows, encodings, strict=True)
@@ -105,16 +103,15 @@ class Engine:
                 if size > 0
                 else f"`max_length` is {request.max_length}; the prefix alone has {n_prefix} tokens."
             )
-        sums = np.zeros((len(spans), self.replica.config.dim), np.float32)
+        config = self.replica.config
+        sums = np.zeros((len(spans), config.dim), np.float32)
         tokens: list[np.ndarray] = []
         for window in windows(len(ids) - n_prefix, size, n_shared):
             fresh = n_prefix + window.fresh if window.start else 0  # the first window pools the prefix
             pieces = ranges.clip(fresh, n_prefix + window.end) - window.start
             inside = pieces[:, 0] < pieces[:, 1]
             if not inside.any():
-                tokens.append(
-                    np.zeros((n_prefix + window.end - fresh, self.replica.config.multivector_dim), np.float32)
-                )
+                tokens.append(np.zeros((n_prefix + window.end - fresh, config.multivector_dim), np.float32))
                 continue
             text = self.processor.text([*ids[:n_prefix], *ids[n_prefix + window.start : n_prefix + window.end]])
             added, rows = self.replica.sums(text, request.adapter, pieces[inside], multivector=request.multivector)

@@ -98,8 +98,10 @@ class Setup:
 
     @property
     def devices(self) -> list[str]:
-        """Names of the devices to run on."""
-        return list(self.options.get("device") or [str(best_device())])  # type: ignore[arg-type]  # checked: a list
+        """Names of the devices to run on; by default the first accelerator, else the CPU."""
+        if devices := self.options.get("device"):
+            return list(devices)  # type: ignore[arg-type]  # checked: a list
+        return [str(torch.accelerator.current_accelerator(check_available=True) or "cpu")]
 
     def checkpoint(self, token: str | None = None) -> Checkpoint:
         """Open the checkpoint, after downloading its files if they are missing.
@@ -162,12 +164,6 @@ def _checked_dtype(dtype: object) -> torch.dtype | Literal["auto"]:
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"`dtype` is {dtype!r}; it may be 'auto', {', '.join(map(repr, _DTYPES))}, or torch's own.")
     return _DTYPES[dtype]
-
-
-def best_device() -> torch.device:
-    """Return the first accelerator, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
 
 
 def checked_device(device: object) -> str:

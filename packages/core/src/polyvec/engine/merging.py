@@ -26,11 +26,8 @@ class Merging(Generic[_Row, _Result]):
     also runs the waiting batches that fit. Each caller gets its own rows, and only errors of its own rows: if a shared
     batch fails, each caller's rows run again separately. If a caller is interrupted, the other callers go on.
 
-    Args:
-        run: encodes a batch, and returns a result per row.
-        fits: returns True if rows fit into one batch.
-        kind: batches of the same kind are joined first, batches of other kinds if they still fit.
-        capacity: number of batches that may run at the same time.
+    `run` returns a result per row of a batch. Batches of the same `kind` are joined first, batches of other kinds if
+    they still fit.
     """
 
     def __init__(

@@ -34,7 +34,6 @@ class Runner(Protocol):
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """Yield each request's index and outcome once, in any order, as soon as they are ready."""
-        ...
 
     def chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """Encode each span of the request's text, in one forward pass over all of it.
@@ -45,15 +44,12 @@ class Runner(Protocol):
         Raises:
             ValueError: the overlap is not shorter than a window, or a vector is not finite.
         """
-        ...
 
     def use(self, adapters: Sequence[UserAdapter]) -> None:
         """Make exactly these user adapters available, beside the checkpoint's own."""
-        ...
 
     def close(self) -> None:
         """End processes, if there are any; the next call starts them again."""
-        ...
 
 
 def requests(
@@ -65,15 +61,9 @@ def requests(
     adapters: Mapping[str, UserAdapter],
     limits: Request,
 ) -> list[Request]:
-    """Give each item its side's prefix, its task's adapter and the limits of the call.
+    """Give each item its side's prefix, its task's adapter and the limits of the call, which `limits` returns.
 
-    Args:
-        items: texts and images.
-        side: query or document.
-        task: one task for all items, or one per item.
-        tasks: the valid tasks.
-        adapters: the adapters that a user loaded, by task.
-        limits: limits of the call; see `limits`.
+    `tasks` are the valid tasks, `adapters` those that a user loaded, by task.
 
     Raises:
         ValueError: an unknown side or task, or not as many tasks as items.
@@ -89,12 +79,7 @@ def requests(
 
 
 def limits(config: ModelConfig, options: EncodeOptions, *, max_pixels: int) -> Request:
-    """Check the limits of a call, and return them as a request without an item.
-
-    Args:
-        config: the checkpoint's configuration.
-        options: the call's options.
-        max_pixels: the default of `max_pixels`.
+    """Check the limits of a call, and return them as a request without an item. `max_pixels` is their default.
 
     Raises:
         ValueError: a limit is impossible.

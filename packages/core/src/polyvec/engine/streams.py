@@ -12,11 +12,7 @@ _Item = TypeVar("_Item")
 class Source:
     """The items of a stream with their tasks. An error ends the stream and is kept, so earlier items are not lost.
 
-    Args:
-        inputs: the items.
-        tasks: at least as many tasks.
-        check_task: refuses an unknown task.
-        same_length: refuse more tasks than items, too.
+    Fewer tasks than items are an error; with `same_length`, more tasks are an error, too.
     """
 
     def __init__(

@@ -33,13 +33,10 @@ _engine: Engine | None = None  # of this worker process
 
 
 class Workers:
-    """Runs requests in processes, one per device.
+    """Runs requests in processes, one per device. Workers on the CPU share its cores.
 
-    Args:
-        load: makes the engine of a device with these user adapters, in a worker. It is pickled, so it must be a
-            function of a module, or a bound method of an object that pickles.
-        devices: one worker each. Workers on the CPU share its cores.
-        token_budget: tokens per forward pass of one worker.
+    `load` makes the engine of a device with these user adapters, in a worker. It is pickled, so it must be a function
+    of a module, or a bound method of an object that pickles. The token budget is for one worker.
 
     The processes are started on first use, by spawning: a script that uses this class needs
     `if __name__ == "__main__":` around its code. They end with `close`, and when the interpreter exits or is killed.
@@ -135,12 +132,8 @@ class Workers:
             devices.put(device)
         on_cpu = sum(torch.device(device).type == "cpu" for device in self._devices)
         threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu else None
-        return ProcessPoolExecutor(
-            len(self._devices),
-            context,
-            initializer=_start,
-            initargs=(partial(self._load, adapters=self._adapters), devices, threads),
-        )
+        arguments = (partial(self._load, adapters=self._adapters), devices, threads)
+        return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=arguments)
 
 
 def _cost(request: Request) -> int:

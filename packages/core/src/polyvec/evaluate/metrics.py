@@ -12,13 +12,9 @@ __all__ = ["ndcg"]
 def ndcg(scores: Scores, relevant: Sequence[Relevant], *, k: int) -> float:
     """Return the mean over queries of nDCG@k = DCG / (DCG of the best order), where DCG = Σ grade / log2(1 + rank).
 
-    Ties count against the search: of equal scores the lower grade is ranked first.
-
-    Args:
-        scores: one for every query and document.
-        relevant: for each query the positions of its relevant documents, with their grades or all alike. A grade that
-            is not positive counts as not relevant.
-        k: ranks beyond it count for nothing.
+    Ties count against the search: of equal scores the lower grade is ranked first. Ranks beyond `k` count for nothing.
+    `relevant` has for each query the positions of its relevant documents, with their grades or all alike. A grade that
+    is not positive counts as not relevant.
 
     Raises:
         ValueError: there are no queries, a query has no relevant document, a relevant document is unknown, or a score

@@ -57,11 +57,8 @@ def compare(
     the precision of the row unless the row says otherwise. Two-stage search re-ranks the best 10 · k by dense vector.
     Only sizes that are multiples of 8 are packed into bits.
 
-    Args:
-        dataset: dense vectors in full length.
-        sizes: Matryoshka sizes to try beside the full length.
-        pool_factors: factors of token pooling to try in late interaction; pooling needs the extra `pooling`.
-        k: how many results count.
+    The dense vectors of `dataset` have full length, beside which the Matryoshka `sizes` are tried. `pool_factors` of
+    token pooling are tried in late interaction; pooling needs the extra `pooling`.
 
     Raises:
         ValueError: an impossible size or k, judgements that do not fit, or vectors that are not finite.

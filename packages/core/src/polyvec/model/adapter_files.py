@@ -75,11 +75,8 @@ class UserAdapter:
 def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> AdapterFile:
     """Read an adapter for `task`.
 
-    Args:
-        path: a directory with `adapter_config.json` and `adapter_model.safetensors`, or a checkpoint's directory,
-            which has those two under `adapters/`.
-        task: name of the adapter. If the file holds several adapters, the adapter of this name is read.
-        adapter: its name in the file, if the file holds several adapters and the name is not `task`.
+    `path` is a directory with `adapter_config.json` and `adapter_model.safetensors`, or a checkpoint's directory, which
+    has those two under `adapters/`. If the file holds several adapters, `adapter` is read, by default `task`.
 
     Raises:
         CheckpointError: there is no adapter, it cannot be read, or its weights are not finite.
@@ -102,14 +99,13 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     if not_finite:
         raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")
     modules = sorted({key.rpartition(".")[0] for key in tensors})
-    exact = "(" + "|".join(map(re.escape, modules)) + ")"
-    digest = hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode())
+    exact = replace(config, target_modules=f"({'|'.join(map(re.escape, modules))})", exclude_modules=None)
+    settings = {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())  # of all that changes vectors
     for key in sorted(tensors):
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
-    return AdapterFile(
-        folder, replace(config, target_modules=exact, exclude_modules=None), tensors, digest.hexdigest()[:16]
-    )
+    return AdapterFile(folder, exact, tensors, digest.hexdigest()[:16])
 
 
 def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) -> dict[str, Tensor]:
@@ -131,8 +127,3 @@ def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bo
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
     names = ", ".join(repr(key) for key in by_adapter if key is not None) or "none"
     raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")
-
-
-def _settings(config: LoraConfig) -> dict[str, object]:
-    """Return the settings that change vectors."""
-    return {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}

@@ -19,9 +19,8 @@ class TaskAdapters:
 
     def __init__(self, adapted: PeftModel, checkpoint: Checkpoint) -> None:
         self._adapted, self._checkpoint = adapted, checkpoint
-        self._layers = {
-            network_name(name): layer for name, layer in adapted.named_modules() if isinstance(layer, LoraLayer)
-        }
+        modules = adapted.named_modules()
+        self._layers = {network_name(name): layer for name, layer in modules if isinstance(layer, LoraLayer)}
         self.folded: str | None = None
         self._streak: tuple[str, int] = ("", 0)  # the last adapter, and the number of its consecutive tokens
         self._n_unfolded = 0  # number of folds that had to be undone

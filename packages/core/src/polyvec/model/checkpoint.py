@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from polyvec.images import file_stamp
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
 
@@ -216,11 +217,9 @@ def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Pat
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (files_from / name).is_file() and files_from.resolve() != path.resolve():
             shutil.copyfile(files_from / name, path / name)
-    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in adapted.state_dict().items()}
-    adapters = {name: tensor.contiguous() for name, tensor in state.items() if ".lora_" in name}
-    base = {
-        _hub_name(network_name(name)): tensor.contiguous() for name, tensor in state.items() if name not in adapters
-    }
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in adapted.state_dict().items()}
+    adapters = {name: tensor for name, tensor in state.items() if ".lora_" in name}
+    base = {_hub_name(network_name(name)): tensor for name, tensor in state.items() if name not in adapters}
     save_torch_state_dict(base, path)
     save_file(adapters, path / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
 
@@ -260,7 +259,7 @@ def _sources(files: Iterable[Path]) -> dict[str, _Source]:
     sources: dict[str, _Source] = {}
     for file in files:
         try:
-            stamp = _stamp(file)
+            stamp = file_stamp(file)
             with safe_open(file, framework="pt"):  # it detects damage
                 start, header = _header(file)
         except FileNotFoundError as error:
@@ -293,17 +292,8 @@ def _hashed_ranges(start: int, end: int) -> list[tuple[int, int]]:
     return [(offset, offset + _HASHED_BYTES) for offset in (start, middle, end - _HASHED_BYTES)]
 
 
-def _stamp(file: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when the file is written again; None if there is no file."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _read(source: _Source) -> Tensor:
-    stamp = _stamp(source.file)
+    stamp = file_stamp(source.file)
     if stamp != source.stamp:
         state = "is gone" if stamp is None else "changed since it was loaded"
         raise CheckpointError(f"{source.file} {state}, and it is still needed; load the model again.")

@@ -24,40 +24,21 @@ _DEFAULT_TARGETS = (
 )
 # Settings of LoRA variants that do not compute W + α/r · BA.
 _VARIANTS = (
-    "use_dora",
-    "use_rslora",
-    "use_qalora",
-    "use_bdlora",
-    "lora_bias",
-    "fan_in_fan_out",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "modules_to_save",
-    "target_parameters",
-    "trainable_token_indices",
-    "layer_replication",
-)
+    "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens",
+    "arrow_config", "kasa_config", "monteclora_config", "modules_to_save", "target_parameters",
+    "trainable_token_indices", "layer_replication",
+)  # fmt: skip
+_LORA_FIELDS = (
+    "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "bias", "target_modules", "exclude_modules",
+)  # fmt: skip
 _INITS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's other methods change the base weights, too
 _TEXT_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-)
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+)  # fmt: skip
 _VISION_SIZES = (
-    "depth",
-    "hidden_size",
-    "intermediate_size",
-    "num_heads",
-    "patch_size",
-    "spatial_merge_size",
-    "temporal_patch_size",
+    "depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size", "temporal_patch_size",
     "window_size",
-)
+)  # fmt: skip
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 # Descriptions of valid values, for error messages.
 _WHOLE = "a whole number, at least 1"
@@ -74,8 +55,8 @@ class ImageConfig:
     merge_size: int
     min_pixels: int
     max_pixels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +101,15 @@ class ModelConfig:
         hidden_size = backbone.text_config.hidden_size
         _check_text(backbone.text_config)
         _check_vision(backbone.vision_config, dim=hidden_size)
-        tasks, dims = raw.get("task_names"), raw.get("matryoshka_dims")
-        tasks = list(TASKS) if tasks is None else tasks
-        dims = [hidden_size] if dims is None else dims
+        tasks = _first_not_none(raw.get("task_names"), list(TASKS))
+        dims = _first_not_none(raw.get("matryoshka_dims"), [hidden_size])
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
         valid = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
         valid = valid and 0 < len(tasks) == len(set(tasks))
         _check("config.json", "task_names", tasks, valid, "a list of distinct texts")
-        _check(
-            "config.json",
-            "matryoshka_dims",
-            dims,
-            isinstance(dims, list) and dims and all(_is_whole(dim) and dim <= hidden_size for dim in dims),
-            f"a list of whole numbers from 1 to {hidden_size}, the hidden size",
-        )
+        valid = isinstance(dims, list) and len(dims) > 0 and all(_is_whole(dim) and dim <= hidden_size for dim in dims)
+        requirement = f"a list of whole numbers from 1 to {hidden_size}, the hidden size"
+        _check("config.json", "matryoshka_dims", dims, valid, requirement)
         _check("config.json", "multi_vector_projector_dim", multivector_dim, _is_whole(multivector_dim), _WHOLE)
         return cls(
             backbone=backbone,
@@ -163,31 +139,17 @@ class ModelConfig:
             "image_processor_type": "Qwen2VLImageProcessor",
             "patch_size": self.image.patch_size,
             "temporal_patch_size": self.backbone.vision_config.temporal_patch_size,
-            "merge_size": self.image.merge_size,
-            "min_pixels": self.image.min_pixels,
-            "max_pixels": self.image.max_pixels,
-            "image_mean": list(self.image.mean),
-            "image_std": list(self.image.std),
+            **dataclasses.asdict(self.image),
         }
         adapter = {
             "peft_type": "LORA",
             "task_type": "FEATURE_EXTRACTION",
-            "r": self.lora.r,
-            "lora_alpha": self.lora.lora_alpha,
-            "lora_dropout": self.lora.lora_dropout,
-            "rank_pattern": self.lora.rank_pattern,
-            "alpha_pattern": self.lora.alpha_pattern,
-            "bias": "none",
-            "target_modules": self.lora.target_modules,
-            "exclude_modules": self.lora.exclude_modules,
+            **{name: getattr(self.lora, name) for name in _LORA_FIELDS},
             "inference_mode": True,
         }
         (path / "adapters").mkdir(parents=True, exist_ok=True)
-        for name, content in (
-            ("config.json", backbone),
-            ("preprocessor_config.json", image),
-            ("adapters/adapter_config.json", adapter),
-        ):
+        files = {"config.json": backbone, "preprocessor_config.json": image, "adapters/adapter_config.json": adapter}
+        for name, content in files.items():
             (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -250,9 +212,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= torch.finfo(torch.float32).max
-    )
+    limit = torch.finfo(torch.float32).max
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= limit
 
 
 def _is_pattern(value: Any) -> bool:  # Any: any JSON value
@@ -274,22 +235,14 @@ def _is_by_module(value: object, is_valid: Callable[[object], bool]) -> bool:
 def _check_text(text: Qwen2_5_VLTextConfig) -> None:
     for name in _TEXT_SIZES:
         _check("config.json", name, getattr(text, name), _is_whole(getattr(text, name)), _WHOLE)
-    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
-    _check(
-        "config.json", "num_attention_heads", heads, text.hidden_size % heads == 0, f"a divisor of {text.hidden_size}"
-    )
+    heads, kv_heads, size = text.num_attention_heads, text.num_key_value_heads, text.hidden_size
+    _check("config.json", "num_attention_heads", heads, size % heads == 0, f"a divisor of {size}")
     _check("config.json", "num_key_value_heads", kv_heads, heads % kv_heads == 0, f"a divisor of {heads}")
     _check("config.json", "hidden_act", text.hidden_act, text.hidden_act == "silu", "'silu'")
     _check("config.json", "use_sliding_window", text.use_sliding_window, not text.use_sliding_window, "false")
-    rope, n_angles = text.rope_parameters, text.hidden_size // text.num_attention_heads // 2
-    sections = rope.get("mrope_section") or []
-    _check(
-        "config.json",
-        "rope_theta",
-        rope["rope_theta"],
-        _is_number(rope["rope_theta"]) and rope["rope_theta"] > 0,
-        "a number above 0",
-    )
+    rope, n_angles = text.rope_parameters, size // heads // 2
+    sections, theta = rope.get("mrope_section") or [], rope["rope_theta"]
+    _check("config.json", "rope_theta", theta, _is_number(theta) and theta > 0, "a number above 0")
     if rope["rope_type"] != "default" or len(sections) != 3 or sum(sections) != n_angles:
         raise ValueError(
             f"config.json has rotary embeddings of type {rope['rope_type']!r} with `mrope_section` {sections}; only "
@@ -321,31 +274,20 @@ def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> Ima
         "image_mean": raw.get("image_mean", _DEFAULT_IMAGE_MEAN),
         "image_std": raw.get("image_std", _DEFAULT_IMAGE_STD),
     }
-    mean, std = values["image_mean"], values["image_std"]
+    mean, std, merge_size = values["image_mean"], values["image_std"], vision.spatial_merge_size
     for name, valid, requirement in (
         ("patch_size", values["patch_size"] == vision.patch_size, f"{vision.patch_size}, as in config.json"),
-        (
-            "merge_size",
-            values["merge_size"] == vision.spatial_merge_size,
-            f"{vision.spatial_merge_size}, as in config.json",
-        ),
+        ("merge_size", values["merge_size"] == merge_size, f"{merge_size}, as in config.json"),
         ("min_pixels", _is_whole(values["min_pixels"]), _WHOLE),
         ("max_pixels", _is_whole(values["max_pixels"]), _WHOLE),
         ("image_mean", _is_triple(mean), "three numbers"),
         ("image_std", _is_triple(std) and all(deviation > 0 for deviation in std), "three numbers above 0"),
     ):
         _check("preprocessor_config.json", name, values[name], valid, requirement)
-    return ImageConfig(
-        patch_size=values["patch_size"],
-        merge_size=values["merge_size"],
-        min_pixels=values["min_pixels"],
-        max_pixels=values["max_pixels"],
-        mean=tuple(mean),
-        std=tuple(std),
-    )
+    return ImageConfig(**{**values, "image_mean": tuple(mean), "image_std": tuple(std)})
 
 
-def _first_not_none(*values: object) -> object:
+def _first_not_none(*values: Any) -> Any:  # any JSON value
     return next(value for value in values if value is not None)
 
 

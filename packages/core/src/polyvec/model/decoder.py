@@ -19,14 +19,9 @@ def decode(
 ) -> Float[Tensor, "*rows dim"]:
     """Return the normalised last hidden states.
 
-    Projections are called as modules: PEFT has wrapped them, and its hooks select each row's adapter.
-
-    Args:
-        language: the decoder.
-        embedded: packed tokens (tokens, dim), or padded rows (batch, tokens, dim).
-        position_ids: time, row and column of each token.
-        segments: the tokens of each item, counted across rows. Padding after an item may belong to its segment,
-            because attention is causal.
+    Projections are called as modules: PEFT has wrapped them, and its hooks select each row's adapter. Tokens are packed
+    (tokens, dim), or padded rows (batch, tokens, dim); each has a position in time, row and column. A segment has the
+    tokens of an item, and may have the padding after it, because attention is causal.
     """
     hidden = embedded
     rope = language.config.rope_parameters
@@ -61,8 +56,7 @@ def _attend(
     states = (attention.q_proj(hidden), attention.k_proj(hidden), attention.v_proj(hidden))
     # Each (tokens, heads, head_dim):
     queries, keys, values = (state.flatten(0, -2).unflatten(1, by_head) for state in states)
-    output = attend(
-        rotate(queries, *rotation), rotate(keys, *rotation), values, segments, scale=attention.scaling, causal=True
-    )
+    queries, keys = rotate(queries, *rotation), rotate(keys, *rotation)
+    output = attend(queries, keys, values, segments, scale=attention.scaling, causal=True)
     projected: Tensor = attention.o_proj(output.view(*hidden.shape[:-1], -1))
     return projected

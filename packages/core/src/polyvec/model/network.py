@@ -1,7 +1,7 @@
 """Backbone and heads: one forward pass gives the dense vector and the multi-vector of every item."""
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -53,15 +53,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device."""
-        return type(self)(
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            lengths=self.lengths,
-            spans=self.spans.to(device, non_blocking=True),
-            position_ids=self.position_ids.to(device, non_blocking=True),
-            patches=None if self.patches is None else self.patches.to(device, non_blocking=True),
-            grids=self.grids,
-            pieces=None if self.pieces is None else self.pieces.to(device, non_blocking=True),
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {  # Any: the type of each field
+            name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,9 +92,8 @@ class Network(nn.Module):
             embedded = embedded.masked_scatter(is_image, images.to(embedded.dtype))
         hidden: Float[Tensor, "batch tokens dim"]
         if torch.is_grad_enabled():  # transformers' own forward supports gradient checkpointing
-            hidden = language(
-                inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False
-            ).last_hidden_state
+            output = language(inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False)
+            hidden = output.last_hidden_state
         elif packed and packs(embedded):
             positions = batch.token_positions().to(embedded.device, non_blocking=True)
             n_tokens, n_fill = len(positions), -len(positions) % _row_multiple(embedded)

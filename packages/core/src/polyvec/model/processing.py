@@ -87,9 +87,8 @@ class Processor:
         """Return the rows and columns of tokens of an image of this width and height."""
         factor = self.config.patch_size * self.config.merge_size
         limit = self.config.max_pixels if max_pixels is None else max_pixels
-        width, height = smart_resize(
-            *size, factor=factor, min_pixels=min(self.config.min_pixels, limit), max_pixels=limit
-        )
+        least = min(self.config.min_pixels, limit)
+        width, height = smart_resize(*size, factor=factor, min_pixels=least, max_pixels=limit)
         return Grid(height // factor, width // factor, len(self._before))
 
     def image_length(self, grid: Grid) -> int:
@@ -106,17 +105,13 @@ class Processor:
         grid = self.grid(picture.size, max_pixels)
         n_patches = grid.rows * grid.columns
         ids = [*self._before, *[self.image_token] * n_patches, *self._after]
-        return Encoded(
-            np.asarray(ids, np.int64),
-            (grid.start - 1, grid.start + n_patches + 1),
-            self._patches(picture, grid),
-            grid,
-        )
+        span = (grid.start - 1, grid.start + n_patches + 1)
+        return Encoded(np.asarray(ids, np.int64), span, self._patches(picture, grid), grid)
 
     def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:
         size, merge = self.config.patch_size, self.config.merge_size
         sides = (grid.columns * size * merge, grid.rows * size * merge)
-        mean, std = np.asarray(self.config.mean, np.float32), np.asarray(self.config.std, np.float32)
+        mean, std = np.asarray(self.config.image_mean, np.float32), np.asarray(self.config.image_std, np.float32)
         if self._image_backend == "torchvision":
             pixels = (_torchvision_resize(picture, sides) - 255 * mean) / (255 * std)  # (height, width, channels)
         else:

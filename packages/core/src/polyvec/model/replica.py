@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from polyvec.model.network import Batch, Outputs
 from polyvec.model.processing import Encoded, collate
 from polyvec.outcomes import Encoding
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_Row = tuple[Encoded, str]  # an item and its adapter
 
 
 class Replica:
@@ -49,7 +48,7 @@ class Replica:
     def forward(self, items: Sequence[Encoded], adapters: Sequence[str], *, multivector: bool) -> list[Encoding]:
         """Encode one batch, row i with the adapter `adapters[i]`; in halves if memory runs out."""
 
-        def run(rows: Sequence[tuple[Encoded, str]]) -> list[Encoding]:
+        def run(rows: Sequence[_Row]) -> list[Encoding]:
             batch = collate([item for item, _ in rows])
             outputs = self._outputs(batch, [adapter for _, adapter in rows], multivector=multivector)
             dense = outputs.dense.float().cpu().numpy()
@@ -77,13 +76,10 @@ class Replica:
     def _outputs(self, batch: Batch, adapters: Sequence[str], *, multivector: bool) -> Outputs:
         """Run the network; the caller holds the lock."""
         names = self.adapters.select(adapters, batch.input_ids.numel())
+        options = {"adapter_names": names} if names else {}
+        moved = batch.to(self.device)
         with torch.inference_mode():
-            outputs: Outputs = self.network(
-                batch.to(self.device),
-                multivector=multivector,
-                packed=names is None,
-                **({"adapter_names": names} if names else {}),
-            )
+            outputs: Outputs = self.network(moved, multivector=multivector, packed=names is None, **options)
         return outputs
 
     def add_adapter(self, name: str, adapter: AdapterFile, user: object) -> None:
@@ -107,17 +103,17 @@ class Replica:
             del self._users[name]
 
 
-def _halving(run: Callable[[Sequence[_Item]], list[_Result]], items: Sequence[_Item]) -> list[_Result]:
-    """Run the items, in two halves if memory runs out. Other errors are raised."""
+def _halving(run: Callable[[Sequence[_Row]], list[Encoding]], rows: Sequence[_Row]) -> list[Encoding]:
+    """Run the rows, in two halves if memory runs out. Other errors are raised."""
     try:
-        return run(items)
+        return run(rows)
     except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or not _out_of_memory(error):
+        if len(rows) == 1 or not _out_of_memory(error):
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return _halving(run, items[:middle]) + _halving(run, items[middle:])
+    middle = len(rows) // 2
+    return _halving(run, rows[:middle]) + _halving(run, rows[middle:])
 
 
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:

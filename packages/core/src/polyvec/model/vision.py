@@ -30,11 +30,8 @@ def encode_images(
 ) -> Float[Tensor, "tokens dim"]:
     """Return the merged patch vectors of all images, in the order of `grids`, each image in reading order.
 
-    Args:
-        visual: transformers' vision tower; only its weights are used.
-        patches: one row of `channels · height · width` values per patch. The tower was made for two equal frames in
-            time; their weights are summed instead of repeating the pixels.
-        grids: rows and columns of merged tokens per image.
+    A patch is a row of `channels · height · width` values. The tower was made for two equal frames in time; their
+    weights are summed instead of repeating the pixels. A grid has the rows and columns of merged tokens of an image.
     """
     config, device = visual.config, patches.device
     unit = config.spatial_merge_size**2

@@ -51,12 +51,9 @@ def block_image(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Ima
 
 
 def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Image.Image:
-    """Draw a document as a page.
+    """Draw a document as a page; `rng` decides the look.
 
-    Args:
-        document: the content of the page.
-        rng: decides the look.
-        size: width and height in pixels, multiples of 28; by default 336 to 392 by 392 to 504.
+    `size` is width and height in pixels, multiples of 28; by default 336 to 392 by 392 to 504.
 
     Raises:
         ValueError: `size` is not whole tiles, or too small for the facts of the document.

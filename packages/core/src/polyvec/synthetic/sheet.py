@@ -6,19 +6,8 @@ from typing import Literal
 import numpy as np
 from PIL import ImageFont
 
-from polyvec.synthetic.lettering import (
-    BODY_FONTS,
-    HEADING_FONTS,
-    INKS,
-    PAPERS,
-    Box,
-    Color,
-    advance,
-    extent,
-    ink_box,
-    typeface,
-    wrapped,
-)
+from polyvec.synthetic import lettering
+from polyvec.synthetic.lettering import Box, Color, advance, extent, ink_box, typeface, wrapped
 from polyvec.synthetic.world import pick
 
 TILE = 28  # pixels: one visual token
@@ -77,17 +66,17 @@ class Style:
 
 def random_style(rng: np.random.Generator) -> Style:
     """Draw a style."""
-    body = pick(BODY_FONTS[:-1], rng)
+    body = pick(lettering.BODY_FONTS[:-1], rng)
     return Style(
         body=body,
-        heading=pick(HEADING_FONTS, rng),
+        heading=pick(lettering.HEADING_FONTS, rng),
         body_size=int(rng.integers(15, 17 if body == "DejaVuSansMono" else 20)),
         heading_size=int(rng.integers(19, 24)),
         header=pick(("plain", "centered", "banner", "letterhead"), rng),
         ruled=bool(rng.random() < 0.5),
-        paper=pick(PAPERS, rng),
-        ink=pick(INKS[:4], rng),
-        accent=pick(INKS[3:], rng),
+        paper=pick(lettering.PAPERS, rng),
+        ink=pick(lettering.INKS[:4], rng),
+        accent=pick(lettering.INKS[3:], rng),
         margin=int(rng.integers(14, 30)),
         phase=float(rng.uniform(0.35, 0.75)),
         upright=bool(rng.random() < 0.7),

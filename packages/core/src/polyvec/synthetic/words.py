@@ -92,12 +92,8 @@ def content_words(text: str) -> tuple[str, ...]:
 ORGANISATION = (ADJECTIVES, NOUNS, TRADES)
 GROUPINGS = (("product", PRODUCTS), ("department", DEPARTMENTS), ("city", PLACES))
 FIELDS = (
-    ("Item", "product"),
-    ("Quantity", "number"),
-    ("Color", "color"),
-    ("Department", "department"),
-    ("Month", "month"),
-)
+    ("Item", "product"), ("Quantity", "number"), ("Color", "color"), ("Department", "department"), ("Month", "month"),
+)  # fmt: skip
 OPENINGS = (
     "{topic} rose from {low} to {high} in {month}.",
     "During {month}, {topic} rose to {high} after {low} the year before.",
@@ -118,125 +114,75 @@ NOTES = (
 
 # Words that stand only in queries are free to vary; facts are spelled as on the page.
 QUERIES: dict[str, tuple[str, ...]] = {
-    "any": (
-        "{subject} {organisation} {place} {year}",
-        "{organisation} {kind} {place} {year}",
-        "{kind} of {subject} in {place} {year} by {organisation}",
-        "{kind} prepared by {person} in {place} for {organisation}",
-        "What does {organisation} in {place} say about the {subject} in {year}?",
-        "Which {kind} did {person} prepare on {subject} in {place}?",
-    ),
-    "report": (
-        "What {was} the {subject} of {organisation} in {place} in {year}?",
-        "How did {subject} at {organisation} change in {month} {year}?",
-        "{subject} of {organisation} rose to {value} in {month} {year}.",
-        "{subject} rose to {value} in {month} {year}, {place}",
-    ),
-    "table": (
-        "Table of {subject} by {grouping} in {place} {year}, with {label}",
-        "What are the {subject} figures for {label} at {organisation} in {place}?",
-        "{organisation} {subject} {label}",
-        "The table of {organisation} lists {label} among the {subject} of {year}.",
-    ),
-    "bar chart": (
-        "Bar chart of {subject} in {place} {year}",
-        "Which {grouping} had the highest {subject} at {organisation} in {year}?",
-        "{subject} of {organisation} by {grouping} reached {value} for {label}.",
-        "bar chart {subject} by {grouping} with {label} {place} {year}",
-    ),
-    "line chart": (
-        "Line chart of {subject} in {place} {year}",
-        "When did {subject} peak at {organisation} in {place}?",
-        "{subject} of {organisation} peaked at {value} in {label}.",
-        "line chart {subject} by {grouping} {label} {place} {organisation}",
-    ),
-    "form": (
-        "How many {subject} did {person} order from {organisation}?",
-        "Order form for {quantity} {subject} by {person} in {place}",
-        "{person} ordered {quantity} {subject} from {organisation} in {year}.",
-        "form {subject} {person} {year}",
-    ),
-    "notice": (
-        "When is the {subject} of {organisation} in {place}?",
-        "Notice of the {subject} on {day} {year} in {place}",
-        "{organisation} holds the {subject} on {day}.",
-        "{subject} {place} {day} {year}",
-    ),
-}
+    "any": ("{subject} {organisation} {place} {year}",
+            "{organisation} {kind} {place} {year}",
+            "{kind} of {subject} in {place} {year} by {organisation}",
+            "{kind} prepared by {person} in {place} for {organisation}",
+            "What does {organisation} in {place} say about the {subject} in {year}?",
+            "Which {kind} did {person} prepare on {subject} in {place}?"),
+    "report": ("What {was} the {subject} of {organisation} in {place} in {year}?",
+               "How did {subject} at {organisation} change in {month} {year}?",
+               "{subject} of {organisation} rose to {value} in {month} {year}.",
+               "{subject} rose to {value} in {month} {year}, {place}"),
+    "table": ("Table of {subject} by {grouping} in {place} {year}, with {label}",
+              "What are the {subject} figures for {label} at {organisation} in {place}?",
+              "{organisation} {subject} {label}",
+              "The table of {organisation} lists {label} among the {subject} of {year}."),
+    "bar chart": ("Bar chart of {subject} in {place} {year}",
+                  "Which {grouping} had the highest {subject} at {organisation} in {year}?",
+                  "{subject} of {organisation} by {grouping} reached {value} for {label}.",
+                  "bar chart {subject} by {grouping} with {label} {place} {year}"),
+    "line chart": ("Line chart of {subject} in {place} {year}",
+                   "When did {subject} peak at {organisation} in {place}?",
+                   "{subject} of {organisation} peaked at {value} in {label}.",
+                   "line chart {subject} by {grouping} {label} {place} {organisation}"),
+    "form": ("How many {subject} did {person} order from {organisation}?",
+             "Order form for {quantity} {subject} by {person} in {place}",
+             "{person} ordered {quantity} {subject} from {organisation} in {year}.",
+             "form {subject} {person} {year}"),
+    "notice": ("When is the {subject} of {organisation} in {place}?",
+               "Notice of the {subject} on {day} {year} in {place}",
+               "{organisation} holds the {subject} on {day}.",
+               "{subject} {place} {day} {year}"),
+}  # fmt: skip
 
 STATEMENTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (
-        (
-            "{topic} of {organisation} in {place} reached {value} in {year}.",
-            "In {year}, {organisation} reported {topic} of {value} in {place}.",
-            "{value} {was} the {topic} of {organisation} in {place} for the year {year}.",
-        ),
-        (
-            "What {was} the {topic} of {organisation} in {place} in {year}?",
-            "How high {was} {topic} at {organisation} in {year}?",
-            "{organisation} {topic} {place} {year}",
-            "{topic} in {place} {year} {organisation}",
-        ),
-    ),
-    (
-        (
-            "{person} ordered {number} {color} {product} from {organisation} in {month}.",
-            "In {month}, {organisation} sold {number} {color} {product} to {person}.",
-            "An order of {number} {color} {product} by {person} reached {organisation} in {month}.",
-        ),
-        (
-            "How many {product} did {person} order from {organisation}?",
-            "What did {person} buy from {organisation} in {month}?",
-            "{color} {product} {person} {organisation}",
-            "Who ordered {number} {color} {product} from {organisation}?",
-        ),
-    ),
-    (
-        (
-            "The {event} of {organisation} opened in {place} in {month} {year}.",
-            "In {month} {year}, {organisation} opened its {event} in {place}.",
-            "{place} was the city of the {event} that {organisation} held in {month} {year}.",
-        ),
-        (
-            "When did the {event} of {organisation} open in {place}?",
-            "Where was the {event} of {organisation} in {year}?",
-            "{event} {organisation} {place} {month} {year}",
-        ),
-    ),
-    (
-        (
-            "{person} joined the {department} department of {organisation} in {year}.",
-            "In {year}, {organisation} hired {person} for the {department} department.",
-            "The {department} department of {organisation} welcomed {person} in {year}.",
-        ),
-        (
-            "Who joined the {department} department of {organisation} in {year}?",
-            "In which department of {organisation} does {person} work?",
-            "{person} {organisation} {department}",
-        ),
-    ),
-    (
-        (
-            "{organisation} moved its {department} office to {place} in {month} {year}.",
-            "In {month} {year}, the {department} office of {organisation} moved to {place}.",
-            "{place} is home to the {department} office of {organisation} after {month} {year}.",
-        ),
-        (
-            "Where is the {department} office of {organisation}?",
-            "When did {organisation} move its {department} office to {place}?",
-            "{organisation} {department} office {place}",
-        ),
-    ),
-    (
-        (
-            "The price of {product} at {organisation} in {place} rose to {number} in {year}.",
-            "In {year}, {organisation} sold {product} in {place} for {number}.",
-            "{organisation} asked {number} for {product} in {place} during {year}.",
-        ),
-        (
-            "What was the price of {product} at {organisation} in {place}?",
-            "How much did {product} cost at {organisation} in {year}?",
-            "{product} price {organisation} {place} {year}",
-        ),
-    ),
-)
+    (("{topic} of {organisation} in {place} reached {value} in {year}.",
+      "In {year}, {organisation} reported {topic} of {value} in {place}.",
+      "{value} {was} the {topic} of {organisation} in {place} for the year {year}."),
+     ("What {was} the {topic} of {organisation} in {place} in {year}?",
+      "How high {was} {topic} at {organisation} in {year}?",
+      "{organisation} {topic} {place} {year}",
+      "{topic} in {place} {year} {organisation}")),
+    (("{person} ordered {number} {color} {product} from {organisation} in {month}.",
+      "In {month}, {organisation} sold {number} {color} {product} to {person}.",
+      "An order of {number} {color} {product} by {person} reached {organisation} in {month}."),
+     ("How many {product} did {person} order from {organisation}?",
+      "What did {person} buy from {organisation} in {month}?",
+      "{color} {product} {person} {organisation}",
+      "Who ordered {number} {color} {product} from {organisation}?")),
+    (("The {event} of {organisation} opened in {place} in {month} {year}.",
+      "In {month} {year}, {organisation} opened its {event} in {place}.",
+      "{place} was the city of the {event} that {organisation} held in {month} {year}."),
+     ("When did the {event} of {organisation} open in {place}?",
+      "Where was the {event} of {organisation} in {year}?",
+      "{event} {organisation} {place} {month} {year}")),
+    (("{person} joined the {department} department of {organisation} in {year}.",
+      "In {year}, {organisation} hired {person} for the {department} department.",
+      "The {department} department of {organisation} welcomed {person} in {year}."),
+     ("Who joined the {department} department of {organisation} in {year}?",
+      "In which department of {organisation} does {person} work?",
+      "{person} {organisation} {department}")),
+    (("{organisation} moved its {department} office to {place} in {month} {year}.",
+      "In {month} {year}, the {department} office of {organisation} moved to {place}.",
+      "{place} is home to the {department} office of {organisation} after {month} {year}."),
+     ("Where is the {department} office of {organisation}?",
+      "When did {organisation} move its {department} office to {place}?",
+      "{organisation} {department} office {place}")),
+    (("The price of {product} at {organisation} in {place} rose to {number} in {year}.",
+      "In {year}, {organisation} sold {product} in {place} for {number}.",
+      "{organisation} asked {number} for {product} in {place} during {year}."),
+     ("What was the price of {product} at {organisation} in {place}?",
+      "How much did {product} cost at {organisation} in {year}?",
+      "{product} price {organisation} {place} {year}")),
+)  # fmt: skip

@@ -60,31 +60,15 @@ def document(rng: np.random.Generator) -> Document:
     """Draw a document of a random kind."""
     kind: Kind = pick(get_args(Kind), rng)
     slots = _slots(rng)
-    page = Document(
-        kind=kind,
-        title="",
-        subject=slots["topic"],
-        organisation=slots["organisation"],
-        place=slots["place"],
-        year=slots["year"],
-        person=slots["person"],
-    )
+    page = Document(kind, "", slots["topic"], slots["organisation"], slots["place"], slots["year"], slots["person"])
     return _COMPOSE[kind](page, slots, rng)
 
 
 def queries(document: Document, rng: np.random.Generator) -> list[str]:
     """Draw three to five queries of different styles, each with enough printed facts to single the page out."""
-    slots = {
-        "kind": document.kind,
-        "subject": document.subject,
-        "was": _was(document.subject),
-        "organisation": document.organisation,
-        "place": document.place,
-        "year": document.year,
-        "person": document.person,
-        "grouping": document.grouping,
-        **{name.lower(): value for name, value in document.fields},
-    }
+    names = ("kind", "subject", "organisation", "place", "year", "person", "grouping")
+    slots: dict[str, str] = {name: getattr(document, name) for name in names}
+    slots |= {"was": _was(document.subject), **{name.lower(): value for name, value in document.fields}}
     if document.kind == "report":
         slots |= {"month": document.labels[0], "value": str(document.values[-1])}
     elif document.kind == "table":

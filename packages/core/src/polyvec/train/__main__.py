@@ -47,10 +47,7 @@ def main() -> None:
         ),
         temperature=options.temperature,
         train_dataset=PairSteps(texts, images, batch_size=options.batch_size, seed=options.seed),
-        data_collator=StepCollator(
-            Processor(checkpoint.path, checkpoint.config),
-            task=options.task,
-        ),
+        data_collator=StepCollator(Processor(checkpoint.path, checkpoint.config), task=options.task),
     )
     trainer.train()
     trainer.save_model()

@@ -60,9 +60,8 @@ class PairSteps(IterableDataset[Step]):
     def __init__(self, texts: Sequence[Pair], images: Sequence[Pair], *, batch_size: int, seed: int) -> None:
         for kind, pairs in (("text", texts), ("image", images)):
             if 0 < len(pairs) < batch_size:
-                raise ValueError(
-                    f"there are {len(pairs)} {kind} pairs; `batch_size` is {batch_size}, give at least that many."
-                )
+                n = len(pairs)
+                raise ValueError(f"there are {n} {kind} pairs; `batch_size` is {batch_size}, give at least that many.")
         if not texts and not images:
             raise ValueError("there are no pairs to train on.")
         self.texts, self.images, self.batch_size, self.seed = texts, images, batch_size, seed
@@ -77,14 +76,10 @@ class PairSteps(IterableDataset[Step]):
 
 
 class StepCollator:
-    """Turns one step of a data loader into tensors, with the prompts of inference.
+    """Turns one step of a data loader into tensors, with the prompts that inference uses for the task.
 
-    Args:
-        processor: the checkpoint's processor.
-        task: the task whose prompts are used.
-        max_length: tokens per text.
-        patches_only: late interaction scores only an image's patches, not the template around them. The template's
-            tokens see the whole image, and a network that is trained from scratch would learn to use only them.
+    With `patches_only`, late interaction scores only an image's patches, not the template around them. The template's
+    tokens see the whole image, and a network that is trained from scratch would learn to use only them.
     """
 
     def __init__(self, processor: Processor, *, task: Task, max_length: int = 512, patches_only: bool = False) -> None:
@@ -111,12 +106,8 @@ class StepCollator:
         mask = batch.mask()
         if self.patches_only and batch.patches is not None:
             mask &= batch.input_ids == self.processor.image_token
-        return PairBatch(
-            queries=collate([self._text(pair.query, "query") for pair in pairs]),
-            documents=batch,
-            targets=torch.tensor(targets),
-            document_mask=mask,
-        )
+        queries = collate([self._text(pair.query, "query") for pair in pairs])
+        return PairBatch(queries, batch, torch.tensor(targets), mask)
 
     def _document(self, document: Input) -> Encoded:
         if isinstance(document, str):
@@ -143,10 +134,8 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Pair]]:
         return Pair(query, path.parent / document if "image" in row else document)
 
     pairs = read_rows(path, parse)
-    return (
-        [pair for pair in pairs if isinstance(pair.document, str)],
-        [pair for pair in pairs if isinstance(pair.document, Path)],
-    )
+    texts = [pair for pair in pairs if isinstance(pair.document, str)]
+    return texts, [pair for pair in pairs if isinstance(pair.document, Path)]
 
 
 def _endless_batches(pairs: Sequence[Pair], size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:

@@ -42,9 +42,7 @@ def late_scores(
 
 
 def info_nce(
-    scores: Float[Tensor, "queries documents"],
-    targets: Int64[Tensor, "queries"],
-    temperature: float,
+    scores: Float[Tensor, "queries documents"], targets: Int64[Tensor, "queries"], temperature: float
 ) -> Float[Tensor, ""]:
     """Return the mean over queries of −ln softmax(scores / τ) at the query's document, column `targets[i]` (eq. 4)."""
     return functional.cross_entropy(scores / temperature, targets)
@@ -54,12 +52,8 @@ def divergence(
     dense: Float[Tensor, "queries documents"], late: Float[Tensor, "queries documents"], temperature: float
 ) -> Float[Tensor, ""]:
     """Return KL(dense ‖ late) of the two softmaxes over documents, mean over queries (eq. 5)."""
-    return functional.kl_div(
-        functional.log_softmax(late / temperature, dim=-1),
-        functional.log_softmax(dense / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    log_dense, log_late = (functional.log_softmax(scores / temperature, dim=-1) for scores in (dense, late))
+    return functional.kl_div(log_late, log_dense, reduction="batchmean", log_target=True)
 
 
 def joint(

@@ -21,13 +21,10 @@ logger = logging.getLogger(__name__)
 class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed by the type checker
     """Minimises L_joint over steps of text pairs and image pairs.
 
-    Args:
-        network: a checkpoint's network, as `trainable` prepares it.
-        checkpoint: the network's checkpoint; its configuration and tokenizer are saved with the weights.
-        args: transformers' arguments; `per_device_train_batch_size` is 1 because a step is a batch.
-        temperature: τ of every softmax. 0.02 is the paper's value for triplets; it publishes none for pairs.
-        text_weights: w1 to w3 of eq. 6.
-        image_weights: w4 to w6 of eq. 6.
+    `trainable` prepares the network of the checkpoint, whose configuration and tokenizer are saved with the weights. In
+    `args`, `per_device_train_batch_size` is 1 because a step is a batch. `temperature` is τ of every softmax; 0.02 is
+    the paper's value for triplets, and it publishes none for pairs. Weights of texts are w1 to w3 of eq. 6, those of
+    images w4 to w6.
     """
 
     def __init__(
@@ -65,15 +62,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
     def _terms_of(self, model: PeftModel, pairs: PairBatch, weights: Weights) -> dict[str, Tensor]:
         queries, documents = model(pairs.queries, multivector=True), model(pairs.documents, multivector=True)
         late = late_scores(queries.multivector, pairs.queries.mask(), documents.multivector, pairs.document_mask)
-        return joint(
-            queries.dense,
-            documents.dense,
-            late,
-            pairs.targets,
-            temperature=self.temperature,
-            matryoshka_dims=self.checkpoint.config.matryoshka_dims,
-            weights=weights,
-        )
+        dense = (queries.dense, documents.dense)
+        dims = self.checkpoint.config.matryoshka_dims
+        return joint(*dense, late, pairs.targets, temperature=self.temperature, matryoshka_dims=dims, weights=weights)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log(logs | {name: round(term.item(), 4) for name, term in self._terms.items()}, *args, **kwargs)
@@ -84,13 +75,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """Write a checkpoint that `Embedder.from_pretrained` loads."""
         network = self.accelerator.unwrap_model(self.model)
-        save(
-            network,
-            self.checkpoint.config,
-            Path(output_dir or self.args.output_dir),
-            files_from=self.checkpoint.path,
-            dtype=torch.float32 if _internal_call else torch.bfloat16,
-        )
+        target = Path(output_dir or self.args.output_dir)
+        dtype = torch.float32 if _internal_call else torch.bfloat16
+        save(network, self.checkpoint.config, target, files_from=self.checkpoint.path, dtype=dtype)
 
 
 def trainable(
