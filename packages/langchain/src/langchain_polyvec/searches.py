@@ -94,12 +94,7 @@ class SearchableStore(OpenStore):
         return _with_score(await self.ahits((await asyncio.to_thread(picture, uri)).content, k, **options))
 
     def max_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        **options: Unpack[StoreOptions],
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """Return documents that suit a text and differ from each other (Carbonell and Goldstein 1998).
 
@@ -119,12 +114,7 @@ class SearchableStore(OpenStore):
         return self._diverse(hits, encoded, k, lambda_mult)
 
     async def amax_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        **options: Unpack[StoreOptions],
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """`max_marginal_relevance_search` on the asynchronous client."""
         search = self._options(max(k, fetch_k), options)
