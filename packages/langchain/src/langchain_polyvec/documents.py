@@ -130,12 +130,7 @@ def document_item(document: Document, key: str | None, task: str, *, thumbnails:
 
 
 def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | None]:
-    """List the ids, one per item; None stands for an item without an id.
-
-    Raises:
-        ValueError: not as many ids as items, or an id twice.
-        TypeError: `ids` is no list of strings.
-    """
+    """List the ids, one per item or None; an error if they differ in number from the items or hold an id twice."""
     listed = one_each("ids", ids, str, n_items)
     for key, count in Counter(key for key in listed if key is not None).items():
         if count > 1:
@@ -144,12 +139,7 @@ def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | No
 
 
 def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: int) -> list[T | None]:
-    """List the values that belong to the items of a call, one or None per item.
-
-    Raises:
-        ValueError: not as many values as items.
-        TypeError: `values` is no list, or holds a value that is not of this kind.
-    """
+    """List the values of the items of a call, one or None per item; an error if number or kind do not fit."""
     if isinstance(values, str | Mapping):
         raise TypeError(f"`{name}` is one {type(values).__name__}; give a list with one entry for each item.")
     listed: list[T | None] = [None] * n_items if values is None else list(values)

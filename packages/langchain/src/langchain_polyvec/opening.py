@@ -217,11 +217,7 @@ def _dimensions(embedding: Embeddings) -> int | None:
 
 
 def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
-    """Return the default mode of a store: `mode`, or the best that its vectors allow.
-
-    Raises:
-        ValueError: an unknown mode, or one that needs multi-vectors where there are none.
-    """
+    """Return the default mode of a store: `mode`, or the best that its vectors allow; a ValueError if they do not."""
     possible = MODES if has_late else ("dense",)
     if mode is None:
         return "two-stage" if has_late else "dense"
@@ -239,11 +235,7 @@ def _possible_ids(ids: Sequence[str]) -> list[str | int]:
 
 
 def _is_stock(location: Location, name: str) -> bool:
-    """True if a collection has no polyvec fingerprint, that is, a stock store created it.
-
-    Raises:
-        ValueError: there is no such collection.
-    """
+    """True if a stock store created the collection: it has no polyvec fingerprint. A ValueError if it is missing."""
     is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
     if is_folder and not Path(str(location)).is_dir():
         raise ValueError(f"there is no folder {str(location)!r}.")

@@ -128,9 +128,6 @@ def point_id(identity: Identity, tenant: str | None = None) -> int | str:
     """Convert an id to Qdrant's: UUIDs and unsigned integers stay, any other string becomes a UUID made of it.
 
     With a tenant, every id becomes a UUID made of both, so that tenants may use the same ids.
-
-    Raises:
-        ValueError: it is neither a string nor an unsigned 64-bit integer.
     """
     if isinstance(identity, str):
         if tenant is not None:

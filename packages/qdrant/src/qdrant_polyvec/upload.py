@@ -27,32 +27,20 @@ _BYTES_PER_ROW = 8  # at most
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The outcome of one request.
-
-    Attributes:
-        ok: points that the store has acknowledged.
-        failed: points that it refused, with the reasons.
-    """
+    """The outcome of one request."""
 
     ok: list[models.PointStruct] = field(default_factory=list)
-    failed: list[tuple[models.PointStruct, str]] = field(default_factory=list)
+    failed: list[tuple[models.PointStruct, str]] = field(default_factory=list)  # with the reasons
 
 
 @dataclass(slots=True)
 class Wire:
-    """How a client sends points fastest.
-
-    Attributes:
-        upsert: sends points.
-        convert: a point whose vectors are arrays → what `upsert` takes.
-        bytes_per_float: on the way; each row of a multi-vector has some more around it.
-        max_bytes: of one request; halved when a server says that a request is too large.
-    """
+    """How a client sends points fastest."""
 
     upsert: Callable[..., models.UpdateResult]
-    convert: Callable[[models.PointStruct], Any]
-    bytes_per_float: int
-    max_bytes: int
+    convert: Callable[[models.PointStruct], Any]  # a point whose vectors are arrays → what `upsert` takes
+    bytes_per_float: int  # on the way; each row of a multi-vector has some more around it
+    max_bytes: int  # of one request; halved when a server says that a request is too large
 
     def n_bytes(self, struct: models.PointStruct) -> int:
         """Estimate the size of a point on the way."""
@@ -66,7 +54,7 @@ def write(
     client: QdrantClient,
     engine: Engine,
     collection: str,
-    structs: Iterable[models.PointStruct],
+    structs: Iterable[models.PointStruct],  # their vectors are numpy arrays or `SparseVector`
     *,
     ordering: models.WriteOrdering | None = None,
     shard_key: str | int | None = None,
@@ -76,21 +64,8 @@ def write(
     """Write points, as many at a time as fit one request, and yield the outcome of each request.
 
     A request that may yet succeed is sent again; it may have been applied in part, but points keep their ids. One
-    that is refused is sent in halves, down to the points that are to blame.
-
-    Args:
-        client: the client that has the collection.
-        engine: what is behind the client.
-        collection: its name.
-        structs: points whose vectors are numpy arrays or `SparseVector`.
-        ordering: Qdrant's guarantee for writes of several clients.
-        shard_key: where the points live.
-        patience: how long to wait for the store.
-        sleep: waits some seconds.
-
-    Raises:
-        StoreUnavailableError: the store did not answer for too long.
-        UnexpectedResponse, RpcError: it refuses everything, as without the right to write.
+    that is refused is sent in halves, down to the points that are to blame. Errors that no point is to blame for are
+    raised: a StoreUnavailableError, or the client's own, as without the right to write.
     """
     wire = _wire(client, engine)
     options = {"ordering": ordering, "shard_key_selector": shard_key}

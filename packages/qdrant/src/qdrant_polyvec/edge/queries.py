@@ -31,12 +31,9 @@ class Target:
 
 
 def native_request(model: models.QueryRequest, target: Target) -> Native:
-    """Convert a query with its prefetches.
+    """Convert a query with its prefetches; a ValueError if it is invalid.
 
     A point's id in the place of a vector stands for its vector, and excludes that point from the results.
-
-    Raises:
-        ValueError: a limit below 1, prefetches without a query, or a query vector that does not fit.
     """
     allow_only(model, *_STAGE_FIELDS, "offset", "with_payload", "with_vector")
     if model.offset is not None and model.offset < 0:

@@ -48,13 +48,7 @@ class Shard:
 
     @contextmanager
     def use(self, call: str) -> Iterator[Native]:
-        """Lend the engine to this thread.
-
-        Raises:
-            ValueError: the engine rejected the call's arguments.
-            EngineError: the engine failed.
-            RuntimeError: the collection was deleted, or its folder closed, while this call waited.
-        """
+        """Lend the engine to this thread; a ValueError if it rejects the arguments, an EngineError if it fails."""
         with self.lock, self._typed_errors(call):
             if self._ended:
                 raise RuntimeError(f"The collection {self._collection!r} was closed or deleted meanwhile.")
@@ -75,11 +69,7 @@ class Shard:
                 self.unflushed = 0
 
     def optimize(self, lock_descriptor: int | None) -> bool:
-        """Merge and index segments, and free the space of the old ones. True if anything changed.
-
-        Args:
-            lock_descriptor: descriptor of the folder's lock, to optimize in a child process; None: in this process.
-        """
+        """Merge and index segments, and free the old ones' space; in a child process if it gets the folder's lock."""
         with self.use("optimize") as engine:
             if lock_descriptor is None:
                 engine.flush()

@@ -75,11 +75,7 @@ def vector_params(config: models.CreateCollection) -> dict[str, models.VectorPar
 
 
 def with_vector(config: models.CreateCollection, name: str, added: Model) -> models.CreateCollection:
-    """Add a vector to the settings, unless they have the same vector already.
-
-    Raises:
-        ValueError: the collection has a vector of this name with other settings.
-    """
+    """Add a vector to the settings unless it is there; a ValueError if it is there with other settings."""
     if isinstance(added, models.DenseVectorNameConfig):
         params: models.VectorParams | models.SparseVectorParams = models.VectorParams(**added.dense.model_dump())
     else:
@@ -97,11 +93,7 @@ def with_vector(config: models.CreateCollection, name: str, added: Model) -> mod
 
 
 def without_vector(config: models.CreateCollection, name: str) -> models.CreateCollection:
-    """Remove a vector from the settings.
-
-    Raises:
-        ValueError: the collection has no such vector.
-    """
+    """Remove a vector from the settings; a ValueError if there is no such vector."""
     check_vector_name(name, vector_params(config))
     dense = {key: params for key, params in _dense_vectors(config).items() if key != name}
     sparse = {key: params for key, params in (config.sparse_vectors or {}).items() if key != name}
