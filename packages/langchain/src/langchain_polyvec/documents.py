@@ -16,17 +16,8 @@ from typing import Any, TypeVar
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.images import (
-    IMAGE_URI,
-    NOT_KEPT,
-    ImageLike,
-    Picture,
-    file_content,
-    mime_type,
-    page_uri,
-    picture,
-    thumbnail,
-)
+from langchain_polyvec import images
+from langchain_polyvec.images import IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
 from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -157,12 +148,12 @@ def _without_empty_source(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
-    content = file_content(image)
+    content = images.file_content(image)
     facts: dict[str, Any] = {"image_sha256": content_hash(image if content is None else content)}
-    if content is not None and (kind := mime_type(content)):
+    if content is not None and (kind := images.mime_type(content)):
         facts["mime_type"] = kind
     if thumbnails:
-        facts["thumbnail"] = thumbnail(image)
+        facts["thumbnail"] = images.thumbnail(image)
     return facts
 
 

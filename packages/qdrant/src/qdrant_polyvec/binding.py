@@ -153,12 +153,7 @@ class Binding:
         return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
 
     def chosen(
-        self,
-        *,
-        ids: Sequence[Identity] | None,
-        sources: Sequence[str] | None,
-        task: str | None,
-        keep: Sequence[Identity],
+        self, ids: Sequence[Identity] | None, sources: Sequence[str] | None, task: str | None, keep: Sequence[Identity]
     ) -> models.Filter | None:
         """Select the items that `Collection.delete` describes; None if there are no ids or sources."""
         chosen = sources if ids is None else ids
@@ -187,19 +182,11 @@ class Binding:
     ) -> Iterator[list[models.Record]]:
         """Read all points that pass, without their vectors, some hundred at a time in the order of their ids."""
         selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
+        options = {"limit": _PAGE, "with_payload": selector, **self.cluster.read_options()}
+        read = partial(self.client.scroll, self.name, scroll_filter=condition, **options)
         offset = None
         while True:
-            page, offset = patiently(
-                partial(
-                    self.client.scroll,
-                    self.name,
-                    scroll_filter=condition,
-                    limit=_PAGE,
-                    offset=offset,
-                    with_payload=selector,
-                    **self.cluster.read_options(),
-                )
-            )
+            page, offset = patiently(partial(read, offset=offset))
             if page:
                 yield page
             if offset is None:

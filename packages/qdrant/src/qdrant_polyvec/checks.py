@@ -93,11 +93,8 @@ class Checks:
         """Check all items of a list at once, or those of an iterator as they come; errors as in `Collection.add`."""
         if isinstance(inputs, _NO_LISTS) or not isinstance(inputs, Iterable):
             raise TypeError(f"`inputs` is a list or iterator of items, not a {type(inputs).__name__}: write [item].")
-        columns: dict[str, Any] = {  # Any: lists of different things
-            name: values
-            for name, values in (("ids", ids), ("metadatas", metadatas), ("embeddings", embeddings))
-            if values is not None
-        }
+        lists: dict[str, Any] = {"ids": ids, "metadatas": metadatas, "embeddings": embeddings}  # Any: of several types
+        columns = {name: values for name, values in lists.items() if values is not None}
         if isinstance(inputs, Sequence):
             return [self._entry(item) for item in _items(inputs, columns)]
         for name in columns:

@@ -75,10 +75,10 @@ def write(
         upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **options)
         patiently(upsert, patience=patience, sleep=sleep)
 
-    for batch, n_bytes in _batches(structs, wire):
+    for batch in limits.batches(structs, wire.n_bytes, lambda: wire.max_bytes):
         for written, too_large in _write(batch, send):
             if too_large:  # later requests have half that size, instead of being refused and halved again and again
-                wire.max_bytes = min(wire.max_bytes, n_bytes // 2)
+                wire.max_bytes = min(wire.max_bytes, sum(map(wire.n_bytes, batch)) // 2)
             yield written
 
 
@@ -114,21 +114,6 @@ def _is_too_large(error: Exception) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code == 413 or "larger than allowed" in reason(error)
     return code(error) in _TOO_LARGE_FOR_GRPC
-
-
-def _batches(structs: Iterable[models.PointStruct], wire: Wire) -> Iterator[tuple[list[models.PointStruct], int]]:
-    """Group consecutive points that fit, with their size; `wire.max_bytes` may change meanwhile."""
-    batch: list[models.PointStruct] = []
-    filled = 0
-    for struct in structs:
-        size = wire.n_bytes(struct)
-        if batch and filled + size > wire.max_bytes:
-            yield batch, filled
-            batch, filled = [], 0
-        batch.append(struct)
-        filled += size
-    if batch:
-        yield batch, filled
 
 
 def _wire(client: QdrantClient, engine: Engine) -> Wire:

@@ -16,16 +16,9 @@ FLUSH_EVERY_BYTES = 256 * 2**20  # at most so much of the write-ahead log is rep
 
 # The engine's exceptions have no types. Its messages begin like this if the arguments of a call are invalid.
 _INVALID_CALL = (
-    "Bad request",
-    "Malformed",
-    "No appropriate index",
-    "No point with id",
-    "No range index",
-    "Not existing vector name",
-    "The expression",
-    "Validation failed",
-    "Vector dimension error",
-)
+    "Bad request", "Malformed", "No appropriate index", "No point with id", "No range index",
+    "Not existing vector name", "The expression", "Validation failed", "Vector dimension error",
+)  # fmt: skip
 
 
 class EngineError(RuntimeError):

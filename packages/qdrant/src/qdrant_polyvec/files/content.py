@@ -9,16 +9,7 @@ from PIL import Image
 from polyvec import Failure, Task
 from polyvec.images import check_regular
 from polyvec.pdf import UnreadablePages, pages
-from qdrant_polyvec.files import cutting, html_text
-from qdrant_polyvec.files.folders import (
-    CODE_SUFFIXES,
-    HTML_SUFFIXES,
-    IMAGE_SUFFIXES,
-    PDF_SUFFIX,
-    SUFFIXES,
-    TEXT_SUFFIXES,
-    failure,
-)
+from qdrant_polyvec.files import cutting, folders, html_text
 
 _CUTS: dict[str, cutting.Starts] = {
     ".md": cutting.markdown_sections, ".markdown": cutting.markdown_sections,
@@ -61,9 +52,9 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield from _units_of_file(file, dpi)
         except UnreadablePages as error:
             for number, reason in error.reasons.items():
-                yield failure(file, ValueError(f"page {number}: {reason}"))
+                yield folders.failure(file, ValueError(f"page {number}: {reason}"))
         except (ImportError, OSError, ValueError) as error:
-            yield failure(file, error)
+            yield folders.failure(file, error)
 
 
 def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
@@ -78,7 +69,7 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     if unit == _IMAGE:
         return path
     number = unit.removeprefix(_PAGE)
-    if not (unit.startswith(_PAGE) and number.isdecimal() and path.suffix.lower() == PDF_SUFFIX):
+    if not (unit.startswith(_PAGE) and number.isdecimal() and path.suffix.lower() == folders.PDF_SUFFIX):
         raise ValueError(f"{unit!r} of {source!r} is no image")
     try:
         page = next(pages(path, dpi=dpi, first=int(number)), None)
@@ -92,23 +83,23 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
 def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in folders.IMAGE_SUFFIXES:
         yield Unit(file, source, _IMAGE, "retrieval")
-    elif suffix == PDF_SUFFIX:
+    elif suffix == folders.PDF_SUFFIX:
         for page in pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
-    elif suffix in HTML_SUFFIXES:
+    elif suffix in folders.HTML_SUFFIXES:
         sections = html_text.sections(html_text.decode(file.read_bytes()))
         for number, section in enumerate(sections, start=1):
             yield from _units_of_section(section, source, f"{_SECTION}{number}")
-    elif suffix in TEXT_SUFFIXES + CODE_SUFFIXES:
+    elif suffix in folders.TEXT_SUFFIXES + folders.CODE_SUFFIXES:
         lines = _text(file).split("\n")
-        is_code = suffix in CODE_SUFFIXES
+        is_code = suffix in folders.CODE_SUFFIXES
         starts = _CUTS.get(suffix, cutting.blocks if is_code else cutting.whole)(lines)
         for unit, text in cutting.parts(lines, starts):
             yield Unit(text, source, unit, "code" if is_code else "retrieval")
     else:
-        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(folders.SUFFIXES)}")
 
 
 def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:
