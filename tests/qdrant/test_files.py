@@ -7,7 +7,7 @@ from PIL import Image
 
 from polyvec import Failure
 from qdrant_polyvec import files
-from qdrant_polyvec.files import cutting
+from qdrant_polyvec.files import cutting, folders
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
 
@@ -160,7 +160,7 @@ def test_code_of_other_languages_is_cut_between_functions(folder):
 
 
 def test_every_kind_of_text_has_one_task():
-    kinds = [files.TEXT_SUFFIXES, files.HTML_SUFFIXES, files.CODE_SUFFIXES, files.IMAGE_SUFFIXES]
+    kinds = [folders.TEXT_SUFFIXES, folders.HTML_SUFFIXES, folders.CODE_SUFFIXES, folders.IMAGE_SUFFIXES]
     suffixes = [suffix for kind in kinds for suffix in kind]
     assert len(suffixes) == len(set(suffixes))
 

@@ -165,15 +165,9 @@ def _path_name(image: ImageLike | Picture) -> str | None:
 
 
 def _failure_source(image: ImageLike | Picture) -> str:
-    match image:
-        case str() | Path():
-            name: object = image
-        case Picture():
-            name = image.uri
-        case Blob():
-            name = image.source
-        case _:
-            name = None
+    name: object = image if isinstance(image, str | Path) else None
+    if isinstance(image, Picture | Blob):
+        name = image.uri if isinstance(image, Picture) else image.source
     return str(name or f"a {type(image).__name__}")[:200]
 
 

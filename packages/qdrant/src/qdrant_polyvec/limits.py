@@ -19,7 +19,7 @@ BINARY_BYTES_PER_FLOAT = 4  # in the engine and over gRPC
 
 
 def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int | Callable[[], int]) -> Iterator[list[T]]:
-    """Split into groups of at most `max_bytes`, a function if it may change meanwhile. A larger item is a group itself."""
+    """Split into groups of at most `max_bytes`, a function if it may change meanwhile; a larger item stays alone."""
     batch: list[T] = []
     filled = 0
     for item in items:

@@ -1,7 +1,7 @@
 """Write points: in requests that fit, again after a failure that may pass, in halves after a refusal."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -56,8 +56,7 @@ def write(
     collection: str,
     structs: Iterable[models.PointStruct],  # their vectors are numpy arrays or `SparseVector`
     *,
-    ordering: models.WriteOrdering | None = None,
-    shard_key: str | int | None = None,
+    options: Mapping[str, Any] | None = None,  # of the client's `upsert`, as `Cluster.write_options`
     patience: Patience = PATIENCE,
     sleep: Callable[[float], None] = pause,
 ) -> Iterator[Written]:
@@ -68,11 +67,9 @@ def write(
     raised: a StoreUnavailableError, or the client's own, as without the right to write.
     """
     wire = _wire(client, engine)
-    options = {"ordering": ordering, "shard_key_selector": shard_key}
-    options = {name: value for name, value in options.items() if value is not None}
 
     def send(batch: Sequence[models.PointStruct]) -> None:
-        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **options)
+        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **(options or {}))
         patiently(upsert, patience=patience, sleep=sleep)
 
     for batch in limits.batches(structs, wire.n_bytes, lambda: wire.max_bytes):
