@@ -17,6 +17,8 @@ from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Locatio
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
 
+AnyCollection = Collection | StockCollection
+
 
 class OpenStore(VectorStore):
     """The part of `PolyvecVectorStore` that holds a collection; it neither searches nor adds."""
@@ -114,11 +116,7 @@ class OpenStore(VectorStore):
         return store
 
     def _attach(
-        self,
-        embedding: Embeddings,
-        collection: Collection | StockCollection,
-        mode: Mode,
-        metadata_key: str = "metadata",
+        self, embedding: Embeddings, collection: AnyCollection, mode: Mode, metadata_key: str = "metadata"
     ) -> None:
         self._embedding, self._collection, self._mode = embedding, collection, mode
         self._metadata_key = metadata_key
@@ -129,7 +127,7 @@ class OpenStore(VectorStore):
         return self._embedding
 
     @property
-    def collection(self) -> Collection | StockCollection:
+    def collection(self) -> AnyCollection:
         """The collection underneath, for what LangChain has no words for: `count`, `verify`, and more."""
         return self._collection
 
