@@ -16,17 +16,8 @@ from typing import Any, TypeVar
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.images import (
-    IMAGE_URI,
-    NOT_KEPT,
-    ImageLike,
-    Picture,
-    file_content,
-    mime_type,
-    page_uri,
-    picture,
-    thumbnail,
-)
+from langchain_polyvec import images
+from langchain_polyvec.images import IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
 from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -130,12 +121,7 @@ def document_item(document: Document, key: str | None, task: str, *, thumbnails:
 
 
 def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | None]:
-    """List the ids, one per item; None stands for an item without an id.
-
-    Raises:
-        ValueError: not as many ids as items, or an id twice.
-        TypeError: `ids` is no list of strings.
-    """
+    """List the ids, one per item or None; an error if they differ in number from the items or hold an id twice."""
     listed = one_each("ids", ids, str, n_items)
     for key, count in Counter(key for key in listed if key is not None).items():
         if count > 1:
@@ -144,12 +130,7 @@ def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | No
 
 
 def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: int) -> list[T | None]:
-    """List the values that belong to the items of a call, one or None per item.
-
-    Raises:
-        ValueError: not as many values as items.
-        TypeError: `values` is no list, or holds a value that is not of this kind.
-    """
+    """List the values of the items of a call, one or None per item; an error if number or kind do not fit."""
     if isinstance(values, str | Mapping):
         raise TypeError(f"`{name}` is one {type(values).__name__}; give a list with one entry for each item.")
     listed: list[T | None] = [None] * n_items if values is None else list(values)
@@ -167,12 +148,12 @@ def _without_empty_source(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
-    content = file_content(image)
+    content = images.file_content(image)
     facts: dict[str, Any] = {"image_sha256": content_hash(image if content is None else content)}
-    if content is not None and (kind := mime_type(content)):
+    if content is not None and (kind := images.mime_type(content)):
         facts["mime_type"] = kind
     if thumbnails:
-        facts["thumbnail"] = thumbnail(image)
+        facts["thumbnail"] = images.thumbnail(image)
     return facts
 
 
@@ -184,15 +165,9 @@ def _path_name(image: ImageLike | Picture) -> str | None:
 
 
 def _failure_source(image: ImageLike | Picture) -> str:
-    match image:
-        case str() | Path():
-            name: object = image
-        case Picture():
-            name = image.uri
-        case Blob():
-            name = image.source
-        case _:
-            name = None
+    name: object = image if isinstance(image, str | Path) else None
+    if isinstance(image, Picture | Blob):
+        name = image.uri if isinstance(image, Picture) else image.source
     return str(name or f"a {type(image).__name__}")[:200]
 
 

@@ -36,25 +36,15 @@ _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """An image and its identity.
-
-    Attributes:
-        uri: a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only.
-        key: identifies an image that is added again; None if its content does.
-    """
+    """An image and its identity."""
 
     content: ImageInput
-    uri: str | None
-    key: str | None
+    uri: str | None  # a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only
+    key: str | None  # identifies an image that is added again; None if its content does
 
 
 def picture(image: ImageLike) -> Picture:
-    """Locate an image. Files are not opened yet, but pages of a PDF are drawn.
-
-    Raises:
-        TypeError: `image` is no image.
-        ValueError: an unsupported URI, such as an `http:` URL, which is never fetched.
-    """
+    """Locate an image. Files are not opened yet, but pages of a PDF are drawn. A URL is a ValueError, never fetched."""
     match image:
         case str():
             if image.startswith("data:"):
@@ -76,11 +66,7 @@ def picture(image: ImageLike) -> Picture:
 
 
 def opened(uri: object) -> ImageInput:
-    """Open a document's `image_uri`. A file is not read yet.
-
-    Raises:
-        ValueError: it is no URI, an unsupported URI, or a page of a PDF that cannot be drawn.
-    """
+    """Open a document's `image_uri`, or raise a ValueError. A file is not read yet."""
     if isinstance(uri, Path):
         uri = uri.as_posix()
     if not isinstance(uri, str):
@@ -100,11 +86,7 @@ def absolute(uri: str | Path) -> str:
 
 
 def stored_image(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
-    """Read a document's image from its `image_uri`, or else from its thumbnail; None if it is no image.
-
-    Raises:
-        ValueError: the document is an image, but neither can be read.
-    """
+    """Read a document's image (None: it is no image) from its `image_uri` or thumbnail; a ValueError if both fail."""
     thumbnail = metadata.get("thumbnail")
     is_ours = "image_sha256" in metadata and isinstance(thumbnail, str) and thumbnail.startswith("data:image/")
     uris = [uri for uri in (metadata.get(IMAGE_URI), thumbnail if is_ours else None) if uri]
@@ -141,11 +123,7 @@ def page_uri(path: str, number: int, dpi: float = DPI) -> str:
 
 
 def thumbnail(image: ImageInput) -> str:
-    """Return a small JPEG of the image, as a `data:` URI.
-
-    Raises:
-        ValueError: the image cannot be read.
-    """
+    """Return a small JPEG of the image, as a `data:` URI; a ValueError if the image cannot be read."""
     small = open_image(image)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()
@@ -154,12 +132,9 @@ def thumbnail(image: ImageInput) -> str:
 
 
 def encoded(image: ImageInput) -> tuple[str, str]:
-    """Encode an image for a chat model, as base64 and MIME type. Files of usual formats stay as they are.
+    """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
 
-    Other images become PNG.
-
-    Raises:
-        ValueError: the image cannot be read.
+    Files of usual formats stay as they are; other images become PNG.
     """
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
     if (content := file_content(image)) is not None and (kind := mime_type(content)):

@@ -21,24 +21,13 @@ def pdf_items(
     metadata: Mapping[str, Any] | None,
     *,
     task: str,
-    path: str | None,
-    key: str | None = None,
+    path: str | None,  # where the file is, if its pages can be drawn again
+    key: str | None = None,  # identifies the PDF; default: its path, or else its content and metadata
     dpi: float,
     password: str | None = None,
     thumbnails: bool,
 ) -> Iterator[Item | Failure]:
-    """Convert the pages of a PDF to items, one at a time. Pages that cannot be read become failures.
-
-    Args:
-        file: the PDF.
-        metadata: of each page.
-        task: to encode for.
-        path: where the file is, if its pages can be drawn again.
-        key: identifies a PDF that is added again; by default its path, or else its content and metadata.
-        dpi: pixels per inch.
-        password: of an encrypted PDF.
-        thumbnails: keep a small picture of each page.
-    """
+    """Convert the pages of a PDF to items, one at a time. Pages that cannot be read become failures."""
     metadata = {"source": path, **(metadata or {})}
     name = str(metadata.get("source") or "a PDF in memory")
     uri = None if path is None else absolute(path)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from langchain_core.documents import Document
@@ -17,6 +16,8 @@ from langchain_polyvec.stock import StockCollection
 from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
+
+AnyCollection = Collection | StockCollection
 
 
 class OpenStore(VectorStore):
@@ -115,11 +116,7 @@ class OpenStore(VectorStore):
         return store
 
     def _attach(
-        self,
-        embedding: Embeddings,
-        collection: Collection | StockCollection,
-        mode: Mode,
-        metadata_key: str = "metadata",
+        self, embedding: Embeddings, collection: AnyCollection, mode: Mode, metadata_key: str = "metadata"
     ) -> None:
         self._embedding, self._collection, self._mode = embedding, collection, mode
         self._metadata_key = metadata_key
@@ -130,7 +127,7 @@ class OpenStore(VectorStore):
         return self._embedding
 
     @property
-    def collection(self) -> Collection | StockCollection:
+    def collection(self) -> AnyCollection:
         """The collection underneath, for what LangChain has no words for: `count`, `verify`, and more."""
         return self._collection
 
@@ -156,17 +153,13 @@ class OpenStore(VectorStore):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
@@ -217,11 +210,7 @@ def _dimensions(embedding: Embeddings) -> int | None:
 
 
 def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
-    """Return the default mode of a store: `mode`, or the best that its vectors allow.
-
-    Raises:
-        ValueError: an unknown mode, or one that needs multi-vectors where there are none.
-    """
+    """Return the default mode of a store: `mode`, or the best that its vectors allow; a ValueError if they do not."""
     possible = MODES if has_late else ("dense",)
     if mode is None:
         return "two-stage" if has_late else "dense"
@@ -239,11 +228,7 @@ def _possible_ids(ids: Sequence[str]) -> list[str | int]:
 
 
 def _is_stock(location: Location, name: str) -> bool:
-    """True if a collection has no polyvec fingerprint, that is, a stock store created it.
-
-    Raises:
-        ValueError: there is no such collection.
-    """
+    """True if a stock store created the collection: it has no polyvec fingerprint. A ValueError if it is missing."""
     is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
     if is_folder and not Path(str(location)).is_dir():
         raise ValueError(f"there is no folder {str(location)!r}.")

@@ -16,6 +16,8 @@ from langchain_polyvec.opening import OpenStore
 from polyvec import types
 from qdrant_polyvec import Hit, Query, RankingOptions, SearchOptions
 
+Scored = list[tuple[Document, float]]
+
 
 class StoreOptions(RankingOptions, total=False):
     """Options of every search of a `PolyvecVectorStore`."""
@@ -35,15 +37,11 @@ class SearchableStore(OpenStore):
         """`similarity_search` on the asynchronous client."""
         return _documents(await self.ahits(_text(query), k, **options))
 
-    def similarity_search_with_score(
-        self, query: str, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    def similarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[StoreOptions]) -> Scored:
         """Return documents with scores: cosine in mode `dense`, otherwise MaxSim, which grows with the query."""
         return _with_score(self.hits(_text(query), k, **options))
 
-    async def asimilarity_search_with_score(
-        self, query: str, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    async def asimilarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[StoreOptions]) -> Scored:
         """`similarity_search_with_score` on the asynchronous client."""
         return _with_score(await self.ahits(_text(query), k, **options))
 
@@ -61,13 +59,13 @@ class SearchableStore(OpenStore):
 
     def similarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         """Return the documents nearest to a dense vector, with their cosines."""
         return _with_score(self.hits(_vector(embedding), k, **_dense(options)))
 
     async def asimilarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         """`similarity_search_with_score_by_vector` on the asynchronous client."""
         return _with_score(await self.ahits(_vector(embedding), k, **_dense(options)))
 
@@ -83,23 +81,18 @@ class SearchableStore(OpenStore):
 
     def similarity_search_by_image_with_score(
         self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         """Return the documents that suit an image best, with their scores."""
         return _with_score(self.hits(picture(uri).content, k, **options))
 
     async def asimilarity_search_by_image_with_score(
         self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         """`similarity_search_by_image_with_score` on the asynchronous client."""
         return _with_score(await self.ahits((await asyncio.to_thread(picture, uri)).content, k, **options))
 
     def max_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        **options: Unpack[StoreOptions],
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """Return documents that suit a text and differ from each other (Carbonell and Goldstein 1998).
 
@@ -119,12 +112,7 @@ class SearchableStore(OpenStore):
         return self._diverse(hits, encoded, k, lambda_mult)
 
     async def amax_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        **options: Unpack[StoreOptions],
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """`max_marginal_relevance_search` on the asynchronous client."""
         search = self._options(max(k, fetch_k), options)
@@ -173,12 +161,12 @@ class SearchableStore(OpenStore):
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         return _with_relevance(self.hits(_text(query), k, **options))
 
     async def _asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **options: Unpack[StoreOptions]
-    ) -> list[tuple[Document, float]]:
+    ) -> Scored:
         return _with_relevance(await self.ahits(_text(query), k, **options))
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -245,11 +233,11 @@ def _documents(hits: Iterable[Hit]) -> list[Document]:
     return [document(hit) for hit in hits]
 
 
-def _with_score(hits: Iterable[Hit]) -> list[tuple[Document, float]]:
+def _with_score(hits: Iterable[Hit]) -> Scored:
     return [(document(hit), hit.score) for hit in hits]
 
 
-def _with_relevance(hits: Iterable[Hit]) -> list[tuple[Document, float]]:
+def _with_relevance(hits: Iterable[Hit]) -> Scored:
     scored = []
     for hit in hits:
         if hit.similarity is None:

@@ -152,11 +152,7 @@ class StockCollection:
 
 
 def _dense_vector(client: QdrantClient, collection: str, name: str | None) -> tuple[str, models.VectorParams]:
-    """Return name and parameters of the dense vector to search by. A single dense vector needs no name.
-
-    Raises:
-        ValueError: there is no such vector, or `name` is None and there are several.
-    """
+    """Return name and parameters of the dense vector to search by; a single dense vector needs no name."""
     vectors = client.get_collection(collection).config.params.vectors
     by_name = vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
     dense = {key: params for key, params in by_name.items() if not params.multivector_config}

@@ -20,7 +20,8 @@ from langchain_polyvec.searches import SearchableStore
 from polyvec.frameworks import checked_texts
 from qdrant_polyvec import Failure, Item
 
-Metadata = Mapping[str, Any]
+Metadatas = Iterable[Mapping[str, Any] | None] | None  # JSON values to keep with each item
+Ids = Sequence[str | None] | None
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -92,12 +93,7 @@ class PolyvecVectorStore(SearchableStore):
     """
 
     def add_texts(
-        self,
-        texts: Iterable[str],
-        metadatas: Iterable[Metadata | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **options: Unpack[AddOptions],
+        self, texts: Iterable[str], metadatas: Metadatas = None, *, ids: Ids = None, **options: Unpack[AddOptions]
     ) -> list[str]:
         """Encode and store texts. Texts that are stored already, unchanged, are not encoded again.
 
@@ -122,12 +118,7 @@ class PolyvecVectorStore(SearchableStore):
         return self._add((text_item(text, metadata, key, task) for text, metadata, key in rows), **options)
 
     def add_documents(
-        self,
-        documents: Iterable[Document],
-        *,
-        ids: Sequence[str | None] | None = None,
-        thumbnails: bool = False,
-        **options: Unpack[AddOptions],
+        self, documents: Iterable[Document], *, ids: Ids = None, thumbnails: bool = False, **options: Unpack[AddOptions]
     ) -> list[str]:
         """Encode and store documents. A document with `image_uri` in its metadata is an image, its text a caption.
 
@@ -151,9 +142,9 @@ class PolyvecVectorStore(SearchableStore):
     def add_images(
         self,
         uris: Iterable[ImageLike],
-        metadatas: Iterable[Metadata | None] | None = None,
+        metadatas: Metadatas = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Ids = None,
         captions: Sequence[str | None] | None = None,
         thumbnails: bool = False,
         **options: Unpack[AddOptions],
@@ -189,7 +180,7 @@ class PolyvecVectorStore(SearchableStore):
     def add_pdfs(
         self,
         paths: Iterable[str | Path],
-        metadatas: Iterable[Metadata | None] | None = None,
+        metadatas: Metadatas = None,
         *,
         dpi: float = DPI,
         password: str | None = None,
@@ -244,26 +235,15 @@ class PolyvecVectorStore(SearchableStore):
 
     @classmethod
     def from_texts(
-        cls,
-        texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Iterable[Metadata | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: passed to the constructor
-    ) -> Self:
+        cls, texts: Iterable[str], embedding: Embeddings, metadatas: Metadatas = None, *, ids: Ids = None, **kwargs: Any
+    ) -> Self:  # Any: passed to the constructor
         """Open a store, as the constructor does, and add texts."""
         return cls._filled(embedding, lambda store: store.add_texts(texts, metadatas, ids=ids), kwargs)
 
     @classmethod
     def from_documents(
-        cls,
-        documents: Iterable[Document],
-        embedding: Embeddings,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,  # Any: passed to the constructor
-    ) -> Self:
+        cls, documents: Iterable[Document], embedding: Embeddings, *, ids: Ids = None, **kwargs: Any
+    ) -> Self:  # Any: passed to the constructor
         """Open a store, as the constructor does, and add documents."""
         return cls._filled(embedding, lambda store: store.add_documents(documents, ids=ids), kwargs)
 
@@ -272,9 +252,9 @@ class PolyvecVectorStore(SearchableStore):
         cls,
         uris: Iterable[ImageLike],
         embedding: Embeddings,
-        metadatas: Iterable[Metadata | None] | None = None,
+        metadatas: Metadatas = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Ids = None,
         **kwargs: Any,  # Any: passed to the constructor
     ) -> Self:
         """Open a store, as the constructor does, and add images."""

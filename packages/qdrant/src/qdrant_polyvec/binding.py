@@ -28,21 +28,14 @@ _MULTIVECTORS = 32  # points per request, with them
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binding:
-    """One collection, for one tenant if it has several.
-
-    Attributes:
-        name: an alias. The collection behind it has a name of its own, so that another one, made with another model,
-            can take its place at once.
-        embedder: None where nothing is encoded.
-        fingerprint: the model and sizes of the vectors.
-    """
+    """One collection, for one tenant if it has several."""
 
     client: QdrantClient
     aclients: AsyncClients
     engine: Engine
-    name: str
-    embedder: Encoder | None
-    fingerprint: Fingerprint
+    name: str  # an alias, so that a collection made with another model can take the place of this one at once
+    embedder: Encoder | None  # None where nothing is encoded
+    fingerprint: Fingerprint  # the model and sizes of the vectors
     schema: Schema
     tenant: str | None
     cluster: Cluster
@@ -59,15 +52,7 @@ class Binding:
         tenant: str | None,
         cluster: Cluster | None,
     ) -> "Binding":
-        """Bind a collection, as `Collection.open` does; create it if it is missing.
-
-        Without a fingerprint or schema, those of the existing collection are taken.
-
-        Raises:
-            FingerprintError: another or an unknown model made the collection.
-            ValueError: a bad tenant, or there is no collection and no `fingerprint`.
-            SchemaError, ServerVersionError: the collection has other vectors, or the server cannot keep them.
-        """
+        """Bind a collection as `Collection.open` does. Default: fingerprint and schema of the existing collection."""
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
             raise ValueError(
                 f"`tenant` is {tenant!r}; it must be a string that is not empty and has no null character."
@@ -105,11 +90,7 @@ class Binding:
 
     @property
     def encoder(self) -> Encoder:
-        """The embedder.
-
-        Raises:
-            TypeError: the collection was opened without one.
-        """
+        """The embedder; a TypeError if the collection was opened without one."""
         if self.embedder is None:
             raise TypeError("nothing can be encoded: open the collection with its embedder.")
         return self.embedder
@@ -154,13 +135,9 @@ class Binding:
         self.resolved()
 
     def resolved(self) -> "Binding":
-        """Bind the collection that stands behind the alias now, under its own name.
+        """Bind the collection that stands behind the alias now, under its own name; errors are those of `check_model`.
 
         Points that are written under that name cannot end up in another model's collection if the alias is moved.
-
-        Raises:
-            FingerprintError: it is another model's by now.
-            SchemaError: it has other vectors by now.
         """
         name = aliased(self.client, self.name)
         config = self.client.get_collection(name).config
@@ -176,12 +153,7 @@ class Binding:
         return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
 
     def chosen(
-        self,
-        *,
-        ids: Sequence[Identity] | None,
-        sources: Sequence[str] | None,
-        task: str | None,
-        keep: Sequence[Identity],
+        self, ids: Sequence[Identity] | None, sources: Sequence[str] | None, task: str | None, keep: Sequence[Identity]
     ) -> models.Filter | None:
         """Select the items that `Collection.delete` describes; None if there are no ids or sources."""
         chosen = sources if ids is None else ids
@@ -210,19 +182,11 @@ class Binding:
     ) -> Iterator[list[models.Record]]:
         """Read all points that pass, without their vectors, some hundred at a time in the order of their ids."""
         selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
+        options = {"limit": _PAGE, "with_payload": selector, **self.cluster.read_options()}
+        read = partial(self.client.scroll, self.name, scroll_filter=condition, **options)
         offset = None
         while True:
-            page, offset = patiently(
-                partial(
-                    self.client.scroll,
-                    self.name,
-                    scroll_filter=condition,
-                    limit=_PAGE,
-                    offset=offset,
-                    with_payload=selector,
-                    **self.cluster.read_options(),
-                )
-            )
+            page, offset = patiently(partial(read, offset=offset))
             if page:
                 yield page
             if offset is None:
@@ -260,21 +224,13 @@ class Binding:
         patiently(partial(self.client.delete, self.name, points_selector=selector, wait=True, **options))
 
     def readable(self, *, multivector: bool) -> list[str]:
-        """Name the vectors to read; Qdrant refuses names that a collection does not have.
-
-        Raises:
-            ValueError: the collection has no multi-vectors.
-        """
+        """Name the vectors to read, since Qdrant refuses unknown names; a ValueError if there are no multi-vectors."""
         if multivector and not self.fingerprint.late:
             raise ValueError(f"Collection {self.name!r} has no multi-vectors: its embedder makes none.")
         return [DENSE, LATE] if multivector else [DENSE]
 
     def embeddings(self, records: Sequence[models.Record], names: Sequence[str]) -> dict[Identity, Embeddings]:
-        """Convert the vectors of points, by the ids of their items.
-
-        Raises:
-            FingerprintError: the collection holds another model's vectors by now.
-        """
+        """Convert the vectors of points, by the ids of their items; a FingerprintError if another model made them."""
         if {points.Own.of(record.payload).fingerprint for record in records} - {"", self.fingerprint.embedder}:
             self.check_model()
         return points.stored_embeddings(records, names)

@@ -7,11 +7,7 @@ from qdrant_client import models
 
 
 def check_language(language: str) -> None:
-    """Refuse a language without rules.
-
-    Raises:
-        ValueError: the message names the languages with rules.
-    """
+    """Raise a ValueError, which names the languages with rules, if this language has none."""
     _encoder(language)
 
 

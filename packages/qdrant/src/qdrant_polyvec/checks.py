@@ -25,11 +25,7 @@ _FIELDS = {"ids": "id", "metadatas": "metadata", "embeddings": "embedding"}  # o
 
 @dataclass(frozen=True, eq=False)  # no slots: two properties are cached
 class Entry:
-    """An item that passed the checks: nothing about it is open any more. `metadata` holds the source, too.
-
-    Attributes:
-        index: position in the call, from 0; -1 if there is none.
-    """
+    """An item that passed the checks: nothing about it is open any more. `metadata` holds the source, too."""
 
     content: Input
     id: Identity
@@ -42,7 +38,7 @@ class Entry:
     embedding: Embeddings | None
     payload: dict[str, Any] = field(default_factory=dict)
     content_hash: str | None = None
-    index: int = -1
+    index: int = -1  # position in the call, from 0; -1 if there is none
 
     @property
     def kind(self) -> Kind:
@@ -59,11 +55,7 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of content, text and ready-made vectors. An item with another digest is stored again.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
+        """SHA-256 of content, text and ready-made vectors; changed items are stored again. May raise an OSError."""
         if self.embedding is not None and isinstance(self.content, Path):
             hashed = content_hash(self.source)  # the vectors stand for the file, which may be elsewhere
         else:
@@ -98,20 +90,11 @@ class Checks:
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         embeddings: Embeddings | None = None,
     ) -> Iterable[Entry | Failure]:
-        """Check all items of a list at once, or those of an iterator as they come. No file is opened.
-
-        Raises:
-            TypeError: `inputs` is a single item, an item of a list is neither text nor image, or lists stand beside an
-                iterator.
-            ValueError: lists of different lengths, or a bad item of a list; the message says which.
-        """
+        """Check all items of a list at once, or those of an iterator as they come; errors as in `Collection.add`."""
         if isinstance(inputs, _NO_LISTS) or not isinstance(inputs, Iterable):
             raise TypeError(f"`inputs` is a list or iterator of items, not a {type(inputs).__name__}: write [item].")
-        columns: dict[str, Any] = {  # Any: lists of different things
-            name: values
-            for name, values in (("ids", ids), ("metadatas", metadatas), ("embeddings", embeddings))
-            if values is not None
-        }
+        lists: dict[str, Any] = {"ids": ids, "metadatas": metadatas, "embeddings": embeddings}  # Any: of several types
+        columns = {name: values for name, values in lists.items() if values is not None}
         if isinstance(inputs, Sequence):
             return [self._entry(item) for item in _items(inputs, columns)]
         for name in columns:
@@ -230,11 +213,7 @@ def _named_source(item: Item) -> str | None:
 
 
 def _arrays(embedding: Embeddings) -> Embeddings:
-    """Convert an embedding to float32.
-
-    Raises:
-        ValueError: it is not made of numbers.
-    """
+    """Convert an embedding to float32; a ValueError if it is not made of numbers."""
     try:
         rows = embedding.multivector
         late = None if rows is None else tuple(np.asarray(row, np.float32) for row in rows)
@@ -244,12 +223,7 @@ def _arrays(embedding: Embeddings) -> Embeddings:
 
 
 def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Copy metadata as it comes back from storage.
-
-    Raises:
-        TypeError: it is not a mapping.
-        ValueError: it is not JSON.
-    """
+    """Copy metadata as it comes back from storage; a TypeError if it is no mapping, a ValueError if it is not JSON."""
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping):

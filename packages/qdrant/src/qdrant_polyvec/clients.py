@@ -103,15 +103,10 @@ class AsyncClients:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What is behind a client.
+    """What is behind a client."""
 
-    Attributes:
-        kind: Qdrant Edge in a folder, qdrant-client's imitation in memory, or a server over REST or gRPC.
-        version: major and minor version of a server; None for a folder or memory.
-    """
-
-    kind: Literal["edge", "memory", "rest", "grpc"]
-    version: Version | None = None
+    kind: Literal["edge", "memory", "rest", "grpc"]  # a folder, qdrant-client's imitation, or a server
+    version: Version | None = None  # of a server
 
     @property
     def is_imitation(self) -> bool:
@@ -125,11 +120,7 @@ class Engine:
 
 
 def engine(client: QdrantClient) -> Engine:
-    """Find out what is behind a client. This asks a server for its version.
-
-    Raises:
-        ServerVersionError: the server tells no version.
-    """
+    """Find out what is behind a client; a server is asked for its version, and must tell it (ServerVersionError)."""
     behind = backend(client)
     if not isinstance(behind, QdrantRemote):
         return Engine("edge" if isinstance(behind, EdgeBackend) else "memory")
@@ -147,17 +138,12 @@ def backend(client: QdrantClient) -> QdrantBase:
 
 
 class ThreadedBackend(AsyncQdrantBase):
-    """The backend of a client, each call in a thread: the event loop goes on while it waits.
-
-    Args:
-        client: the client that has the backend; it is kept for as long as this one is.
-        owned: closing this one closes the client.
-    """
+    """The backend of a client, each call in a thread: the event loop goes on while it waits."""
 
     def __init__(self, client: QdrantClient, *, owned: bool) -> None:
         super().__init__()
         self.client = client
-        self._owned = owned
+        self._owned = owned  # closing this one closes the client
         is_thread_safe = isinstance(backend(client), EdgeBackend | QdrantRemote)
         self._turn = None if is_thread_safe else threading.Lock()
         self._closed = False

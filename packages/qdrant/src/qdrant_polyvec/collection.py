@@ -254,7 +254,7 @@ class Collection:
             task: only items of this task.
             keep: ids of items that stay.
         """
-        chosen = self._binding.chosen(ids=ids, sources=sources, task=task, keep=keep)
+        chosen = self._binding.chosen(ids, sources, task, keep)
         return 0 if chosen is None else self._delete(chosen)
 
     def delete_where(self, filter: models.Filter) -> int:  # noqa: A002 — Qdrant's word

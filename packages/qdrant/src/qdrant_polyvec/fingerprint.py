@@ -21,27 +21,16 @@ class FingerprintError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What must agree between a collection and an embedder.
+    """What must agree between a collection and an embedder."""
 
-    Attributes:
-        embedder: the embedder's own fingerprint.
-        dense: length of the dense vectors, after truncation.
-        late: length of each vector of a multi-vector.
-        schema: version of the collection's layout.
-    """
-
-    embedder: str
-    dense: int
-    late: int
-    schema: int = LAYOUT
+    embedder: str  # the embedder's own fingerprint
+    dense: int  # length of the dense vectors, after truncation
+    late: int  # length of each vector of a multi-vector
+    schema: int = LAYOUT  # version of the collection's layout
 
     @classmethod
     def of(cls, embedder: Encoder, truncate_dim: int | None) -> "Fingerprint":
-        """Make the fingerprint of a collection for an embedder.
-
-        Raises:
-            ValueError: `truncate_dim` is not between 1 and the embedder's `dim`.
-        """
+        """Make the fingerprint of a collection for an embedder; a ValueError if `truncate_dim` exceeds its `dim`."""
         if truncate_dim is not None and not 1 <= truncate_dim <= embedder.dim:
             raise ValueError(
                 f"`truncate_dim` is {truncate_dim}; this embedder's vectors have 1 to {embedder.dim} numbers."
@@ -50,11 +39,7 @@ class Fingerprint:
 
     @classmethod
     def stored(cls, collection: str, metadata: Mapping[str, Any] | None) -> "Fingerprint":
-        """Read the fingerprint of a collection from its metadata.
-
-        Raises:
-            FingerprintError: there is none.
-        """
+        """Read the fingerprint of a collection from its metadata; a FingerprintError if there is none."""
         stored = (metadata or {}).get(KEY)
         if stored is None:
             raise FingerprintError(f"Collection {collection!r} does not say which model made its vectors.")
@@ -65,11 +50,7 @@ class Fingerprint:
         return {KEY: asdict(self) | others}
 
     def check(self, collection: str, metadata: Mapping[str, Any] | None) -> None:
-        """Refuse a collection whose vectors this embedder's cannot be compared with.
-
-        Raises:
-            FingerprintError: another model, another size, another layout, or no fingerprint at all.
-        """
+        """Raise a FingerprintError if the collection has another model, size or layout, or no fingerprint at all."""
         stored = (metadata or {}).get(KEY)
         if stored is None:
             raise FingerprintError(

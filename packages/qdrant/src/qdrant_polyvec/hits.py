@@ -64,12 +64,7 @@ class Group:
 
 
 def hits(scored: Sequence[models.ScoredPoint], n_terms: int | None) -> list[Hit]:
-    """Convert points to results, in the same order.
-
-    Args:
-        scored: points as the engine returns them.
-        n_terms: number of cosines that a score is the sum of; None if it is none.
-    """
+    """Convert points to results, in the same order. Each score is a sum of `n_terms` cosines; None: it is none."""
     return [
         Hit(score=point.score, similarity=None if n_terms is None else point.score / n_terms, **_facts(point))
         for point in scored

@@ -176,15 +176,8 @@ class Ingest:
 
 def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:
     """Write points and report what became of them, batch by batch. No acknowledged point is left out of the report."""
-    cluster = binding.cluster
-    for written in upload.write(
-        binding.client,
-        binding.engine,
-        binding.name,
-        structs,
-        ordering=cluster.write_ordering,
-        shard_key=cluster.shard_key,
-    ):
+    options = binding.cluster.write_options()
+    for written in upload.write(binding.client, binding.engine, binding.name, structs, options=options):
         report.ok.extend(points.identities(written.ok))
         report.failed.extend(
             Failure(-1, points.source(struct.payload), reason, points.identity(struct))

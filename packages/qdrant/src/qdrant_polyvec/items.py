@@ -18,9 +18,7 @@ __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_ha
 Identity = str | int  # the id that a user gives to an item
 Kind = Literal["text", "image"]
 
-_NAMESPACE = uuid.UUID(
-    "6f0d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11"
-)  # never change it: the ids of stored points follow from it
+_NAMESPACE = uuid.UUID("6f0d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11")  # never change it: ids of stored points follow from it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,9 +126,6 @@ def point_id(identity: Identity, tenant: str | None = None) -> int | str:
     """Convert an id to Qdrant's: UUIDs and unsigned integers stay, any other string becomes a UUID made of it.
 
     With a tenant, every id becomes a UUID made of both, so that tenants may use the same ids.
-
-    Raises:
-        ValueError: it is neither a string nor an unsigned 64-bit integer.
     """
     if isinstance(identity, str):
         if tenant is not None:

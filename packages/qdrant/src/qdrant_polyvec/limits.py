@@ -18,13 +18,13 @@ REST_BYTES_PER_FLOAT = 21  # a float32 as JSON
 BINARY_BYTES_PER_FLOAT = 4  # in the engine and over gRPC
 
 
-def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int) -> Iterator[list[T]]:
-    """Split into consecutive groups of at most `max_bytes`. A larger item is a group of its own."""
+def batches(items: Iterable[T], n_bytes: Callable[[T], int], max_bytes: int | Callable[[], int]) -> Iterator[list[T]]:
+    """Split into groups of at most `max_bytes`, a function if it may change meanwhile; a larger item stays alone."""
     batch: list[T] = []
     filled = 0
     for item in items:
         size = n_bytes(item)
-        if batch and filled + size > max_bytes:
+        if batch and filled + size > (max_bytes if isinstance(max_bytes, int) else max_bytes()):
             yield batch
             batch, filled = [], 0
         batch.append(item)

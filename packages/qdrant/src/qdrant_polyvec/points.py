@@ -24,27 +24,18 @@ __all__ = ["has_id", "identity"]
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """The part of a payload that is ours. A stock store writes none: then the defaults hold.
+    """The part of a payload that is ours. A stock store writes none: then the defaults hold."""
 
-    Attributes:
-        fingerprint: of the model that made the vectors.
-        content_hash: `Entry.digest`, which decides whether an item has changed.
-        n_tokens: number of vectors in the multi-vector.
-        grid: rows, columns and start of the patches in the multi-vector, as in `Grid`.
-        path: the file that an image was read from.
-        id: the user's id, if the point's differs.
-    """
-
-    fingerprint: str = ""
+    fingerprint: str = ""  # of the model that made the vectors
     kind: Kind = "text"
     task: str = "retrieval"
     unit: str = ""
-    content_hash: str = ""
-    n_tokens: int = 0
-    grid: Sequence[int] | None = None
+    content_hash: str = ""  # `Entry.digest`, which decides whether an item has changed
+    n_tokens: int = 0  # number of vectors in the multi-vector
+    grid: Sequence[int] | None = None  # rows, columns and start of the patches in the multi-vector, as in `Grid`
     tenant: str | None = None
-    path: str | None = None
-    id: Identity | None = None
+    path: str | None = None  # the file that an image was read from
+    id: Identity | None = None  # the user's id, if the point's differs
 
     @classmethod
     def of(cls, payload: Mapping[str, Any] | None) -> "Own":
@@ -91,16 +82,9 @@ def source(payload: Mapping[str, Any] | None) -> str:
 
 
 def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
-    """Make the point to store. Its vectors stay arrays; `upload` converts them for each kind of client.
+    """Make the point of an item from its `Embeddings`; a ValueError if vectors are missing, zero, not finite or misfit.
 
-    Args:
-        entry: the item to store.
-        embedding: its vectors: an `Embeddings` of one item.
-        schema: which vectors the collection has.
-        fingerprint: the model and sizes of the vectors; a longer dense vector is truncated (Matryoshka).
-
-    Raises:
-        ValueError: there is no multi-vector, the vectors hold NaN, infinity or a zero vector, or do not fit.
+    The vectors stay arrays, which `upload` converts for each kind of client; a longer dense vector is truncated.
     """
     dense, grid = embedding.dense[0], embedding.grids[0]
     dim, late = fingerprint.dense, fingerprint.late

@@ -59,11 +59,7 @@ class SearchOptions(RankingOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`SearchOptions` with their defaults, checked.
-
-    Attributes:
-        group_size: largest number of results per group; 1 if results are not grouped.
-    """
+    """`SearchOptions` with their defaults, checked."""
 
     limit: int = 5
     mode: Mode = "two-stage"
@@ -72,7 +68,7 @@ class Options:
     candidates: int | None = None
     score_threshold: float | None = None
     oversampling: float | None = None
-    group_size: int = 1
+    group_size: int = 1  # largest number of results per group; 1 if results are not grouped
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -109,38 +105,24 @@ class Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedQuery:
-    """A query, encoded for one task.
-
-    Attributes:
-        words: the query itself if it is a text.
-    """
+    """A query, encoded for one task."""
 
     task: str
     dense: Float32[np.ndarray, " dim"]
     multivector: Float32[np.ndarray, "tokens late_dim"] | None
-    words: str | None = None
+    words: str | None = None  # the query itself if it is a text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The request for one query.
-
-    Attributes:
-        n_terms: number of cosines that a score is the sum of; None if several tasks are fused by rank.
-    """
+    """The request for one query."""
 
     request: models.QueryRequest
-    n_terms: int | None
+    n_terms: int | None  # number of cosines that a score is the sum of; None if several tasks are fused by rank
 
 
 def check_queries(queries: Queries, options: Options, *, embedder: Encoder, dim: int, schema: Schema) -> list[Query]:
-    """List the queries, with embeddings cut to `dim` and scaled to unit length. Nothing is encoded.
-
-    Raises:
-        TypeError: `queries` is no list, or a query is a list.
-        ValueError: an unknown task, a mode that the embedder or the collection cannot serve, or embeddings that do not
-            fit.
-    """
+    """List the queries, with embeddings cut to `dim` and scaled to unit length, or raise. Nothing is encoded."""
     for task in options.tasks:
         check_task(task, embedder.tasks)
     if options.mode != "dense" and not embedder.multivector_dim:
@@ -188,24 +170,13 @@ def plan(
     *,
     schema: Schema,
     tenant: str | None = None,
-    params: bool = True,
+    params: bool = True,  # the engine takes search parameters
     shard_key: str | int | None = None,
 ) -> Plan:
-    """Plan one request, restricted to the task and tenant at every stage.
+    """Plan one request, restricted to the task and tenant at every stage; a ValueError if vectors are not finite.
 
     Several tasks are searched one by one, and their rankings merged by reciprocal rank fusion: scores of different
     adapters are never compared.
-
-    Args:
-        encoded: the query, encoded for each task to search.
-        options: how to search.
-        schema: which vectors the collection has.
-        tenant: whose points are searched.
-        params: True if the engine takes search parameters.
-        shard_key: the shards to search.
-
-    Raises:
-        ValueError: the vectors are not finite.
     """
     stages = [_stage(query, options, schema, tenant, params=params) for query in encoded]
     if len(stages) == 1:

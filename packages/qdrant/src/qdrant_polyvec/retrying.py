@@ -15,13 +15,7 @@ from qdrant_polyvec.items import Report
 
 T = TypeVar("T")
 
-_AGAIN = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-}
+_AGAIN = {grpc.StatusCode[name] for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL", "UNKNOWN")}
 
 
 class StoreUnavailableError(ConnectionError):
@@ -36,18 +30,13 @@ class StoreUnavailableError(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for a store.
+    """How long to wait for a store."""
 
-    Attributes:
-        attempts: of one request.
-        first_wait: seconds before the second; doubled each time, and up to half as long again by chance, so that
-            several clients do not come back at once.
-        longest_wait: seconds between two attempts at most, whatever the server asks for.
-    """
-
-    attempts: int = 7
+    attempts: int = 7  # of one request
+    # Seconds before the second attempt; doubled each time, and up to half as long again by chance, so that several
+    # clients do not come back at once.
     first_wait: float = 0.5
-    longest_wait: float = 30.0
+    longest_wait: float = 30.0  # seconds between two attempts at most, whatever the server asks for
 
     def wait(self, n_failed: int, retry_after: float | None) -> float:
         """Seconds until the next attempt; `retry_after` is the server's wish."""
@@ -63,12 +52,7 @@ def pause(seconds: float) -> None:
 
 
 def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Callable[[float], None] = pause) -> T:
-    """Call, and call again while it may yet succeed. The call must be one that may be done twice.
-
-    Raises:
-        StoreUnavailableError: the last attempt failed like those before it.
-        Exception: any other error of the call, at once.
-    """
+    """Call, and call again while it may yet succeed, at last with a StoreUnavailableError. Calls may be done twice."""
     for n_failed in range(1, patience.attempts + 1):
         try:
             return call()

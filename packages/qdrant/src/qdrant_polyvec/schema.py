@@ -78,19 +78,10 @@ class Schema:
 def vectors_config(
     dense: int, late: int, schema: Schema | None = None, *, tiers: bool = True
 ) -> dict[str, models.VectorParams]:
-    """Configure the dense vectors and multi-vectors of a schema, by name.
+    """Configure the dense vectors and, unless `late` is 0, the multi-vectors of a schema, by name.
 
-    `dense` has a graph; `late` only re-ranks, so it has none and stays on disk.
-
-    Args:
-        dense: length of the dense vectors.
-        late: length of each vector of a multi-vector; 0 keeps none.
-        schema: default: `Schema()`.
-        tiers: True if the server knows `memory`, as it does since 1.19, instead of `on_disk`.
-
-    Raises:
-        SchemaError: the installed qdrant-client does not know the precision, or the schema describes multi-vectors
-            although `late` is 0.
+    `dense` has a graph; `late` only re-ranks, so it has none and stays on disk. A server since 1.19 has `tiers`: it
+    knows `memory` instead of `on_disk`.
     """
     schema = schema or Schema()
     if not late:
@@ -181,16 +172,7 @@ def _unless_there() -> Iterator[None]:
 
 
 def check_server(version: Version | None, schema: Schema) -> None:
-    """Refuse a server that cannot keep such collections; warn of one that may damage them.
-
-    Args:
-        version: of the server; None if there is none.
-        schema: what it has to keep.
-
-    Raises:
-        ServerVersionError: the server is older than 1.16.
-        SchemaError: the server does not know the precision.
-    """
+    """Refuse a server (None: there is none) that cannot keep such collections; warn of one that may damage them."""
     if version is None:
         return
     if version < OLDEST:
@@ -213,11 +195,7 @@ def _dotted(version: Version) -> str:
 
 
 def check(name: str, config: models.CollectionConfig, schema: Schema, *, dense: int, late: int) -> None:
-    """Compare a collection's vectors with a schema; vectors of other names do not matter.
-
-    Raises:
-        SchemaError: naming every difference.
-    """
+    """Raise a SchemaError that names every difference to the schema; vectors of other names do not matter."""
     vectors = _by_name(config.params.vectors)
     differences = [
         difference

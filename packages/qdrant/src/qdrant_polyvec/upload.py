@@ -1,7 +1,7 @@
 """Write points: in requests that fit, again after a failure that may pass, in halves after a refusal."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,32 +27,20 @@ _BYTES_PER_ROW = 8  # at most
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The outcome of one request.
-
-    Attributes:
-        ok: points that the store has acknowledged.
-        failed: points that it refused, with the reasons.
-    """
+    """The outcome of one request."""
 
     ok: list[models.PointStruct] = field(default_factory=list)
-    failed: list[tuple[models.PointStruct, str]] = field(default_factory=list)
+    failed: list[tuple[models.PointStruct, str]] = field(default_factory=list)  # with the reasons
 
 
 @dataclass(slots=True)
 class Wire:
-    """How a client sends points fastest.
-
-    Attributes:
-        upsert: sends points.
-        convert: a point whose vectors are arrays → what `upsert` takes.
-        bytes_per_float: on the way; each row of a multi-vector has some more around it.
-        max_bytes: of one request; halved when a server says that a request is too large.
-    """
+    """How a client sends points fastest."""
 
     upsert: Callable[..., models.UpdateResult]
-    convert: Callable[[models.PointStruct], Any]
-    bytes_per_float: int
-    max_bytes: int
+    convert: Callable[[models.PointStruct], Any]  # a point whose vectors are arrays → what `upsert` takes
+    bytes_per_float: int  # on the way; each row of a multi-vector has some more around it
+    max_bytes: int  # of one request; halved when a server says that a request is too large
 
     def n_bytes(self, struct: models.PointStruct) -> int:
         """Estimate the size of a point on the way."""
@@ -66,44 +54,28 @@ def write(
     client: QdrantClient,
     engine: Engine,
     collection: str,
-    structs: Iterable[models.PointStruct],
+    structs: Iterable[models.PointStruct],  # their vectors are numpy arrays or `SparseVector`
     *,
-    ordering: models.WriteOrdering | None = None,
-    shard_key: str | int | None = None,
+    options: Mapping[str, Any] | None = None,  # of the client's `upsert`, as `Cluster.write_options`
     patience: Patience = PATIENCE,
     sleep: Callable[[float], None] = pause,
 ) -> Iterator[Written]:
     """Write points, as many at a time as fit one request, and yield the outcome of each request.
 
     A request that may yet succeed is sent again; it may have been applied in part, but points keep their ids. One
-    that is refused is sent in halves, down to the points that are to blame.
-
-    Args:
-        client: the client that has the collection.
-        engine: what is behind the client.
-        collection: its name.
-        structs: points whose vectors are numpy arrays or `SparseVector`.
-        ordering: Qdrant's guarantee for writes of several clients.
-        shard_key: where the points live.
-        patience: how long to wait for the store.
-        sleep: waits some seconds.
-
-    Raises:
-        StoreUnavailableError: the store did not answer for too long.
-        UnexpectedResponse, RpcError: it refuses everything, as without the right to write.
+    that is refused is sent in halves, down to the points that are to blame. Errors that no point is to blame for are
+    raised: a StoreUnavailableError, or the client's own, as without the right to write.
     """
     wire = _wire(client, engine)
-    options = {"ordering": ordering, "shard_key_selector": shard_key}
-    options = {name: value for name, value in options.items() if value is not None}
 
     def send(batch: Sequence[models.PointStruct]) -> None:
-        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **options)
+        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **(options or {}))
         patiently(upsert, patience=patience, sleep=sleep)
 
-    for batch, n_bytes in _batches(structs, wire):
+    for batch in limits.batches(structs, wire.n_bytes, lambda: wire.max_bytes):
         for written, too_large in _write(batch, send):
             if too_large:  # later requests have half that size, instead of being refused and halved again and again
-                wire.max_bytes = min(wire.max_bytes, n_bytes // 2)
+                wire.max_bytes = min(wire.max_bytes, sum(map(wire.n_bytes, batch)) // 2)
             yield written
 
 
@@ -139,21 +111,6 @@ def _is_too_large(error: Exception) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code == 413 or "larger than allowed" in reason(error)
     return code(error) in _TOO_LARGE_FOR_GRPC
-
-
-def _batches(structs: Iterable[models.PointStruct], wire: Wire) -> Iterator[tuple[list[models.PointStruct], int]]:
-    """Group consecutive points that fit, with their size; `wire.max_bytes` may change meanwhile."""
-    batch: list[models.PointStruct] = []
-    filled = 0
-    for struct in structs:
-        size = wire.n_bytes(struct)
-        if batch and filled + size > wire.max_bytes:
-            yield batch, filled
-            batch, filled = [], 0
-        batch.append(struct)
-        filled += size
-    if batch:
-        yield batch, filled
 
 
 def _wire(client: QdrantClient, engine: Engine) -> Wire:

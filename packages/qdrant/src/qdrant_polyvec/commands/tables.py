@@ -1,7 +1,7 @@
 """Tables of at most 100 columns, and JSON."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,11 +52,6 @@ def verification(result: Verification) -> list[str]:
 def as_json(content: Mapping[str, Any]) -> str:
     """Write JSON as the commands print it."""
     return json.dumps(content, ensure_ascii=False, indent=1)
-
-
-def hits_json(hits: Iterable[Hit]) -> list[dict[str, Any]]:
-    """Number the hits from 1."""
-    return [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
 
 
 def _cut(row: str) -> str:

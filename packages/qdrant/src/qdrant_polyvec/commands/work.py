@@ -97,7 +97,8 @@ def search(
         docs = Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim)
         hits = docs.search(query, limit=limit, mode=mode, task=tasks)
         if as_json:
-            click.echo(tables.as_json({"query": str(query), "mode": mode, "hits": tables.hits_json(hits)}))
+            ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
+            click.echo(tables.as_json({"query": str(query), "mode": mode, "hits": ranked}))
         else:
             searched = " or ".join(map(repr, tasks))
             click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")

@@ -60,14 +60,13 @@ def _min_should(model: models.MinShould | None) -> Native:
 
 
 def _field_condition(model: models.FieldCondition) -> Native:
-    kinds = {name: convert(getattr(model, name, None)) for name, convert in _FIELD_KINDS.items()}
-    allow_only(model, "key", "is_empty", "is_null", *kinds)
+    allow_only(model, "key", "is_empty", "is_null", *_FIELD_KINDS)
+    values = {name: getattr(model, name, None) for name in _FIELD_KINDS}
+    kinds = {name: _FIELD_KINDS[name](value) for name, value in values.items() if value is not None}
     return edge.FieldCondition(key=model.key, is_empty=model.is_empty, is_null=model.is_null, **kinds)
 
 
 def _match(model: Model) -> Native:
-    if model is None:
-        return None
     if type(model).__name__ not in _MATCHES:
         raise unsupported(f"a filter with {type(model).__name__}")
     return _MATCHES[type(model).__name__](model)
@@ -79,33 +78,18 @@ def _match_value(value: Native) -> Native:
 
 
 def _range(model: Model) -> Native:
-    match model:
-        case None:
-            return None
-        case models.Range():
-            return edge.RangeFloat(**dict(model))
-        case models.DatetimeRange():
-            return edge.RangeDateTime(**{name: iso(value) for name, value in model})
+    if isinstance(model, models.Range):
+        return edge.RangeFloat(**dict(model))
+    if isinstance(model, models.DatetimeRange):
+        return edge.RangeDateTime(**{name: iso(value) for name, value in model})
     raise unsupported(f"a filter with {type(model).__name__}")
 
 
-def _values_count(model: models.ValuesCount | None) -> Native:
-    return None if model is None else edge.ValuesCount(**dict(model))
-
-
-def _bounding_box(model: models.GeoBoundingBox | None) -> Native:
-    if model is None:
-        return None
+def _bounding_box(model: models.GeoBoundingBox) -> Native:
     return edge.GeoBoundingBox(top_left=geo_point(model.top_left), bottom_right=geo_point(model.bottom_right))
 
 
-def _radius(model: models.GeoRadius | None) -> Native:
-    return None if model is None else edge.GeoRadius(center=geo_point(model.center), radius=model.radius)
-
-
-def _polygon(model: models.GeoPolygon | None) -> Native:
-    if model is None:
-        return None
+def _polygon(model: models.GeoPolygon) -> Native:
     return edge.GeoPolygon(exterior=_ring(model.exterior), interiors=[_ring(hole) for hole in model.interiors or []])
 
 
@@ -142,7 +126,7 @@ _FIELD_KINDS: dict[str, Callable[[Model], Native]] = {
     "match": _match,
     "range": _range,
     "geo_bounding_box": _bounding_box,
-    "geo_radius": _radius,
+    "geo_radius": lambda model: edge.GeoRadius(center=geo_point(model.center), radius=model.radius),
     "geo_polygon": _polygon,
-    "values_count": _values_count,
+    "values_count": lambda model: edge.ValuesCount(**dict(model)),
 }

@@ -35,12 +35,9 @@ class Manifest:
 
 
 class Folder:
-    """A folder, locked for this client alone until `unlock` or the end of the process.
+    """A folder, locked for this client alone until `unlock` or the end of the process, or else a FolderLockedError.
 
     It is locked before any file is read: a second opener damages a live shard even though the engine refuses it.
-
-    Raises:
-        FolderLockedError: the folder is open elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +72,7 @@ class Folder:
         return self.path / f"{name}.edge"
 
     def read(self, name: str) -> Manifest:
-        """Read the settings and metadata of a collection.
-
-        Raises:
-            ValueError: there is no such collection, or its manifest or shard is damaged.
-        """
+        """Read the settings and metadata of a collection; a ValueError if it is missing or damaged."""
         if not self.has(name):
             names = ", ".join(map(repr, self.names())) or "none"
             raise ValueError(f"Collection {name!r} not found in {str(self.path)!r}; there is {names}.")
@@ -116,11 +109,7 @@ class Folder:
             shutil.rmtree(removed)
 
     def aliases(self) -> dict[str, str]:
-        """The collection of each alias; aliases of missing collections are left out.
-
-        Raises:
-            ValueError: the file of aliases is damaged.
-        """
+        """The collection of each alias, without aliases of missing collections; a ValueError if the file is damaged."""
         if not self._aliases_file.exists():
             return {}
         try:
@@ -162,13 +151,9 @@ def _replace(path: Path, content: Mapping[str, Any]) -> None:
 def changed_aliases(
     aliases: Mapping[str, str], operations: Sequence[models.AliasOperations], collections: Sequence[str]
 ) -> dict[str, str]:
-    """The collection of each alias after all of the operations, in their order.
+    """The collection of each alias after all of the operations, in their order; a ValueError if one is invalid.
 
     Creating an alias that exists points it to another collection; deleting a missing alias changes nothing.
-
-    Raises:
-        ValueError: an alias for a collection that does not exist, with the name of a collection, or with an invalid
-            name; renaming a missing alias.
     """
     result = dict(aliases)
     for operation in operations:

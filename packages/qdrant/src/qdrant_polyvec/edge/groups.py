@@ -1,6 +1,6 @@
 """Search in groups, which the engine itself cannot do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from qdrant_client import models
@@ -48,7 +48,10 @@ def query_groups(
             break
         n_requested = min(n_requested * _GROWTH, n_points)
     lookups = _lookups(client, best, with_lookup)
-    records = _records(client, collection_name, request, best)
+    identities = list(dict.fromkeys(point.id for hits in best.values() for point in hits))
+    with_payload, with_vectors = request.with_payload or False, request.with_vector or False
+    stored = client.retrieve(collection_name, identities, with_payload, with_vectors)
+    records = {record.id: record for record in stored}
     return models.GroupsResult(
         groups=[
             models.PointGroup(
@@ -83,18 +86,6 @@ def _lookups(
         for record in client.retrieve(lookup.collection, [identity], with_payload, lookup.with_vectors or False):
             records_by_group[group] = record
     return records_by_group
-
-
-def _records(
-    client: QdrantBase,
-    collection_name: str,
-    request: models.QueryRequest,
-    best: Mapping[int | str, list[models.ScoredPoint]],
-) -> dict[models.ExtendedPointId, models.Record]:
-    """The payloads and vectors that the request asks for, by point id."""
-    identities = list(dict.fromkeys(point.id for hits in best.values() for point in hits))
-    with_payload, with_vectors = request.with_payload or False, request.with_vector or False
-    return {record.id: record for record in client.retrieve(collection_name, identities, with_payload, with_vectors)}
 
 
 def _groups_of(payload: dict[str, Any], path: str) -> list[int | str]:

@@ -32,12 +32,9 @@ class OpenCollection:
 
 
 class Index:
-    """The collections and aliases of a folder. It is locked until `close` or the end of the process.
+    """The collections and aliases of a folder. It is locked, as a `Folder` is, until `close` or the end of the process.
 
     A forked child cannot use it. `create` and `delete` take the name of a collection, other methods an alias, too.
-
-    Raises:
-        FolderLockedError: the folder is open elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,12 +125,7 @@ class Index:
                 return True
 
     def collection(self, name: str) -> OpenCollection:
-        """Open a collection, unless it is open already.
-
-        Raises:
-            ValueError: no collection has this name or alias, or the collection is damaged.
-            RuntimeError: the index is closed, or this is a forked child.
-        """
+        """Open a collection unless it is open; a ValueError if it is missing or damaged, a RuntimeError once closed."""
         self._check_open()
         with self._mutex:
             self._check_open()

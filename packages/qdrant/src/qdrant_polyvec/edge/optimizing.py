@@ -12,11 +12,7 @@ import qdrant_edge as edge
 
 
 def in_worker(shard: Path, lock_descriptor: int) -> bool:
-    """Optimize a shard, which must not be open here. True if it changed. Not on Windows.
-
-    Raises:
-        subprocess.CalledProcessError: the child failed; `stderr` says why. The shard has lost nothing.
-    """
+    """Optimize a shard that is not open here; True if it changed. A CalledProcessError lost nothing. Not on Windows."""
     command = [sys.executable, "-m", "qdrant_polyvec.edge.optimizing", str(shard)]
     completed = subprocess.run(  # noqa: S603 — this interpreter, this module and a path in the index folder
         command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=(lock_descriptor,)

@@ -31,12 +31,9 @@ class Target:
 
 
 def native_request(model: models.QueryRequest, target: Target) -> Native:
-    """Convert a query with its prefetches.
+    """Convert a query with its prefetches; a ValueError if it is invalid.
 
     A point's id in the place of a vector stands for its vector, and excludes that point from the results.
-
-    Raises:
-        ValueError: a limit below 1, prefetches without a query, or a query vector that does not fit.
     """
     allow_only(model, *_STAGE_FIELDS, "offset", "with_payload", "with_vector")
     if model.offset is not None and model.offset < 0:
@@ -158,10 +155,6 @@ def _rrf(model: models.RrfQuery) -> Native:
     return edge.Fusion.Rrf(k=k, weights=getattr(model.rrf, "weights", None))
 
 
-def _fusion(model: models.FusionQuery) -> Native:
-    return edge.Fusion.Dbsf() if model.fusion == models.Fusion.DBSF else edge.Fusion.Rrf(k=DEFAULT_RRF_K)
-
-
 def _recommend(model: models.RecommendQuery, inputs: _Inputs) -> Native:
     positives, negatives = model.recommend.positive or [], model.recommend.negative or []
     strategy = model.recommend.strategy or models.RecommendStrategy.AVERAGE_VECTOR
@@ -253,7 +246,9 @@ _QUERIES: dict[str, Callable[[Model, _Inputs], Native]] = {
     "RelevanceFeedbackQuery": _relevance_feedback,
     "TextQuery": _text_query,
     "RrfQuery": lambda model, _: _rrf(model),
-    "FusionQuery": lambda model, _: _fusion(model),
+    "FusionQuery": lambda model, _: (
+        edge.Fusion.Dbsf() if model.fusion == models.Fusion.DBSF else edge.Fusion.Rrf(k=DEFAULT_RRF_K)
+    ),
     "FormulaQuery": lambda model, _: _formula(model),
     "OrderByQuery": lambda model, _: order_by(model.order_by),
     "SampleQuery": lambda model, _: member(edge.Sample, model.sample),

@@ -16,16 +16,9 @@ FLUSH_EVERY_BYTES = 256 * 2**20  # at most so much of the write-ahead log is rep
 
 # The engine's exceptions have no types. Its messages begin like this if the arguments of a call are invalid.
 _INVALID_CALL = (
-    "Bad request",
-    "Malformed",
-    "No appropriate index",
-    "No point with id",
-    "No range index",
-    "Not existing vector name",
-    "The expression",
-    "Validation failed",
-    "Vector dimension error",
-)
+    "Bad request", "Malformed", "No appropriate index", "No point with id", "No range index",
+    "Not existing vector name", "The expression", "Validation failed", "Vector dimension error",
+)  # fmt: skip
 
 
 class EngineError(RuntimeError):
@@ -48,13 +41,7 @@ class Shard:
 
     @contextmanager
     def use(self, call: str) -> Iterator[Native]:
-        """Lend the engine to this thread.
-
-        Raises:
-            ValueError: the engine rejected the call's arguments.
-            EngineError: the engine failed.
-            RuntimeError: the collection was deleted, or its folder closed, while this call waited.
-        """
+        """Lend the engine to this thread; a ValueError if it rejects the arguments, an EngineError if it fails."""
         with self.lock, self._typed_errors(call):
             if self._ended:
                 raise RuntimeError(f"The collection {self._collection!r} was closed or deleted meanwhile.")
@@ -75,11 +62,7 @@ class Shard:
                 self.unflushed = 0
 
     def optimize(self, lock_descriptor: int | None) -> bool:
-        """Merge and index segments, and free the space of the old ones. True if anything changed.
-
-        Args:
-            lock_descriptor: descriptor of the folder's lock, to optimize in a child process; None: in this process.
-        """
+        """Merge and index segments, and free the old ones' space; in a child process if it gets the folder's lock."""
         with self.use("optimize") as engine:
             if lock_descriptor is None:
                 engine.flush()

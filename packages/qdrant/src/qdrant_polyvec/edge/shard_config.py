@@ -1,21 +1,14 @@
 """Collection settings: from qdrant-client's models to the embedded engine's own, and back."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_polyvec.edge.translate import (
-    Model,
-    Native,
-    allow_only,
-    check_options,
-    check_vector_name,
-    member,
-    native_payload,
-    unsupported,
-)
+from qdrant_polyvec.edge import translate
+from qdrant_polyvec.edge.translate import Model, Native, allow_only, member, unsupported
 
 # Settings of a collection beside its vectors and metadata.
 _OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config", "on_disk_payload", "payload", "id_tracker")
@@ -38,11 +31,11 @@ def client_config(
 ) -> models.CreateCollection:
     """The arguments of `create_collection` as one model."""
     options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
-    check_options("create_collection", kwargs)
+    translate.check_options("create_collection", kwargs)
     return models.CreateCollection(
         vectors=dict(vectors) if isinstance(vectors, Mapping) else vectors,
         sparse_vectors=dict(sparse_vectors_config) if sparse_vectors_config else None,
-        metadata=native_payload(metadata),
+        metadata=translate.native_payload(metadata),
         **{name: value for name, value in options.items() if value is not None},
     )
 
@@ -75,11 +68,7 @@ def vector_params(config: models.CreateCollection) -> dict[str, models.VectorPar
 
 
 def with_vector(config: models.CreateCollection, name: str, added: Model) -> models.CreateCollection:
-    """Add a vector to the settings, unless they have the same vector already.
-
-    Raises:
-        ValueError: the collection has a vector of this name with other settings.
-    """
+    """Add a vector to the settings unless it is there; a ValueError if it is there with other settings."""
     if isinstance(added, models.DenseVectorNameConfig):
         params: models.VectorParams | models.SparseVectorParams = models.VectorParams(**added.dense.model_dump())
     else:
@@ -97,12 +86,8 @@ def with_vector(config: models.CreateCollection, name: str, added: Model) -> mod
 
 
 def without_vector(config: models.CreateCollection, name: str) -> models.CreateCollection:
-    """Remove a vector from the settings.
-
-    Raises:
-        ValueError: the collection has no such vector.
-    """
-    check_vector_name(name, vector_params(config))
+    """Remove a vector from the settings; a ValueError if there is no such vector."""
+    translate.check_vector_name(name, vector_params(config))
     dense = {key: params for key, params in _dense_vectors(config).items() if key != name}
     sparse = {key: params for key, params in (config.sparse_vectors or {}).items() if key != name}
     return config.model_copy(update={"vectors": dense or None, "sparse_vectors": sparse or None})
@@ -162,12 +147,8 @@ def index_schema(schema: Model) -> Native:
         raise unsupported(f"a payload index by {kind}")
     options = {name: value for name, value in schema if value is not None and name != "type"}
     for name, value in options.items():
-        if name == "memory":
-            options[name] = member(edge.Memory, value)
-        elif name == "tokenizer":
-            options[name] = member(edge.TokenizerType, value)
-        elif name in _TEXT_OPTIONS:
-            options[name] = _TEXT_OPTIONS[name](value)
+        if name in _INDEX_OPTIONS:
+            options[name] = _INDEX_OPTIONS[name](value)
         elif not isinstance(value, bool | int | str):
             raise unsupported(f"`{kind}({name}=…)`")
     return getattr(edge, kind)(**options)
@@ -195,7 +176,9 @@ def _scoring(model: Model) -> Native:
     return model if isinstance(model, bool) else edge.TextScoringParams(member(edge.TextScoringType, model.type))
 
 
-_TEXT_OPTIONS: dict[str, Callable[[Model], Native]] = {
+_INDEX_OPTIONS: dict[str, Callable[[Model], Native]] = {
+    "memory": partial(member, edge.Memory),
+    "tokenizer": partial(member, edge.TokenizerType),
     "stopwords": _stopwords,
     "stemmer": _stemmer,
     "scoring": _scoring,
@@ -256,16 +239,8 @@ def _hnsw(config: models.HnswConfigDiff | None) -> Native:
     if config is None:
         return None
     settings = _HNSW.model_copy(update={name: value for name, value in config if value is not None})
-    return edge.HnswIndexConfig(
-        m=settings.m,
-        ef_construct=settings.ef_construct,
-        full_scan_threshold=settings.full_scan_threshold,
-        max_indexing_threads=settings.max_indexing_threads or 0,
-        on_disk=settings.on_disk,
-        payload_m=settings.payload_m,
-        inline_storage=getattr(settings, "inline_storage", None),
-        memory=_memory(settings),
-    )
+    n_threads = settings.max_indexing_threads or 0
+    return edge.HnswIndexConfig(**{**dict(settings), "max_indexing_threads": n_threads, "memory": _memory(settings)})
 
 
 def _memory(settings: Model) -> Native:

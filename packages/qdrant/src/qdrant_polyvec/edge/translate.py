@@ -62,11 +62,7 @@ def iso(value: datetime.datetime | datetime.date | None) -> str | None:
 
 
 def native_id(value: object) -> int | uuid.UUID:
-    """Convert a point id to the engine's form.
-
-    Raises:
-        ValueError: it is neither an unsigned 64-bit integer nor a UUID.
-    """
+    """Convert a point id to the engine's form; a ValueError if it is neither an unsigned 64-bit integer nor a UUID."""
     if isinstance(value, uuid.UUID):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
@@ -85,11 +81,7 @@ def client_id(value: int | uuid.UUID) -> int | str:
 
 
 def native_point(struct: models.PointStruct, params: VectorParams) -> Native:
-    """Check and convert a point.
-
-    Raises:
-        ValueError: an invalid id, or a vector that does not fit; the message names the point.
-    """
+    """Check and convert a point; a ValueError, which names the point, if its id or a vector does not fit."""
     return edge.Point(**_id_and_vectors(struct, params), payload=native_payload(struct.payload))
 
 
@@ -125,11 +117,7 @@ def check_vector_name(name: str, params: VectorParams, collection: str = "the co
 
 
 def native_vector(value: Any, name: str | None, params: VectorParams) -> Native:
-    """Check that a dense, multi- or sparse vector fits the collection, and convert it.
-
-    Raises:
-        ValueError: unknown name, wrong shape or kind, too many rows, NaN or infinity.
-    """
+    """Check that a dense, multi- or sparse vector fits the collection, and convert it; a ValueError if it does not."""
     name = name or ""
     check_vector_name(name, params)
     settings = params[name]

@@ -19,11 +19,7 @@ _CONDITIONS = ("update_filter", "update_mode")  # qdrant-client has the second s
 
 
 def structs(points: models.Batch | Iterable[models.PointStruct]) -> Iterable[models.PointStruct]:
-    """Points one by one, those of a batch too.
-
-    Raises:
-        ValueError: the parts of a batch differ in length.
-    """
+    """Points one by one, those of a batch too; a ValueError if the parts of a batch differ in length."""
     if not isinstance(points, models.Batch):
         return points
     vectors = _vectors_by_point(points.vectors)
@@ -38,11 +34,7 @@ def structs_of_columns(
     payloads: Iterable[Mapping[str, Any]] | None,
     ids: Iterable[models.ExtendedPointId] | None,
 ) -> Iterator[models.PointStruct]:
-    """Points from one iterable per column, as many as the shortest has. Points without ids get random UUIDs.
-
-    Raises:
-        ValueError: named vectors differ in number.
-    """
+    """Points from one iterable per column, as many as the shortest has. Points without ids get random UUIDs."""
     identities = (str(uuid.uuid4()) for _ in itertools.count()) if ids is None else ids
     columns = identities, _vectors_by_point(vectors), itertools.repeat(None) if payloads is None else payloads
     return itertools.starmap(_struct, zip(*columns, strict=False))

@@ -14,11 +14,7 @@ _DECLARATION_BYTES = 4096  # the encoding is declared within so many bytes
 
 
 def decode(page: bytes) -> str:
-    """Decode a page by its byte order mark, else by its `<meta>` declaration, else as UTF-8.
-
-    Raises:
-        ValueError: the page is not in that encoding, or the encoding is unknown.
-    """
+    """Decode a page by its byte order mark, its `<meta>` declaration, or else as UTF-8; a ValueError if that fails."""
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if page.startswith(mark):
             return page.decode(encoding)
