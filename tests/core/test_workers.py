@@ -295,7 +295,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         "    def __init__(self, device, adapters=()): pass\n"
         "    def run(self, requests): yield from enumerate(requests)\n"
         "if __name__ == '__main__':\n"
-        "    workers = Workers(Echo, ['cpu', 'cpu'], 512)\n"
+        "    workers = Workers(Echo, ['cpu', 'cpu'], 1)\n"
         "    list(workers.run([Request('a', '', 'code', 100, 7840, False)] * 8))\n"
         "    print(*workers._pool._processes, flush=True)\n"
         "    input()\n",
