@@ -1,5 +1,7 @@
+import copy
 import hashlib
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polyvec import Embedder, UnreadableInputs
+from polyvec import Embedder, Embeddings, UnreadableInputs
 from polyvec.encoders.cached import CachedEncoder, VectorCache, cached_outcomes, content_key
 from polyvec.outcomes import Encoding
 from polyvec.testing import HashEncoder
@@ -446,3 +448,31 @@ def test_arrays_are_told_apart_by_shape_and_type():
     pixels = np.arange(56 * 28, dtype=np.uint8).reshape(56, 28)
     assert key(pixels) == key(pixels.copy()) == key(np.asfortranarray(pixels))
     assert len({key(pixels), key(pixels.reshape(28, 56)), key(pixels.astype(bool)), key(pixels[::-1])}) == 4
+
+
+def test_vectors_of_another_precision_come_back_as_they_were(tmp_path):
+    class Double(HashEncoder):
+        def encode(self, inputs, **options):
+            single = super().encode(inputs, **options)
+            tokens = None if single.multivector is None else tuple(np.float64(rows) for rows in single.multivector)
+            return Embeddings(np.float64(single.dense), tokens, single.grids)
+
+    cached = CachedEncoder(Double(), tmp_path / "vectors.db")
+    expected = HashEncoder().encode_query(["a b"], task="code", multivector=True)
+    for _ in range(2):
+        again = cached.encode_query(["a b"], task="code", multivector=True)
+        np.testing.assert_array_equal(again.dense, expected.dense)
+        np.testing.assert_array_equal(again.multivector[0], expected.multivector[0])
+
+
+def test_a_cached_encoder_can_be_pickled_and_copied(tmp_path):
+    cached = CachedEncoder(HashEncoder(), tmp_path / "vectors.db")
+    vectors = cached.encode_query(["a"], task="code").dense
+    for other in (pickle.loads(pickle.dumps(cached)), copy.deepcopy(cached)):
+        np.testing.assert_array_equal(other.encode_query(["a"], task="code").dense, vectors)
+
+
+def test_an_encoder_without_multivectors_has_none_in_the_cache_either(tmp_path):
+    cached = CachedEncoder(HashEncoder(multivector_dim=0), tmp_path / "vectors.db")
+    assert cached.multivector_dim == 0
+    assert cached.encode_query(["a"], task="code", multivector=True).multivector is None

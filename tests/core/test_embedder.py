@@ -17,6 +17,7 @@ from polyvec import embedder as module
 from polyvec.embedder import Embedder
 from polyvec.engine import loading, requests
 from polyvec.model import adapters
+from polyvec.testing import HashEncoder
 from polyvec.types import Grid, UnreadableInputs
 
 TASKS = ("retrieval", "text-matching", "code")
@@ -583,3 +584,14 @@ def test_an_unknown_option_is_refused(tiny):
 def test_a_model_of_another_type_is_refused(model):
     with pytest.raises(TypeError, match="`model` is a "):
         Embedder.from_pretrained(model)
+
+
+def test_an_option_that_no_call_has_is_refused(embedder):
+    with pytest.raises(TypeError, match="there is no option 'multi_vector'; it may be truncate_dim, multivector"):
+        embedder.encode_query(["a"], task="code", multi_vector=True)
+    with pytest.raises(TypeError, match="there is no option 'batch_size'"):
+        embedder.encode_iter(["a"], task="code", batch_size=3)
+    with pytest.raises(TypeError, match=r"there is no option 'max_pixels'; it may be .*overlap"):
+        embedder.encode_chunks("a b", [(0, 1)], task="code", max_pixels=3000)
+    with pytest.raises(TypeError, match="there is no option 'truncate_dims'"):
+        HashEncoder().encode_query(["a"], task="code", truncate_dims=8)

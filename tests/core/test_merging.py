@@ -201,3 +201,55 @@ def test_as_many_batches_run_at_once_as_there_are_places(network):
         thread.join(10)
     assert (results, more_results, last_results) == ([[0]], [[1]], [[2]])
     assert not merging._leaders
+
+
+def test_an_interrupted_guest_of_a_batch_that_fails_holds_nobody_up(network):
+    """Its rows would have to run again, but nobody waits for them any more."""
+    network.bad = {1}
+    merging = merged(network, 100)
+    network.gate.clear()
+    threads, results = start(merging, [row(0)], [row(1)])
+    calls, run = [], merging._run
+
+    def run_and_interrupt(rows):
+        calls.append(len(rows))
+        if len(rows) == 2:  # row 1 leads, row 2 is its guest: its caller leaves now, as after an interrupt
+            guest.abandoned = True
+        return run(rows)
+
+    merging._run = run_and_interrupt
+    guest = type(merging._waiting[0])([row(2)])
+    merging._waiting.append(guest)
+    network.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert results == [[0], "broken by 1"]
+    assert calls == [2, 1]
+    assert not merging._leaders
+    assert not merging._waiting
+    assert [int(encoding.dense[0]) for encoding in merging([row(3)])] == [3]
+
+
+def test_a_guest_that_is_interrupted_is_abandoned(network, monkeypatch):
+    merging = merged(network, 100)
+    network.gate.clear()
+    threads, _ = start(merging, [row(0)], [row(1)])
+
+    wait = threading.Event.wait
+
+    def interrupted(self, timeout=None):
+        if threading.current_thread() is not threading.main_thread():
+            return wait(self, timeout)
+        network.gate.set()
+        while threads[1].is_alive() and merging._waiting:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merging([row(2)])
+    monkeypatch.undo()
+    for thread in threads:
+        thread.join(10)
+    assert [int(encoding.dense[0]) for encoding in merging([row(3)])] == [3]
+    assert not merging._leaders

@@ -311,6 +311,17 @@ def test_those_who_watch_are_told(embed, pictures):
     assert payload["model_name"] == "hash-64-32"
 
 
+def test_a_cache_that_is_assigned_later_knows_sides_and_tasks():
+    late = PolyvecEmbedding(client=Sided())
+    late.embeddings_cache = SimpleKVStore()
+    plain = PolyvecEmbedding(client=Sided())
+    for _ in range(2):
+        assert late.get_text_embedding("x") == plain.get_text_embedding("x")
+        assert late.get_query_embedding("x") == plain.get_query_embedding("x")
+    late.task = plain.task = "code"
+    assert late.get_text_embedding_batch(["x"]) == plain.get_text_embedding_batch(["x"])
+
+
 def test_the_ingestion_cache_sees_every_setting(embed, nodes):
     cache = IngestionCache()
 

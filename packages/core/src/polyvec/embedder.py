@@ -18,7 +18,16 @@ from polyvec.engine.loading import Device, LoadOptions, Setup
 from polyvec.engine.requests import Request, Runner, limits, pixels, requests
 from polyvec.engine.streams import Source, split_by_cost
 from polyvec.engine.workers import Workers
-from polyvec.inputs import check_collection, check_side, check_task, check_text, checked_items, checked_size, is_single
+from polyvec.inputs import (
+    check_collection,
+    check_options,
+    check_side,
+    check_task,
+    check_text,
+    checked_items,
+    checked_size,
+    is_single,
+)
 from polyvec.model.adapter_files import UserAdapter, read_adapter
 from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome, collect
@@ -197,6 +206,7 @@ class Embedder(Encoder):
         if not isinstance(text, str):
             raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
         check_text(text)
+        check_options(options, ChunkOptions.__annotations__)
         encode_options: EncodeOptions = {name: value for name, value in options.items() if name != "overlap"}  # type: ignore[assignment]  # no overlap
         size, limits = self._check_options(encode_options)
         ranges = checked_spans(spans, len(text))
@@ -275,6 +285,7 @@ class Embedder(Encoder):
 
     def _check_options(self, options: EncodeOptions) -> tuple[int, Request]:
         """Check options; return the length of the call's dense vectors, and its limits."""
+        check_options(options, EncodeOptions.__annotations__)
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         return size, limits(self.config, options, max_pixels=self.max_pixels)
 

@@ -1,7 +1,7 @@
 """Check the arguments of encode calls before anything expensive."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from polyvec.warning import warn
 
 __all__ = [
     "check_collection",
+    "check_options",
     "check_side",
     "check_task",
     "check_tasks",
@@ -20,7 +21,6 @@ __all__ = [
     "checked_items",
     "checked_size",
     "is_single",
-    "refuse_options",
 ]
 
 _TEXTS, _OBJECTS, _BYTES = "UT", "O", "SV"  # kinds of array dtypes
@@ -150,11 +150,18 @@ def whole(value: Any) -> int | None:
         return None
 
 
-def refuse_options(kind: str, options: Mapping[str, object], *names: str) -> None:
-    """Raise `ValueError` if one of the named options is set, which this kind of encoder does not have."""
-    for name in names:
+def check_options(options: Mapping[str, object], known: Collection[str], *unsupported: str) -> None:
+    """Refuse options that a call does not have.
+
+    Raises:
+        TypeError: an option is not among the known ones.
+        ValueError: a known option is set that this encoder does not support.
+    """
+    if unknown := sorted(options.keys() - set(known)):
+        raise TypeError(f"there is no option {unknown[0]!r}; it may be {', '.join(known)}.")
+    for name in unsupported:
         if options.get(name) not in (None, False):
-            raise ValueError(f"`{name}` is {options[name]!r}; a {kind} has no such option.")
+            raise ValueError(f"`{name}` is {options[name]!r}; this encoder has no such option.")
 
 
 def _check_array(inputs: np.ndarray) -> None:

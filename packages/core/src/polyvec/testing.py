@@ -9,7 +9,7 @@ import numpy as np
 
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
-from polyvec.inputs import check_side, check_tasks, check_text, checked_items, checked_size, refuse_options
+from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Grid, Input, Side
 
@@ -35,7 +35,7 @@ class HashEncoder(Encoder):
     ) -> Embeddings:
         """Encode; see `Encoder.encode`. `max_length` and `max_pixels` are refused."""
         check_side(side)
-        refuse_options(type(self).__name__, options, "max_length", "max_pixels")
+        check_options(options, EncodeOptions.__annotations__, "max_length", "max_pixels")
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)

@@ -8,7 +8,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from polyvec import EncodeOptions, Encoder, types
-from polyvec.inputs import check_side, check_tasks, checked_items, refuse_options
+from polyvec.inputs import check_options, check_side, check_tasks, checked_items
 from polyvec.types import TASKS, Input, Side, UnreadableInputs
 
 _MODEL_FIELDS = ("model", "model_name", "model_id", "deployment")  # fields by which embedding classes name a model
@@ -39,7 +39,7 @@ class DenseEncoder(Encoder):
     ) -> types.Embeddings:
         """Embed the texts; see `polyvec.Encoder.encode`. Images are reported as unreadable."""
         check_side(side)
-        refuse_options(type(self).__name__, options, "truncate_dim", "multivector", "max_length", "max_pixels")
+        check_options(options, EncodeOptions.__annotations__, "truncate_dim", "multivector", "max_length", "max_pixels")
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
         texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}

@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from tqdm import tqdm
 
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.images import check_regular, file_stamp, open_image
-from polyvec.inputs import check_side, check_tasks, checked_items, checked_size
+from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import Embeddings, Grid, ImageInput, Input, Side
 from polyvec.warning import warn
@@ -136,6 +136,9 @@ class CachedEncoder(Encoder):
         self.dim, self.multivector_dim = encoder.dim, encoder.multivector_dim
         self.sizes, self.license = encoder.sizes, encoder.license
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.encoder, self._cache.path)
+
     @property
     def fingerprint(self) -> str:  # type: ignore[override]  # it changes with loaded adapters
         """The fingerprint of the wrapped encoder."""
@@ -155,8 +158,10 @@ class CachedEncoder(Encoder):
     ) -> Embeddings:
         """Take vectors from the cache, and encode the missing inputs; see `Encoder.encode`."""
         check_side(side)
+        check_options(options, EncodeOptions.__annotations__)
         size = checked_size(options.pop("truncate_dim", None), self.dim, self.sizes)
-        multivector, show_progress = options.get("multivector", False), options.pop("show_progress", False)
+        show_progress = options.pop("show_progress", False)
+        multivector = options.get("multivector", False) and self.multivector_dim > 0
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
         scope = cache(partial(self.cache_scope, side=side, options=options))
@@ -229,8 +234,8 @@ def span_key(text_key: bytes, span: tuple[int, int], overlap: int | None) -> byt
 
 
 def _encoding(embeddings: Embeddings, row: int) -> Encoding:
-    tokens = None if embeddings.multivector is None else embeddings.multivector[row]
-    return Encoding(embeddings.dense[row], tokens, embeddings.grids[row])
+    tokens = None if embeddings.multivector is None else np.asarray(embeddings.multivector[row], np.float32)
+    return Encoding(np.asarray(embeddings.dense[row], np.float32), tokens, embeddings.grids[row])
 
 
 def _connect(path: Path) -> sqlite3.Connection:

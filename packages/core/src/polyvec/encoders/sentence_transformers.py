@@ -15,7 +15,7 @@ from tqdm import tqdm
 from polyvec.compression import truncate
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
-from polyvec.inputs import check_side, check_tasks, check_text, checked_items, checked_size, refuse_options
+from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
 
@@ -97,7 +97,7 @@ class SentenceTransformersEncoder(Encoder):
                 no tokens, only zeros, or NaN.
         """
         check_side(side)
-        refuse_options(type(self).__name__, options, "max_length", "max_pixels")
+        check_options(options, EncodeOptions.__annotations__, "max_length", "max_pixels")
         multivector = options.get("multivector", False)
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)

@@ -15,6 +15,7 @@ class _Ticket(Generic[_Row, _Result]):
 
     rows: Sequence[_Row]
     results: list[_Result] | None = None
+    abandoned: bool = False  # its caller was interrupted
     alone: bool = False  # after a shared batch failed, so that its error reaches only the caller of the bad rows
     woken: threading.Event = field(default_factory=threading.Event)
 
@@ -79,11 +80,13 @@ class Merging(Generic[_Row, _Result]):
         """Wake the guests that are done, let the other guests wait again, and choose the next leader."""
         with self._lock:
             if ticket not in self._leaders:
-                if ticket in self._waiting:  # interrupted while it waited
-                    self._waiting.remove(ticket)
+                ticket.abandoned = True  # or done, which makes no difference
+                self._waiting = [other for other in self._waiting if other is not ticket]
                 return
             self._leaders.remove(ticket)
-            self._waiting = [guest for guest in guests if guest.results is None] + self._waiting
+            unfinished = [guest for guest in guests if guest.results is None]
+            unfinished += [other for other in self._waiting if other not in unfinished]
+            self._waiting = [other for other in unfinished if not other.abandoned]
             if self._waiting:
                 successor = self._waiting.pop(0)
                 self._leaders.add(successor)
@@ -100,7 +103,12 @@ class Merging(Generic[_Row, _Result]):
         rows, kind = list(ticket.rows), self._kind(ticket.rows)
         for same_kind in (True, False):
             for other in self._waiting:
-                if other.alone or other in guests or (self._kind(other.rows) == kind) is not same_kind:
+                if (
+                    other.alone
+                    or other.abandoned
+                    or other in guests
+                    or (self._kind(other.rows) == kind) is not same_kind
+                ):
                     continue
                 if self._fits([*rows, *other.rows]):
                     guests.append(other)

@@ -67,10 +67,14 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
     embeddings_cache: Any | None = Field(
         default=None,
         exclude=True,
-        description="A BaseKVStore for vectors of texts; the attribute is None after construction.",
+        description="A BaseKVStore for vectors of texts; the attribute itself is always None.",
     )
 
     _cache: BaseKVStore | None = PrivateAttr(default=None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field. A cache goes to this class: the base class would mix queries, documents and tasks in it."""
+        super().__setattr__("_cache" if name == "embeddings_cache" and value is not None else name, value)
 
     @classmethod
     def class_name(cls) -> str:
@@ -84,7 +88,8 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
     def _is_complete(self) -> Self:
         # The base class would keep queries and documents under the same key, the bare text. Without a cache of its own
         # it leaves caching to this class.
-        self._cache, self.embeddings_cache = self.embeddings_cache, None
+        if self.embeddings_cache is not None:
+            self._cache, self.embeddings_cache = self.embeddings_cache, None
         if self.client is not None and "model_name" not in self.model_fields_set:
             self.model_name = self.client.fingerprint  # the ingestion cache tells models apart by it
         return self
