@@ -40,19 +40,20 @@ jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check_shapes")
 
 MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 4 << 30
+LONGEST = "test_the_card_says_what_it_scores"
 
 
 def pytest_configure(config):
     """Keep temporary files in memory where there is room."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
     if roomy and config.option.basetemp is None and not hasattr(config, "workerinput"):
-        config.option.basetemp = str(MEMORY / f"polyvec-tests-{os.getpid()}")
+        config.option.basetemp = str(MEMORY / f"polyvec-{os.getpid()}")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items):
-    """Run the pages of the documentation first: they take longest, and at the end one worker would wait for another."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
+    """Run the longest tests first: at the end one worker would wait for another."""
+    items.sort(key=lambda item: (item.name != LONGEST, item.path.name != "test_docs.py"))
 
 
 @pytest.fixture
