@@ -1,4 +1,4 @@
-"""Backbone and heads: one forward pass gives the dense vector and the multi-vector of every item."""
+"""Backbone and heads: one pass gives dense vector and multi-vector of each item (arXiv 2506.18902, section 3)."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2_5_VLModel
 
-from polyvec.model import heads
 from polyvec.model.attention import Segments, packs
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
 from polyvec.model.vision import encode_images
 
 _ONEDNN_ROWS = 32
+_SPANS_PER_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +108,9 @@ class Network(nn.Module):
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
             projected = self._project(hidden) if packed else self.multi_vector_projector(hidden)
-            tokens = heads.multivector(projected)
-        sums = None if batch.pieces is None else heads.sums(hidden[0], batch.pieces)
-        return Outputs(heads.dense(hidden, batch.spans), tokens, sums)
+            tokens = functional.normalize(projected.float(), dim=-1)
+        sums = None if batch.pieces is None else sums_of_spans(hidden[0], batch.pieces)
+        return Outputs(mean_of_spans(hidden, batch.spans), tokens, sums)
 
     def _project(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
         rows = hidden.flatten(0, 1)
@@ -122,3 +122,29 @@ class Network(nn.Module):
 def _row_multiple(states: Tensor) -> int:
     """Return the multiple that row counts are padded to: oneDNN (half precision on CPUs) keeps code per row count."""
     return _ONEDNN_ROWS if states.device.type == "cpu" and states.dtype != torch.float32 else 1
+
+
+def mean_of_spans(
+    hidden: Float[Tensor, "batch tokens dim"], spans: Int[Tensor, "batch 2"]
+) -> Float[Tensor, "batch dim"]:
+    """Average each row's hidden states over its half-open span, and scale the mean to unit length.
+
+    The mean is taken in float32 whatever the dtype of `hidden`. Positions outside the span never take part.
+    """
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    inside = (positions >= spans[:, :1]) & (positions < spans[:, 1:])  # (batch, tokens)
+    weights = inside.float() / inside.sum(1, keepdim=True)
+    pooled = torch.einsum("btd,bt->bd", hidden.float(), weights)
+    return functional.normalize(pooled, dim=-1)
+
+
+def sums_of_spans(hidden: Float[Tensor, "tokens dim"], spans: Int[Tensor, "spans 2"]) -> Float32[Tensor, "spans dim"]:
+    """Sum hidden states over each half-open span, in float32. A mean over several windows is made of such sums."""
+    positions = torch.arange(len(hidden), device=hidden.device)
+    values = hidden.float()
+    # In chunks, because a mask for all spans would have spans × tokens numbers.
+    parts: list[Tensor] = [
+        ((positions >= chunk[:, :1]) & (positions < chunk[:, 1:])).float() @ values
+        for chunk in torch.split(spans, _SPANS_PER_CHUNK)
+    ]
+    return torch.cat(parts)
