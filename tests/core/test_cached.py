@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polyvec import Embedder, Embeddings, UnreadableInputs
+from polyvec import Embedder, UnreadableInputs
 from polyvec.encoders.cached import CachedEncoder, VectorCache, cached_outcomes, content_key
 from polyvec.outcomes import Encoding
 from polyvec.testing import HashEncoder
@@ -453,9 +453,11 @@ def test_arrays_are_told_apart_by_shape_and_type():
 def test_vectors_of_another_precision_come_back_as_they_were(tmp_path):
     class Double(HashEncoder):
         def encode(self, inputs, **options):
-            single = super().encode(inputs, **options)
-            tokens = None if single.multivector is None else tuple(np.float64(rows) for rows in single.multivector)
-            return Embeddings(np.float64(single.dense), tokens, single.grids)
+            embeddings = super().encode(inputs, **options)
+            object.__setattr__(embeddings, "dense", np.float64(embeddings.dense))  # the constructor is checked in tests
+            if embeddings.multivector is not None:
+                object.__setattr__(embeddings, "multivector", tuple(map(np.float64, embeddings.multivector)))
+            return embeddings
 
     cached = CachedEncoder(Double(), tmp_path / "vectors.db")
     expected = HashEncoder().encode_query(["a b"], task="code", multivector=True)
