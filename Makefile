@@ -35,7 +35,7 @@ $(INSTALLED): $(DEMO) pyproject.toml $(wildcard packages/*/pyproject.toml)
 	@touch $@
 
 demo: $(DEMO)
-	$(BIN)/polyvec index $$(git ls-files '*.md' 'packages/core/*.py' 'packages/qdrant/*.py') --location $(INDEX)
+	$(BIN)/polyvec index $$(git ls-files '*.md' 'packages/core/src/polyvec/engine/*.py' 'packages/qdrant/*.py') --location $(INDEX)
 	$(BIN)/polyvec index README.md CONTRIBUTING.md docs --task text-matching --location $(INDEX)
 	$(BIN)/polyvec index examples/pages --collection pages --location $(INDEX)
 	$(SEARCH) "how are batches planned" --task retrieval
