@@ -5,7 +5,6 @@ import binascii
 import hashlib
 import io
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from polyvec.images import check_regular, open_image
 from polyvec.types import ImageInput
+from polyvec.warning import warn
 
 T = TypeVar("T")
 # A string is a path, a `file:` or a `data:` URI; a mapping is an image content block.
@@ -100,7 +100,7 @@ def stored_image(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -
             content = opened(uri)
             is_changed = _is_changed(content, metadata)
             if is_changed and is_last:
-                warnings.warn(f"{str(uri)[:200]!r} has changed since it was stored.", stacklevel=3)
+                warn(f"{str(uri)[:200]!r} has changed since it was stored.")
             if is_last or not is_changed:
                 return read(content)
         except ValueError:

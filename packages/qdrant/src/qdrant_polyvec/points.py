@@ -1,6 +1,5 @@
 """Convert items with their embeddings to Qdrant points, and back. Payloads are written and parsed here only."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from qdrant_client import models
 from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
 from polyvec.scoring import unit
+from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.fingerprint import Fingerprint
@@ -127,10 +127,9 @@ def _fitted(rows: np.ndarray, grid: Grid | None, entry: Entry) -> tuple[np.ndarr
     if len(rows) <= most:
         return rows, grid
     factor = -(-len(rows) // most)
-    warnings.warn(
+    warn(
         f"{entry.source!r} {entry.unit} has {len(rows)} tokens; Qdrant takes at most {most} vectors, so the means of "
-        f"{factor} neighbours each are stored. Split the text for finer matches.",
-        stacklevel=3,
+        f"{factor} neighbours each are stored. Split the text for finer matches."
     )
     return neighbours(rows, factor), None
 

@@ -1,6 +1,5 @@
 """Which named vectors and payload indexes a collection has, and which servers can keep them."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import grpc
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from polyvec.warning import warn
 from qdrant_polyvec import bm25
 from qdrant_polyvec.choices import PRECISIONS, Precision
 from qdrant_polyvec.clients import Engine, ServerVersionError, Version
@@ -183,10 +183,9 @@ def check_server(version: Version | None, schema: Schema) -> None:
     if version < (needed := _NEEDED_BY_PRECISION.get(schema.late, OLDEST)):
         raise SchemaError(f"late={schema.late!r} needs Qdrant {_dotted(needed)}; the server is {_dotted(version)}.")
     if version < RECOMMENDED:
-        warnings.warn(
+        warn(
             f"the server is Qdrant {_dotted(version)}: a crash while an item is replaced by a longer one may damage "
-            f"its multi-vector (mended in {_dotted(RECOMMENDED)}). Upgrade it before you index again.",
-            stacklevel=4,
+            f"its multi-vector (mended in {_dotted(RECOMMENDED)}). Upgrade it before you index again."
         )
 
 
