@@ -1,6 +1,8 @@
 import json
+import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +105,18 @@ def test_failures_are_listed_and_do_not_stop_the_rest(folder):
     assert counts(out)["image"] == (1, 0, 0, 1)
     assert "failed: no.md: cannot be read" in err
     assert "failed: docs/bad.png: " in err
+
+
+def test_a_name_that_is_no_unicode_is_a_failure_of_its_file(folder):
+    for name in map(os.fsdecode, (b"docs/m\xe9moire.txt", b"docs/\xff/b.md")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("a purple fox")
+    code, out, err = run("index", "docs")
+    assert (code, counts(out)["total"]) == (1, (4, 0, 0, 2))
+    assert r"failed: docs/m\xe9moire.txt: its name is not Unicode" in err
+    assert r"failed: docs/\xff/b.md: its name is not Unicode" in err
+    assert run("index", os.fsdecode(b"docs/m\xe9moire.txt"))[2].startswith(r"failed: docs/m\xe9moire.txt: its name")
+    assert run("index", os.fsdecode(b"docs/\xe9"))[2].startswith(r"failed: docs/\xe9: its name")
 
 
 def test_the_index_remembers_its_model(folder, loaded):
