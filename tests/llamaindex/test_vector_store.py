@@ -2,7 +2,9 @@ import asyncio
 import base64
 import copy
 import pickle
+import shutil
 from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.readers.polyvec import PolyvecReader
 from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
 from llama_index.vector_stores.polyvec.filters import qdrant_filter
 from polyvec import maxsim
@@ -440,3 +443,47 @@ def test_dates_are_compared_as_moments(store):
     for value in ("soon", "2026-02-30"):
         with pytest.raises(ValueError, match=f"by '>' with '{value}'; it takes numbers and dates"):
             passing(">", value)
+
+
+def test_a_picture_is_found_from_any_working_directory(folder, pictures, monkeypatch):
+    monkeypatch.chdir(pictures[0].parent)
+    name = pictures[0].name
+    nodes = [
+        ImageNode(id_="a", image_path=name),
+        ImageNode(id_="b", image_url=pictures[0].as_uri().replace("file:///", "file:/")),
+        ImageDocument(id_="c", image_path=f"./{name}"),
+        Node(id_="d", image_resource=MediaResource(path=Path("gone/..") / name)),
+    ]
+    folder.add(nodes)
+    stored = folder.get_nodes(["a", "b", "c", "d"])
+    assert {node.image_path for node in stored} == {str(pictures[0])}
+    assert {item.source for item in folder.collection.all()} == {str(pictures[0])}
+    with pytest.raises(UnstoredItems, match="is on the host 'server'"):
+        folder.add([ImageNode(id_="e", image_path="file://server/a.png")])
+
+
+def test_names_that_are_not_unicode_fail_alone(folder, pictures, tmp_path):
+    bad = tmp_path / "m\udce9.png"
+    shutil.copy(pictures[0], bad)
+    nodes = [
+        ImageNode(id_="a", image_path=str(bad)),
+        TextNode(id_="b", text="\udce9"),
+        TextNode(id_="\udce9", text="fox"),
+        TextNode(id_="d", text="fox", metadata={"file_path": str(bad)}),
+        TextNode(id_="e", text="whale"),
+    ]
+    with pytest.raises(UnstoredItems, match=r"m\\udce9.png: its name is not Unicode") as caught:
+        folder.add(nodes)
+    assert caught.value.ids == ["e"]
+    with pytest.raises(ValueError, match=r"m\\udce9.png: its name is not Unicode, so no index can keep it"):
+        PolyvecReader(page_folder=tmp_path / "pages").load_data(bad)
+
+
+def test_a_reader_takes_uris_and_names_files_by_absolute_paths(pictures, report, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reader = PolyvecReader(page_folder="pages")
+    for file in (report, report.as_uri(), Path(report.name), f"./pages/../{report.name}"):
+        documents = reader.load_data(file)
+        assert [document.metadata["file_path"] for document in documents] == [str(report)] * 2
+        assert documents[0].image_path.startswith(str(tmp_path / "pages"))
+    assert reader.load_data(pictures[0].as_uri())[0].image_path == str(pictures[0])

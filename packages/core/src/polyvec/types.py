@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+from polyvec.paths import printable
+
 __all__ = [
     "TASKS",
     "Embeddings",
@@ -84,7 +86,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.source or f'item {self.index}'}: {self.reason.rstrip('.')}"
+        return printable(f"{self.source or f'item {self.index}'}: {self.reason.rstrip('.')}")
 
 
 class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not

@@ -18,6 +18,7 @@ from langchain_core.documents.base import Blob
 
 from langchain_polyvec import images
 from langchain_polyvec.images import IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
+from polyvec.paths import absolute, check_name, printable
 from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -62,7 +63,7 @@ def text_item(text: str, metadata: Mapping[str, Any] | None, key: str | None, ta
     try:
         metadata = stored_metadata(metadata)
     except ValueError as error:
-        return Failure(-1, str((metadata or {}).get("source") or ""), str(error), key)
+        return Failure(-1, printable(str((metadata or {}).get("source") or "")), str(error), key)
     key = _derived_id("text", text, metadata, task) if key is None else key
     return Item(text, id=key, unit="", metadata=metadata, task=task)
 
@@ -83,11 +84,14 @@ def image_item(
     Facts computed from the image (hash, MIME type) override the same keys in the metadata.
     """
     if isinstance(image, Blob):
-        metadata = {"source": image.source, **image.metadata, **(metadata or {})}
         key = image.id if key is None else key
     try:
+        if isinstance(image, Blob):
+            metadata = {**blob_metadata(image), **(metadata or {})}
         metadata = stored_metadata(metadata)
         located = image if isinstance(image, Picture) else picture(image)
+        if located.uri is not None:
+            check_name(located.uri)
         facts = _image_facts(located.content, thumbnails=thumbnails)
     except ImportError:
         raise
@@ -104,11 +108,10 @@ def image_item(
     elif key is None:
         others = {name: value for name, value in metadata.items() if name not in _IMAGE_FACTS}
         key = _derived_id("image", facts["image_sha256"], others, task)
-    source = metadata.get("source", _path_name(image) or located.uri)
     return Item(
         located.content,
         id=key,
-        source=source,
+        source=metadata.get("source", located.uri),
         unit=unit,
         metadata={**metadata, **facts},
         task=task,
@@ -123,7 +126,7 @@ def document_item(document: Document, key: str | None, task: str, *, thumbnails:
     if uri := metadata.get(IMAGE_URI):
         return image_item(uri, metadata, key, task, caption=text or None, thumbnails=thumbnails)
     if "image_sha256" in metadata:  # a thumbnail must not replace the whole image
-        return Failure(-1, str(metadata.get("source", "an image")), NOT_KEPT, key)
+        return Failure(-1, printable(str(metadata.get("source", "an image"))), NOT_KEPT, key)
     return text_item(text, metadata, key, task)
 
 
@@ -154,6 +157,13 @@ def stored_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in json_mapping(metadata).items() if name != "source" or value is not None}
 
 
+def blob_metadata(blob: Blob) -> dict[str, Any]:
+    """Return the metadata of a blob with its source: its path, which of a blob in memory may be any name."""
+    is_file = blob.data is None and "source" not in blob.metadata
+    source = absolute(str(blob.path)).as_posix() if is_file else blob.source
+    return {"source": source, **blob.metadata}
+
+
 def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     content = images.file_content(image)
     facts: dict[str, Any] = {"image_sha256": content_hash(image if content is None else content)}
@@ -164,18 +174,11 @@ def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     return facts
 
 
-def _path_name(image: ImageLike | Picture) -> str | None:
-    """Return the path of an image as the caller wrote it; None if it has none."""
-    if isinstance(image, str) and not image.startswith("data:"):
-        return image
-    return image.as_posix() if isinstance(image, Path) else None
-
-
 def _failure_source(image: ImageLike | Picture) -> str:
     name: object = image if isinstance(image, str | Path) else None
     if isinstance(image, Picture | Blob):
         name = image.uri if isinstance(image, Picture) else image.source
-    return str(name or f"a {type(image).__name__}")[:200]
+    return printable(str(name or f"a {type(image).__name__}")[:200])
 
 
 def _derived_id(kind: str, content: str, metadata: Mapping[str, Any], task: str) -> str:

@@ -153,8 +153,9 @@ class PolyvecVectorStore(SearchableStore):
         """Encode and store images. The store keeps their URIs, not the images.
 
         Args:
-            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get it as `image_uri`;
-                all metadata get `image_sha256`, and those of files `mime_type`.
+            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get the absolute path
+                as `image_uri` and, unless they name another, as `source`; all metadata get `image_sha256`, and those
+                of files `mime_type`.
             metadatas: as for `add_texts`.
             ids: as for `add_texts`; a missing id is derived from the URI, if the image has one.
             captions: what the images say; it becomes the `page_content`.
@@ -190,12 +191,13 @@ class PolyvecVectorStore(SearchableStore):
     ) -> list[str]:
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
-        Metadata of a page: `source`, `page` (counted from 0, as LangChain's loaders do), `page_label` (from 1) and
-        `image_uri`, as `report.pdf#page=1`. One page at a time is in memory. When a changed file is added again, its
-        pages replace the old ones; delete pages that it lost with `store.collection.delete(sources=[…])`.
+        Metadata of a page: `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
+        `page_label` (from 1) and `image_uri`, as `/folder/report.pdf#page=1`. One page at a time is in memory. When a
+        changed file is added again, its pages replace the old ones; delete pages that it lost with
+        `store.collection.delete(sources=[…])`.
 
         Args:
-            paths: the files.
+            paths: the files, as paths or `file:` URIs.
             metadatas: as for `add_texts`, for each page of a file.
             dpi: pixels per inch of the pages.
             password: of encrypted files. Their pages cannot be drawn again later: keep `thumbnails`.
@@ -207,12 +209,12 @@ class PolyvecVectorStore(SearchableStore):
         """
         if isinstance(paths, str | Path):
             raise TypeError("`paths` is one path; give a list of them.")
-        listed = [Path(path) for path in paths]
+        listed = list(paths)
         rows = zip(listed, one_each("metadatas", metadatas, Mapping, len(listed)), strict=True)
         pages = partial(
             pdf_items, task=options.get("task") or self.task, dpi=dpi, password=password, thumbnails=thumbnails
         )
-        items = (item for path, metadata in rows for item in pages(path, metadata, path=path.as_posix()))
+        items = (item for path, metadata in rows for item in pages(path, metadata))
         options.setdefault("batch_size", _PAGE_BATCH)
         return self._add(items, **options)
 

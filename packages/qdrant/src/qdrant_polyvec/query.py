@@ -15,6 +15,7 @@ from polyvec.inputs import check_task
 from polyvec.scoring import unit
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.choices import MODES, Mode
+from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
 __all__ = ["RRF_K", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
@@ -84,6 +85,8 @@ class Options:
             raise ValueError(f"`score_threshold` is {self.score_threshold}; it must be finite.")
         if self.filter is not None and not isinstance(self.filter, models.Filter):
             raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
+        if self.filter is not None:
+            check_filter(self.filter)
         if self.group_size < 1:
             raise ValueError(f"`group_size` is {self.group_size}; it must be at least 1.")
         if not self.tasks:

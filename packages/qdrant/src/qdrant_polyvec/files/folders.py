@@ -8,6 +8,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from polyvec import Failure
+from polyvec.paths import normal
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PDF_SUFFIX = ".pdf"
@@ -30,7 +31,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     A file in `paths` is always listed, but must be of a known kind. A file that is reached twice is listed once.
 
     Args:
-        paths: files and folders.
+        paths: files and folders; `.`, `//` and `folder/..` are left out of them.
         exclude: patterns as in `.gitignore`, relative to each path. They win over `.gitignore` and `paths`.
 
     Raises:
@@ -39,7 +40,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     excluded = _spec(exclude, "`exclude`")
     files: list[Path | Failure] = []
     seen: set[str] = set()
-    for file in _files(map(Path, paths), excluded):
+    for file in _files(map(normal, paths), excluded):
         if isinstance(file, Failure):
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:
