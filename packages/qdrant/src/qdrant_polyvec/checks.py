@@ -16,6 +16,7 @@ import polyvec
 from polyvec import Embeddings, ImageInput, Input
 from polyvec.inputs import check_task
 from qdrant_polyvec import limits
+from qdrant_polyvec.fields import check_names
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.schema import RESERVED
 
@@ -235,6 +236,7 @@ def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ValueError(f"metadata must be JSON values: {error}.") from error
     if limits.depth(copy) > limits.MAX_METADATA_DEPTH:
         raise ValueError(f"metadata is nested deeper than {limits.MAX_METADATA_DEPTH}; Qdrant could not read it again.")
+    check_names(copy)
     return copy
 
 
