@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import uuid
@@ -117,6 +118,23 @@ def test_another_palette_is_another_image():
     other = image.copy()
     other.putpalette([0, 0, 255])
     assert content_hash(image) != content_hash(other)
+
+
+def test_another_transparent_colour_is_another_image():
+    image = Image.new("P", (2, 2))
+    other = image.copy()
+    other.info["transparency"] = 0
+    assert content_hash(image) != content_hash(other)
+
+
+def test_a_damaged_pil_image_loses_no_other_item():
+    file = io.BytesIO()
+    Image.new("L", (28, 28)).save(file, "AVIF")
+    image = Image.open(io.BytesIO(file.getvalue()[:-3]))  # its decoder raises a SyntaxError
+    with pytest.raises(OSError, match="it cannot be decoded"):
+        content_hash(image)
+    (first, second) = entries([image, "a"])
+    assert (first.source, second.content) == ("unreadable image", "a")
 
 
 def test_a_known_hash_is_not_computed_again(tmp_path, monkeypatch):
