@@ -147,7 +147,7 @@ class Collection:
                 item in it is reported as failed, and so is a `Failure` that it yields.
             task: the embedder's task to encode for; searches find items of their own task only.
             ids: as in `Item`, one for each input of a list.
-            metadatas: JSON values to keep, one mapping for each input of a list.
+            metadatas: values to keep (`Item.metadata`), one mapping for each input of a list.
             embeddings: vectors of the inputs of a list, made elsewhere by the same model for the same task, with
                 multi-vectors; nothing is encoded.
             replace_sources: afterwards, delete the parts that the sources of these items no longer have, for the same

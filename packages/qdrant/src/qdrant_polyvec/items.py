@@ -32,7 +32,7 @@ class Item:
         source: where it comes from; if None, the metadata's `source`, the path of a file, or a hash of the content.
         unit: which part of its source it is, such as a page; if None, the items of a named source are numbered.
         task: the embedder's task; if None, that of the call.
-        metadata: JSON values to keep with it.
+        metadata: what to keep with it; dates, UUIDs, numpy numbers and others become JSON, see `metadata.json_value`.
         text: what an image says, such as the text layer of a page: it is stored as the item's content, and mode
             `hybrid` finds it by its words.
         embedding: its vectors, if they are made elsewhere, as an `Embeddings` of one item with its multi-vector.
