@@ -12,6 +12,7 @@ from PIL import Image
 
 import polyvec
 from polyvec import Embeddings, Input, SomeFailed
+from polyvec.images import alone_with
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -155,7 +156,9 @@ def content_hash(content: Input) -> str:
         case bytes():
             data = content
         case Image.Image():
-            data = f"{content.mode} {content.size} ".encode() + content.tobytes() + bytes(content.getpalette() or ())
+            with alone_with(content):
+                data = f"{content.mode} {content.size} ".encode() + content.tobytes()
+                data += bytes(content.getpalette() or ())
         case np.ndarray():
             data = f"{content.dtype} {content.shape} ".encode() + content.tobytes()
     return hashlib.sha256(data).hexdigest()
