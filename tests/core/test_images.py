@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from polyvec import decoding, images
-from polyvec.images import describe, image_size, open_image, smart_resize
+from polyvec.images import alone_with, describe, image_size, open_image, smart_resize
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -604,6 +605,39 @@ def test_threads_leave_the_filters_of_warnings_alone():
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(read, [name for name in REMARKABLE if name != "large"] * 100))
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("in_one_file", [False, True])
+def test_threads_may_share_images_that_are_not_decoded_yet(in_one_file):
+    content = file_of(picture(400, 300), "JPEG")
+    expected = pixels(content)
+    barrier = threading.Barrier(4)
+
+    def look(image):
+        barrier.wait()
+        return image_size(image), pixels(image)
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(10):
+            file = io.BytesIO(content)
+            shared = [Image.open(file), Image.open(file)] * 2 if in_one_file else [Image.open(file)] * 4
+            for size, found in threads.map(look, shared):
+                assert size == (400, 300)
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12, and what is tested here
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent():
+    image = picture()
+    with alone_with(image):
+        child = os.fork()
+        if child == 0:
+            free = threading.Thread(target=open_image, args=(image,), daemon=True)
+            free.start()
+            free.join(10)
+            os._exit(int(free.is_alive()))
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_error_names_the_image():

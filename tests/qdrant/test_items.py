@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
+from polyvec.images import open_image
 from polyvec.testing import HashEncoder
 from polyvec.types import TASKS
 from qdrant_polyvec import Collection, Failure, Item, UnstoredItems, limits, points
@@ -59,6 +61,16 @@ def test_a_content_without_source_is_named_by_its_hash(tmp_path):
     assert sources[0] == sources[1] == f"sha256:{content_hash('a')[:32]}"
     assert sources[2].startswith("sha256:")
     assert sources[3] == "a/b.png"
+
+
+def test_threads_may_hash_an_image_that_is_not_decoded_yet(pictures):
+    expected = content_hash(Image.open(pictures[0]).copy())
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            shared = Image.open(pictures[0])
+            hashes = threads.map(content_hash, [shared] * 3)
+            assert open_image(shared).size == (84, 56)
+            assert set(hashes) == {expected}
 
 
 def test_pixels_are_hashed_with_their_shape():

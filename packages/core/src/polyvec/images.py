@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +21,7 @@ from polyvec.types import ImageInput, Page, UnreadablePages
 __all__ = [
     "MAX_ASPECT_RATIO",
     "MAX_IMAGE_PIXELS",
+    "alone_with",
     "check_regular",
     "fetch",
     "has_transparency",
@@ -43,6 +46,18 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
     8: Image.Transpose.ROTATE_90,
 }
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
+
+# More than threads that decode at a time, so that few wait for images that are not theirs.
+_LOCKS = [threading.RLock() for _ in range(64)]
+
+
+def _free_locks() -> None:
+    """Replace the locks in a forked child, where the threads that held some of them do not exist."""
+    _LOCKS[:] = [threading.RLock() for _ in _LOCKS]
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_free_locks)
 
 # Pillow warns about metadata and size; serious problems raise. The filter is set once, because
 # `warnings.catch_warnings` around each image would leave filters behind when threads overlap.
@@ -238,11 +253,25 @@ def _read(image: Image.Image | Path | bytes, use: Callable[[Image.Image], _Resul
 
 
 @contextmanager
+def alone_with(image: Image.Image) -> Iterator[None]:
+    """Keep other threads of this package away from a PIL image and from the file that it is read from.
+
+    Pillow reads an image's file on first use; two threads that do so at once get errors or wrong pixels.
+    """
+    shared = [image, *filter(None, [getattr(image, "fp", None)])]  # two images may have been opened from one file
+    with ExitStack() as held:
+        for number in sorted({object.__hash__(part) % len(_LOCKS) for part in shared}):  # in order, so no deadlock
+            held.enter_context(_LOCKS[number])
+        yield
+
+
+@contextmanager
 def _opened(image: Image.Image | Path | bytes, name: str) -> Iterator[Image.Image]:
     """Open an image. Errors of the decoder, also in the `with` block, become ValueErrors."""
     with ExitStack() as owned:
         with _typed_errors(name, "read as an image"):
             if isinstance(image, Image.Image):
+                owned.enter_context(alone_with(image))
                 opened = image
             else:
                 if isinstance(image, Path):

@@ -13,6 +13,7 @@ from PIL import Image
 import polyvec
 from polyvec import Embeddings, Input, SomeFailed, decoding
 from polyvec.alarms import pass_alarm
+from polyvec.images import alone_with
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -157,7 +158,8 @@ def content_hash(content: Input) -> str:
             data = content
         case Image.Image():
             try:
-                pixels = content.tobytes() + bytes(content.getpalette() or ())
+                with alone_with(content):
+                    pixels = content.tobytes() + bytes(content.getpalette() or ())
             except decoding.ERRORS as error:
                 pass_alarm(error)
                 raise OSError(f"it cannot be decoded: {error}") from error
