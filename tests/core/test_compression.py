@@ -1,4 +1,5 @@
 import builtins
+import inspect
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from polyvec import Grid
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
-from polyvec.scoring import cosine, unit
+from polyvec.scoring import cosine
+from polyvec.vectors import unit, unit_means
 
 
 def rows(*values):
@@ -186,3 +188,53 @@ def test_columns_of_patches_become_their_means():
 def test_a_grid_that_does_not_fit_is_refused(pool, grid):
     with pytest.raises(ValueError, match=f"{grid.rows}×{grid.columns} patches from token {grid.start}; .* 8 tokens"):
         pool(PAGE, grid)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 40, 1500])
+def test_tokens_that_cancel_out_but_for_rounding_leave_a_zero_row(n, dtype):
+    tokens = np.random.default_rng(n).standard_normal((n, 16)).astype(dtype)
+    tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
+    rest = -tokens.astype(np.float64).sum(axis=0)
+    cancelling = np.concatenate([tokens, [rest]]).astype(dtype)  # their sum is what rounding leaves of it
+    np.testing.assert_array_equal(unit_means(cancelling, np.zeros(n + 1, int)), np.zeros((1, 16)))
+
+
+def test_a_mean_that_is_short_but_no_rounding_keeps_its_direction():
+    tokens = rows([1, 0], [-1, 1e-5], [1, 0], [-1, 1e-5])
+    np.testing.assert_allclose(unit_means(tokens, np.zeros(4, int)), [[0, 1]], atol=1e-6)
+    np.testing.assert_allclose(unit_means(tokens * np.float32(1e30), np.zeros(4, int)), [[0, 1]], atol=1e-6)
+
+
+def test_patches_that_cancel_out_leave_a_zero_row():
+    angles = 0.3 + np.arange(3) * 2 * np.pi / 3
+    thirds = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert np.abs(thirds.astype(np.float64).sum(axis=0)).max() > 0  # but for rounding it is zero
+    page = np.concatenate([thirds, rows([1, 0], [1, 0], [1, 0])])
+    np.testing.assert_array_equal(pool_rows(page, Grid(2, 3, 0)), [[0, 0], [1, 0]])
+    in_columns = page.reshape(2, 3, 2).swapaxes(0, 1).reshape(6, 2)
+    np.testing.assert_array_equal(pool_columns(in_columns, Grid(3, 2, 0)), [[0, 0], [1, 0]])
+
+
+CODES, BITS = int8(random_tokens(3)), binary(random_tokens(3))
+
+
+@pytest.mark.parametrize(("compress", "arguments"), [(int8, ()), (binary, ()), (pool_tokens, (2,))])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (CODES, r"holds int8 codes \(int8\); give the vectors"),
+        (BITS, r"holds bits \(uint8\); give the vectors"),
+        (random_tokens(1)[0], r"has shape \(16,\); .*`vector\[None\]`"),
+    ],
+)
+def test_what_holds_no_vectors_is_refused(compress, arguments, rows, message):
+    plain = inspect.unwrap(compress)  # without the shape checks of the test suite
+    with pytest.raises(ValueError, match=message):
+        plain(rows, *arguments)
+
+
+def test_bits_are_not_cut():
+    with pytest.raises(ValueError, match="packed bits; cut the vectors first"):
+        truncate(BITS, 1)
+    np.testing.assert_allclose(truncate(int8(rows([3, 4, 12])), 2), [[0.6, 0.8]], atol=0.01)

@@ -3,7 +3,9 @@ import pytest
 from PIL import Image
 
 from polyvec import Grid
+from polyvec.compression import binary, int8
 from polyvec.explain import overlay, similarity_map
+from polyvec.vectors import unit
 
 PATCHES = np.array([[9, 9], [1, 0], [0, 1], [1, 1], [0, 0], [-1, 0], [0, 2], [9, 9]], np.float32)  # 2×3 from token 1
 GRID = Grid(rows=2, columns=3, start=1)
@@ -37,3 +39,17 @@ def test_equal_similarities_tint_nothing():
 def test_each_map_needs_its_token():
     with pytest.raises(ValueError, match="2 tokens and 1 maps"):
         overlay(Image.new("RGB", (28, 28)), np.zeros((1, 2, 2), np.float32), ["a", "b"])
+
+
+def test_a_map_of_stored_codes_is_that_of_the_vectors_they_stand_for():
+    document = np.eye(8, dtype=np.float32)[:6] * 2 - 0.25
+    query = np.eye(8, dtype=np.float32)[:1]
+    maps = similarity_map(query, unit(int8(document)), Grid(2, 3, 0))
+    np.testing.assert_allclose(similarity_map(query, int8(document), Grid(2, 3, 0)), maps, rtol=1e-6)
+    bits = similarity_map(query, binary(document), Grid(2, 3, 0))
+    np.testing.assert_allclose(bits.ravel() * np.sqrt(8), [1, -1, -1, -1, -1, -1], rtol=1e-6)
+
+
+def test_multivectors_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="query's vectors have 3 numbers, and the document's 2"):
+        similarity_map(np.ones((1, 3), np.float32), PATCHES, GRID)

@@ -43,3 +43,9 @@ def test_a_tie_counts_against_the_relevant_document():
 def test_judgements_that_do_not_fit_are_refused(scores, relevant, message):
     with pytest.raises(ValueError, match=message):
         ndcg(scores, relevant, k=5)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_measure_of_no_ranks_is_refused(k):
+    with pytest.raises(ValueError, match=f"`k` is {k}; it may be 1 or more"):
+        ndcg(np.ones((1, 2)), [{0}], k=k)

@@ -116,3 +116,21 @@ def test_a_ranking_is_the_start_of_the_full_order(values, n, seed):
     grades = dict(enumerate(np.random.default_rng(seed).permutation(len(values)) + 1.0))
     order = sorted(range(len(values)), key=lambda index: (-values[index], grades[index]))
     assert ranking(np.array(values, np.float32), grades, n=n).tolist() == order[:n]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncate_dim": -1}, "`truncate_dim` is -1; it may be 1 to 2 numbers"),
+        ({"truncate_dim": 3}, "`truncate_dim` is 3; it may be 1 to 2 numbers"),
+        ({"candidates": 0}, "`candidates` is 0; it may be 1 or more"),
+    ],
+)
+def test_impossible_options_of_scores_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        scores(three_documents(), mode="two-stage", **options)
+
+
+def test_a_ranking_of_none_is_refused():
+    with pytest.raises(ValueError, match="`n` is 0; it may be 1 or more"):
+        ranking(np.ones(3), set(), n=0)

@@ -1,3 +1,6 @@
+import inspect
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from polyvec import scoring
-from polyvec.compression import binary
-from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, signs, unit
+from polyvec.compression import binary, int8
+from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, pairwise_cosine, signs, unit
 
 
 def rows(*values):
@@ -136,3 +139,166 @@ def test_no_packed_rows_give_an_empty_table():
     assert hamming_similarity(none, one).shape == (0, 1)
     assert hamming_similarity(one, none).shape == (1, 0)
     assert asymmetric_cosine(np.zeros((1, 8), np.float32), none).shape == (1, 0)
+
+
+# What is tested without the shape checks of the test suite, which would refuse the arguments first.
+plain_cosine, plain_pairwise, plain_hamming, plain_asymmetric, plain_maxsim = map(
+    inspect.unwrap, (cosine, pairwise_cosine, hamming_similarity, asymmetric_cosine, maxsim)
+)
+FLOATS = np.array([[3, -4, 1, 1, 1, 1, 1, 2]], np.float32)
+CODES, BITS = int8(FLOATS), binary(FLOATS)
+
+
+@pytest.mark.parametrize(
+    ("function", "queries", "documents", "right"),
+    [
+        (plain_cosine, BITS, BITS, "use hamming_similarity"),
+        (plain_cosine, FLOATS, BITS, "use asymmetric_cosine"),
+        (plain_cosine, BITS, CODES, "use asymmetric_cosine, with the two sides exchanged"),
+        (plain_pairwise, BITS, BITS, "use hamming_similarity"),
+        (plain_hamming, CODES, CODES, "use cosine"),
+        (plain_hamming, FLOATS, FLOATS, "use cosine"),
+        (plain_hamming, FLOATS, BITS, "use asymmetric_cosine"),
+        (plain_asymmetric, FLOATS, CODES, "use cosine"),
+        (plain_asymmetric, BITS, BITS, "use hamming_similarity"),
+    ],
+)
+def test_rows_that_a_score_does_not_compare_are_refused_with_the_name_of_the_right_one(
+    function, queries, documents, right
+):
+    with pytest.raises(ValueError, match=f"does not compare .*; {right}"):
+        function(queries, documents)
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "error", "message"),
+    [
+        (FLOATS[0], FLOATS, ValueError, r"`queries` has shape \(8,\); .*`vector\[None\]`"),
+        (FLOATS, FLOATS[None], ValueError, r"`documents` has shape \(1, 1, 8\); .*one matrix at a time"),
+        (FLOATS, FLOATS[:, :1], ValueError, "queries have 8 numbers each and the documents 1;"),
+        (FLOATS[:, :0], FLOATS[:, :0], ValueError, "at least 1"),
+        (FLOATS, FLOATS.tolist(), TypeError, "`documents` is a list; .* `embeddings.dense`"),
+        (FLOATS > 0, FLOATS, ValueError, "`queries` has dtype bool"),
+        (FLOATS, FLOATS.astype(complex), ValueError, "`documents` has dtype complex128"),
+    ],
+)
+def test_what_is_no_pair_of_matrices_is_refused(queries, documents, error, message):
+    for function in (plain_cosine, plain_pairwise):
+        with pytest.raises(error, match=message):
+            function(queries, documents)
+
+
+def test_sizes_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match="queries have 8 numbers each and the documents 16"):
+        plain_hamming(BITS, np.repeat(BITS, 2, axis=1))
+    with pytest.raises(ValueError, match="1 queries and 2 documents"):
+        plain_pairwise(FLOATS, np.repeat(FLOATS, 2, axis=0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_named(bad, monkeypatch):
+    monkeypatch.setattr(scoring, "_CHUNK_NUMBERS", 2)
+    flawed = rows([1, 0], [2, bad], [0, 1])
+    for function in (cosine, pairwise_cosine):
+        with pytest.raises(ValueError, match="row 1 of `documents` has a number that is not finite"):
+            function(rows([1, 0], [1, 0], [1, 0]), flawed)
+    with pytest.raises(ValueError, match="row 1 of `queries`"):
+        asymmetric_cosine(np.repeat(flawed, 4, axis=1), BITS)
+    with pytest.raises(ValueError, match=r"`documents\[1\]` has a number that is not finite"):
+        maxsim([rows([1, 0])], [rows([1, 0]), flawed])
+    with pytest.raises(ValueError, match=r"`queries\[0\]` has a number that is not finite"):
+        maxsim([flawed], [rows([1, 0])])
+
+
+@pytest.mark.parametrize("scale", [5e37, 1e20, 1e-23, 1e-37])
+def test_cosine_does_not_depend_on_the_length_of_a_vector(scale):
+    long = rows([3, 4], [1, 0]) * np.float32(scale)
+    np.testing.assert_allclose(cosine(long, rows([1, 0])), [[0.6], [1]], rtol=1e-6)
+    np.testing.assert_allclose(unit(long), [[0.6, 0.8], [1, 0]], rtol=1e-6)
+
+
+def test_numbers_beyond_single_precision_have_a_direction():
+    np.testing.assert_allclose(unit(np.array([[3e200, 4e200], [3e-300, 4e-300]])), [[0.6, 0.8]] * 2, rtol=1e-6)
+
+
+def test_pairwise_cosine_by_hand(monkeypatch):
+    monkeypatch.setattr(scoring, "_CHUNK_NUMBERS", 2)  # of three pairs, two numbers each
+    found = pairwise_cosine(rows([3, 4], [0, 0], [0, 2]), rows([1, 0], [1, 0], [-1, -1]))
+    np.testing.assert_allclose(found, [0.6, 0, -np.sqrt(0.5)], rtol=1e-6)
+    assert pairwise_cosine(none(), none()).shape == (0,)
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_cosine_is_the_same_however_it_is_chunked(monkeypatch, chunk):
+    rng = np.random.default_rng(0)
+    queries, documents = rng.standard_normal((9, 16), np.float32), rng.standard_normal((20, 16), np.float32)
+    expected = unit(queries) @ unit(documents).T
+    monkeypatch.setattr(scoring, "_CHUNK_NUMBERS", chunk)
+    np.testing.assert_allclose(cosine(queries, documents), expected, atol=1e-6)
+
+
+def test_maxsim_of_codes_and_bits_is_that_of_the_unit_vectors_they_stand_for():
+    rng = np.random.default_rng(0)
+    query, document = rng.standard_normal((3, 16), np.float32), rng.standard_normal((5, 16), np.float32)
+    query_units, document_units = unit(int8(query)), unit(signs(binary(document)))
+    np.testing.assert_allclose(maxsim([int8(query)], [document]), maxsim([query_units], [document]), rtol=1e-6)
+    mixed = maxsim([query, int8(query), binary(query)], [binary(document), document])
+    vectors = maxsim([query, query_units, unit(signs(binary(query)))], [document_units, document])
+    np.testing.assert_allclose(mixed, vectors, rtol=1e-6)
+    by_hand = maxsim([rows([1, 1, 1, 1, 1, 1, 1, 1])], [np.array([[0b11110000], [0b11111110]], np.uint8)])
+    np.testing.assert_allclose(by_hand, [[6 / np.sqrt(8)]], rtol=1e-6)  # seven of +1 and one of −1
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "error", "message"),
+    [
+        (
+            [FLOATS],
+            [FLOATS, BITS[:, [0, 0]]],
+            ValueError,
+            r"`queries\[0\]` have 8 .* `documents\[1\]` have 16",
+        ),
+        ([FLOATS], [FLOATS[:, :3]], ValueError, r"`queries\[0\]` have 8 numbers, .* `documents\[0\]` have 3"),
+        (FLOATS, [FLOATS], ValueError, r"`queries\[0\]` has shape \(8,\)"),
+        ([FLOATS], None, TypeError, "`documents` is a NoneType; .*multivector=True"),
+        ([FLOATS], [FLOATS.tolist()], TypeError, r"`documents\[0\]` is a list"),
+    ],
+)
+def test_what_is_no_list_of_multivectors_of_one_size_is_refused(queries, documents, error, message):
+    with pytest.raises(error, match=message):
+        plain_maxsim(queries, documents)
+
+
+@pytest.fixture
+def peak():
+    """What a call takes of memory at its peak, in MB."""
+
+    def measure(call):
+        tracemalloc.start()
+        try:
+            call()
+            return tracemalloc.get_traced_memory()[1] / 1e6
+        finally:
+            tracemalloc.stop()
+
+    return measure
+
+
+def test_memory_does_not_grow_with_the_other_side(peak):
+    rng = np.random.default_rng(0)
+    many = [rng.standard_normal((20, 4), np.float32) for _ in range(500)]
+    long = [rng.standard_normal((1000, 4), np.float32) for _ in range(5)]
+    assert peak(lambda: maxsim(many, long)) < 40  # all products take 200 MB
+    assert peak(lambda: maxsim(long, many)) < 40
+    codes = rng.integers(-127, 128, (40_000, 256), np.int8)
+    assert peak(lambda: cosine(codes[:1], codes)) < 20  # the codes as floats take 40 MB
+    assert peak(lambda: cosine(codes, codes[:1])) < 20
+    assert peak(lambda: pairwise_cosine(codes, codes)) < 20
+    assert peak(lambda: asymmetric_cosine(codes, np.zeros((1, 32), np.uint8))) < 20
+
+
+def test_a_query_longer_than_a_chunk_is_scored_whole(monkeypatch):
+    monkeypatch.setattr(scoring, "_CHUNK_SIMILARITIES", 12)  # of fourteen tokens of documents: a token at a time
+    rng = np.random.default_rng(0)
+    queries, documents = rng.standard_normal((5, 7, 2), np.float32), rng.standard_normal((7, 2, 2), np.float32)
+    np.testing.assert_allclose(maxsim(list(queries), list(documents)), naive(queries, documents), rtol=1e-5)

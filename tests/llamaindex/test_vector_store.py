@@ -487,3 +487,44 @@ def test_a_reader_takes_uris_and_names_files_by_absolute_paths(pictures, report,
         assert [document.metadata["file_path"] for document in documents] == [str(report)] * 2
         assert documents[0].image_path.startswith(str(tmp_path / "pages"))
     assert reader.load_data(pictures[0].as_uri())[0].image_path == str(pictures[0])
+
+
+def test_metadata_of_any_name_are_kept_and_filtered_by(store):
+    names = ["dc.title", "a key", "tags[]", "größe", "page_content", "metadata", "_polyvec", "text", "embedding", "id_"]
+    names += ["_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id", "metadata.x", "doc_id.x"]
+    metadata = dict.fromkeys(names, "Report") | {"nested": {"dc.title": "Report"}}
+    document = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="book")}
+    store.add(
+        [
+            TextNode(id_="a", text="Report", metadata=metadata, relationships=document),
+            TextNode(id_="b", text="Report", metadata=dict.fromkeys(names, "secret")),
+            TextNode(id_="c", text="Report", relationships=document),
+        ]
+    )
+    assert store.get_nodes(["a"])[0].metadata == metadata
+    own = {"doc_id", "document_id", "ref_doc_id"}
+    kinds = {"_node_type", "_node_content"}
+
+    def passing(*condition):
+        return {node.node_id for node in store.get_nodes(filters=where(*condition))}
+
+    for name in names:
+        others = {"c"} if name in own | kinds else set()  # LlamaIndex writes a document's id, class and JSON there
+        assert passing(name, "Report") == {"a"}, name
+        assert passing(name, "secret", FilterOperator.NE) == {"a"} | others, name
+        assert passing(name, ["Report", "x"], FilterOperator.IN) == {"a"}, name
+        assert passing(name, ["secret", "x"], FilterOperator.NIN) == {"a"} | others, name
+        assert passing(name, None, FilterOperator.IS_EMPTY) == {"c"} - others, name
+    assert passing('nested."dc.title"', "Report") == {"a"}
+    for name in own:
+        assert passing(name, "book") == {"c"}
+    store.delete("book")
+    assert {node.node_id for node in store.get_nodes()} == {"b"}
+
+
+def test_names_that_no_filter_reaches_are_refused(folder):
+    with pytest.raises(UnstoredItems, match="a quotation mark or backslash would keep filters from it"):
+        folder.add([TextNode(id_="a", text="fox", metadata={'a"b': 1}), TextNode(id_="b", text="fox")])
+    assert ids(folder.get_nodes()) == ["b"]
+    with pytest.raises(ValueError, match="cannot be filtered by"):
+        folder.get_nodes(filters=where('a"b', 1))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import sys
@@ -235,6 +236,21 @@ def test_verify_finds_files_that_are_gone(folder):
     code, out, _ = run("verify", "--json")
     found = json.loads(out)
     assert (code, found["n_points"], len(found["orphans"]), found["foreign"]) == (1, 4, 1, [])
+
+
+def test_old_rules_of_words_are_told_with_the_remedy(folder):
+    run("index", "docs", "--bm25", "english")
+    with contextlib.closing(open_client("index")) as client:
+        facts = dict(client.get_collection("docs").config.metadata["polyvec"])
+        del facts["bm25_rules"]
+        client.update_collection("docs", metadata={"polyvec": facts})
+    code, out, _ = run("verify")
+    assert (code, out.splitlines()[-1].split(":")[0]) == (1, "old_words")
+    assert "`polyvec reindex`" in out
+    with pytest.warns(UserWarning, match="`reindex` it"):
+        code, _, err = run("index", "docs")
+    assert code == 2
+    assert "`reindex` it with its own embedder" in err
 
 
 def test_verify_needs_no_model(folder, loaded):

@@ -420,10 +420,16 @@ def test_one_id_for_two_tasks_in_one_call_is_reported(docs):
     assert "same id, other content or task" in report.failed[0].reason
 
 
-def test_vectors_that_vanish_when_they_are_scaled_are_refused(docs):
+def test_vectors_that_vanish_when_they_are_cut_are_refused(docs):
+    dense = np.eye(17, dtype=np.float32)[16:]  # the collection's vectors have 16 numbers
+    report = docs.add([Item("behind", embedding=Embeddings(dense, (np.ones((1, 8), np.float32),), (None,)))])
+    assert "zero once they are cut" in report.failed[0].reason
+
+
+def test_the_length_of_a_ready_made_vector_does_not_matter(docs):
     huge = Embeddings(np.full((1, 16), 1e30, np.float32), (np.ones((1, 8), np.float32),), (None,))
-    with np.errstate(over="ignore"):
-        assert len(docs.add([Item("huge", embedding=huge)]).failed) == 1
+    assert docs.add([Item("huge", id="huge", embedding=huge)]).failed == []
+    np.testing.assert_allclose(docs.embeddings(["huge"])["huge"].dense, np.full((1, 16), 0.25), rtol=1e-6)
 
 
 def test_metadata_are_not_put_on_content_that_another_writer_replaced(docs, monkeypatch):

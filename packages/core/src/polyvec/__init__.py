@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from polyvec.encoder import Attempt, EncodeOptions, Encoder, attempt
-from polyvec.scoring import cosine, maxsim
+from polyvec.scoring import cosine, maxsim, pairwise_cosine
 from polyvec.types import TASKS, Embeddings, Failure, Grid, ImageInput, Input, Side, SomeFailed, Task, UnreadableInputs
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "attempt",
     "cosine",
     "maxsim",
+    "pairwise_cosine",
 ]
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Real
 from PIL import Image, ImageDraw, ImageFont
 
 from polyvec.compression import patches
 from polyvec.images import open_image
 from polyvec.types import Grid, ImageInput
+from polyvec.vectors import decoded
 
 __all__ = ["overlay", "similarity_map"]
 
@@ -21,19 +22,26 @@ _STRONGEST = 170  # of 255: how opaque the tint of the most similar patch is
 
 
 def similarity_map(
-    query_multivector: Float32[np.ndarray, "tokens dim"],
-    document_multivector: Float32[np.ndarray, "document_tokens dim"],
+    query_multivector: Real[np.ndarray, "tokens _"],
+    document_multivector: Real[np.ndarray, "document_tokens _"],
     grid: Grid,
 ) -> Float32[np.ndarray, "tokens rows columns"]:
     """Compare every query token with every patch of an image: the terms of which MaxSim takes the maximum.
 
-    Both multi-vectors may come from a store; nothing is encoded again.
+    Both multi-vectors may come from a store; nothing is encoded again. They may be codes or bits, as in `maxsim`.
 
     Raises:
-        ValueError: the grid does not fit the document's multi-vector.
+        TypeError, ValueError: a multi-vector is no array (tokens, dim), their dimensions differ, or the grid does not
+            fit the document's multi-vector.
     """
-    regions = patches(document_multivector, grid).reshape(grid.rows * grid.columns, -1)
-    maps: np.ndarray = (query_multivector @ regions.T).reshape(-1, grid.rows, grid.columns)
+    regions = patches(decoded("document_multivector", document_multivector), grid)
+    tokens = decoded("query_multivector", query_multivector)
+    if tokens.shape[1] != regions.shape[2]:
+        raise ValueError(
+            f"the query's vectors have {tokens.shape[1]} numbers, and the document's {regions.shape[2]}; both must "
+            "come from one model."
+        )
+    maps: np.ndarray = (tokens @ regions.reshape(-1, tokens.shape[1]).T).reshape(-1, grid.rows, grid.columns)
     return maps
 
 

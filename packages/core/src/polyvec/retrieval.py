@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from polyvec.data.folders import Dataset
 from polyvec.encoder import Attempt, Encoder, attempt
+from polyvec.inputs import checked_whole
 from polyvec.scoring import cosine, maxsim
 from polyvec.types import Embeddings, Failure, Input, Side
 
@@ -76,9 +77,13 @@ def scores(dataset: EncodedDataset, *, mode: Mode, truncate_dim: int | None = No
     score -inf. `truncate_dim` cuts the dense vectors.
 
     Raises:
-        ValueError: the mode needs multi-vectors, and there are none.
+        ValueError: the mode needs multi-vectors, and there are none; an impossible `truncate_dim` or `candidates`.
     """
+    if candidates < 1:
+        raise ValueError(f"`candidates` is {candidates}; it may be 1 or more.")
     queries, documents = dataset.queries, dataset.documents
+    if truncate_dim is not None:
+        truncate_dim = checked_whole("truncate_dim", truncate_dim, queries.dense.shape[1], "numbers")
     dense = partial(cosine, queries.dense[:, :truncate_dim], documents.dense[:, :truncate_dim])
     if mode == "dense":
         return dense()
@@ -103,8 +108,10 @@ def ranking(scores: Float[np.ndarray, " documents"], relevant: Relevant, *, n: i
     Of equal scores the lower grade comes first, so that luck never improves a measure of the order.
 
     Raises:
-        ValueError: a score is not a number, or a relevant document is unknown.
+        ValueError: `n` is less than 1, a score is not a number, or a relevant document is unknown.
     """
+    if n < 1:
+        raise ValueError(f"`n` is {n}; it may be 1 or more.")
     if np.isnan(scores).any():
         raise ValueError(f"the score of document {int(np.isnan(scores).argmax())} is not a number.")
     gains = np.zeros(len(scores))

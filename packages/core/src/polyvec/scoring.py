@@ -1,23 +1,56 @@
 """Scores between embeddings, in numpy. Nothing here knows a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float, Float32, Real, UInt8
+from jaxtyping import Float32, Real, UInt8
 
-__all__ = ["asymmetric_cosine", "cosine", "hamming_similarity", "maxsim", "signs", "unit"]
+from polyvec.vectors import Kind, decoded, kind_of, signs, unit
+
+__all__ = ["asymmetric_cosine", "cosine", "hamming_similarity", "maxsim", "pairwise_cosine", "signs", "unit"]
 
 _CHUNK_ROWS = 32_768  # document tokens per matrix product: larger ones fall out of the cache and are slower
-_CHUNK_NUMBERS = 1 << 20  # bytes or numbers of packed documents at work at a time; they stay in the cache
+_CHUNK_SIMILARITIES = 1 << 22  # numbers per matrix product of MaxSim
+_CHUNK_NUMBERS = 1 << 20  # numbers of either side at work at a time; they stay in the cache
 _N_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
 _n_bits: Callable[[np.ndarray], np.ndarray] = getattr(np, "bitwise_count", _N_BITS.__getitem__)  # numpy 1 has none
+
+_Unit = Callable[[int, np.ndarray], np.ndarray]  # rows and the index of the first → rows to multiply
 
 
 def cosine(
     queries: Real[np.ndarray, "queries dim"], documents: Real[np.ndarray, "documents dim"]
 ) -> Float32[np.ndarray, "queries documents"]:
-    """Return the cosine of every query with every document. A zero vector has cosine 0 with everything."""
-    scores: np.ndarray = unit(queries) @ unit(documents).T
+    """Return the cosine of every query with every document. A zero vector has cosine 0 with everything.
+
+    Either side may be vectors of any length or codes of `polyvec.compression.int8`.
+
+    Raises:
+        TypeError: a side is no array.
+        ValueError: a side has not two axes, holds packed bits or a number that is not finite, or the sides differ in
+            dimension.
+    """
+    _check_sides("cosine", queries, documents)
+    return _products(queries, documents, partial(_units, "queries"), partial(_units, "documents"))
+
+
+def pairwise_cosine(
+    queries: Real[np.ndarray, "pairs dim"], documents: Real[np.ndarray, "pairs dim"]
+) -> Float32[np.ndarray, " pairs"]:
+    """Return the cosine of each query with the document in the same row; otherwise as `cosine`.
+
+    Raises:
+        TypeError, ValueError: as `cosine`; also if the sides differ in length.
+    """
+    _check_sides("pairwise_cosine", queries, documents)
+    if len(queries) != len(documents):
+        raise ValueError(f"there are {len(queries)} queries and {len(documents)} documents; give one document each.")
+    scores = np.empty(len(queries), np.float32)
+    for start, chunk in _row_chunks(queries, queries.shape[1]):
+        end = start + len(chunk)
+        others = _units("documents", start, documents[start:end])
+        scores[start:end] = np.einsum("ij,ij->i", _units("queries", start, chunk), others)
     return scores
 
 
@@ -27,7 +60,12 @@ def hamming_similarity(
     """Return 1 − 2 · (bits that differ) / dim: the cosine of the vectors of ±1 that packed sign bits stand for.
 
     Both sides come from `polyvec.compression.binary`.
+
+    Raises:
+        TypeError: a side is no array.
+        ValueError: a side has not two axes or holds no packed bits, or the sides differ in dimension.
     """
+    _check_sides("hamming_similarity", queries, documents)
     n_differing = np.empty((len(queries), len(documents)), np.float32)
     for start, chunk in _row_chunks(documents, documents.shape[1]):
         for index, query in enumerate(queries):
@@ -42,51 +80,137 @@ def asymmetric_cosine(
     """Return the cosine of queries in full precision with the vectors of ±1 that packed documents stand for.
 
     Documents take no more room than for `hamming_similarity`, and queries are not rounded.
+
+    Raises:
+        TypeError: a side is no array.
+        ValueError: as `cosine`; here `queries` may not be packed bits, and `documents` must be.
     """
-    dim = queries.shape[1]
-    scaled = unit(queries) / np.float32(np.sqrt(dim))  # the vectors of ±1 have length √dim
-    scores = np.empty((len(queries), len(documents)), np.float32)
-    for start, chunk in _row_chunks(documents, dim):
-        scores[:, start : start + len(chunk)] = scaled @ signs(chunk).T
-    return scores
+    _check_sides("asymmetric_cosine", queries, documents)
+    length = np.float32(np.sqrt(queries.shape[1]))  # of the vectors of ±1
 
+    def scaled(start: int, rows: np.ndarray) -> np.ndarray:
+        shortened: np.ndarray = _units("queries", start, rows) / length
+        return shortened
 
-def signs(packed: UInt8[np.ndarray, "items bytes"]) -> Float32[np.ndarray, "items bytes*8"]:
-    """Unpack sign bits into vectors of +1 and −1."""
-    return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
+    return _products(queries, documents, scaled, lambda _, rows: signs(rows))
 
 
 def maxsim(
-    queries: Sequence[Float[np.ndarray, "_ dim"]], documents: Sequence[Float[np.ndarray, "_ dim"]]
+    queries: Sequence[Real[np.ndarray, "_ _"]], documents: Sequence[Real[np.ndarray, "_ _"]]
 ) -> Float32[np.ndarray, "queries documents"]:
     """Return late-interaction scores: the best document token of each query token, summed over the query's tokens.
 
     s(q, p) = Σ_i max_j q_i · p_j (arXiv 2506.18902, eq. 1), not divided by the number of query tokens. Vectors are
     not normalised: unit vectors make the terms cosines. Padding never takes part, so a score does not depend on what
     else is in the call. A query or a document without tokens scores 0.
+
+    A multi-vector may also consist of codes of `polyvec.compression.int8` or packed bits of `binary`. They stand for
+    unit vectors.
+
+    Raises:
+        TypeError: a side is no sequence of arrays.
+        ValueError: a multi-vector has not two axes or has a number that is not finite, or dimensions differ.
     """
+    dims: dict[int, str] = {}
+    _note_dims(dims, "queries", queries)
+    _note_dims(dims, "documents", documents)
+    if len(dims) > 1:
+        (dim, name), (other_dim, other) = list(dims.items())[:2]
+        raise ValueError(
+            f"the vectors of {name} have {dim} numbers, and those of {other} have {other_dim}; they must have equally "
+            "many. (uint8 means packed bits, eight numbers to a byte.)"
+        )
     scores = np.zeros((len(queries), len(documents)), np.float32)
     rows = [index for index, query in enumerate(queries) if len(query)]
     columns = [index for index, document in enumerate(documents) if len(document)]
     if not rows or not columns:
         return scores
-    query_tokens = np.concatenate([queries[index] for index in rows]).astype(np.float32, copy=False)
-    query_starts = _starts([len(queries[index]) for index in rows])
+    query_tokens = np.concatenate([decoded("queries", queries[index]) for index in rows])
+    query_by_token = np.repeat(rows, [len(queries[index]) for index in rows])
     for chunk in _chunks(columns, [len(documents[index]) for index in columns]):
-        document_tokens = np.concatenate([documents[index] for index in chunk]).astype(np.float32, copy=False)
+        document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
-        similarities = query_tokens @ document_tokens.T  # (query tokens, document tokens)
-        best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
-        scores[np.ix_(rows, chunk)] = np.add.reduceat(best, query_starts, axis=0)
+        step = max(1, _CHUNK_SIMILARITIES // len(document_tokens))
+        for start in range(0, len(query_tokens), step):
+            with np.errstate(invalid="ignore"):  # infinite numbers, refused below
+                similarities = query_tokens[start : start + step] @ document_tokens.T
+            best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
+            members, starts = np.unique(query_by_token[start : start + step], return_index=True)
+            scores[members[:, None], chunk] += np.add.reduceat(best, starts, axis=0)
+    if not np.isfinite(scores).all():
+        _check_finite("queries", queries)
+        _check_finite("documents", documents)
     return scores
 
 
-def unit(rows: Real[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
-    """Scale each row to unit length. A zero row stays zero; a row with a NaN becomes NaN."""
-    rows = rows.astype(np.float32, copy=False)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: np.ndarray = np.divide(rows, norms, out=np.zeros_like(rows), where=norms != 0)
+def _check_sides(function: str, queries: object, documents: object) -> None:
+    """Refuse rows that the function does not compare, and name the function that does."""
+    kinds = kind_of("queries", queries), kind_of("documents", documents)
+    right = {
+        (False, False): ("cosine", "pairwise_cosine"),
+        (True, True): ("hamming_similarity",),
+        (False, True): ("asymmetric_cosine",),
+    }.get((kinds[0] == "bits", kinds[1] == "bits"), ("asymmetric_cosine, with the two sides exchanged",))
+    assert isinstance(queries, np.ndarray)
+    assert isinstance(documents, np.ndarray)
+    if function not in right:
+        raise ValueError(
+            f"`{function}` does not compare {kinds[0]} ({queries.dtype}) with {kinds[1]} ({documents.dtype}); use "
+            f"{right[0]}. (uint8 means packed bits.)"
+        )
+    dim, other = (_dim(rows, kind) for rows, kind in zip((queries, documents), kinds, strict=True))
+    if dim != other or not dim:
+        raise ValueError(
+            f"the queries have {dim} numbers each and the documents {other}; both sides must come from one model and "
+            "have the same size, at least 1."
+        )
+
+
+def _dim(rows: np.ndarray, kind: Kind) -> int:
+    n_columns: int = rows.shape[1]
+    return n_columns * 8 if kind == "bits" else n_columns
+
+
+def _note_dims(dims: dict[int, str], name: str, multivectors: object) -> None:
+    """Check the multi-vectors of one side, and note the name of the first that has a dimension."""
+    if not isinstance(multivectors, Sequence | np.ndarray) or isinstance(multivectors, str | bytes):
+        raise TypeError(
+            f"`{name}` is a {type(multivectors).__name__}; it must be a list of multi-vectors, such as "
+            "`embeddings.multivector` of a call with `multivector=True`."
+        )
+    for index, rows in enumerate(multivectors):
+        label = f"{name}[{index}]"
+        kind = kind_of(label, rows)
+        if len(rows):
+            dims.setdefault(_dim(rows, kind), f"`{label}`")
+
+
+def _check_finite(name: str, multivectors: Sequence[np.ndarray]) -> None:
+    for index, rows in enumerate(multivectors):
+        if not np.isfinite(rows).all():
+            raise ValueError(f"`{name}[{index}]` has a number that is not finite; make the vectors anew.")
+
+
+def _units(name: str, start: int, rows: np.ndarray) -> np.ndarray:
+    """Scale rows to unit length; `start` is the index of the first row for the message of an error."""
+    units = unit(rows)
+    flawed = np.isnan(units[:, 0])
+    if flawed.any():
+        raise ValueError(
+            f"row {start + int(flawed.argmax())} of `{name}` has a number that is not finite; make the vectors anew."
+        )
     return units
+
+
+def _products(queries: np.ndarray, documents: np.ndarray, left: _Unit, right: _Unit) -> np.ndarray:
+    """Multiply every query with every document, chunk by chunk."""
+    scores = np.empty((len(queries), len(documents)), np.float32)
+    dim = queries.shape[1]
+    for row, some in _row_chunks(queries, dim):
+        factors = left(row, some)
+        for column, others in _row_chunks(documents, dim):
+            scores[row : row + len(some), column : column + len(others)] = factors @ right(column, others).T
+    return scores
 
 
 def _chunks(indices: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
@@ -105,7 +229,7 @@ def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.intp)]).astype(np.intp)
 
 
-def _row_chunks(rows: np.ndarray, n_numbers: int) -> list[tuple[int, np.ndarray]]:
+def _row_chunks(rows: np.ndarray, n_numbers: int) -> Iterator[tuple[int, np.ndarray]]:
     """Split rows into chunks that stay in the cache at `n_numbers` per row, each with the index of its first row."""
     step = max(1, _CHUNK_NUMBERS // n_numbers)
-    return [(start, rows[start : start + step]) for start in range(0, len(rows), step)]
+    return ((start, rows[start : start + step]) for start in range(0, len(rows), step))

@@ -160,8 +160,10 @@ class Collection:
             ValueError: an unknown task, lists of different lengths, bad ids or metadata in a list. Nothing is stored
                 then.
             FingerprintError: the collection holds another model's vectors by now.
+            SchemaError: its BM25 vectors follow older rules of words: `reindex` it.
             StoreUnavailableError: the store did not answer for too long; its `report` says what became of which item.
         """
+        self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
         ingest = Ingest(self._binding, batch_size=batch_size)
         entries = checks.entries(inputs, ids=ids, metadatas=metadatas, embeddings=embeddings)
@@ -332,6 +334,8 @@ class Collection:
         call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
         the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
         become items of task `retrieval`.
+
+        If nothing but the BM25 vectors changes, the other vectors are copied instead of encoded.
 
         Args:
             embedder: the new model.

@@ -15,6 +15,7 @@ from qdrant_client import models
 from polyvec.inputs import check_text
 from polyvec.paths import printable
 from qdrant_polyvec import limits
+from qdrant_polyvec.fields import check_names
 
 __all__ = ["check_filter", "comparable", "date_range", "json_mapping", "json_value"]
 
@@ -27,13 +28,14 @@ def json_mapping(values: Mapping[str, Any] | None, *, name: str = "metadata") ->
 
     Raises:
         TypeError: it is no mapping.
-        ValueError: a value cannot be kept exactly; the message says where it stands.
+        ValueError: a value cannot be kept exactly (the message says where it stands), or a name cannot be filtered by.
     """
     if values is None:
         return {}
     if not isinstance(values, Mapping):
         raise TypeError(f"{name} is a mapping, not a {type(values).__name__}.")
     copy: dict[str, Any] = json_value(values, name=name)
+    check_names(copy)
     return copy
 
 

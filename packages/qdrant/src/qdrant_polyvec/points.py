@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
-from polyvec.scoring import unit
+from polyvec.vectors import unit, unit_means
 from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.checks import Entry
@@ -81,6 +81,13 @@ def source(payload: Mapping[str, Any] | None) -> str:
     return str(metadata.get("source", "")) if isinstance(metadata, Mapping) else ""
 
 
+def words(payload: Mapping[str, Any] | None) -> str | None:
+    """Return the text that a stored item is or, if it is an image, says; None if there is none."""
+    content = (payload or {}).get("page_content")
+    is_name = Own.of(payload).kind == "image" and content == source(payload)
+    return content if isinstance(content, str) and not is_name else None
+
+
 def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
     """Make the point of an item from its `Embeddings`; a ValueError if vectors are missing, zero, not finite or misfit.
 
@@ -95,7 +102,7 @@ def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: F
     if late:
         rows, grid = _fitted(_rows(embedding, late), grid, entry)
         vectors[LATE] = unit(rows)
-    if not all(np.linalg.norm(vector, axis=-1).all() for vector in vectors.values()):
+    if not all(vector.any(axis=-1).all() for vector in vectors.values()):
         raise ValueError("its vectors are zero once they are cut and scaled to unit length")
     if schema.pooled and grid is not None:
         vectors[POOLED] = pooled(rows, grid)
@@ -147,8 +154,7 @@ def neighbours(
     multivector: Float32[np.ndarray, "tokens dim"], factor: int
 ) -> Float32[np.ndarray, "tokens_by_factor dim"]:
     """Average `factor` consecutive tokens each, to unit length; the last mean may be of fewer."""
-    starts = np.arange(0, len(multivector), factor)
-    return unit(np.add.reduceat(multivector, starts, axis=0))  # a sum has the direction of the mean
+    return unit_means(multivector, np.arange(len(multivector)) // factor)
 
 
 def identity(stored: models.Record | models.ScoredPoint | models.PointStruct) -> Identity:
@@ -186,5 +192,5 @@ def _check(name: str, vector: np.ndarray, ndim: int) -> None:
         raise ValueError(f"its {name} vector has {vector.ndim} axes, not {ndim}")
     if not len(vector) or not np.isfinite(vector).all():
         raise ValueError(f"its {name} vector " + ("contains NaN or infinity" if len(vector) else "is empty"))
-    if not np.linalg.norm(vector, axis=-1).all():
+    if not vector.any(axis=-1).all():
         raise ValueError(f"its {name} vector contains a zero vector, which has no direction")

@@ -18,6 +18,7 @@ from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
+from polyvec.vectors import unit_means
 
 __all__ = ["SentenceTransformersEncoder"]
 
@@ -116,7 +117,7 @@ class SentenceTransformersEncoder(Encoder):
                     yield index, rows
                     continue
                 # The unit mean of a single row is that row.
-                dense = truncate(rows[0].mean(axis=0, keepdims=True), size)[0]
+                dense = truncate(unit_means(rows[0], np.zeros(len(rows[0]), np.int64)), size)[0]
                 if dense.any():
                     yield index, Encoding(dense, rows[-1] if multivector else None)
                 else:

@@ -17,9 +17,11 @@ def ndcg(scores: Scores, relevant: Sequence[Relevant], *, k: int) -> float:
     is not positive counts as not relevant.
 
     Raises:
-        ValueError: there are no queries, a query has no relevant document, a relevant document is unknown, or a score
-            is not a number.
+        ValueError: `k` is less than 1, there are no queries, a query has no relevant document, a relevant document is
+            unknown, or a score is not a number.
     """
+    if k < 1:
+        raise ValueError(f"`k` is {k}; it may be 1 or more.")
     if not len(scores) or len(scores) != len(relevant):
         raise ValueError(f"there are {len(scores)} queries and judgements for {len(relevant)}; give one or more each.")
     values = []

@@ -9,7 +9,7 @@ import numpy as np
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
 from polyvec.evaluate.metrics import ndcg
 from polyvec.retrieval import EncodedDataset, Mode, two_stage
-from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim, signs, unit
+from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim
 from polyvec.types import Embeddings, Grid
 
 __all__ = ["POOL_FACTORS", "Row", "compare", "table"]
@@ -133,27 +133,27 @@ def _dense(queries: Embeddings, documents: Embeddings, sizes: Sequence[int]) -> 
 def _late(queries: Embeddings, documents: Embeddings, pool_factors: Sequence[float]) -> Iterator[_Choice]:
     if queries.multivector is None or documents.multivector is None:
         return
-    for name, n_bytes, stored in _stored(documents.multivector, documents.grids, pool_factors):
-        n_numbers = sum(tokens.size for tokens in stored) / len(stored)
-        yield _Choice("late", name, n_bytes * n_numbers, maxsim(queries.multivector, stored))
+    for name, stored in _stored(documents.multivector, documents.grids, pool_factors):
+        n_bytes = sum(tokens.nbytes for tokens in stored) / len(stored)
+        yield _Choice("late", name, n_bytes, maxsim(queries.multivector, stored))
 
 
 def _stored(
     multivectors: Sequence[np.ndarray], grids: Sequence[Grid | None], pool_factors: Sequence[float]
-) -> Iterator[tuple[str, float, Sequence[np.ndarray]]]:
-    """Yield a name for each way of storing multi-vectors, bytes per number, and the vectors that the search sees."""
-    yield "float32", 4, multivectors
-    yield "float16", 2, [tokens.astype(np.float16) for tokens in multivectors]
-    yield "int8", 1, [unit(int8(tokens)) for tokens in multivectors]
+) -> Iterator[tuple[str, Sequence[np.ndarray]]]:
+    """Yield a name for each way of storing multi-vectors, and the stored arrays."""
+    yield "float32", multivectors
+    yield "float16", [tokens.astype(np.float16) for tokens in multivectors]
+    yield "int8", [int8(tokens) for tokens in multivectors]
     if all(tokens.shape[1] % 8 == 0 for tokens in multivectors):
-        yield "binary", 1 / 8, [unit(signs(binary(tokens))) for tokens in multivectors]
+        yield "binary", [binary(tokens) for tokens in multivectors]
     for factor in pool_factors:
         pooled = [pool_tokens(tokens, factor) for tokens in multivectors]
-        yield f"float32, pooled by {factor:g}", 4, pooled
-        yield f"int8, pooled by {factor:g}", 1, [unit(int8(tokens)) for tokens in pooled]
+        yield f"float32, pooled by {factor:g}", pooled
+        yield f"int8, pooled by {factor:g}", [int8(tokens) for tokens in pooled]
     if any(grids):
         means = [
             tokens if grid is None else np.concatenate([pool_rows(tokens, grid), pool_columns(tokens, grid)])
             for tokens, grid in zip(multivectors, grids, strict=True)
         ]
-        yield "float32, means of rows and columns", 4, means
+        yield "float32, means of rows and columns", means

@@ -41,6 +41,8 @@ def verification(result: Verification) -> list[str]:
     """Count the items, and name the flawed ones by what is wrong with them."""
     rows = [f"{result.n_points} items"]
     for name, flawed in asdict(result).items():
+        if flawed is True:
+            rows.append(f"{name}: `polyvec reindex` brings the BM25 vectors up to the rules of this version")
         if isinstance(flawed, list):
             examples = ", ".join(map(str, flawed[:_MAX_EXAMPLES])) + (", …" if len(flawed) > _MAX_EXAMPLES else "")
             rows.append(_cut(f"{name:<16}{len(flawed):>8}  {examples}".rstrip()))

@@ -7,7 +7,12 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from qdrant_client import models
 
+from qdrant_polyvec import field_keys
 from qdrant_polyvec.metadata import date_range
+from qdrant_polyvec.schema import RESERVED
+
+# LlamaIndex writes these keys beside the metadata, over metadata of the same names.
+_NODE_KEYS = ("_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id")
 
 
 def qdrant_filter(filters: MetadataFilters) -> models.Filter:
@@ -43,8 +48,30 @@ def in_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
 
 
 def _condition(part: MetadataFilter) -> models.Condition:
+    """Translate one filter. It holds if it holds for any reading of the key; emptiness, if for all."""
+    keys = _keys(part.key)
+    conditions = [_on(key, part) for key in keys]
+    if len(conditions) == 1:
+        return conditions[0]
+    if part.operator == FilterOperator.IS_EMPTY:
+        return models.Filter(must=conditions)
+    if part.key in _NODE_KEYS:  # what LlamaIndex writes there counts only if the user's metadata have no such key
+        missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=keys[0]))
+        conditions = [conditions[0], models.Filter(must=[missing, conditions[1]])]
+    return models.Filter(should=conditions)
+
+
+def _keys(name: str) -> list[str]:
+    """List the payload keys of a field. It is at the top, or in `metadata` if others write that name at the top."""
+    if name in RESERVED:
+        return field_keys(name)
+    hidden = (*RESERVED, *_NODE_KEYS)
+    return [*(field_keys(name) if name.partition(".")[0] in hidden else []), *field_keys(name, under="")]
+
+
+def _on(key: str, part: MetadataFilter) -> models.Condition:
     value: Any = part.value  # Any: pydantic checks that it suits the operator
-    field = partial(models.FieldCondition, key=part.key)
+    field = partial(models.FieldCondition, key=key)
     match part.operator:
         case FilterOperator.EQ if isinstance(value, float):
             return field(range=models.Range(gte=value, lte=value))
@@ -61,7 +88,7 @@ def _condition(part: MetadataFilter) -> models.Condition:
         case FilterOperator.TEXT_MATCH | FilterOperator.TEXT_MATCH_INSENSITIVE:
             return field(match=models.MatchText(text=value))
         case FilterOperator.IS_EMPTY:
-            return models.IsEmptyCondition(is_empty=models.PayloadField(key=part.key))
+            return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
     raise NotImplementedError(f"operator {part.operator.value!r} (filter on {part.key!r}) is not offered for Qdrant.")
 
 

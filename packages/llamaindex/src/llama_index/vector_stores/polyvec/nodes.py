@@ -26,6 +26,7 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     source = _source(node)
     try:
         node = _storable(node.model_copy(update={"metadata": json_mapping(node.metadata)}))
+        source = _source(node)
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
@@ -34,7 +35,7 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     if node.embedding is not None and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
         return Failure(index, source or node.node_id, reason, node.node_id)
-    metadata = {key: value for key, value in payload.items() if key in node.metadata and key != "source"}
+    metadata = {key: value for key, value in node.metadata.items() if key != "source"}
     return Item(
         content,
         id=node.node_id,
