@@ -76,8 +76,9 @@ def test_metadata_that_cannot_be_kept_lose_no_other_document(folder, pictures):
 
 
 def test_a_time_weighted_retriever_runs(store):
-    retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=1)
-    retriever.add_documents([Document("a red fox"), Document("a blue whale")])
+    retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=1, decay_rate=0)
+    retriever.add_documents([Document("a red fox")])
+    retriever.add_documents([Document("a blue whale")], current_time=datetime(2026, 1, 2))
     assert [one.page_content for one in retriever.invoke("a blue whale")] == ["a blue whale"]
     stored = store.similarity_search("a blue whale", k=1)[0].metadata
     assert datetime.fromisoformat(stored["created_at"]) == retriever.memory_stream[1].metadata["created_at"]

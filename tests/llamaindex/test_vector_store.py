@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import (
     Document,
     ImageDocument,
@@ -149,7 +150,34 @@ def test_options_and_modes_that_are_not_there_are_refused(store, nodes):
 def test_hybrid_is_a_mode_of_llamaindex_too(tmp_path, embed, nodes):
     with PolyvecVectorStore(embed, location=tmp_path, schema=Schema(bm25="english")) as store:
         store.add(nodes)
-        assert store.query(ask("a blue whale", k=1, mode=VectorStoreQueryMode.HYBRID)).ids == ["text-1"]
+        hybrid = VectorStoreQueryMode.HYBRID
+        assert store.query(ask("a blue whale", k=1, mode=hybrid)).ids == ["text-1"]
+        assert len(store.query(ask("a blue whale", k=1, mode=hybrid, hybrid_top_k=3)).ids) == 3
+        assert len(store.query(ask("a blue whale", k=4, hybrid_top_k=2), mode="hybrid").ids) == 2
+        retriever = VectorStoreIndex.from_vector_store(store, embed_model=embed).as_retriever(
+            vector_store_query_mode="hybrid", hybrid_top_k=2, similarity_top_k=1
+        )
+        assert len(retriever.retrieve("a blue whale")) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("alpha", 0.5),
+        ("alpha", 0.0),
+        ("sparse_top_k", 3),
+        ("hybrid_top_k", 3),
+        ("mmr_threshold", 0.5),
+        ("embedding_field", "dense"),
+        ("output_fields", ["n"]),
+    ],
+)
+def test_fields_of_a_query_that_nothing_obeys_are_refused(folder, field, value):
+    for query in (ask("fox", **{field: value}), VectorStoreQuery([1.0] * 64, **{field: value})):
+        with pytest.raises(ValueError, match=f"`{field}` is "):
+            folder.query(query)
+        with pytest.raises(ValueError, match=f"`{field}` is "):
+            asyncio.run(folder.aquery(query))
 
 
 def test_the_filters_are_those_of_the_stock_store(store, nodes):

@@ -18,6 +18,7 @@ from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
 from langchain_polyvec.searches import SearchableStore
 from polyvec.frameworks import checked_texts
+from polyvec.inputs import check_options
 from qdrant_polyvec import Failure, Item
 
 Metadatas = Iterable[Mapping[str, Any] | None] | None  # kept with each item, as JSON
@@ -38,6 +39,8 @@ class AddOptions(TypedDict, total=False):
     """Number of items that are encoded and stored at a time. Default: 64, or 16 pages of PDFs."""
     show_progress: bool | None
     """Show a progress bar. Default: the embedding's setting."""
+    current_time: object
+    """Of LangChain's `TimeWeightedVectorStoreRetriever`, which obeys it and hands it on. It changes nothing here."""
 
 
 def _threaded(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
@@ -283,14 +286,9 @@ class PolyvecVectorStore(SearchableStore):
             on_error.pop_all()
         return store
 
-    def _add(
-        self,
-        items: Iterable[Item | Failure],
-        *,
-        task: str | None = None,
-        batch_size: int = _BATCH,
-        show_progress: bool | None = None,
-    ) -> list[str]:
+    def _add(self, items: Iterable[Item | Failure], **options: Unpack[AddOptions]) -> list[str]:
+        check_options(options, sorted(AddOptions.__optional_keys__))
+        show_progress = options.get("show_progress")
         metadata_by_id: dict[str, Any] = {}
         ids: list[str] = []
 
@@ -309,6 +307,11 @@ class PolyvecVectorStore(SearchableStore):
         if show_progress is None:
             show_progress = isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
         collection = self._writable()
-        report = collection.add(numbered(), task=task or self.task, batch_size=batch_size, show_progress=show_progress)
+        report = collection.add(
+            numbered(),
+            task=options.get("task") or self.task,
+            batch_size=options.get("batch_size", _BATCH),
+            show_progress=show_progress,
+        )
         report.check(ids)
         return ids

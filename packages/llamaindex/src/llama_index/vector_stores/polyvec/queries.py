@@ -17,6 +17,15 @@ from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
 __all__ = ["QueryOptions", "check_options", "similarity"]
 
 
+_UNUSED = {
+    "alpha": "mode 'hybrid' has no weights: all candidates are ordered by MaxSim",
+    "sparse_top_k": "vector_store_kwargs={'candidates': …} is the number of candidates of each kind",
+    "mmr_threshold": "diverse results are not offered",
+    "embedding_field": "vector_store_kwargs={'mode': …} chooses the vectors",
+    "output_fields": "nodes come back whole",
+}
+
+
 class QueryOptions(RankingOptions, total=False):
     """Options of a query: the `vector_store_kwargs` of a retriever."""
 
@@ -58,6 +67,24 @@ def query_mode(query: VectorStoreQuery, content: Input | None, default: Mode) ->
             f"{', '.join(map(repr, MODES))}."
         )
     return default if content is not None else "dense"  # an embedding alone has no multi-vector
+
+
+def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
+    """Return the number of results: `hybrid_top_k` in mode `hybrid`, if there is one, else `similarity_top_k`.
+
+    Raises:
+        ValueError: the query has a `hybrid_top_k` in another mode, or a field that nothing here obeys.
+    """
+    for name, instead in _UNUSED.items():
+        if (value := getattr(query, name)) is not None:
+            raise ValueError(f"`{name}` is {value!r}, which is not offered: {instead}.")
+    if query.hybrid_top_k is None:
+        return query.similarity_top_k
+    if mode != "hybrid":
+        raise ValueError(
+            f"`hybrid_top_k` is {query.hybrid_top_k} in mode {mode!r}: it is the number of results in mode 'hybrid'."
+        )
+    return query.hybrid_top_k
 
 
 def search_query(
