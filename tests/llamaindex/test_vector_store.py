@@ -213,6 +213,25 @@ def test_filters_are_translated_as_by_the_stock_store():
         assert qdrant_filter(filters) == stock._build_subfilter(filters)
 
 
+@pytest.mark.parametrize(
+    ("value", "operator", "message"),
+    [
+        (None, FilterOperator.GT, "'>' is None; missing metadata are found by 'is_empty'"),  # not: all nodes
+        (None, FilterOperator.EQ, "'==' is None"),
+        (None, FilterOperator.NE, "'!=' is None"),
+        (["x"], FilterOperator.EQ, r"'==' is \['x'\]; it takes a string or number"),
+        (1.5, FilterOperator.NE, "'!=' is 1.5; it takes a string or whole number"),
+        ([1.5], FilterOperator.NIN, r"'nin' is \[1.5\]; it takes lists of strings or of whole numbers"),
+        (1, FilterOperator.TEXT_MATCH, "'text_match' is 1; it takes a string"),
+        (float("nan"), FilterOperator.GT, "'>' is nan, which is no JSON number"),
+        (2**70, FilterOperator.EQ, "whole numbers beyond 64 bits"),
+    ],
+)
+def test_values_that_an_operator_does_not_take_are_refused_by_name(value, operator, message):
+    with pytest.raises(ValueError, match=f"the value of the filter on 'n' by .*{message}"):
+        qdrant_filter(where("n", value, operator))
+
+
 def test_an_operator_that_qdrant_lacks_is_refused():
     with pytest.raises(NotImplementedError, match=r"operator 'all' .*'n'"):
         qdrant_filter(where("n", ["a"], FilterOperator.ALL))
@@ -469,7 +488,7 @@ def test_dates_are_compared_as_moments(store):
     assert passing("==", "2026-01-02") == {"a"}
     assert passing("==", "2026-01-02T08:00Z") == set()  # a string is compared as it is
     for value in ("soon", "2026-02-30"):
-        with pytest.raises(ValueError, match=f"by '>' with '{value}'; it takes numbers and dates"):
+        with pytest.raises(ValueError, match=f"by '>' is '{value}'; it takes numbers and dates"):
             passing(">", value)
 
 
