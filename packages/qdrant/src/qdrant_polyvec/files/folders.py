@@ -8,8 +8,8 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from polyvec import Failure
+from polyvec.images import suffixes
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PDF_SUFFIX = ".pdf"
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 TEXT_SUFFIXES = (".md", ".markdown", ".txt", ".rst", ".adoc", ".org", ".tex", ".toml", ".yaml", ".yml", ".ini", ".cfg")
@@ -18,7 +18,6 @@ CODE_SUFFIXES = (
     ".cc", ".cpp", ".cxx", ".hpp", ".cs", ".swift", ".m", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash",
     ".sql", ".css", ".vue", ".dart", ".ex", ".exs", ".hs", ".clj", ".zig",
 )  # fmt: skip
-SUFFIXES = (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *IMAGE_SUFFIXES, PDF_SUFFIX)
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden folders, such as .git and .venv
 
 
@@ -47,6 +46,16 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     return files
 
 
+def known_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all files that are read. Plugins of Pillow may add some."""
+    return (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *suffixes(), PDF_SUFFIX)
+
+
+def is_of_pages(file: Path) -> bool:
+    """True for a PDF or an image, by the suffix."""
+    return file.suffix.lower() in (*suffixes(), PDF_SUFFIX)
+
+
 def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Failure:
     """Describe why a file or folder cannot be read."""
     reason = str(error)
@@ -70,6 +79,7 @@ def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Fa
 def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
     failures: list[Failure] = []
     specs = _specs_above(top)
+    known = known_suffixes()
     for here, folders, names in os.walk(top, onerror=lambda error: failures.append(failure(error.filename, error))):
         folder = Path(here)
         try:
@@ -86,7 +96,7 @@ def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
             name for name in folders if name not in _SKIPPED_FOLDERS and not is_left_out(folder / name, is_folder=True)
         )
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not is_left_out(folder / name, is_folder=False):
+            if name.lower().endswith(known) and not is_left_out(folder / name, is_folder=False):
                 yield folder / name
     yield from failures
 
