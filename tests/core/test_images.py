@@ -689,3 +689,30 @@ def test_resized_sides_are_multiples_within_the_limits(width, height, limit):
     new_width, new_height = smart_resize(width, height, factor=28, min_pixels=3136, max_pixels=limit)
     assert new_width % 28 == new_height % 28 == 0
     assert 3136 <= new_width * new_height <= limit
+
+
+class Heif(ImageFile.ImageFile):
+    """As a plugin for HEIF registers it."""
+
+    format = "HEIF"
+
+    def _open(self):
+        self._mode, self._size = "RGB", (6, 4)
+        self.tile = [("raw", (0, 0, 6, 4), 12, ("RGB", 0, 1))]
+
+
+def test_heif_is_read_if_a_plugin_reads_it(monkeypatch):
+    file = b"\0\0\0\x0cftypheic" + np.asarray(picture(6, 4)).tobytes()
+    with pytest.raises(ValueError, match="its format is unknown"):
+        open_image(file)
+    assert ".heic" not in images.suffixes()
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Heif, lambda start: start[4:12] == b"ftypheic"))
+    monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    np.testing.assert_array_equal(pixels(file), np.asarray(picture(6, 4)))
+    assert ".heic" in images.suffixes()
+
+
+def test_a_format_that_starts_a_program_is_not_read():
+    with pytest.raises(ValueError, match="its format is unknown"):
+        open_image(file_of(picture(), "EPS"))
+    assert not {".eps", ".ps", ".pdf", ".psd"} & set(images.suffixes())

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
@@ -21,7 +21,12 @@ CODE_SUFFIXES = (
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden folders, such as .git and .venv
 
 
-def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Path | Failure]:
+def find(
+    paths: Iterable[str | Path],
+    *,
+    exclude: Sequence[str] = (),
+    on_unknown: Callable[[Path], object] = lambda _: None,
+) -> list[Path | Failure]:
     """List the given files, and all files of known kinds in the given folders, in a fixed order.
 
     Folders are searched as git does: hidden files, and files that a `.gitignore` there or above excludes, are left out.
@@ -30,6 +35,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     Args:
         paths: files and folders.
         exclude: patterns as in `.gitignore`, relative to each path. They win over `.gitignore` and `paths`.
+        on_unknown: is called with each file in a folder that is not listed because its kind is unknown.
 
     Raises:
         ValueError: a pattern is invalid.
@@ -37,7 +43,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     excluded = _spec(exclude, "`exclude`")
     files: list[Path | Failure] = []
     seen: set[str] = set()
-    for file in _files(map(Path, paths), excluded):
+    for file in _files(map(Path, paths), excluded, on_unknown):
         if isinstance(file, Failure):
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:
@@ -68,15 +74,17 @@ def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Fail
     return Failure(-1, Path(file).as_posix(), reason)
 
 
-def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+def _files(
+    paths: Iterable[Path], excluded: GitIgnoreSpec, on_unknown: Callable[[Path], object]
+) -> Iterator[Path | Failure]:
     for path in paths:
         if path.is_dir():
-            yield from _files_in(path, excluded)
+            yield from _files_in(path, excluded, on_unknown)
         elif not excluded.match_file(path.name) and not excluded.match_file(path.as_posix()):
             yield path
 
 
-def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+def _files_in(top: Path, excluded: GitIgnoreSpec, on_unknown: Callable[[Path], object]) -> Iterator[Path | Failure]:
     failures: list[Failure] = []
     specs = _specs_above(top)
     known = known_suffixes()
@@ -96,8 +104,12 @@ def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
             name for name in folders if name not in _SKIPPED_FOLDERS and not is_left_out(folder / name, is_folder=True)
         )
         for name in sorted(names):
-            if name.lower().endswith(known) and not is_left_out(folder / name, is_folder=False):
+            if is_left_out(folder / name, is_folder=False):
+                continue
+            if name.lower().endswith(known):
                 yield folder / name
+            else:
+                on_unknown(folder / name)
     yield from failures
 
 
