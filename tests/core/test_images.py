@@ -186,7 +186,7 @@ def test_white_is_behind_what_is_transparent_in_a_file(kind):
     options = {"WEBP": {"lossless": True}, "ICO": {"sizes": [(3, 1)]}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
     file = file_of(Image.fromarray(LAYER), kind, **options.get(kind, {}))
     np.testing.assert_allclose(pixels(file).astype(int), ON_WHITE, atol=2)
-    assert images.has_transparency(file)
+    assert (images.image_format(file), images.image_format(file, plain=True)) == (kind, "")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGBa"])
@@ -207,7 +207,6 @@ def test_grey_and_palettes_with_alpha_are_on_white(mode):
 def test_white_is_behind_what_is_transparent_in_an_array(scale):
     assert pixels(scale(LAYER)).tolist() == ON_WHITE
     assert pixels(LAYER[:, ::2] > 0).tolist() == [[[255] * 3, [255, 0, 0]]]
-    assert images.has_transparency(LAYER)
 
 
 # Bits and shades of four pixels (two of one bit), and the transparent shade; the expected shades have eight bits.
@@ -240,9 +239,10 @@ def test_a_transparent_colour_that_the_mode_cannot_have_changes_nothing():
     assert pixels(image)[0, 0].tolist() == [7] * 3
 
 
-def test_an_opaque_image_is_told():
-    for image in (picture(), file_of(picture()), np.zeros((2, 2, 3), np.uint8)):
-        assert not images.has_transparency(image)
+@pytest.mark.parametrize(("mode", "plain"), [("1", "TIFF"), ("L", "TIFF"), ("RGB", "TIFF"), ("CMYK", ""), ("F", "")])
+def test_a_format_is_told_from_the_header(mode, plain):
+    file = file_of(picture().convert(mode), "TIFF")
+    assert (images.image_format(file), images.image_format(file, plain=True)) == ("TIFF", plain)
 
 
 def test_a_palette_is_looked_up():

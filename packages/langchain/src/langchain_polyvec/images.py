@@ -16,7 +16,7 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from polyvec.images import check_regular, has_transparency, image_pages, n_image_pages, open_image, suffixes
+from polyvec.images import check_regular, image_format, image_pages, n_image_pages, open_image, suffixes
 from polyvec.types import ImageInput, UnreadablePages
 from polyvec.warning import warn
 
@@ -135,12 +135,11 @@ def thumbnail(image: ImageInput) -> str:
 def encoded(image: ImageInput) -> tuple[str, str]:
     """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
 
-    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones, behind which a model
-    may see black.
+    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones and those of unusual
+    colours, such as CMYK, which models may see otherwise.
     """
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
-    content = None if has_transparency(image) else file_content(image)
-    if content is not None and (kind := mime_type(content)):
+    if (content := file_content(image)) is not None and (kind := mime_type(content, plain=True)):
         return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
     pixels.save(file, "PNG")
@@ -155,12 +154,11 @@ def file_content(image: ImageInput) -> bytes | None:
     return image if isinstance(image, bytes) else None
 
 
-def mime_type(content: bytes) -> str | None:
-    """Return the MIME type of an image file, if chat models take its format."""
+def mime_type(content: bytes, *, plain: bool = False) -> str | None:
+    """Return the MIME type of an image file, if chat models take its format; `plain` is that of `image_format`."""
     try:
-        with Image.open(io.BytesIO(content), formats=("GIF", "JPEG", "PNG", "WEBP")) as image:
-            return _FORMATS.get(image.format or "")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return _FORMATS.get(image_format(content, plain=plain))
+    except ValueError:
         return None
 
 
