@@ -171,10 +171,10 @@ def test_keys_are_those_of_files_that_exist(embedder):
     """The bytes behind a key must never change: old cache files would be encoded anew."""
     weights = embedder._weights
     scope = embedder.cache_scope("text", side="document", task="code", options={})
-    assert scope == f"{weights} torch.float32 pil 1\0code\0text\x0032768\0Passage: \0"
+    assert scope == f"{weights} torch.float32 pil 2\0code\0text\x0032768\0Passage: \0"
     assert content_key("words", scope) == hashlib.sha256(f"{scope}words".encode()).digest()
     image = embedder.cache_scope("image", side="query", task="retrieval", options={"max_pixels": 7840})
-    assert image == f"{weights} torch.float32 pil 1\0retrieval\0image\x007840\0"
+    assert image == f"{weights} torch.float32 pil 2\0retrieval\0image\x007840\0"
     assert (
         content_key(b"file", image)
         == hashlib.sha256(image.encode() + b"file" + hashlib.sha256(b"file").digest()).digest()

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import click
@@ -134,6 +135,31 @@ def test_a_reader_that_stops_early_is_no_error():
 
     result = CliRunner().invoke(fail)
     assert (result.exit_code, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("charset", "line"), [("utf-8", "中文 é ?"), ("cp1252", "?? é ?")])
+def test_characters_that_the_terminal_lacks_are_replaced(charset, line):
+    @cli.command("show")
+    def show():
+        click.echo("中文 é \udce9")
+
+    result = CliRunner(charset=charset).invoke(show)
+    assert (result.exit_code, result.stdout_bytes.decode(charset)) == (0, f"{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("charset", "written"), [("utf-8", "中文"), ("cp1252", r"\u4e2d\u6587"), ("utf-8", "\udce9"), ("ascii", "é")]
+)
+def test_json_is_complete_on_every_terminal(charset, written):
+    text = json.loads(f'"{written}"')
+
+    @cli.command("show")
+    def show():
+        cli.print_json({"text": text})
+
+    out = CliRunner(charset=charset).invoke(show).stdout_bytes.decode(charset)
+    assert json.loads(out) == {"text": text}
+    assert ("\\u" in out) is (charset != "utf-8" or text == "\udce9")  # readable where it can be shown
 
 
 @pytest.mark.parametrize(

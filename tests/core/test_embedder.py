@@ -222,7 +222,7 @@ def test_a_size_that_was_not_trained_is_given_with_a_warning(embedder):
 def test_it_is_what_a_store_asks_for(embedder):
     encoder: Encoder = embedder
     assert (encoder.dim, encoder.multivector_dim) == (64, 16)
-    assert encoder.fingerprint.endswith("-200704-1")
+    assert encoder.fingerprint.endswith("-200704-2")
 
 
 def test_the_two_sides_of_a_search_differ_and_those_of_matching_do_not(embedder):

@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from polyvec import images
-from polyvec.images import describe, image_size, open_image, smart_resize
+from polyvec import decoding, images
+from polyvec.images import alone_with, describe, image_size, open_image, smart_resize
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -35,9 +36,9 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width, height, rows, bits=8, before=b"", after=b""):
-    """An RGB file with chunks before and after its pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+def png(width, height, rows, bits=8, before=b"", after=b"", colours=2):
+    """An RGB file (or grey, if `colours` is 0) with chunks before and after its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND", b"")
 
 
@@ -168,16 +169,80 @@ def test_an_orientation_that_does_not_exist_changes_nothing():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_every_mode_becomes_rgb_as_pillow_converts_it(mode):
+def test_every_opaque_mode_becomes_rgb_as_pillow_converts_it(mode):
     image = picture(mode="RGB").convert(mode) if mode != "LAB" else Image.new("LAB", (6, 4), (100, 20, 30))
     opened = open_image(image)
     assert opened.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(opened), np.asarray(image.convert("RGB")))
 
 
-def test_alpha_is_dropped_not_blended():
-    image = Image.new("RGBA", (2, 2), (200, 100, 50, 0))
-    np.testing.assert_array_equal(pixels(file_of(image))[0, 0], [200, 100, 50])
+# Black on nothing, red at 40 % (102 of 255) on nothing, and red: on white, red at 40 % is 255 - 0.4 * 255 = 153.
+LAYER = np.array([[[0, 0, 0, 0], [255, 0, 0, 102], [255, 0, 0, 255]]], np.uint8)
+ON_WHITE = [[[255, 255, 255], [255, 153, 153], [255, 0, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG2000", "ICO", "AVIF"])
+def test_white_is_behind_what_is_transparent_in_a_file(kind):
+    options = {"WEBP": {"lossless": True}, "ICO": {"sizes": [(3, 1)]}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+    file = file_of(Image.fromarray(LAYER), kind, **options.get(kind, {}))
+    np.testing.assert_allclose(pixels(file).astype(int), ON_WHITE, atol=2)
+    assert images.has_transparency(file)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa"])
+def test_white_is_behind_what_is_transparent_in_a_pil_image(mode):
+    assert pixels(Image.fromarray(LAYER).convert(mode)).tolist() == ON_WHITE
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "PA"])
+def test_grey_and_palettes_with_alpha_are_on_white(mode):
+    black = Image.new("P" if mode == "PA" else "L", (3, 1))
+    alpha = Image.fromarray(np.array([[0, 102, 255]], np.uint8))
+    assert pixels(Image.merge("PA" if mode == "PA" else "LA", (black, alpha)).convert(mode)).tolist() == [
+        [[255] * 3, [153] * 3, [0] * 3]
+    ]
+
+
+@pytest.mark.parametrize("scale", [lambda a: a * np.uint16(257), lambda a: (a / 255).astype("f4"), lambda a: a])
+def test_white_is_behind_what_is_transparent_in_an_array(scale):
+    assert pixels(scale(LAYER)).tolist() == ON_WHITE
+    assert pixels(LAYER[:, ::2] > 0).tolist() == [[[255] * 3, [255, 0, 0]]]
+    assert images.has_transparency(LAYER)
+
+
+# Bits and shades of four pixels (two of one bit), and the transparent shade; the expected shades have eight bits.
+@pytest.mark.parametrize(
+    ("bits", "row", "transparent", "shades"),
+    [
+        (1, b"\x40", 0, [255, 255]),
+        (2, b"\x1b", 1, [0, 255, 170, 255]),
+        (4, b"\x03\x6f", 6, [0, 51, 255, 255]),
+        (8, b"\0\3\6\x0f", 6, [0, 3, 255, 15]),
+        (16, struct.pack(">4H", 0, 0x0200, 0x0258, 0x4000), 0x0258, [0, 2, 255, 64]),
+    ],
+)
+def test_a_transparent_shade_is_white_and_no_other_shade(bits, row, transparent, shades):
+    file = png(len(shades), 1, b"\0" + row, bits, before=chunk(b"tRNS", struct.pack(">H", transparent)), colours=0)
+    assert pixels(file)[0].tolist() == [[shade] * 3 for shade in shades]
+
+
+@pytest.mark.parametrize(("bits", "step"), [(8, 1), (16, 256)])
+def test_a_transparent_colour_is_white_and_no_other_colour(bits, step):
+    red, blue = ([255 * step, 0, 0], [0, 0, 255 * step])
+    row = np.array([red, blue], ">u2" if bits == 16 else "u1").tobytes()
+    file = png(2, 1, b"\0" + row, bits, before=chunk(b"tRNS", struct.pack(">3H", *red)))
+    assert pixels(file).tolist() == [[[255] * 3, [0, 0, 255]]]
+
+
+def test_a_transparent_colour_that_the_mode_cannot_have_changes_nothing():
+    image = Image.new("L", (2, 2), 7)
+    image.info["transparency"] = b"left behind"
+    assert pixels(image)[0, 0].tolist() == [7] * 3
+
+
+def test_an_opaque_image_is_told():
+    for image in (picture(), file_of(picture()), np.zeros((2, 2, 3), np.uint8)):
+        assert not images.has_transparency(image)
 
 
 def test_a_palette_is_looked_up():
@@ -187,12 +252,18 @@ def test_a_palette_is_looked_up():
     np.testing.assert_array_equal(pixels(file_of(image)), [[RED, GREEN]])
 
 
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
 @pytest.mark.parametrize("transparent", [1, b"\xff\0"])
-def test_a_palette_with_transparency_keeps_its_colours(transparent):
+def test_a_transparent_colour_of_a_palette_is_white(kind, transparent):
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *GREEN])
     image.putpixel((1, 0), 1)
-    np.testing.assert_array_equal(pixels(file_of(image, transparency=transparent)), [[RED, GREEN]])
+    file = file_of(image, kind, transparency=transparent if kind == "PNG" else 1)
+    assert pixels(file).tolist() == [[[*RED], [255] * 3]]
+    loaded = Image.open(io.BytesIO(file))
+    palette = loaded.convert("P").getpalette("RGBA")
+    assert pixels(loaded).tolist() == [[[*RED], [255] * 3]]
+    assert loaded.getpalette("RGBA") == palette  # the caller's image is as before
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -267,9 +338,9 @@ def test_integers_that_do_not_say_what_is_white_are_refused(dtype):
 @pytest.mark.parametrize(
     ("shape", "dtype", "scale"),
     [
-        *(((2, 3, 4), dtype, 257) for dtype in ("<u2", ">u2")),
-        *(((2, 3, 4), dtype, 1 / 255) for dtype in ("f2", "f4", ">f8", "g")),
-        *((shape, "u1", 1) for shape in [(2, 3), (2, 3, 1), (2, 3, 3), (2, 3, 4)]),
+        *(((2, 3, 3), dtype, 257) for dtype in ("<u2", ">u2")),
+        *(((2, 3, 3), dtype, 1 / 255) for dtype in ("f2", "f4", ">f8", "g")),
+        *((shape, "u1", 1) for shape in [(2, 3), (2, 3, 1), (2, 3, 3)]),
         *((shape, "f4", 1 / 255) for shape in [(2, 3), (2, 3, 1)]),
     ],
 )
@@ -277,7 +348,7 @@ def test_arrays_are_images(shape, dtype, scale):
     shades = np.random.default_rng(0).integers(0, 256, shape)
     array = (shades * scale).astype(dtype)
     before = array.copy()
-    expected = np.broadcast_to(shades[..., None] if shades.ndim == 2 else shades[..., :3], (2, 3, 3))
+    expected = np.broadcast_to(shades[..., None] if shades.ndim == 2 else shades, (2, 3, 3))
     np.testing.assert_array_equal(pixels(array), expected)
     np.testing.assert_array_equal(pixels(np.asfortranarray(array)), expected)
     np.testing.assert_array_equal(pixels(array[::-1, ::2]), expected[::-1, ::2])
@@ -395,14 +466,34 @@ def test_damaged_metadata_do_not_spoil_a_picture(kind, junk):
     assert image_size(file) == open_image(file).size == (6, 4)
 
 
-def test_a_bomb_of_text_is_refused():
-    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000)))
-    for read in (image_size, open_image):
-        with pytest.raises(ValueError, match="cannot be read as an image"):
-            read(png(1, 1, b"\0\0\0\0", before=text))
+LARGE = zlib.compress(bytes(2_000_000))  # Pillow reads one million of a text
+TEXTS = {
+    "zTXt": chunk(b"zTXt", b"a\0\0" + LARGE),
+    "iTXt": chunk(b"iTXt", b"a\0\1\0\0\0" + LARGE),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE),
+    "profile": chunk(b"iCCP", b"a\0\0" + LARGE),
+    "many": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 68,  # and 64 times as much of all texts
+}
 
 
-@pytest.mark.parametrize("kind", [name for name in images._FORMATS if name != "PPM"])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_large_texts_do_not_spoil_a_picture(kind, place):
+    file = png(2, 1, b"\0" + bytes([*RED, *GREEN]), **{place: TEXTS[kind]})
+    assert image_size(file) == (2, 1)
+    assert pixels(file).tolist() == [[[*RED], [*GREEN]]]
+
+
+def test_a_picture_with_large_texts_keeps_its_orientation_and_its_transparency(tmp_path):
+    xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp_of(6))
+    transparent = chunk(b"tRNS", struct.pack(">3H", *RED))
+    path = tmp_path / "a.png"
+    path.write_bytes(png(2, 1, b"\0" + bytes([*RED, *GREEN]), before=TEXTS["zTXt"] + transparent + xmp))
+    assert image_size(path) == (1, 2)
+    assert pixels(path).tolist() == [[[255] * 3], [[*GREEN]]]
+
+
+@pytest.mark.parametrize("kind", [name for name in decoding.formats() if name not in ("HEIF", "PPM")])
 def test_damage_anywhere_raises_nothing_but_a_value_error(kind):
     whole = file_of(picture(16, 16), kind)
     rng = np.random.default_rng(0)
@@ -471,7 +562,6 @@ REMARKABLE = {  # each makes Pillow warn
     "large": png_that_claims(13_000, 13_600),
     "EXIF, PNG": file_of(picture(), exif=ODD_EXIF),
     "EXIF, JPEG": file_of(picture(), "JPEG", exif=ODD_EXIF),
-    "palette": file_of(picture(mode="P"), transparency=bytes(range(250, 256))),
     "TIFF": file_of(picture(), "TIFF", tiffinfo={270: "x" * 500}).replace(
         struct.pack("<HHI", 270, 2, 501), struct.pack("<HHI", 270, 2, 5_000_000)
     ),
@@ -515,6 +605,39 @@ def test_threads_leave_the_filters_of_warnings_alone():
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(read, [name for name in REMARKABLE if name != "large"] * 100))
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("in_one_file", [False, True])
+def test_threads_may_share_images_that_are_not_decoded_yet(in_one_file):
+    content = file_of(picture(400, 300), "JPEG")
+    expected = pixels(content)
+    barrier = threading.Barrier(4)
+
+    def look(image):
+        barrier.wait()
+        return image_size(image), pixels(image)
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(10):
+            file = io.BytesIO(content)
+            shared = [Image.open(file), Image.open(file)] * 2 if in_one_file else [Image.open(file)] * 4
+            for size, found in threads.map(look, shared):
+                assert size == (400, 300)
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12, and what is tested here
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent():
+    image = picture()
+    with alone_with(image):
+        child = os.fork()
+        if child == 0:
+            free = threading.Thread(target=open_image, args=(image,), daemon=True)
+            free.start()
+            free.join(10)
+            os._exit(int(free.is_alive()))
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_error_names_the_image():

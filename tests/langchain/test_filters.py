@@ -1,4 +1,6 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ ROWS = [
     {"n": 1, "lang": "en", "score": 0.5, "tags": ["a", "b"], "who": {"name": "ann"}, "day": "2026-01-05", "ok": True},
     {"n": 2, "lang": "de", "score": 1.5, "tags": ["b"], "who": {"name": "bob"}, "day": "2026-02-05", "ok": False},
     {"n": 3, "lang": "fr", "score": 2.0, "tags": [], "a key": "x", "day": "2026-03-05T10:00:00Z", "ok": True},
-    {"n": 4},
+    {"n": 4, "at": datetime(2026, 4, 1, 12), "id": UUID(int=7), "price": Decimal("1.10")},
 ]
 
 
@@ -52,6 +54,19 @@ def store(request, tmp_path_factory):
         ({"score": {"$gte": 1.5}}, {2, 3}),
         ({"day": {"$lt": date(2026, 2, 5)}}, {1}),
         ({"day": {"$gt": datetime(2026, 3, 5, 9, tzinfo=UTC)}}, {3}),
+        ({"day": {"$gte": "2026-02-05", "$lt": "2026-03-05T10:00Z"}}, {2}),
+        ({"day": {"$lt": np.datetime64("2026-02-05T00:00", "ns")}}, {1}),
+        ({"day": date(2026, 1, 5)}, {1}),
+        ({"day": {"$ne": datetime(2026, 3, 5, 11, tzinfo=timezone(timedelta(hours=1)))}}, {1, 2, 4}),  # 10 in UTC
+        ({"day": ["2026-01-05", date(2026, 2, 5)]}, {1, 2}),
+        ({"day": "2026-03-05T10:00:00+00:00"}, set()),  # a string is compared as it is
+        ({"day": {"$eq": {"type": "date", "date": "2026-02-05"}}}, {2}),  # as LangChain's structured queries write it
+        ({"day": {"$gt": {"type": "datetime", "datetime": "2026-03-05T09:00:00"}}}, {3}),
+        ({"at": datetime(2026, 4, 1, 12)}, {4}),
+        ({"at": {"$gt": "2026-04-01 12:00"}}, set()),
+        ({"id": UUID(int=7)}, {4}),
+        ({"price": Decimal("1.10")}, {4}),
+        ({"lang": frozenset({"en"})}, {1}),
         ({"$or": [{"n": 1}, {"lang": "fr"}]}, {1, 3}),
         ({"$and": [{"n": {"$gt": 1}}, {"$not": {"lang": "fr"}}]}, {2, 4}),
         ({"$not": {"lang": "en", "n": 2}}, {1, 2, 3, 4}),
@@ -71,15 +86,19 @@ def test_documents_that_pass(store, given, wanted):
         ({"$gt": 3}, "belong to a field"),
         ({"n": {"$gtx": 3}}, r"'\$gtx' is not one of \$eq, \$ne"),
         ({"n": {"name": 3}}, "write a dot for nested metadata"),
-        ({"n": {"$gt": "3"}}, "compares numbers, dates and datetimes, not '3'"),
+        ({"n": {"$gt": "3"}}, "compares numbers and dates, such as '2026-01-31', not '3'"),
+        ({"n": {"$gt": Decimal(3)}}, r"not Decimal\('3'\)"),
+        ({"n": {"$gt": "2026-02-31"}}, "'2026-02-31' is no date"),
         ({"n": {"$gt": True}}, "not True"),
         ({"n": {"$in": 3}}, "take a list, not 3"),
         ({"n": {}}, "the condition on 'n' is empty"),
         ({1: 2}, "names are strings"),
-        ({"n": 2**70}, "beyond the numbers"),
-        ({"n": float("inf")}, "beyond the numbers"),
+        ({"n": 2**63}, "beyond the numbers"),
+        ({"n": 2**70}, "beyond 64 bits"),
+        ({"n": float("inf")}, "no JSON number"),
         ({'a"b': 1}, "quotation marks"),
-        ({"n": object()}, "metadata is compared with strings"),
+        ({"n": object()}, "the value for 'metadata.n' is <object"),
+        ({"n": {"$in": [["a"]]}}, "metadata is compared with strings"),
         ({"$or": {"n": 1}}, "combines a list of mappings"),
         ({"$not": [{"n": 1}]}, "takes a mapping"),
     ],

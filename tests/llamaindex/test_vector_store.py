@@ -2,6 +2,7 @@ import asyncio
 import base64
 import copy
 import pickle
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -410,3 +411,32 @@ def test_document_texts_are_stored_too(folder, embed):
     assert found.metadata == {"page_content": "x", "metadata": "y", "n": 1}
     assert isinstance(Collection.open(folder.collection.client, "docs", embedder=embed.encoder).get(["d"]), list)
     assert np.isfinite(folder.query(ask("a red fox")).similarities).all()
+
+
+def test_metadata_are_stored_as_json(folder, embed):
+    metadata = {"day": date(2026, 1, 2), "at": datetime(2026, 1, 2, 3, 4), "n": np.int64(3), "score": np.float32(0.5)}
+    stored = {"day": "2026-01-02", "at": "2026-01-02T03:04:00", "n": 3, "score": 0.5}
+    folder.add([TextNode(id_="a", text="a fox", metadata=metadata), TextNode(id_="b", text="a whale")])
+    assert folder.get_nodes(["a"])[0].metadata == stored
+    assert stored.items() <= folder.collection.get(["a"])[0].metadata.items()
+    for again in (TextNode(id_="a", text="a fox", metadata=metadata), folder.get_nodes(["a"])[0]):
+        folder.add([again])
+    assert len(embed.client.encoded) == 2
+    with pytest.raises(UnstoredItems, match=r"c: metadata\['x'\] is nan, which is no JSON number"):
+        folder.add([TextNode(id_="c", text="an owl", metadata={"x": float("nan")})])  # LlamaIndex would store None
+
+
+def test_dates_are_compared_as_moments(store):
+    days = {"a": date(2026, 1, 2), "b": "2026-01-02T10:00:00+02:00", "c": "2026-02-01", "d": "soon"}
+    store.add([TextNode(id_=key, text="fox", metadata={"day": day}) for key, day in days.items()])
+
+    def passing(operator, value):
+        return {node.node_id for node in store.get_nodes(filters=where("day", value, operator))}
+
+    assert passing(">", "2026-01-02") == {"b", "c"}
+    assert passing("<=", "2026-01-02T08:00Z") == {"a", "b"}
+    assert passing("==", "2026-01-02") == {"a"}
+    assert passing("==", "2026-01-02T08:00Z") == set()  # a string is compared as it is
+    for value in ("soon", "2026-02-30"):
+        with pytest.raises(ValueError, match=f"by '>' with '{value}'; it takes numbers and dates"):
+            passing(">", value)

@@ -1,6 +1,9 @@
+import contextlib
 import json
+import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +106,18 @@ def test_failures_are_listed_and_do_not_stop_the_rest(folder):
     assert counts(out)["image"] == (1, 0, 0, 1)
     assert "failed: no.md: cannot be read" in err
     assert "failed: docs/bad.png: " in err
+
+
+def test_a_name_that_is_no_unicode_is_a_failure_of_its_file(folder):
+    for name in map(os.fsdecode, (b"docs/m\xe9moire.txt", b"docs/\xff/b.md")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("a purple fox")
+    code, out, err = run("index", "docs")
+    assert (code, counts(out)["total"]) == (1, (4, 0, 0, 2))
+    assert r"failed: docs/m\xe9moire.txt: its name is not Unicode" in err
+    assert r"failed: docs/\xff/b.md: its name is not Unicode" in err
+    assert run("index", os.fsdecode(b"docs/m\xe9moire.txt"))[2].startswith(r"failed: docs/m\xe9moire.txt: its name")
+    assert run("index", os.fsdecode(b"docs/\xe9"))[2].startswith(r"failed: docs/\xe9: its name")
 
 
 def test_the_index_remembers_its_model(folder, loaded):
@@ -221,6 +236,21 @@ def test_verify_finds_files_that_are_gone(folder):
     code, out, _ = run("verify", "--json")
     found = json.loads(out)
     assert (code, found["n_points"], len(found["orphans"]), found["foreign"]) == (1, 4, 1, [])
+
+
+def test_old_rules_of_words_are_told_with_the_remedy(folder):
+    run("index", "docs", "--bm25", "english")
+    with contextlib.closing(open_client("index")) as client:
+        facts = dict(client.get_collection("docs").config.metadata["polyvec"])
+        del facts["bm25_rules"]
+        client.update_collection("docs", metadata={"polyvec": facts})
+    code, out, _ = run("verify")
+    assert (code, out.splitlines()[-1].split(":")[0]) == (1, "old_words")
+    assert "`polyvec reindex`" in out
+    with pytest.warns(UserWarning, match="`reindex` it"):
+        code, _, err = run("index", "docs")
+    assert code == 2
+    assert "`reindex` it with its own embedder" in err
 
 
 def test_verify_needs_no_model(folder, loaded):

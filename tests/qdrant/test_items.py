@@ -1,6 +1,8 @@
+import io
 import os
 import pickle
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
+from polyvec.images import open_image
 from polyvec.testing import HashEncoder
 from polyvec.types import TASKS
 from qdrant_polyvec import Collection, Failure, Item, UnstoredItems, limits, points
@@ -58,6 +61,16 @@ def test_a_content_without_source_is_named_by_its_hash(tmp_path):
     assert sources[0] == sources[1] == f"sha256:{content_hash('a')[:32]}"
     assert sources[2].startswith("sha256:")
     assert sources[3] == "a/b.png"
+
+
+def test_threads_may_hash_an_image_that_is_not_decoded_yet(pictures):
+    expected = content_hash(Image.open(pictures[0]).copy())
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            shared = Image.open(pictures[0])
+            hashes = threads.map(content_hash, [shared] * 3)
+            assert open_image(shared).size == (84, 56)
+            assert set(hashes) == {expected}
 
 
 def test_pixels_are_hashed_with_their_shape():
@@ -117,6 +130,23 @@ def test_another_palette_is_another_image():
     other = image.copy()
     other.putpalette([0, 0, 255])
     assert content_hash(image) != content_hash(other)
+
+
+def test_another_transparent_colour_is_another_image():
+    image = Image.new("P", (2, 2))
+    other = image.copy()
+    other.info["transparency"] = 0
+    assert content_hash(image) != content_hash(other)
+
+
+def test_a_damaged_pil_image_loses_no_other_item():
+    file = io.BytesIO()
+    Image.new("L", (28, 28)).save(file, "AVIF")
+    image = Image.open(io.BytesIO(file.getvalue()[:-3]))  # its decoder raises a SyntaxError
+    with pytest.raises(OSError, match="it cannot be decoded"):
+        content_hash(image)
+    (first, second) = entries([image, "a"])
+    assert (first.source, second.content) == ("unreadable image", "a")
 
 
 def test_a_known_hash_is_not_computed_again(tmp_path, monkeypatch):

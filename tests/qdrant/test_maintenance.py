@@ -6,8 +6,8 @@ from PIL import Image
 from qdrant_client import models
 
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, open_client
-from qdrant_polyvec.binding import aliased
+from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, bm25, open_client
+from qdrant_polyvec.binding import aliased, point_alias
 
 OLD = HashEncoder(dim=16, multivector_dim=8, name="old")
 NEW = HashEncoder(dim=12, multivector_dim=6, name="new")
@@ -386,3 +386,82 @@ def test_a_lost_manifest_loses_no_points(tmp_path):
     manifest.write_bytes(kept)
     with Collection.open(tmp_path, "docs", embedder=OLD) as docs:
         assert docs.count() == 3
+
+
+class Counting(HashEncoder):
+    """Counts the documents that it encodes."""
+
+    n_encoded = 0
+
+    def encode_document(self, inputs, **options):
+        self.n_encoded += len(inputs)
+        return super().encode_document(inputs, **options)
+
+
+@pytest.fixture
+def old_rules(client, page):
+    """A collection whose BM25 vectors follow older rules of words, which knew no numbers."""
+    embedder = Counting(dim=16, multivector_dim=8, name="old")
+    docs = Collection.open(client, "earlier", embedder=embedder, schema=Schema(bm25="english"))
+    docs.add(["norm 9001", "blue whale", Item(page.read_bytes(), text="norm 14001")], ids=[1, 2, 3])
+    real = aliased(client, "earlier")
+    point_alias(client, "docs", real, instead=False)
+    facts = dict(client.get_collection(real).config.metadata["polyvec"])
+    assert facts.pop("bm25_rules") == 2
+    client.update_collection(real, metadata={"polyvec": facts})
+    norm = models.SparseVector(indices=[5], values=[1.0])
+    client.update_vectors(real, [models.PointVectors(id=n, vector={"bm25": norm}) for n in (1, 2, 3)])
+    with pytest.warns(UserWarning, match=r"'docs' follow other rules of words.*`reindex` it"):
+        return Collection.open(client, "docs", embedder=embedder)
+
+
+def test_old_rules_of_words_are_told_and_not_mixed(old_rules):
+    for use in (lambda: old_rules.add(["new"]), lambda: old_rules.search("9001", mode="hybrid")):
+        with pytest.raises(SchemaError, match=r"follow other rules of words.*`reindex` it"):
+            use()
+    assert old_rules.count() == 3
+    assert {len(old_rules.search("whale", mode=mode)) for mode in ("dense", "late", "two-stage")} == {3}
+    result = old_rules.verify()
+    assert (result.old_words, result.ok) == (True, False)
+
+
+def test_reindex_makes_the_words_anew_and_encodes_nothing(client, old_rules):
+    before = {n: old_rules.embeddings([n], multivector=True)[n] for n in (1, 2, 3)}
+    old_rules.embedder.n_encoded = 0
+    report = old_rules.reindex(old_rules.embedder)  # the image is not kept anywhere: it could not be encoded
+    assert (sorted(report.ok), report.failed, old_rules.embedder.n_encoded) == ([1, 2, 3], [], 0)
+    assert old_rules.verify().ok
+    for n, old in before.items():
+        new = old_rules.embeddings([n], multivector=True)[n]
+        np.testing.assert_allclose(new.dense, old.dense, atol=1e-3)
+        np.testing.assert_allclose(new.multivector[0], old.multivector[0], atol=1e-3)
+    words = {record.id: record.vector["bm25"] for record in client.retrieve("docs", [1, 2, 3], with_vectors=["bm25"])}
+    wanted = {1: "norm 9001", 2: "blue whale", 3: "norm 14001"}
+    assert {n: set(vector.indices) for n, vector in words.items()} == {
+        n: set(bm25.document(text, "english").indices) for n, text in wanted.items()
+    }
+    assert old_rules.add(["norm 9001"], ids=[1]).skipped == [1]
+    again = Collection.open(client, "docs", embedder=old_rules.embedder)
+    assert again.search("14001", mode="hybrid", candidates=5)
+    assert names(client) == [aliased(client, "docs")]
+
+
+def test_points_without_all_vectors_are_encoded_where_the_others_are_copied(client, docs):
+    docs.add(TEXTS, ids=[1, 2, 3])
+    client.delete_vectors("docs", ["late"], [3])
+    assert sorted(docs.reindex(OLD, schema=Schema(bm25="english")).ok) == [1, 2, 3]
+    assert docs.verify().ok
+
+
+def test_a_copy_has_the_words_of_today(old_rules, tmp_path):
+    assert old_rules.copy_to(tmp_path / "copy").failed == []
+    with Collection.open(tmp_path / "copy", "docs", embedder=old_rules.embedder) as copy:
+        assert copy.search("9001", mode="hybrid", candidates=5)
+        assert copy.verify().ok
+    (new,) = open_client(tmp_path / "copy").retrieve("docs", [2], with_vectors=["bm25"])
+    assert set(new.vector["bm25"].indices) == set(bm25.document("blue whale", "english").indices)
+
+
+def test_without_bm25_no_rules_of_words_matter(client, docs):
+    assert set(client.get_collection("docs").config.metadata["polyvec"]) == {"embedder", "dense", "late", "schema"}
+    assert not docs.verify().old_words

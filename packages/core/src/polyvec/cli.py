@@ -6,7 +6,10 @@ a store or another large library inside its functions, or reaches it as `polyvec
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
@@ -26,6 +29,7 @@ __all__ = [
     "location_option",
     "main",
     "model_option",
+    "print_json",
 ]
 
 _GROUP = "polyvec.commands"
@@ -54,6 +58,7 @@ class _Command(click.Command):
         Raises:
             UserError: a path, a value or a missing library is the reason. Every other exception is a bug.
         """
+        _replace_what_cannot_be_shown()
         try:
             code = super().invoke(ctx)
         except BrokenPipeError:  # `polyvec search … | head`: click ends silently
@@ -149,6 +154,22 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]],
     arguments of `click.command`.
     """
     return click.command(name, cls=_Command, context_settings=_SETTINGS, **settings)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print JSON. Characters that the standard output cannot encode are escaped, so nothing is lost."""
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=1)
+    click.echo(text)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """Print a question mark for a character that the terminal's encoding lacks, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @click.group(

@@ -36,7 +36,7 @@ from polyvec.warning import warn
 
 __all__ = ["ChunkOptions", "Device", "Embedder", "LoadOptions"]
 
-_NUMERICS = 1  # to be raised when the vectors of the same checkpoint and input change
+_NUMERICS = 2  # to be raised when the vectors of the same checkpoint and input change
 _WINDOW_BATCHES = 16  # per window of `encode_iter`: enough to sort by length
 
 

@@ -17,6 +17,7 @@ _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
+_PIXELS = 2  # to be raised when the same image becomes other pixels
 _THREADS = 64  # of asynchronous calls: so many can share batches
 
 
@@ -60,7 +61,8 @@ class Encoder(ABC):
         Two inputs of equal content and equal scope have equal vectors, up to rounding. `CachedEncoder` asks for it.
         """
         limits = f"{options.get('max_length')} {options.get('max_pixels')}"
-        return f"{self.fingerprint}\0{kind}\0{task}\0{side}\0{limits}\0"
+        rules = f"{kind}\0{_PIXELS}" if kind == "image" else kind
+        return f"{self.fingerprint}\0{rules}\0{task}\0{side}\0{limits}\0"
 
     @abstractmethod
     def encode(

@@ -2,25 +2,40 @@
 
 import io
 import math
+import os
 import stat
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile
 
-from polyvec import fetching
-from polyvec.types import ImageInput
+from polyvec import decoding, fetching
+from polyvec.alarms import pass_alarm
+from polyvec.types import ImageInput, Page, UnreadablePages
 
-__all__ = ["MAX_ASPECT_RATIO", "MAX_IMAGE_PIXELS", "check_regular", "fetch", "image_size", "open_image", "smart_resize"]
+__all__ = [
+    "MAX_ASPECT_RATIO",
+    "MAX_IMAGE_PIXELS",
+    "alone_with",
+    "check_regular",
+    "fetch",
+    "has_transparency",
+    "image_pages",
+    "image_size",
+    "n_image_pages",
+    "open_image",
+    "smart_resize",
+    "suffixes",
+]
+
+_Result = TypeVar("_Result")
 
 MAX_IMAGE_PIXELS = 178_000_000  # 534 MB as RGB; Pillow's own limit is hardly higher, and most larger files are bombs
-# The common formats. Pillow's other decoders are rare, fragile, or start a program (EPS).
-_FORMATS = ("BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-_ORIENTATION = 0x0112  # EXIF
 _UPRIGHT = {  # EXIF 2.32, tag 0x0112
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,6 +47,18 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 }
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
 
+# More than threads that decode at a time, so that few wait for images that are not theirs.
+_LOCKS = [threading.RLock() for _ in range(64)]
+
+
+def _free_locks() -> None:
+    """Replace the locks in a forked child, where the threads that held some of them do not exist."""
+    _LOCKS[:] = [threading.RLock() for _ in _LOCKS]
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_free_locks)
+
 # Pillow warns about metadata and size; serious problems raise. The filter is set once, because
 # `warnings.catch_warnings` around each image would leave filters behind when threads overlap.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -40,10 +67,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def open_image(image: ImageInput) -> Image.Image:
     """Decode an image completely, as upright RGB.
 
-    EXIF orientation is applied, unless the metadata are damaged. Sixteen bits keep their upper eight. Floats, in an
-    array or a TIFF file, are shades from 0 to 1. Other modes are converted as Pillow does. An alpha channel is dropped;
-    the first of several frames is used. An array is (height, width) or (height, width, channels) with one channel
-    (grey), three (RGB) or four (RGBA), of uint8, uint16, bool or floats.
+    EXIF orientation is applied, unless the metadata are damaged. White is put behind whatever is transparent. Sixteen
+    bits keep their upper eight. Floats, in an array or a TIFF file, are shades from 0 to 1. Other modes are converted
+    as Pillow does. Only the first of several frames or pages is used; `image_pages` gives all pages. An array is
+    (height, width) or (height, width, channels) with one channel (grey), three (RGB) or four (RGBA), of uint8, uint16,
+    bool or floats.
 
     Raises:
         ValueError: the image is missing, no regular file, empty, corrupt, truncated, larger than `MAX_IMAGE_PIXELS`,
@@ -51,15 +79,9 @@ def open_image(image: ImageInput) -> Image.Image:
             outside 0 to 1; integers are signed or of 32 bits, whose value for white is unknown.
     """
     if isinstance(image, np.ndarray):
-        _check_size(_array_size(image), image)
-        return _picture(image, image)
-    with _opened(image) as opened:
-        shades = opened.mode == "F" or opened.mode.startswith("I")
-        rgb = _picture(np.asarray(opened), image) if shades else opened.convert("RGB")
-        method = _UPRIGHT.get(_orientation(opened))
-        upright = rgb if method is None else rgb.transpose(method)
-    upright.info.clear()  # otherwise `open_image` of the result would apply the orientation again
-    return upright
+        _check_size(_array_size(image), describe(image))
+        return _picture(image, describe(image))
+    return _read(image, lambda opened: _upright(opened, describe(image)))
 
 
 def image_size(image: ImageInput) -> tuple[int, int]:
@@ -70,12 +92,85 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     """
     if isinstance(image, np.ndarray):
         size = _array_size(image)
-        _check_size(size, image)
+        _check_size(size, describe(image))
         return size
-    with _opened(image) as opened:
-        # Pillow reports the upright size of a TIFF whose orientation is a TIFF tag.
-        turned = _orientation(opened) in (5, 6, 7, 8) and _ORIENTATION not in getattr(opened, "tag_v2", ())
+
+    def upright_size(opened: Image.Image) -> tuple[int, int]:
+        turned = decoding.orientation(opened) in (5, 6, 7, 8) and not decoding.is_upright_already(opened)
         return opened.size[::-1] if turned else opened.size
+
+    return _read(image, upright_size)
+
+
+def has_transparency(image: ImageInput) -> bool:
+    """True if the image may be transparent somewhere, by its header alone. Errors are those of `image_size`."""
+    if isinstance(image, np.ndarray):
+        _check_size(_array_size(image), describe(image))
+        return image.shape[2:] == (4,)
+    return _read(image, lambda opened: opened.has_transparency_data)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of image files that can be read here, such as `.png`, in lower case and sorted.
+
+    They are those of the formats AVIF, BMP, GIF, ICO, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP, as far as the installed
+    Pillow reads them, and of HEIF if a plugin such as pillow-heif is registered.
+    """
+    return decoding.suffixes()
+
+
+def n_image_pages(image: ImageInput) -> int:
+    """Count the pages of an image file. Only TIFF files have more than one: frames of animations are no pages.
+
+    Thumbnails and masks within a TIFF are not counted. A file that cannot be read counts as one page.
+    """
+    if not isinstance(image, Path | bytes) or not decoding.may_be_tiff(image):
+        return 1
+    try:
+        with _opened(image, describe(image)) as opened:
+            return len(list(decoding.pages(opened))) if opened.format == "TIFF" else 1
+    except ValueError:
+        return 1
+
+
+def image_pages(image: str | Path | bytes, *, first: int = 1) -> Iterator[Page]:
+    """Read an image file page by page, each as `open_image` reads an image. Pages have no text.
+
+    A TIFF has several pages, as scanners and fax machines write them; any other image is one page.
+
+    Args:
+        image: a file, which must not change meanwhile, or the content of a file.
+        first: number of the first page to read; beyond the last page, nothing is handed out.
+
+    Yields:
+        The pages in order, without those that cannot be read.
+
+    Raises:
+        ValueError: when the first page is requested: the file is missing or no image.
+        UnreadablePages: after the last page, with all pages that could not be read.
+    """
+    source = Path(image) if isinstance(image, str) else image
+    total = n_image_pages(source)
+    if total == 1:
+        yield from [Page(1, open_image(source), "")] if first == 1 else []
+        return
+    reasons: dict[int, str] = {}
+    with _opened(source, describe(source)) as opened:
+        for number, (_, error) in enumerate(decoding.pages(opened), start=1):
+            if number < first:
+                continue
+            try:
+                with _typed_errors("it", "decoded"):
+                    if error is not None:
+                        raise error
+                    _check_header(opened, "it")
+                    picture = _upright(opened, "it")
+            except ValueError as flaw:
+                reasons[number] = str(flaw)
+            else:
+                yield Page(number, picture, "")
+    if reasons:
+        raise UnreadablePages(describe(source), reasons, total - first + 1 - len(reasons))
 
 
 def fetch(url: str, *, timeout: float = 10.0, max_bytes: int = 50_000_000, allow_private: bool = False) -> bytes:
@@ -133,36 +228,76 @@ def describe(image: ImageInput) -> str:
     return f"PIL image of mode {image.mode} and size {image.width}×{image.height}"
 
 
+def _read(image: Image.Image | Path | bytes, use: Callable[[Image.Image], _Result]) -> _Result:
+    """Return what `use` makes of the first page. A PNG whose texts Pillow refuses is read again without them."""
+    name = describe(image)
+
+    def use_first_page(opened: Image.Image) -> _Result:
+        if opened.format == "TIFF" and opened is not image:
+            _, error = next(decoding.pages(opened))
+            if error is not None:
+                raise error
+        _check_header(opened, name)
+        return use(opened)
+
+    try:
+        with _opened(image, name) as opened:
+            return use_first_page(opened)
+    except ValueError as error:
+        if isinstance(image, Image.Image) or not isinstance(error.__cause__, ValueError):
+            raise
+        for content in decoding.without_texts(image):
+            with suppress(ValueError), _opened(content, name) as opened:
+                return use_first_page(opened)
+        raise
+
+
 @contextmanager
-def _opened(image: Image.Image | Path | bytes) -> Iterator[Image.Image]:
-    """Open an image and check its header. Errors of the decoder, also in the `with` block, become ValueErrors."""
+def alone_with(image: Image.Image) -> Iterator[None]:
+    """Keep other threads of this package away from a PIL image and from the file that it is read from.
+
+    Pillow reads an image's file on first use; two threads that do so at once get errors or wrong pixels.
+    """
+    shared = [image, *filter(None, [getattr(image, "fp", None)])]  # two images may have been opened from one file
+    with ExitStack() as held:
+        for number in sorted({object.__hash__(part) % len(_LOCKS) for part in shared}):  # in order, so no deadlock
+            held.enter_context(_LOCKS[number])
+        yield
+
+
+@contextmanager
+def _opened(image: Image.Image | Path | bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image. Errors of the decoder, also in the `with` block, become ValueErrors."""
     with ExitStack() as owned:
-        try:
+        with _typed_errors(name, "read as an image"):
             if isinstance(image, Image.Image):
+                owned.enter_context(alone_with(image))
                 opened = image
             else:
                 if isinstance(image, Path):
                     check_regular(image)
                 file = io.BytesIO(image) if isinstance(image, bytes) else image
-                opened = owned.enter_context(Image.open(file, formats=_FORMATS))
-            _check_size(opened.size, image)
-            _check_mode(opened, image)
-        except FileNotFoundError as error:
-            raise ValueError(f"{describe(image)} does not exist") from error
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{describe(image)} cannot be read as an image: its format is unknown") from error
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"{describe(image)} is too large: {error}") from error
-        except Exception as error:  # decoders raise errors of any type, and one bad image must not lose the others
-            if isinstance(error, _RefusedError):
-                raise
-            raise ValueError(f"{describe(image)} cannot be read as an image: {error}") from error
-        try:
+                opened = owned.enter_context(Image.open(file, formats=decoding.formats()))
+        with _typed_errors(name, "decoded"):
             yield opened
-        except Exception as error:  # as above
-            if isinstance(error, _RefusedError):
-                raise
-            raise ValueError(f"{describe(image)} cannot be decoded: {error}") from error
+
+
+@contextmanager
+def _typed_errors(name: str, what: str) -> Iterator[None]:
+    """Turn what decoders raise into a ValueError with the image's name."""
+    try:
+        yield
+    except _RefusedError:
+        raise
+    except FileNotFoundError as error:
+        raise ValueError(f"{name} does not exist") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} cannot be read as an image: its format is unknown") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large: {error}") from error
+    except decoding.ERRORS as error:
+        pass_alarm(error)
+        raise ValueError(f"{name} cannot be {what}: {error}") from error
 
 
 class _RefusedError(ValueError):
@@ -189,22 +324,23 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_mode(opened: Image.Image, image: ImageInput) -> None:
+def _check_header(opened: Image.Image, name: str) -> None:
+    _check_size(opened.size, name)
     if opened.mode == "I" and opened.format != "PPM":  # a PPM in mode I has sixteen bits
         raise _RefusedError(
-            f"{describe(image)} has signed or 32-bit integers, whose value for white is unknown; scale them to 8 or 16 "
-            "bits, or to floats within 0 and 1"
+            f"{name} has signed or 32-bit integers, whose value for white is unknown; scale them to 8 or 16 bits, or "
+            "to floats within 0 and 1"
         )
 
 
-def _check_size(size: tuple[int, int], image: ImageInput) -> None:
+def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if width * height == 0:
-        raise _RefusedError(f"{describe(image)} has no pixels")
+        raise _RefusedError(f"{name} has no pixels")
     if width * height > MAX_IMAGE_PIXELS:
-        raise _RefusedError(f"{describe(image)} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
+        raise _RefusedError(f"{name} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise _RefusedError(f"{describe(image)} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
+        raise _RefusedError(f"{name} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
 
 
 def _array_size(array: np.ndarray) -> tuple[int, int]:
@@ -227,10 +363,25 @@ def _array_size(array: np.ndarray) -> tuple[int, int]:
     return shape[1], shape[0]
 
 
-def _picture(shades: np.ndarray, image: ImageInput) -> Image.Image:
+def _upright(opened: Image.Image, name: str) -> Image.Image:
+    colour = decoding.transparent_colour(opened)
+    if opened.mode == "F" or opened.mode.startswith("I"):
+        shades = np.asarray(opened)
+        rgb = _picture(shades, name)
+        if colour is not None:
+            rgb.paste("white", mask=Image.fromarray(shades == colour))
+    else:
+        rgb = _on_white(opened, colour)
+    method = _UPRIGHT.get(decoding.orientation(opened))
+    upright = rgb if method is None else rgb.transpose(method)
+    upright.info.clear()  # otherwise `open_image` of the result would apply the orientation again
+    return upright
+
+
+def _picture(shades: np.ndarray, name: str) -> Image.Image:
     """Convert an array, or shades of more than eight bits, to RGB."""
-    if shades.ndim == 3:
-        shades = shades[..., 0] if shades.shape[2] == 1 else shades[..., :3]  # alpha is dropped
+    if shades.ndim == 3 and shades.shape[2] == 1:
+        shades = shades[..., 0]
     if shades.dtype == np.bool_:
         shades = shades * np.uint8(255)
     elif np.issubdtype(shades.dtype, np.floating):
@@ -238,41 +389,27 @@ def _picture(shades: np.ndarray, image: ImageInput) -> Image.Image:
         if not (lowest >= 0 and highest <= 1):  # also true if any of them is NaN
             advice = "divide them by 255" if lowest >= 0 and 1 < highest <= 255 else "scale them"
             raise _RefusedError(
-                f"{describe(image)} has floats from {lowest:g} to {highest:g}; they must be within 0 and 1: {advice}"
+                f"{name} has floats from {lowest:g} to {highest:g}; they must be within 0 and 1: {advice}"
             )
         shades = np.rint(shades * 255)
     elif shades.dtype.itemsize > 1:
         shades = shades >> 8
-    return Image.fromarray(np.ascontiguousarray(shades, np.uint8)).convert("RGB")
+    return _on_white(Image.fromarray(np.ascontiguousarray(shades, np.uint8)))
 
 
-def _orientation(opened: Image.Image) -> int:
-    """The orientation in EXIF's numbers; 1, which is upright, if the metadata are damaged."""
+def _on_white(picture: Image.Image, transparent: object = None) -> Image.Image:
+    """Convert to RGB, with white behind what is transparent: an alpha channel, or the `transparent` colour."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture.load()
+    layer = picture.convert("LA") if picture.mode == "La" else picture
+    if transparent is not None:
+        layer = picture.copy()  # Pillow's conversion changes the palette of its argument
+        layer.info["transparency"] = transparent
     try:
-        if isinstance(opened, PngImageFile) and not _has_late_metadata(opened):
-            exif = Image.Image.getexif(opened)  # the PNG's own method would decode all pixels to look for late metadata
-        else:
-            exif = opened.getexif()
-        return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 — parsers raise errors of any type, and the pixels are good without metadata
-        return 1
-
-
-def _has_late_metadata(png: PngImageFile) -> bool:
-    """True if a PNG that is not decoded yet has EXIF behind its pixels, as some programs write it."""
-    if not png.tile or png.fp is None:
-        return False
-    here = png.fp.tell()
-    try:
-        position = png.tile[0][2] - 8  # of the first chunk of pixels
-        while True:
-            png.fp.seek(position)
-            chunk = png.fp.read(32)
-            kind, content = chunk[4:8], chunk[8:]
-            if kind == b"eXIf" or content.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")):
-                return True
-            if not kind.isalpha() or kind == b"IEND":
-                return False
-            position += 12 + int.from_bytes(chunk[:4], "big")
-    finally:
-        png.fp.seek(here)
+        layer = layer.convert("RGBA")
+    except (TypeError, ValueError):  # the mode has no such transparent colour: it was left behind by a conversion
+        return picture.convert("RGB")
+    page = Image.new("RGB", layer.size, "white")
+    page.paste(layer, mask=layer)
+    return page

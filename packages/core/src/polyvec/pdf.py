@@ -2,16 +2,13 @@
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
-from polyvec.types import Failure, SomeFailed
+from polyvec.types import Page, UnreadablePages
 
 __all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
 
@@ -22,37 +19,6 @@ _PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the docume
 _POINTS_PER_INCH = 72
 # PDFium's signs for a hyphen at a line end, after which it has joined the word; and the null character.
 _NO_TEXT = {ord(sign): None for sign in "\x02\ufffe\0"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Page:
-    """One page of a PDF.
-
-    Attributes:
-        number: counted from 1.
-        image: the page as a reader sees it, RGB: upright, cropped, with annotations and filled forms.
-        text: the visible part of the text layer, one line feed between lines; empty without a text layer, as in a scan.
-    """
-
-    number: int
-    image: Image.Image
-    text: str
-
-
-class UnreadablePages(SomeFailed):
-    """Some pages of a PDF could not be read. Every other page was handed out. Failures count pages from 1.
-
-    `name` describes the PDF in messages.
-    """
-
-    def __init__(self, name: str, reasons: Mapping[int, str], handed_out: int) -> None:
-        self.name = name
-        super().__init__(
-            [Failure(number, f"page {number}", reason) for number, reason in sorted(reasons.items())],
-            len(reasons) + handed_out,
-            happened=f"pages of {name} could not be read",
-            others="The others were handed out." if handed_out else "",
-        )
 
 
 def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:

@@ -20,10 +20,12 @@ __all__ = [
     "Grid",
     "ImageInput",
     "Input",
+    "Page",
     "Side",
     "SomeFailed",
     "Task",
     "UnreadableInputs",
+    "UnreadablePages",
 ]
 
 Task = Literal["retrieval", "text-matching", "code"]
@@ -224,3 +226,35 @@ class UnreadableInputs(SomeFailed):
         failures = [Failure(index, "", reason) for index, reason in sorted(reasons.items())]
         total = len(failures) + len(self.kept) + handed_out
         super().__init__(failures, total, happened="inputs could not be read", others=others)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """One page of a PDF or of an image file.
+
+    Attributes:
+        number: counted from 1.
+        image: the page as a reader sees it, RGB: upright, and from a PDF cropped, with annotations and filled forms.
+        text: the visible part of a PDF's text layer, one line feed between lines; empty without a text layer, as in a
+            scan.
+    """
+
+    number: int
+    image: Image.Image
+    text: str
+
+
+class UnreadablePages(SomeFailed):
+    """Some pages of a PDF or image file could not be read. Every other page was handed out. Failures count from page 1.
+
+    `name` describes the file in messages.
+    """
+
+    def __init__(self, name: str, reasons: Mapping[int, str], handed_out: int) -> None:
+        self.name = name
+        super().__init__(
+            [Failure(number, f"page {number}", reason) for number, reason in sorted(reasons.items())],
+            len(reasons) + handed_out,
+            happened=f"pages of {name} could not be read",
+            others="The others were handed out." if handed_out else "",
+        )

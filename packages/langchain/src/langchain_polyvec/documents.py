@@ -21,6 +21,7 @@ from langchain_polyvec.images import IMAGE_URI, NOT_KEPT, ImageLike, Picture, pa
 from polyvec.types import ImageInput
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
+from qdrant_polyvec.metadata import json_mapping
 
 T = TypeVar("T")
 
@@ -53,9 +54,15 @@ def document(item: Stored) -> Document:
     return Document(id=str(item.id), page_content=content, metadata=metadata)
 
 
-def text_item(text: str, metadata: Mapping[str, Any] | None, key: str | None, task: str) -> Item:
-    """Convert a text to an item. Without a `key`, its id is derived from content, metadata and task."""
-    metadata = _without_empty_source(metadata)
+def text_item(text: str, metadata: Mapping[str, Any] | None, key: str | None, task: str) -> Item | Failure:
+    """Convert a text to an item, or say why its metadata cannot be kept.
+
+    Without a `key`, its id is derived from content, metadata and task.
+    """
+    try:
+        metadata = stored_metadata(metadata)
+    except ValueError as error:
+        return Failure(-1, str((metadata or {}).get("source") or ""), str(error), key)
     key = _derived_id("text", text, metadata, task) if key is None else key
     return Item(text, id=key, unit="", metadata=metadata, task=task)
 
@@ -75,11 +82,11 @@ def image_item(
     Without a `key`, the id of an image file is derived from its path, so that a changed file replaces the old one.
     Facts computed from the image (hash, MIME type) override the same keys in the metadata.
     """
-    metadata = _without_empty_source(metadata)
     if isinstance(image, Blob):
-        metadata = _without_empty_source({"source": image.source, **image.metadata, **metadata})
+        metadata = {"source": image.source, **image.metadata, **(metadata or {})}
         key = image.id if key is None else key
     try:
+        metadata = stored_metadata(metadata)
         located = image if isinstance(image, Picture) else picture(image)
         facts = _image_facts(located.content, thumbnails=thumbnails)
     except ImportError:
@@ -142,9 +149,9 @@ def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: 
     return listed
 
 
-def _without_empty_source(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Copy the metadata, without a `source` that is None."""
-    return {name: value for name, value in (metadata or {}).items() if name != "source" or value is not None}
+def stored_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Convert metadata to JSON values, without a `source` that is None; a ValueError if some cannot be kept."""
+    return {name: value for name, value in json_mapping(metadata).items() if name != "source" or value is not None}
 
 
 def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
@@ -173,9 +180,5 @@ def _failure_source(image: ImageLike | Picture) -> str:
 
 def _derived_id(kind: str, content: str, metadata: Mapping[str, Any], task: str) -> str:
     """Derive an id. It is the same for the same content and metadata, so that adding them again changes nothing."""
-    try:
-        metadata_json = json.dumps(metadata, sort_keys=True, default=str)
-    except (TypeError, ValueError, RecursionError):  # refused one by one where items are checked
-        metadata_json = ""
-    parts = f"{kind}\0{task}\0{content}\0{metadata_json}"
+    parts = f"{kind}\0{task}\0{content}\0{json.dumps(metadata, sort_keys=True)}"
     return str(uuid.uuid5(_NAMESPACE, hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()))

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-import numpy as np
 from qdrant_client import models
+
+from qdrant_polyvec.metadata import comparable, date_range
 
 FilterLike = models.Filter | Mapping[str, Any]
 
 _RANGES = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _OPERATORS = ("$eq", "$ne", "$in", "$nin", *_RANGES)
 _EXACT = 2**53  # integers up to here are exact as floats
+_LISTS = (list, tuple, set, frozenset)
 _LOGIC = ("$and", "$or", "$not")
 
 
@@ -23,7 +25,9 @@ def qdrant_filter(condition: FilterLike | None, *, metadata_key: str = "metadata
         condition: a Qdrant filter, which is returned as it is, or a mapping of metadata fields to a value, a list of
             values of which one must match, or operators: `{"lang": "en", "page": {"$gte": 3}, "author": ["ann",
             "bob"]}`. All fields must match; `"$and"`, `"$or"` (lists of mappings) and `"$not"` (a mapping) combine
-            conditions. A dot leads into nested metadata. The value None matches a missing or null field.
+            conditions. A dot leads into nested metadata. The value None matches a missing or null field. Dates and
+            datetimes are compared as moments, and so are strings in ISO 8601 after `"$gt"` and the like; other values
+            are compared in the form in which they are stored, as `qdrant_polyvec.metadata.json_value` converts them.
         metadata_key: key of the metadata in the payload.
 
     Raises:
@@ -62,7 +66,7 @@ def _field_conditions(key: str, value: Any, prefix: str) -> list[models.Conditio
         if not value:
             raise ValueError(f"the condition on {key!r} is empty; it is a value, a list, or operators such as '$gte'.")
         return [_operation(path, operator, operand) for operator, operand in value.items()]
-    return [_any_of(path, value) if isinstance(value, list | tuple | set) else _equal(path, value)]
+    return [_any_of(path, value) if isinstance(value, _LISTS) else _equal(path, value)]
 
 
 def _operation(path: str, operator: str, value: Any) -> models.Condition:
@@ -81,20 +85,22 @@ def _operation(path: str, operator: str, value: Any) -> models.Condition:
 
 
 def _equal(path: str, value: Any) -> models.Condition:
+    value = comparable(_operand(value), name=f"the value for {path!r}")
     if value is None:
         return models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
-    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, date):  # datetimes are dates, too
+        return models.FieldCondition(key=path, range=models.DatetimeRange(gte=value, lte=value))
     if not isinstance(value, str | int | float):
-        raise TypeError(f"metadata is compared with strings, numbers, booleans and None, not with {value!r}.")
+        raise TypeError(f"metadata is compared with strings, numbers, booleans, dates and None, not with {value!r}.")
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _EXACT:
         return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))  # 3 is 3.0
-    if isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+    if isinstance(value, float) or (isinstance(value, int) and value >= 2**63):
         raise ValueError(f"{value!r} is beyond the numbers that can be compared.")
     return models.FieldCondition(key=path, match=models.MatchValue(value=value))
 
 
 def _any_of(path: str, values: Any) -> models.Condition:
-    if not isinstance(values, list | tuple | set):
+    if not isinstance(values, _LISTS):
         raise TypeError(f"'$in' and '$nin' take a list, not {values!r}.")
     return models.Filter(should=[_equal(path, value) for value in values]) if values else _nothing()
 
@@ -105,12 +111,20 @@ def _nothing() -> models.Filter:
 
 
 def _range(bound: str, value: Any) -> models.Range | models.DatetimeRange:
-    if isinstance(value, datetime | date):
-        return models.DatetimeRange(**{bound: value})
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"'${bound}' compares numbers, dates and datetimes, not {value!r}.")
-    return models.Range(**{bound: value})
+    limit = comparable(_operand(value), name=f"the value of '${bound}'")
+    if dates := date_range(bound, limit):
+        return dates
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise TypeError(f"'${bound}' compares numbers and dates, such as '2026-01-31', not {value!r}.")
+    return models.Range(**{bound: limit})
+
+
+def _operand(value: Any) -> Any:
+    """Return a value, or the date that LangChain's structured queries write as `{"type": "date", "date": …}`."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind not in ("date", "datetime") or not isinstance(text := value.get(kind), str):
+        return value
+    return datetime.fromisoformat(text)
 
 
 def _path(key: str, prefix: str) -> str:

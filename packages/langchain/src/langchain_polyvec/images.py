@@ -16,7 +16,7 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from polyvec.images import check_regular, open_image
+from polyvec.images import check_regular, has_transparency, open_image
 from polyvec.types import ImageInput
 from polyvec.warning import warn
 
@@ -134,10 +134,12 @@ def thumbnail(image: ImageInput) -> str:
 def encoded(image: ImageInput) -> tuple[str, str]:
     """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
 
-    Files of usual formats stay as they are; other images become PNG.
+    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones, behind which a model
+    may see black.
     """
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
-    if (content := file_content(image)) is not None and (kind := mime_type(content)):
+    content = None if has_transparency(image) else file_content(image)
+    if content is not None and (kind := mime_type(content)):
         return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
     pixels.save(file, "PNG")

@@ -12,6 +12,7 @@ from langchain_polyvec.images import NO_PDF, Picture, absolute, page_uri
 from polyvec.pdf import UnreadablePages, pages
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
+from qdrant_polyvec.metadata import json_mapping
 
 _PDF = "application/pdf"
 
@@ -32,6 +33,7 @@ def pdf_items(
     name = str(metadata.get("source") or "a PDF in memory")
     uri = None if path is None else absolute(path)
     try:
+        metadata = json_mapping(metadata)
         key = uri or key or f"{content_hash(file)} {sorted(metadata.items(), key=str)}"
         for page in pages(file, dpi=dpi, password=password):
             yield image_item(

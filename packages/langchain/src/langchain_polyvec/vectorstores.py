@@ -20,7 +20,7 @@ from langchain_polyvec.searches import SearchableStore
 from polyvec.frameworks import checked_texts
 from qdrant_polyvec import Failure, Item
 
-Metadatas = Iterable[Mapping[str, Any] | None] | None  # JSON values to keep with each item
+Metadatas = Iterable[Mapping[str, Any] | None] | None  # kept with each item, as JSON
 Ids = Sequence[str | None] | None
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,7 +99,8 @@ class PolyvecVectorStore(SearchableStore):
 
         Args:
             texts: whitespace stays as it is.
-            metadatas: JSON values to keep with each text.
+            metadatas: values to keep with each text, as JSON: dates become ISO strings, numpy numbers numbers. A value
+                that JSON would change, as NaN, is refused.
             ids: any strings. A missing id is derived from content and metadata, so that adding the same text again
                 changes nothing.
             options: see `AddOptions`.
@@ -195,7 +196,7 @@ class PolyvecVectorStore(SearchableStore):
 
         Args:
             paths: the files.
-            metadatas: JSON values to keep with each page of a file.
+            metadatas: as for `add_texts`, for each page of a file.
             dpi: pixels per inch of the pages.
             password: of encrypted files. Their pages cannot be drawn again later: keep `thumbnails`.
             thumbnails: as for `add_images`.

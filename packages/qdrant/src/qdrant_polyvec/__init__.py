@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from qdrant_polyvec.cluster import Cluster
     from qdrant_polyvec.collection import Collection
     from qdrant_polyvec.edge import EngineError, FolderLockedError
+    from qdrant_polyvec.fields import field_keys
     from qdrant_polyvec.fingerprint import FingerprintError
     from qdrant_polyvec.hits import Group, Hit, Stored
     from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
@@ -42,13 +43,14 @@ __all__ = [
     "Tasks",
     "UnstoredItems",
     "Verification",
+    "field_keys",
     "open_async_client",
     "open_client",
 ]
 
 _MODULES = (
-    "choices", "clients", "cluster", "collection", "edge", "fingerprint", "hits", "items", "maintenance",
-    "query", "retrying", "schema",
+    "choices", "clients", "cluster", "collection", "edge", "fields", "fingerprint", "hits", "items",
+    "maintenance", "query", "retrying", "schema",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from polyvec import Embeddings, Encoder
 from polyvec.inputs import check_task
+from polyvec.warning import warn
 from qdrant_polyvec import points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
@@ -19,6 +20,7 @@ from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
+from qdrant_polyvec.words import RULES
 
 __all__ = ["aliased"]
 
@@ -39,6 +41,7 @@ class Binding:
     schema: Schema
     tenant: str | None
     cluster: Cluster
+    rules: int = RULES  # version of the rules of words that the collection's BM25 vectors follow
 
     @classmethod
     def open(
@@ -75,7 +78,8 @@ class Binding:
         if fingerprint is None:
             fingerprint = Fingerprint.stored(name, config.metadata)
         fingerprint.check(name, config.metadata)
-        existing = Schema.of(config, (config.metadata or {})[KEY].get("bm25"))
+        facts = (config.metadata or {})[KEY]
+        existing = Schema.of(config, facts.get("bm25"))
         wanted = schema or existing
         schemas.check_server(behind.version, wanted)
         if cluster.shard_key is not None:
@@ -86,7 +90,10 @@ class Binding:
                 f"Collection {name!r} has BM25 vectors for {existing.bm25!r}, not {wanted.bm25!r}. Open it without "
                 "`schema` to take it as it is, or `reindex` it."
             )
-        return cls(client, AsyncClients(client), behind, name, embedder, fingerprint, wanted, tenant, cluster)
+        rules = facts.get("bm25_rules", 1) if existing.bm25 else RULES
+        if rules != RULES and embedder is not None:
+            warn(_other_rules(name))
+        return cls(client, AsyncClients(client), behind, name, embedder, fingerprint, wanted, tenant, cluster, rules)
 
     @property
     def encoder(self) -> Encoder:
@@ -108,7 +115,8 @@ class Binding:
 
     def metadata(self) -> dict[str, Any]:
         """The metadata that the collection is created with."""
-        return self.fingerprint.metadata(**({"bm25": self.schema.bm25} if self.schema.bm25 else {}))
+        words = {"bm25": self.schema.bm25, "bm25_rules": self.rules} if self.schema.bm25 else {}
+        return self.fingerprint.metadata(**words)
 
     def new_name(self) -> str:
         """Name a collection to stand behind the alias. Another model or schema gives another name."""
@@ -133,6 +141,11 @@ class Binding:
     def check_model(self) -> None:
         """Raise a FingerprintError or SchemaError if a `reindex` elsewhere exchanged the collection."""
         self.resolved()
+
+    def check_rules(self) -> None:
+        """Raise a SchemaError if words of today would not meet those of the collection's BM25 vectors."""
+        if self.rules != RULES:
+            raise SchemaError(_other_rules(self.name))
 
     def resolved(self) -> "Binding":
         """Bind the collection that stands behind the alias now, under its own name; errors are those of `check_model`.
@@ -249,6 +262,14 @@ class Binding:
 def _in_order(ids: Sequence[models.ExtendedPointId], records: Sequence[models.Record]) -> list[models.Record]:
     by_id = {record.id: record for record in records}
     return [by_id[identity] for identity in ids if identity in by_id]
+
+
+def _other_rules(name: str) -> str:
+    return (
+        f"The BM25 vectors of collection {name!r} follow other rules of words than this version's, so words would not "
+        "meet. `reindex` it with its own embedder, which encodes nothing again, and open it anew. Until then, nothing "
+        "can be added, and mode 'hybrid' is refused."
+    )
 
 
 def aliased(client: QdrantClient, name: str) -> str:

@@ -1,12 +1,11 @@
 """Check items at the door: each becomes an `Entry`, or a failure that stops nobody else."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import numpy as np
@@ -15,8 +14,8 @@ from PIL import Image
 import polyvec
 from polyvec import Embeddings, ImageInput, Input
 from polyvec.inputs import check_task
-from qdrant_polyvec import limits
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
+from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.schema import RESERVED
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
@@ -129,7 +128,7 @@ class Checks:
     def _checked(self, item: Item, index: int, number: str) -> Entry:
         task = self._task if item.task is None else item.task
         check_task(task, self._tasks)
-        metadata = json_metadata(item.metadata)
+        metadata = json_mapping(item.metadata)
         source, hashed = _source(item, metadata)
         if metadata.setdefault("source", source) != source:
             raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
@@ -142,7 +141,7 @@ class Checks:
                 raise ValueError("`text` says what an image shows; this item is a text itself.")
         if item.embedding is not None and len(item.embedding) != 1:
             raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
-        payload = json_metadata(item.payload)
+        payload = json_mapping(item.payload, name="payload")
         if reserved := sorted(payload.keys() & set(RESERVED)):
             raise ValueError(f"its `payload` has {reserved[0]!r}, which the collection itself writes.")
         entry = Entry(
@@ -209,7 +208,7 @@ def _named_source(item: Item) -> str | None:
     """Return the source that an item names. The item may be a bad one."""
     metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
     source = metadata.get("source") if item.source is None else item.source
-    return source if isinstance(source, str) else None
+    return str(source) if isinstance(source, str | PurePath) else None
 
 
 def _arrays(embedding: Embeddings) -> Embeddings:
@@ -221,22 +220,6 @@ def _arrays(embedding: Embeddings) -> Embeddings:
         return Embeddings(dense, late, grids, embedding.fingerprint)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"its embedding is not made of numbers: {error}") from error
-
-
-def json_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Copy metadata as it comes back from storage; a TypeError if it is no mapping, a ValueError if it is not JSON."""
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata is a mapping, not a {type(metadata).__name__}.")
-    try:
-        copy = dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
-        json.dumps(copy, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-        raise ValueError(f"metadata must be JSON values: {error}.") from error
-    if limits.depth(copy) > limits.MAX_METADATA_DEPTH:
-        raise ValueError(f"metadata is nested deeper than {limits.MAX_METADATA_DEPTH}; Qdrant could not read it again.")
-    return copy
 
 
 def _check_text(name: str, value: object) -> None:

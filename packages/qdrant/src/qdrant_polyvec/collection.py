@@ -147,7 +147,7 @@ class Collection:
                 item in it is reported as failed, and so is a `Failure` that it yields.
             task: the embedder's task to encode for; searches find items of their own task only.
             ids: as in `Item`, one for each input of a list.
-            metadatas: JSON values to keep, one mapping for each input of a list.
+            metadatas: values to keep (`Item.metadata`), one mapping for each input of a list.
             embeddings: vectors of the inputs of a list, made elsewhere by the same model for the same task, with
                 multi-vectors; nothing is encoded.
             replace_sources: afterwards, delete the parts that the sources of these items no longer have, for the same
@@ -160,8 +160,10 @@ class Collection:
             ValueError: an unknown task, lists of different lengths, bad ids or metadata in a list. Nothing is stored
                 then.
             FingerprintError: the collection holds another model's vectors by now.
+            SchemaError: its BM25 vectors follow older rules of words: `reindex` it.
             StoreUnavailableError: the store did not answer for too long; its `report` says what became of which item.
         """
+        self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
         ingest = Ingest(self._binding, batch_size=batch_size)
         entries = checks.entries(inputs, ids=ids, metadatas=metadatas, embeddings=embeddings)
@@ -332,6 +334,8 @@ class Collection:
         call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
         the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
         become items of task `retrieval`.
+
+        If nothing but the BM25 vectors changes, the other vectors are copied instead of encoded.
 
         Args:
             embedder: the new model.

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 import polyvec
-from polyvec import Embeddings, Input, SomeFailed
+from polyvec import Embeddings, Input, SomeFailed, decoding
+from polyvec.alarms import pass_alarm
+from polyvec.images import alone_with
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -31,7 +33,7 @@ class Item:
         source: where it comes from; if None, the metadata's `source`, the path of a file, or a hash of the content.
         unit: which part of its source it is, such as a page; if None, the items of a named source are numbered.
         task: the embedder's task; if None, that of the call.
-        metadata: JSON values to keep with it.
+        metadata: what to keep with it; dates, UUIDs, numpy numbers and others become JSON, see `metadata.json_value`.
         text: what an image says, such as the text layer of a page: it is stored as the item's content, and mode
             `hybrid` finds it by its words.
         embedding: its vectors, if they are made elsewhere, as an `Embeddings` of one item with its multi-vector.
@@ -143,7 +145,7 @@ def content_hash(content: Input) -> str:
     """Compute the SHA-256 of a text, an image file's bytes, or an image's pixels with their mode or dtype and size.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or a PIL image that was opened but not decoded yet.
     """
     match content:
         case str():
@@ -155,7 +157,15 @@ def content_hash(content: Input) -> str:
         case bytes():
             data = content
         case Image.Image():
-            data = f"{content.mode} {content.size} ".encode() + content.tobytes() + bytes(content.getpalette() or ())
+            try:
+                with alone_with(content):
+                    pixels = content.tobytes() + bytes(content.getpalette() or ())
+            except decoding.ERRORS as error:
+                pass_alarm(error)
+                raise OSError(f"it cannot be decoded: {error}") from error
+            data = f"{content.mode} {content.size} ".encode() + pixels
+            if (transparent := content.info.get("transparency")) is not None:
+                data += repr(transparent).encode()
         case np.ndarray():
             data = f"{content.dtype} {content.shape} ".encode() + content.tobytes()
     return hashlib.sha256(data).hexdigest()

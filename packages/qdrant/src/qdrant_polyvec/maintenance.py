@@ -12,7 +12,7 @@ from qdrant_client import models
 from tqdm import tqdm
 
 from polyvec import Encoder, Input
-from qdrant_polyvec import limits, points
+from qdrant_polyvec import bm25, limits, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
 from qdrant_polyvec.checks import Entry
@@ -22,7 +22,8 @@ from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import DENSE, LATE, OWN, Schema, value_is
+from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, Schema, value_is
+from qdrant_polyvec.words import RULES
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → content
@@ -39,6 +40,7 @@ class Verification:
         foreign: ids of points whose vectors another or an unknown model made.
         orphans: ids of points whose source is not among the expected sources.
         leftovers: collections without an alias, from an interrupted `reindex`.
+        old_words: True if the BM25 vectors follow older rules of words; `reindex` makes them anew.
     """
 
     n_points: int
@@ -47,11 +49,13 @@ class Verification:
     foreign: list[Identity]
     orphans: list[Identity]
     leftovers: list[str]
+    old_words: bool = False
 
     @property
     def ok(self) -> bool:
         """True if nothing is wrong."""
-        return not any((self.without_dense, self.without_late, self.foreign, self.orphans, self.leftovers))
+        flaws = (self.without_dense, self.without_late, self.foreign, self.orphans, self.leftovers, self.old_words)
+        return not any(flaws)
 
 
 def verify(binding: Binding, sources: Iterable[str] | None) -> Verification:
@@ -74,6 +78,7 @@ def verify(binding: Binding, sources: Iterable[str] | None) -> Verification:
         foreign=ids(binding.within(must_not=[ours])),
         orphans=orphans,
         leftovers=_leftovers(binding),
+        old_words=binding.rules != RULES,
     )
 
 
@@ -100,7 +105,7 @@ def reindex(
             "`copy_to` another name instead."
         )
     fingerprint = Fingerprint.of(embedder, truncate_dim)
-    exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema)
+    exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema, rules=RULES)
     if exchanged.new_name() == old_name:
         raise ValueError(f"Collection {binding.name!r} is already of this model and schema: there is nothing to do.")
     schemas.check_server(binding.engine.version, schema)
@@ -126,12 +131,15 @@ class _Transfer:
         self._old, self._new, self._load = old, new, load
         self._batch_size, self._show_progress = batch_size, show_progress
         self._states: dict[object, int] = {}  # point id → hash of the payload
+        of_vectors = replace(old.schema, bm25=None), old.fingerprint
+        self._same_vectors = of_vectors == (replace(new.schema, bm25=None), new.fingerprint)
 
     def run(self) -> None:
-        """Encode new and changed items, repeatedly while others add, but not for ever."""
+        """Copy or encode new and changed items, repeatedly while others add, but not for ever."""
         for _ in range(_PASSES):
             if self.report.failed:
                 return
+            n_copied = self._copy() if self._same_vectors else 0
             n_before = len(self._states)
             ingest = Ingest(self._new, batch_size=self._batch_size)
             total = self._old.client.count(self._old.name).count - n_before
@@ -139,16 +147,32 @@ class _Transfer:
             self.report.ok.extend(ingest.report.ok)
             self.report.skipped.extend(ingest.report.skipped)
             self.report.failed.extend(ingest.report.failed)
-            if not (ingest.report.ok or ingest.report.skipped):
+            if not (n_copied or ingest.report.ok or ingest.report.skipped):
                 return
+
+    def _copy(self) -> int:
+        """Copy the new and changed items whose vectors stay as they are. Returns their number."""
+        names = [DENSE, *([LATE] if self._new.fingerprint.late else [])]
+        whole: list[models.Condition] = [models.HasVectorCondition(has_vector=name) for name in names]
+        ours, n_copied = value_is(f"{OWN}.fingerprint", self._new.fingerprint.embedder), 0
+        for page in self._old.scroll(models.Filter(must=[ours, *whole])):
+            records = list(self._changed(page))
+            _copy_page(records, self._old, self._new, self.report)
+            n_copied += len(records)
+        return n_copied
 
     def _changes(self) -> Iterator[Entry | Failure]:
         for page in self._old.scroll(models.Filter()):
-            for record in page:
-                state = hash(json.dumps(record.payload, sort_keys=True))
-                if self._states.get(record.id) != state:
-                    self._states[record.id] = state
-                    yield _stored_entry(record, self._load)
+            for record in self._changed(page):
+                yield _stored_entry(record, self._load)
+
+    def _changed(self, page: Sequence[models.Record]) -> Iterator[models.Record]:
+        """Yield the records of a page that are new or have changed, and remember their states."""
+        for record in page:
+            state = hash(json.dumps(record.payload, sort_keys=True))
+            if self._states.get(record.id) != state:
+                self._states[record.id] = state
+                yield record
 
 
 def copy(
@@ -177,6 +201,7 @@ def copy(
             tenant=binding.tenant,
             cluster=cluster,
         )
+        target.check_rules()
         progress = stack.enter_context(
             tqdm(total=binding.count(binding.within()), unit="item", disable=not show_progress)
         )
@@ -188,21 +213,22 @@ def copy(
 
 
 def _copy_page(page: Sequence[models.Record], binding: Binding, target: Binding, report: Report) -> None:
+    """Copy points with their vectors. Their BM25 vectors are made anew, by the rules of the target."""
     existing = target.retrieve([record.id for record in page])
     payloads = {record.id: record.payload for record in existing}
     missing = [record for record in page if payloads.get(record.id) != record.payload]
     missing_ids = {record.id for record in missing}
     report.skipped.extend(points.identities(record for record in page if record.id not in missing_ids))
-    write_points(target, _with_vectors(binding, missing), report)
+    write_points(target, _with_vectors(binding, missing, target.schema.bm25), report)
 
 
 def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
     """Make the entry of a stored item again, or the reason why that is not possible."""
     payload, own = record.payload or {}, Own.of(record.payload)
-    source, identity, text = points.source(payload), points.identity(record), payload.get("page_content")
+    source, identity, text = points.source(payload), points.identity(record), points.words(payload)
     content: Input
     if own.kind == "text":
-        if not isinstance(text, str):
+        if text is None:
             return Failure(-1, source, "its payload has no text under 'page_content'", identity)
         content, text = text, None
     elif load is not None:
@@ -224,7 +250,7 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         task=own.task,
         tenant=own.tenant,
         metadata={"source": source} | (metadata if isinstance(metadata, dict) else {}),
-        text=None if text == source else text,
+        text=text,
         embedding=None,
         payload=points.others(payload),
     )
@@ -241,15 +267,21 @@ def _delete_vanished(new: Binding, old: Binding) -> list[Identity]:
     return points.identities(vanished)
 
 
-def _with_vectors(binding: Binding, records: Sequence[models.Record]) -> Iterator[models.PointStruct]:
-    """Read points with their vectors, no more at a time than fit one request."""
+def _with_vectors(
+    binding: Binding, records: Sequence[models.Record], language: str | None
+) -> Iterator[models.PointStruct]:
+    """Read points with their vectors, no more at a time than fit one request, and make their BM25 vectors."""
+    names = [name for name in binding.vector_names if name != BM25]
     for group in limits.batches(records, lambda record: _n_bytes(binding, record), limits.MAX_REQUEST_BYTES):
-        for record in binding.retrieve([record.id for record in group], with_vectors=binding.vector_names):
+        for record in binding.retrieve([record.id for record in group], with_vectors=names):
             stored = record.vector if isinstance(record.vector, dict) else {}
             vectors: dict[str, Any] = {
                 name: np.asarray(vector, np.float32) if isinstance(vector, list) else vector
                 for name, vector in stored.items()
             }
+            words = points.words(record.payload)
+            if language and words and (sparse := bm25.document(words, language)):
+                vectors[BM25] = sparse
             yield models.PointStruct.model_construct(id=record.id, vector=vectors, payload=record.payload)
 
 

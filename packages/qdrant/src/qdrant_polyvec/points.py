@@ -81,6 +81,13 @@ def source(payload: Mapping[str, Any] | None) -> str:
     return str(metadata.get("source", "")) if isinstance(metadata, Mapping) else ""
 
 
+def words(payload: Mapping[str, Any] | None) -> str | None:
+    """Return the text that a stored item is or, if it is an image, says; None if there is none."""
+    content = (payload or {}).get("page_content")
+    is_name = Own.of(payload).kind == "image" and content == source(payload)
+    return content if isinstance(content, str) and not is_name else None
+
+
 def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
     """Make the point of an item from its `Embeddings`; a ValueError if vectors are missing, zero, not finite or misfit.
 

@@ -40,6 +40,8 @@ class Search:
     def plans(self, queries: Queries, options: Options) -> list[Plan]:
         """Encode each query and plan its request."""
         binding = self._binding
+        if options.mode == "hybrid":
+            binding.check_rules()
         checked = check_queries(
             queries, options, embedder=binding.encoder, dim=binding.fingerprint.dense, schema=binding.schema
         )

@@ -1,7 +1,6 @@
 """The command `polyvec compress-report`, which is also `python -m polyvec.evaluate`."""
 
 import importlib.util
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 import polyvec
-from polyvec.cli import command, device_option, dtype_option, json_option, model_option
+from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.data.folders import read_folder
 from polyvec.evaluate.storage import POOL_FACTORS, compare, table
 from polyvec.retrieval import encode_dataset
@@ -64,7 +63,7 @@ def compress_report(
     if as_json:
         left_out = {failure.source: failure.reason for failure in encoded.left_out}
         report = {"title": title, "k": k, "left_out": left_out, "rows": [asdict(row) for row in rows]}
-        click.echo(json.dumps(report))
+        print_json(report)
     else:
         click.echo(f"{title}\n\n{table(rows, k=k)}")
 

@@ -1,9 +1,7 @@
-"""Tables of at most 100 columns, and JSON."""
+"""Tables of at most 100 columns."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
@@ -43,15 +41,12 @@ def verification(result: Verification) -> list[str]:
     """Count the items, and name the flawed ones by what is wrong with them."""
     rows = [f"{result.n_points} items"]
     for name, flawed in asdict(result).items():
+        if flawed is True:
+            rows.append(f"{name}: `polyvec reindex` brings the BM25 vectors up to the rules of this version")
         if isinstance(flawed, list):
             examples = ", ".join(map(str, flawed[:_MAX_EXAMPLES])) + (", …" if len(flawed) > _MAX_EXAMPLES else "")
             rows.append(_cut(f"{name:<16}{len(flawed):>8}  {examples}".rstrip()))
     return rows
-
-
-def as_json(content: Mapping[str, Any]) -> str:
-    """Write JSON as the commands print it."""
-    return json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def _cut(row: str) -> str:

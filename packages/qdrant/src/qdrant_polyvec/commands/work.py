@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import polyvec
 from polyvec import Failure
-from polyvec.cli import UserError
+from polyvec.cli import UserError, print_json
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
@@ -98,7 +98,7 @@ def search(
         hits = docs.search(query, limit=limit, mode=mode, task=tasks)
         if as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
-            click.echo(tables.as_json({"query": str(query), "mode": mode, "hits": ranked}))
+            print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
             searched = " or ".join(map(repr, tasks))
             click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")
@@ -113,7 +113,10 @@ def verify(*, location: str, collection: str, as_json: bool) -> int:
         docs = Collection.open(client, collection, embedder=None)
         existing = [source for source in docs.sources() if Path(source).exists()]
         verification = docs.verify(sources=existing)
-    click.echo(tables.as_json(asdict(verification)) if as_json else "\n".join(tables.verification(verification)))
+    if as_json:
+        print_json(asdict(verification))
+    else:
+        click.echo("\n".join(tables.verification(verification)))
     return 0 if verification.ok else 1
 
 
@@ -206,7 +209,7 @@ def _kind(unit: Unit) -> str:
 def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool) -> int:
     """Print what became of the items, and return the exit code."""
     if as_json:
-        click.echo(tables.as_json(asdict(report)))
+        print_json(asdict(report))
     else:
         by_kind = {kind: Report() for kind in _KINDS}
         for name in ("ok", "skipped", "removed"):

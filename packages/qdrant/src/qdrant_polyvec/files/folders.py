@@ -19,6 +19,7 @@ CODE_SUFFIXES = (
     ".sql", ".css", ".vue", ".dart", ".ex", ".exs", ".hs", ".clj", ".zig",
 )  # fmt: skip
 SUFFIXES = (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *IMAGE_SUFFIXES, PDF_SUFFIX)
+_NOT_UNICODE = "its name is not Unicode, so no index can keep it; rename it"
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden folders, such as .git and .venv
 
 
@@ -43,7 +44,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:
             seen.add(resolved)
-            files.append(file)
+            files.append(file if _shown(file) == file.as_posix() else failure(file, ValueError(_NOT_UNICODE)))
     return files
 
 
@@ -56,7 +57,12 @@ def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Fail
         reason = f"is not {error.encoding.upper()} text: {error.reason} at byte {error.start}"
     elif isinstance(error, OSError) and error.strerror:
         reason = f"cannot be read: {error.strerror}"
-    return Failure(-1, Path(file).as_posix(), reason)
+    return Failure(-1, _shown(file), reason)
+
+
+def _shown(file: str | Path) -> str:
+    """The path for messages: bytes of a name that are no UTF-8 become escapes."""
+    return os.fsencode(Path(file).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:

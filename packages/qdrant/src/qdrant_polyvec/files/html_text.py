@@ -3,6 +3,8 @@
 import re
 from html.parser import HTMLParser
 
+import webencodings
+
 _HIDDEN = {"script", "style", "template", "noscript", "svg", "math"}
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _INLINE = {
@@ -10,22 +12,34 @@ _INLINE = {
     "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "img",
 }  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_XML_ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)")
 _DECLARATION_BYTES = 4096  # the encoding is declared within so many bytes
 
 
 def decode(page: bytes) -> str:
-    """Decode a page by its byte order mark, its `<meta>` declaration, or else as UTF-8; a ValueError if that fails."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if page.startswith(mark):
-            return page.decode(encoding)
-    declared = _CHARSET.search(page[:_DECLARATION_BYTES])
-    encoding = declared[1].decode() if declared else "utf-8"
-    if encoding.lower().startswith("utf-16"):  # the declaration itself was ASCII; the HTML standard takes UTF-8 then
-        encoding = "utf-8"
+    """Decode a page as browsers do (WHATWG Encoding and HTML standards).
+
+    The byte order mark decides, else a `<meta>` or XML declaration; else the page is UTF-8 or, if that fails,
+    windows-1252. Bytes that are no character of the encoding become U+FFFD.
+    """
+    declaration = _CHARSET.search(page[:_DECLARATION_BYTES]) or _XML_ENCODING.match(page)
+    declared = webencodings.lookup(declaration[1].decode()) if declaration else None
+    if declared is None:
+        declared = webencodings.lookup("utf-8" if _is_utf8(page) else "windows-1252")
+    elif declared.name.startswith("utf-16"):  # the declaration itself was ASCII
+        declared = webencodings.UTF8
+    elif declared.name == "gbk":  # the standard decodes both alike; Python's own gbk lacks some characters
+        declared = webencodings.lookup("gb18030")
+    text: str = webencodings.decode(page, declared)[0]
+    return text
+
+
+def _is_utf8(page: bytes) -> bool:
     try:
-        return page.decode(encoding)
-    except LookupError as error:
-        raise ValueError(f"its encoding {encoding!r} is unknown") from error
+        page.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def sections(page: str) -> list[str]:

@@ -7,12 +7,15 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from qdrant_client import models
 
+from qdrant_polyvec.metadata import date_range
+
 
 def qdrant_filter(filters: MetadataFilters) -> models.Filter:
     """Translate filters. An empty group restricts nothing.
 
     Raises:
         NotImplementedError: Qdrant has no such operator.
+        ValueError: a value that is neither number nor date is compared by size.
     """
     conditions: list[models.Condition] = [
         qdrant_filter(part) if isinstance(part, MetadataFilters) else _condition(part)
@@ -50,7 +53,7 @@ def _condition(part: MetadataFilter) -> models.Condition:
         case FilterOperator.NE:
             return field(match=models.MatchExcept(**{"except": [value]}))
         case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE:
-            return field(range=models.Range(**{part.operator.name.lower(): value}))
+            return field(range=_range(part.operator.name.lower(), part))
         case FilterOperator.IN:
             return field(match=models.MatchAny(any=_values(value)))
         case FilterOperator.NIN:
@@ -64,3 +67,15 @@ def _condition(part: MetadataFilter) -> models.Condition:
 
 def _values(value: Any) -> list[Any]:
     return value if isinstance(value, list) else str(value).split(",")
+
+
+def _range(bound: str, part: MetadataFilter) -> models.Range | models.DatetimeRange:
+    """Build a range of dates if the value is one in ISO 8601, else of numbers."""
+    value: Any = part.value  # Any: `Range` checks it
+    try:
+        return date_range(bound, value) or models.Range(**{bound: value})
+    except ValueError as error:
+        raise ValueError(
+            f"the filter on {part.key!r} compares by {part.operator.value!r} with {part.value!r}; it takes numbers and "
+            "dates such as '2026-01-31'."
+        ) from error

@@ -8,6 +8,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 
 from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
 from qdrant_polyvec import Failure, Item, Stored
+from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.schema import RESERVED
 
 __all__ = ["to_node"]
@@ -23,11 +24,11 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
     source = _source(node)
     try:
-        node = _storable(node)
+        node = _storable(node.model_copy(update={"metadata": json_mapping(node.metadata)}))
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
-    except (TypeError, ValueError) as error:  # pydantic raises a ValueError for values that are not JSON
+    except (TypeError, ValueError) as error:
         return Failure(index, source or node.node_id, str(error), node.node_id)
     if node.embedding is not None and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
