@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from polyvec import vector_files
 from polyvec.types import TASKS, Embeddings, Grid, UnreadableInputs
 
 
@@ -164,10 +166,15 @@ def test_loaded_embeddings_do_not_change_with_the_file(tmp_path):
     loaded.dense[0, 0] = 7  # and they are the caller's own
 
 
-def test_a_file_that_is_not_complete_replaces_nothing(tmp_path):
+def test_a_file_that_is_not_complete_replaces_nothing(tmp_path, monkeypatch):
+    def full(arrays, path, metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("the disk is full")
+
     WHOLE.save(tmp_path / "a")
-    with pytest.raises(ValueError, match="dimension"):
-        replace(WHOLE, multivector=(DENSE, DENSE[:, :2], DENSE)).save(tmp_path / "a")
+    monkeypatch.setattr(vector_files, "save_file", full)
+    with pytest.raises(OSError, match="a' cannot be written: the disk is full"):
+        WHOLE[:1].save(tmp_path / "a")
     with pytest.raises(OSError, match="missing"):
         WHOLE.save(tmp_path / "missing" / "a")
     assert_equal(Embeddings.load(tmp_path / "a"), WHOLE)
