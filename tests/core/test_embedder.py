@@ -595,3 +595,12 @@ def test_an_option_that_no_call_has_is_refused(embedder):
         embedder.encode_chunks("a b", [(0, 1)], task="code", max_pixels=3000)
     with pytest.raises(TypeError, match="there is no option 'truncate_dims'"):
         HashEncoder().encode_query(["a"], task="code", truncate_dims=8)
+
+
+def test_embeddings_carry_the_fingerprint(embedder):
+    assert embedder.encode_query(["a"], task="code").fingerprint == embedder.fingerprint
+    assert embedder.encode_query([], task="code").fingerprint == embedder.fingerprint
+    assert embedder.encode_chunks("a text", [(0, 1)], task="code").fingerprint == embedder.fingerprint
+    with pytest.raises(UnreadableInputs) as caught:
+        list(embedder.encode_iter([b""], task="code"))
+    assert caught.value.embeddings.fingerprint == embedder.fingerprint

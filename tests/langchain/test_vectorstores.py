@@ -711,6 +711,7 @@ def test_plain_embeddings_are_told_apart_as_far_as_can_be():
 
     marks = [DenseEncoder(one).fingerprint for one in (Named(size=6), Named(size=6, model="b"), Named(size=7))]
     assert len({*marks, DenseEncoder(DeterministicFakeEmbedding(size=6)).fingerprint}) == 4
+    assert DenseEncoder(Named(size=6)).encode_query(["a"], task="retrieval").fingerprint == marks[0]
 
 
 def test_a_cache_does_not_hide_the_task_or_the_model(tmp_path):
