@@ -478,3 +478,9 @@ def test_an_encoder_without_multivectors_has_none_in_the_cache_either(tmp_path):
     cached = CachedEncoder(HashEncoder(multivector_dim=0), tmp_path / "vectors.db")
     assert cached.multivector_dim == 0
     assert cached.encode_query(["a"], task="code", multivector=True).multivector is None
+
+
+def test_cached_embeddings_carry_the_fingerprint_of_the_encoder(tmp_path):
+    cached = CachedEncoder(HashEncoder(), tmp_path / "vectors.db")
+    for _ in range(2):
+        assert cached.encode_query(["a"], task="code").fingerprint == "hash-64-32"

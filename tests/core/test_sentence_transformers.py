@@ -535,3 +535,8 @@ def test_it_takes_the_arguments_of_an_encoder_which_are_among_an_embedders():
         )
         assert ours == encoders
         assert set(ours) <= set(embedders)
+
+
+def test_embeddings_carry_the_fingerprint(dense):
+    encoder = SentenceTransformersEncoder(dense, fingerprint="mine")
+    assert encoder.encode_query(["a"], task="code").fingerprint == "mine"

@@ -370,6 +370,7 @@ def test_images_of_several_batches_fail_by_their_places(embed, pictures, tmp_pat
         one.get_image_embedding_batch(given)
     assert (list(caught.value.reasons), caught.value.kept) == ([3], [0, 1, 2, 4, 5, 6])
     assert len(caught.value.embeddings) == 6
+    assert caught.value.embeddings.fingerprint == embed.client.fingerprint
 
 
 def test_those_who_count_tokens_are_told_words(embed, pictures):

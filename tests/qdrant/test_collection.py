@@ -334,6 +334,7 @@ def test_stored_vectors_are_given_with_the_grid_of_an_image(docs, page, embedder
     assert stored["page"].multivector[0].dtype == stored["page"].dense.dtype == np.float32
     assert stored["page"].grids == (Grid(2, 3, 0),)
     assert stored["text"].grids == (None,)
+    assert stored["text"].fingerprint == embedder.fingerprint
     assert docs.embeddings(["text"])["text"].multivector is None
 
 
@@ -397,6 +398,8 @@ def test_a_query_may_be_encoded_already(docs, embedder):
         docs.search(wide)
     with pytest.raises(ValueError, match="it has no direction"):
         docs.search(Embeddings(0 * made.dense, None, (None,)), mode="dense")
+    with pytest.raises(FingerprintError, match="of the model 'other'; the collection's embedder is 'hash-16-8'"):
+        docs.search(replace(made, fingerprint="other"))
     with pytest.raises(ValueError, match="of 2 items"):
         docs.search(embedder.encode_query(["a", "b"], task="retrieval", multivector=True))
 

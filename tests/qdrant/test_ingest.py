@@ -202,6 +202,7 @@ def test_vectors_get_unit_length_and_the_collections_size(tmp_path, embedder):
     ("change", "message"),
     [
         (lambda d, m: Embeddings(d, None, (None,)), "has no multi-vector"),
+        (lambda d, m: Embeddings(d, (m,), (None,), "other"), "'other'; the collection's vectors are of 'hash-16-8'"),
         (lambda d, m: Embeddings(d[:, :8], (m,), (None,)), "its dense vector has 8 numbers; the collection's have 16"),
         (
             lambda d, m: Embeddings(d, (m[:, :4],), (None,)),

@@ -212,7 +212,14 @@ class Embedder(Encoder):
         ranges = checked_spans(spans, len(text))
         (request,) = self._requests([text], "document", task, limits)
         encodings = self._chunks(request, ranges, options.get("overlap")) if ranges else []
-        return collect(enumerate(encodings), len(ranges), dim=size, multivector=limits.multivector)[0].embeddings
+        collected, _ = collect(
+            enumerate(encodings),
+            len(ranges),
+            dim=size,
+            multivector=limits.multivector,
+            fingerprint=self.fingerprint,
+        )
+        return collected.embeddings
 
     def _chunks(self, request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
         """Encode spans of a text, or take all of them from the cache if it has all of them."""
@@ -301,7 +308,12 @@ class Embedder(Encoder):
     ) -> Attempt:
         """Run requests. The first request is item `start` of a stream."""
         attempt, cut = collect(
-            self._outcomes(requests), len(requests), dim=size, multivector=multivector, done=bar.update
+            self._outcomes(requests),
+            len(requests),
+            dim=size,
+            multivector=multivector,
+            fingerprint=self.fingerprint,
+            done=bar.update,
         )
         if cut:
             first, n_tokens = min(cut.items())
@@ -348,7 +360,7 @@ class Embedder(Encoder):
                 start += len(window)
             source.raise_error()
             if reasons:
-                empty, _ = collect([], 0, dim=size, multivector=limits.multivector)
+                empty, _ = collect([], 0, dim=size, multivector=limits.multivector, fingerprint=self.fingerprint)
                 raise UnreadableInputs(reasons, [], empty.embeddings, handed_out=start - len(reasons))
 
     def _cost(self, pair: tuple[Input, str]) -> int:

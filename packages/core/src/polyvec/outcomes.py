@@ -44,11 +44,12 @@ def collect(
     *,
     dim: int,
     multivector: bool,
+    fingerprint: str,
     done: Callable[[], object] = lambda: None,
 ) -> tuple[Attempt, dict[int, int]]:
     """Put the outcomes of `n` items in order. Dense vectors longer than `dim` are cut and have unit length again.
 
-    `done` is called after each outcome, for progress bars.
+    `fingerprint` is that of the encoder. `done` is called after each outcome, for progress bars.
 
     Returns:
         The result, and the number of tokens before the cut by index of each text that was cut.
@@ -72,5 +73,6 @@ def collect(
         dense[kept] if failures else dense,
         tuple(rows for rows in tokens if rows is not None) if multivector else None,
         tuple(grids[index] for index in kept),
+        fingerprint,
     )
     return Attempt(embeddings, kept, [failures[index] for index in sorted(failures)]), cut

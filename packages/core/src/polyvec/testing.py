@@ -40,7 +40,9 @@ class HashEncoder(Encoder):
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
         outcomes = ((index, self._outcome(*pair)) for index, pair in enumerate(zip(items, tasks, strict=True)))
-        return collect(outcomes, len(items), dim=size, multivector=options.get("multivector", False))[0].result()
+        multivector = options.get("multivector", False)
+        collected, _ = collect(outcomes, len(items), dim=size, multivector=multivector, fingerprint=self.fingerprint)
+        return collected.result()
 
     def _outcome(self, item: Input, task: str) -> Outcome:
         try:

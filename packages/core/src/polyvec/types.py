@@ -1,16 +1,18 @@
 """The types that all modules share. Importing this module loads neither torch nor transformers."""
 
 import copyreg
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+from polyvec import vector_files
 from polyvec.paths import printable
+from polyvec.vectors import truncate
 
 __all__ = [
     "TASKS",
@@ -53,24 +55,111 @@ class Embeddings:
         dense: one unit vector per item.
         multivector: one unit vector per token of each item, padding excluded; None if not requested.
         grids: per item, the position of its image patches in the multi-vector; None for a text.
+        fingerprint: that of the encoder. Vectors may be compared only if theirs agree; empty if it is unknown.
     """
 
     dense: Float32[np.ndarray, "items dim"]
     multivector: tuple[Float32[np.ndarray, "_ late_dim"], ...] | None
     grids: tuple[Grid | None, ...]
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.dense)
 
-    def __getitem__(self, index: int) -> "Embeddings":
-        """One item's embeddings, as an `Embeddings` of length 1; nothing is copied."""
-        row = range(len(self))[index]
-        tokens = None if self.multivector is None else (self.multivector[row],)
-        return Embeddings(self.dense[row : row + 1], tokens, (self.grids[row],))
+    def __getitem__(self, index: SupportsIndex | slice) -> "Embeddings":
+        """The embeddings of one item, as an `Embeddings` of length 1, or of a slice of the items. Nothing is copied."""
+        if not isinstance(index, slice):
+            row = range(len(self))[index]
+            index = slice(row, row + 1)
+        tokens = None if self.multivector is None else self.multivector[index]
+        return replace(self, dense=self.dense[index], multivector=tokens, grids=self.grids[index])
 
     def __iter__(self) -> Iterator["Embeddings"]:
         """Each item's embeddings, in order."""
         return (self[index] for index in range(len(self)))
+
+    def truncate(self, dim: int) -> "Embeddings":
+        """Cut the dense vectors to `dim` numbers and scale them to unit length again. Multi-vectors stay as they are.
+
+        Raises:
+            ValueError: `dim` is not between 1 and the length of a dense vector.
+        """
+        return replace(self, dense=truncate(self.dense, dim))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable["Embeddings"]) -> "Embeddings":
+        """Put the items of several results into one result, in order.
+
+        Raises:
+            ValueError: there are no parts, or they differ in their fingerprints, in the length of their vectors, or in
+                whether they have multi-vectors.
+        """
+        parts = list(parts)
+        if not parts:
+            raise ValueError("there are no embeddings to concatenate.")
+        _check_equal("fingerprint", [part.fingerprint for part in parts])
+        _check_equal("length of dense vectors", [part.dense.shape[1] for part in parts])
+        _check_equal("presence of multi-vectors", [part.multivector is not None for part in parts])
+        tokens = [rows for part in parts for rows in part.multivector or ()]
+        _check_equal("length of the rows of multi-vectors", [rows.shape[1] for rows in tokens], "item")
+        return replace(
+            parts[0],
+            dense=np.concatenate([part.dense for part in parts]),
+            multivector=None if parts[0].multivector is None else tuple(tokens),
+            grids=tuple(grid for part in parts for grid in part.grids),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the embeddings to one safetensors file, which `load` reads. An existing file is replaced.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        # An image has one patch or more, so zeros stand for a text.
+        grids = [(grid.rows, grid.columns, grid.start) if grid else (0, 0, 0) for grid in self.grids]
+        arrays: dict[str, np.ndarray] = {"dense": self.dense, "grids": np.array(grids, np.int64).reshape(-1, 3)}
+        if self.multivector is not None:
+            arrays["lengths"] = np.array([len(rows) for rows in self.multivector], np.int64)
+            arrays["tokens"] = np.concatenate(self.multivector or (np.zeros((0, 0), np.float32),))
+        vector_files.write(Path(path), arrays, {"format": _FORMAT, "fingerprint": self.fingerprint})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Embeddings":
+        """Read embeddings that `save` wrote.
+
+        Raises:
+            OSError: the file is missing or cannot be read.
+            ValueError: it is no file of embeddings, or damaged.
+        """
+        arrays, metadata = vector_files.read(Path(path), format=_FORMAT)
+        try:
+            grids = tuple(Grid(*grid) if any(grid) else None for grid in arrays["grids"].tolist())
+            tokens = _split(arrays["tokens"], arrays["lengths"]) if "lengths" in arrays else None
+            embeddings = cls(arrays["dense"], tokens, grids, metadata["fingerprint"])
+            if {len(embeddings)} != {len(part) for part in (grids, tokens) if part is not None}:
+                raise ValueError("its arrays differ in length")  # noqa: TRY301 — as if it were any other fault
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error}.") from error
+        return embeddings
+
+
+_FORMAT = "polyvec embeddings 1"
+
+
+def _split(tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    if (lengths < 0).any() or len(tokens) != (ends or [0])[-1]:
+        raise ValueError("its multi-vectors have other lengths")
+    return tuple(tokens[start:end] for start, end in zip([0, *ends], ends, strict=False))
+
+
+def _check_equal(what: str, values: Sequence[object], of: str = "part") -> None:
+    for index, value in enumerate(values):
+        if value != values[0]:
+            raise ValueError(
+                f"the embeddings differ in their {what}: {of} 0 has {values[0]!r}, {of} {index} has {value!r}. Only "
+                "embeddings of one encoder and size can be put together."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class DenseEncoder(Encoder):
         check_tasks(task, len(items), self.tasks)
         texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}
         dense = np.asarray(self._vectors(list(texts.values()), side), np.float32).reshape(len(texts), self.dim)
-        embeddings = types.Embeddings(dense, None, (None,) * len(texts))
+        embeddings = types.Embeddings(dense, None, (None,) * len(texts), self.fingerprint)
         if len(texts) < len(items):
             reason = f"{type(self._embeddings).__name__} embeds texts only; PolyvecEmbeddings embeds images, too"
             raise UnreadableInputs({n: reason for n in range(len(items)) if n not in texts}, list(texts), embeddings)

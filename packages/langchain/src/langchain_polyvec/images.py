@@ -16,9 +16,9 @@ from langchain_core.documents.base import Blob
 from PIL import Image
 
 from polyvec import paths
-from polyvec.images import check_regular, has_transparency, open_image
+from polyvec.images import check_regular, image_format, image_pages, n_image_pages, open_image, suffixes
 from polyvec.paths import path_of
-from polyvec.types import ImageInput
+from polyvec.types import ImageInput, UnreadablePages
 from polyvec.warning import warn
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ NOT_KEPT = "the image was added from memory, and is not kept"
 DPI = 150  # of the pages of a PDF, unless their URI says otherwise
 THUMBNAIL_SIDE = 512  # pixels of the longer side
 
-_PDF_PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
+_PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
 _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
@@ -40,7 +40,7 @@ class Picture:
     """An image and its identity."""
 
     content: ImageInput
-    uri: str | None  # a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only
+    uri: str | None  # a path, or a page of a file as `report.pdf#page=3`; None if the image is in memory only
     key: str | None  # identifies an image that is added again; None if its content does
 
 
@@ -75,14 +75,14 @@ def opened(uri: object) -> ImageInput:
         raise ValueError(f"`{IMAGE_URI}` is {uri!r}; it is a string.")  # noqa: TRY004 — one of many bad things in metadata
     if uri.startswith("data:"):
         return _decoded(uri)
-    if (page := _PDF_PAGE.fullmatch(uri)) and not _is_file(uri):
+    if (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
         return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
     return _image_file(path_of(uri))
 
 
 def absolute(uri: str | Path) -> str:
-    """Return the one spelling of a path, or of the URI of a PDF page; a ValueError if it is no local file."""
-    page = _PDF_PAGE.fullmatch(uri) if isinstance(uri, str) and not _is_file(uri) else None
+    """Return the one spelling of a path, or of the URI of a page; a ValueError if it is no local file."""
+    page = _PAGE.fullmatch(uri) if isinstance(uri, str) and not _is_file(uri) else None
     path = paths.absolute(uri if page is None else page["path"])
     return path.as_posix() + ("" if page is None else page.string[page.end("path") :])
 
@@ -120,7 +120,7 @@ def _is_changed(content: ImageInput, metadata: Mapping[str, Any]) -> bool:
 
 
 def page_uri(path: str, number: int, dpi: float = DPI) -> str:
-    """Return the URI of a PDF page; pages are counted from 1."""
+    """Return the URI of a page of a file; pages are counted from 1."""
     return f"{path}#page={number}" + ("" if dpi == DPI else f"&dpi={dpi:g}")
 
 
@@ -136,12 +136,11 @@ def thumbnail(image: ImageInput) -> str:
 def encoded(image: ImageInput) -> tuple[str, str]:
     """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
 
-    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones, behind which a model
-    may see black.
+    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones and those of unusual
+    colours, such as CMYK, which models may see otherwise.
     """
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
-    content = None if has_transparency(image) else file_content(image)
-    if content is not None and (kind := mime_type(content)):
+    if (content := file_content(image)) is not None and (kind := mime_type(content, plain=True)):
         return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
     pixels.save(file, "PNG")
@@ -156,12 +155,11 @@ def file_content(image: ImageInput) -> bytes | None:
     return image if isinstance(image, bytes) else None
 
 
-def mime_type(content: bytes) -> str | None:
-    """Return the MIME type of an image file, if chat models take its format."""
+def mime_type(content: bytes, *, plain: bool = False) -> str | None:
+    """Return the MIME type of an image file, if chat models take its format; `plain` is that of `image_format`."""
     try:
-        with Image.open(io.BytesIO(content), formats=("GIF", "JPEG", "PNG", "WEBP")) as image:
-            return _FORMATS.get(image.format or "")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return _FORMATS.get(image_format(content, plain=plain))
+    except ValueError:
         return None
 
 
@@ -204,10 +202,11 @@ def _image_file(path: Path) -> Path:
 
 
 def _page(path: Path, number: int, dpi: float) -> Image.Image:
-    from polyvec.pdf import UnreadablePages, pages  # an optional extra is needed to read them
+    from polyvec.pdf import pages  # an optional extra is needed to read them
 
     try:
-        page = next(pages(path, first=number, dpi=dpi), None)
+        is_image = path.suffix.lower() in suffixes() or n_image_pages(path) > 1
+        page = next(image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi), None)
     except (OSError, UnreadablePages) as error:
         raise ValueError(str(error)) from error
     except ImportError as error:

@@ -7,10 +7,11 @@ from typing import Any
 
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.documents import blob_metadata, image_item, text_item
-from langchain_polyvec.images import NO_PDF, Picture, page_uri
+from langchain_polyvec.documents import blob_metadata, image_items, page_items, text_item
+from langchain_polyvec.images import NO_PDF
+from polyvec.images import suffixes
 from polyvec.paths import absolute, check_name, printable
-from polyvec.pdf import UnreadablePages, pages
+from polyvec.pdf import pages
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
 from qdrant_polyvec.metadata import json_mapping
@@ -37,18 +38,10 @@ def pdf_items(
         metadata = {"source": uri, **json_mapping(metadata)}
         name = str(metadata["source"] or name)
         key = uri or key or f"{content_hash(content)} {sorted(metadata.items(), key=str)}"
-        for page in pages(content, dpi=dpi, password=password):
-            yield image_item(
-                Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
-                {**metadata, "page": page.number - 1, "page_label": str(page.number)},
-                None,
-                task,
-                caption=page.text.strip() or None,
-                unit=f"page {page.number}",
-                thumbnails=thumbnails,
-            )
-    except UnreadablePages as error:
-        yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
+        file_pages = pages(content, dpi=dpi, password=password)
+        yield from page_items(
+            file_pages, metadata, task=task, name=name, uri=uri, key=key, dpi=dpi, thumbnails=thumbnails
+        )
     except (OSError, ValueError) as error:
         yield Failure(-1, name, str(error))
     except ImportError as error:
@@ -61,11 +54,12 @@ def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iter
         yield Failure(-1, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
         return
     name = printable(blob.source or "a blob")
-    kind = (blob.mimetype or mimetypes.guess_type(name)[0] or "").partition(";")[0].strip().lower()
+    guess = "image/*" if name.lower().endswith(suffixes()) else mimetypes.guess_type(name)[0]
+    kind = (blob.mimetype or guess or "").partition(";")[0].strip().lower()
     try:
         metadata = blob_metadata(blob)
         if kind.startswith("image/"):
-            yield image_item(blob, None, None, task, thumbnails=thumbnails)
+            yield from image_items(blob, None, None, task, thumbnails=thumbnails)
         elif kind == _PDF:
             in_memory = blob.data is not None
             yield from pdf_items(

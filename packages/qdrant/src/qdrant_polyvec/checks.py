@@ -232,7 +232,8 @@ def _arrays(embedding: Embeddings) -> Embeddings:
     try:
         rows = embedding.multivector
         late = None if rows is None else tuple(np.asarray(row, np.float32) for row in rows)
-        return Embeddings(np.asarray(embedding.dense, np.float32), late, tuple(embedding.grids) or (None,))
+        dense, grids = np.asarray(embedding.dense, np.float32), tuple(embedding.grids) or (None,)
+        return Embeddings(dense, late, grids, embedding.fingerprint)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"its embedding is not made of numbers: {error}") from error
 

@@ -91,10 +91,16 @@ def words(payload: Mapping[str, Any] | None) -> str | None:
 def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
     """Make the point of an item from its `Embeddings`; a ValueError if vectors are missing, zero, not finite or misfit.
 
-    The vectors stay arrays, which `upload` converts for each kind of client; a longer dense vector is truncated.
+    Ready-made vectors of another model are misfit, too. The vectors stay arrays, which `upload` converts for each kind
+    of client; a longer dense vector is truncated.
     """
     dense, grid = embedding.dense[0], embedding.grids[0]
     dim, late = fingerprint.dense, fingerprint.late
+    if entry.embedding is not None and embedding.fingerprint not in ("", fingerprint.embedder):
+        raise ValueError(
+            f"its embedding is of the model {embedding.fingerprint!r}; the collection's vectors are of "
+            f"{fingerprint.embedder!r}, and vectors of two models are not comparable"
+        )
     _check(DENSE, dense, 1)
     if len(dense) < dim:
         raise ValueError(f"its dense vector has {len(dense)} numbers; the collection's have {dim}")
@@ -176,9 +182,10 @@ def stored_embeddings(records: Iterable[models.Record], names: Sequence[str]) ->
         if not all(name in vectors for name in names):
             continue
         arrays = [np.asarray(vectors[name], np.float32) for name in names]
-        grid = Own.of(record.payload).grid
-        grids = (None if grid is None else Grid(*grid),)
-        embeddings[identity(record)] = Embeddings(arrays[0][None], tuple(arrays[1:]) or None, grids)
+        own = Own.of(record.payload)
+        grids = (None if own.grid is None else Grid(*own.grid),)
+        late = tuple(arrays[1:]) or None
+        embeddings[identity(record)] = Embeddings(arrays[0][None], late, grids, own.fingerprint)
     return embeddings
 
 

@@ -15,6 +15,7 @@ from polyvec.inputs import check_task
 from polyvec.scoring import unit
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.choices import MODES, Mode
+from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
@@ -147,6 +148,11 @@ def check_queries(queries: Queries, options: Options, *, embedder: Encoder, dim:
 def _fitted(query: Embeddings, options: Options, embedder: Encoder, dim: int) -> Embeddings:
     if len(options.tasks) > 1:
         raise ValueError("ready-made embeddings are of one task; to search several, give the text or image.")
+    if query.fingerprint not in ("", embedder.fingerprint):
+        raise FingerprintError(
+            f"The query's embeddings are of the model {query.fingerprint!r}; the collection's embedder is "
+            f"{embedder.fingerprint!r}, and vectors of two models are not comparable: encode the query with that one."
+        )
     if len(query) != 1:
         raise ValueError(f"the query's embeddings are of {len(query)} items; a query is one.")
     size = query.dense.shape[1]

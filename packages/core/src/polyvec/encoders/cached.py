@@ -179,7 +179,14 @@ class CachedEncoder(Encoder):
 
         outcomes = cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
-            collected, _ = collect(outcomes, len(items), dim=size, multivector=multivector, done=bar.update)
+            collected, _ = collect(
+                outcomes,
+                len(items),
+                dim=size,
+                multivector=multivector,
+                fingerprint=self.fingerprint,
+                done=bar.update,
+            )
         return collected.result()
 
 

@@ -105,7 +105,15 @@ class SentenceTransformersEncoder(Encoder):
         check_tasks(task, len(items), self.tasks)
         outcomes = self._outcomes(items, side, size, multivector=multivector)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            return collect(outcomes, len(items), dim=size, multivector=multivector, done=bar.update)[0].result()
+            collected, _ = collect(
+                outcomes,
+                len(items),
+                dim=size,
+                multivector=multivector,
+                fingerprint=self.fingerprint,
+                done=bar.update,
+            )
+        return collected.result()
 
     def _outcomes(
         self, items: Sequence[Input], side: Side, size: int, *, multivector: bool

@@ -164,8 +164,8 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         reasons = {start + failure.index: failure.reason for start, batch in batches for failure in batch.failures}
         if reasons:
             kept = [start + index for start, batch in batches for index in batch.kept]
-            dense = np.concatenate([batch.embeddings.dense for _, batch in batches])
-            raise UnreadableInputs(reasons, kept, Embeddings(dense, None, (None,) * len(dense)))
+            encoded = Embeddings.concatenate(batch.embeddings for _, batch in batches)
+            raise UnreadableInputs(reasons, kept, encoded)
         return [vector for _, batch in batches for vector in dense_rows(batch.embeddings)]
 
     async def aget_image_embedding_batch(
