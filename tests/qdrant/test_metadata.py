@@ -29,6 +29,12 @@ class Place:
     heights: object
 
 
+class Stamp(datetime):
+    """As pandas' `Timestamp`."""
+
+    nanosecond = 1
+
+
 class Page(pydantic.BaseModel):
     number: int
     day: date
@@ -105,6 +111,7 @@ def test_values_are_stored_as_the_stock_client_stores_them(value, stored):
         ({"a": object()}, r"metadata\['a'\] is <object .*>, a object without a JSON form: give a string"),
         ({"a": iter([1])}, "read only once"),
         ({"a": np.datetime64("2026-01-02T00:00:00.000000001", "ns")}, "times are kept to the microsecond"),
+        ({"a": Stamp(2026, 1, 2)}, "a Stamp without a JSON form: times are kept to the microsecond"),
         ({"a": np.timedelta64(5, "ns")}, "times are kept to the microsecond"),
         ({"a": np.datetime64("NaT")}, "missing ones as None"),
         ({"a": "m\udce9moire"}, r"metadata\['a'\] is 'm\\udce9moire': the text has a lone surrogate at position 1"),
