@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -478,3 +479,13 @@ def test_an_encoder_without_multivectors_has_none_in_the_cache_either(tmp_path):
     cached = CachedEncoder(HashEncoder(multivector_dim=0), tmp_path / "vectors.db")
     assert cached.multivector_dim == 0
     assert cached.encode_query(["a"], task="code", multivector=True).multivector is None
+
+
+def test_the_end_of_the_callers_time_is_no_missing_file(monkeypatch, tmp_path):
+    def alarm(*_):
+        raise TimeoutError("of a signal handler")
+
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr(Path, "open", alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        content_key(tmp_path / "a.png", "scope")
