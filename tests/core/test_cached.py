@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -484,3 +485,13 @@ def test_cached_embeddings_carry_the_fingerprint_of_the_encoder(tmp_path):
     cached = CachedEncoder(HashEncoder(), tmp_path / "vectors.db")
     for _ in range(2):
         assert cached.encode_query(["a"], task="code").fingerprint == "hash-64-32"
+
+
+def test_the_end_of_the_callers_time_is_no_missing_file(monkeypatch, tmp_path):
+    def alarm(*_):
+        raise TimeoutError("of a signal handler")
+
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr(Path, "open", alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        content_key(tmp_path / "a.png", "scope")

@@ -513,6 +513,16 @@ def test_pages_of_a_tiff_are_images(folder, scan, tmp_path, monkeypatch):
     assert folder.add_images([scan], ids=["scan"]) == ["scan#page=1", "scan#page=2", "scan#page=3"]
 
 
+@pytest.mark.parametrize("error", [TimeoutError, ArithmeticError])
+def test_the_end_of_the_callers_time_is_no_fault_of_an_image(folder, pictures, monkeypatch, error):
+    def alarm(*_):
+        raise error("of a signal handler")
+
+    monkeypatch.setattr(Path, "read_bytes", alarm)
+    with pytest.raises(error, match="of a signal handler"):
+        folder.add_images(pictures)
+
+
 def test_a_bad_page_of_a_tiff_loses_no_other(folder, torn_scan):
     with pytest.raises(UnstoredItems, match=r"1 of 3 items were not stored.*scan\.tif: page 2: it") as caught:
         folder.add_images([torn_scan])

@@ -325,7 +325,8 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Return a value that changes when a file is written again; None if there is no file."""
     try:
         status = path.stat()
-    except OSError:
+    except OSError as error:
+        pass_alarm(error)
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 

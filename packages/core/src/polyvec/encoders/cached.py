@@ -14,6 +14,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from tqdm import tqdm
 
+from polyvec.alarms import pass_alarm
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.images import check_regular, file_stamp, open_image
 from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
@@ -55,6 +56,7 @@ class VectorCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection()
         except (sqlite3.Error, OSError, ValueError) as error:
+            pass_alarm(error)
             raise ValueError(f"`vector_cache` is {str(path)!r}, which cannot be used as one: {error}.") from error
 
     def get(self, keys: Sequence[bytes], *, multivector: bool) -> dict[bytes, Encoding]:
@@ -230,7 +232,8 @@ def content_key(item: Input, scope: str) -> bytes | None:
     digest = hashlib.sha256(scope.encode())
     try:
         digest.update(item.encode() if isinstance(item, str) else _content(item))
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
+        pass_alarm(error)
         return None
     return digest.digest()
 

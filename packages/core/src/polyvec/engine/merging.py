@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
+# What a batch raises because of its rows or of too little memory. Any other error may be the leader's own, such as one
+# that a signal handler raises: then the batch does not run again, and its guests wait for another leader.
+_OF_ROWS = (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +70,7 @@ class Merging(Generic[_Row, _Result]):
         tickets = [ticket, *guests]
         try:
             results = iter(self._run([row for member in tickets for row in member.rows]))
-        except Exception:
+        except _OF_ROWS:
             if not guests:
                 raise
             for member in tickets:

@@ -124,7 +124,9 @@ class Processor:
 def _read_tokenizer(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers raises nothing narrower
+            raise
         raise CheckpointError(f"{file} is missing or no tokenizer that can be read: {error}") from error
 
 
