@@ -357,7 +357,7 @@ class EdgeBackend(QdrantBase):
         exact: bool = False,
         **kwargs: Any,
     ) -> models.FacetResponse:
-        """Count the points of each value of an indexed key, the most frequent value first, ties by value."""
+        """Count the points of each value of an indexed key, most frequent first; only a sample unless `exact`."""
         check_options("facet", kwargs)
         request = models.FacetRequest(key=key, limit=limit, exact=exact, filter=facet_filter)
         native = queries.native_facet(request)
