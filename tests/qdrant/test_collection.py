@@ -300,22 +300,27 @@ def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments
 def test_a_list_of_items_is_ranked_anew(docs, mode, monkeypatch):
     monkeypatch.setattr("qdrant_polyvec.search.SMALL", 0)
     docs.add([*TEXTS, *(f"red fox {n}" for n in range(9))], ids=["a", "b", 3, *(f"other {n}" for n in range(9))])
-    everything = docs.search("red fox", mode="late" if mode == "two-stage" else mode, limit=12)
-    wanted = [hit.id for hit in everything if hit.id in ("a", "b", 3, "other 7")]
+    exact = docs.search("red fox", mode="late" if mode == "two-stage" else mode, limit=12)
     ids = ["b", 3, "missing", "a", "other 7", "a"]
-    assert [hit.id for hit in docs.search("red fox", ids=ids, mode=mode)] == wanted
-    assert [hit.id for hit in docs.search("red fox", ids=ids, mode=mode, limit=2)] == wanted[:2]
+    wanted = {hit.id: pytest.approx(hit.score) for hit in exact if hit.id in ids}
+    found = docs.search("red fox", ids=ids, mode=mode)
+    assert {hit.id: hit.score for hit in found} == wanted
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert [hit.score for hit in docs.search("red fox", ids=ids, mode=mode, limit=2)] == [
+        hit.score for hit in found[:2]
+    ]
     assert docs.search("red fox", ids=[], mode=mode) == docs.search("red fox", ids=["missing"], mode=mode) == []
-    many = docs.search("red fox", ids=[hit.id for hit in everything], mode=mode)
-    assert len(many) == len(everything)  # more than the default of `limit`
+    assert docs.explain("red fox", ids=ids, mode=mode).prefetch is None  # every item is scored
+    assert len(docs.search("red fox", ids=[hit.id for hit in exact], mode=mode)) == 12  # more than `limit` by default
 
     async def again():
         found = await docs.asearch("red fox", ids=ids, mode=mode)
-        groups = await docs.asearch_groups("red fox", ids=ids, mode=mode, group_by="_polyvec.kind")
+        (group,) = await docs.asearch_groups("red fox", ids=ids, mode=mode, group_by="_polyvec.kind", group_size=9)
         await docs._binding.aclients.aclose()
-        return [hit.id for hit in found], [hit.id for hit in groups[0].hits]
+        return found, group.hits
 
-    assert asyncio.run(again()) == (wanted, wanted[:3])
+    for found in asyncio.run(again()):
+        assert {hit.id: hit.score for hit in found} == wanted
 
 
 def test_a_list_of_items_is_a_tenants_own(embedder):
