@@ -146,8 +146,14 @@ def test_an_unknown_option_is_refused(store):
         store.add_texts(["a"], metadata=[{}])
     with pytest.raises(ValueError, match="`mode` is 'fast'"):
         store.similarity_search("fox", mode="fast")
-    with pytest.raises(ValueError, match="`limit` is 0"):
-        store.similarity_search("fox", k=0)
+    for wrong, told in (({"k": 0}, "`k` is 0"), ({"k": 2.5}, "`k` is 2.5"), ({"k": -1}, "`k` is -1")):
+        for call in (store.similarity_search, store.max_marginal_relevance_search):
+            with pytest.raises(ValueError, match=told):
+                call("fox", **wrong)
+    with pytest.raises(ValueError, match="`fetch_k` is 0"):
+        store.max_marginal_relevance_search("fox", fetch_k=0)
+    with pytest.raises(ValueError, match="`candidates` is 2; it must be at least the number of results, which is 3"):
+        store.similarity_search("fox", k=3, candidates=2)
     with pytest.raises(TypeError, match="images go to `similarity_search_by_image`"):
         store.similarity_search(b"fox")
 
