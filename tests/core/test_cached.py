@@ -484,3 +484,25 @@ def test_cached_embeddings_carry_the_fingerprint_of_the_encoder(tmp_path):
     cached = CachedEncoder(HashEncoder(), tmp_path / "vectors.db")
     for _ in range(2):
         assert cached.encode_query(["a"], task="code").fingerprint == "hash-64-32"
+
+
+def test_an_encoder_closes_its_cache_and_what_it_wraps_at_the_end_of_a_block(tmp_path):
+    closed = []
+
+    class Closes(HashEncoder):
+        def close(self):
+            closed.append(self)
+
+    with CachedEncoder(Closes(), tmp_path / "vectors.db") as cached:
+        cached.encode_query(["a"], task="code")
+    assert closed == [cached.encoder]
+    assert cached._cache._open is None
+    assert len(cached.encode_query(["a"], task="code")) == 1
+
+
+def test_a_stream_of_cached_inputs_is_not_encoded_again(tmp_path):
+    cached = CachedEncoder(CountingEncoder(), tmp_path / "vectors.db")
+    cached.encode_document(["a"], task="code")
+    ((positions, found),) = cached.encode_iter(iter(["a", "b"]), task="code")
+    assert (positions, len(found)) == ([0, 1], 2)
+    assert sorted(text for call in cached.encoder.calls for text in call) == ["a", "b"]

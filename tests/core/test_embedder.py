@@ -604,3 +604,10 @@ def test_embeddings_carry_the_fingerprint(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         list(embedder.encode_iter([b""], task="code"))
     assert caught.value.embeddings.fingerprint == embedder.fingerprint
+
+
+def test_an_embedder_is_closed_at_the_end_of_a_block(tiny, monkeypatch):
+    closed = []
+    with Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32) as one:
+        monkeypatch.setattr(one._runner, "close", lambda: closed.append(one))
+    assert closed == [one]
