@@ -1,6 +1,7 @@
 import inspect
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -75,3 +76,25 @@ def report(tmp_path):
     )
     first.save(tmp_path / "report.pdf", save_all=True, append_images=[second])
     return tmp_path / "report.pdf"
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A TIFF with a red, a green and a blue page of CMYK, and a thumbnail and a mask that are no pages."""
+    pages = [Image.new("RGB", (56, 56), color).convert("CMYK") for color in ("red", "lime", "blue")]
+    thumbnail, mask = Image.new("L", (28, 28)), Image.new("1", (56, 56))
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    mask.encoderinfo = {"tiffinfo": {254: 4}}
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=[thumbnail, pages[1], mask, pages[2]])
+    return tmp_path / "scan.tif"
+
+
+@pytest.fixture
+def torn_scan(scan):
+    """The same, but the pixels of its second page have an unknown compression."""
+    content = bytearray(scan.read_bytes())
+    entry = struct.pack("<HHI", 259, 3, 1)  # the compression of a page
+    second_page = content.index(entry, content.index(entry, content.index(entry) + 1) + 1)
+    content[second_page + 8 : second_page + 10] = struct.pack("<H", 5)  # LZW, which it is not
+    scan.write_bytes(content)
+    return scan

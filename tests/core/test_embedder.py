@@ -168,6 +168,21 @@ def test_results_are_float32_arrays_of_unit_vectors(tiny, mixed, dtype):
     assert {rows.shape[1] for rows in found.multivector} == {embedder.multivector_dim}
 
 
+@pytest.mark.parametrize("tasks", [["code"] * 5, ["code", "retrieval", "code", "code", "text-matching"]])
+def test_half_precision_on_a_cpu_has_few_counts_of_rows(tiny, mixed, tasks):
+    """oneDNN keeps code for each count of rows, which fills the memory if there are many."""
+    embedder = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.bfloat16)
+    counts = set()
+    for layer in embedder._runner.replica.network.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_pre_hook(lambda _, states: counts.add(states[0][..., 0].numel()))
+    for start in (0, 1, 2):
+        embedder.encode_document(mixed[start : start + 5], task=tasks, multivector=True)
+    assert counts
+    multiple = 32 if len(set(tasks)) == 1 else 8  # each row of a batch with several adapters is filled up
+    assert {count % multiple for count in counts} == {0}
+
+
 def test_a_multivector_has_a_row_for_each_token(embedder, mixed):
     found = embedder.encode_query(mixed, task="retrieval", multivector=True)
     for item, rows, grid in zip(mixed, found.multivector, found.grids, strict=True):

@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from polyvec import decoding, images
 from polyvec.images import alone_with, describe, image_size, open_image, smart_resize
+from polyvec.types import UnreadablePages
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -186,7 +187,7 @@ def test_white_is_behind_what_is_transparent_in_a_file(kind):
     options = {"WEBP": {"lossless": True}, "ICO": {"sizes": [(3, 1)]}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
     file = file_of(Image.fromarray(LAYER), kind, **options.get(kind, {}))
     np.testing.assert_allclose(pixels(file).astype(int), ON_WHITE, atol=2)
-    assert images.has_transparency(file)
+    assert (images.image_format(file), images.image_format(file, plain=True)) == (kind, "")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGBa"])
@@ -207,7 +208,6 @@ def test_grey_and_palettes_with_alpha_are_on_white(mode):
 def test_white_is_behind_what_is_transparent_in_an_array(scale):
     assert pixels(scale(LAYER)).tolist() == ON_WHITE
     assert pixels(LAYER[:, ::2] > 0).tolist() == [[[255] * 3, [255, 0, 0]]]
-    assert images.has_transparency(LAYER)
 
 
 # Bits and shades of four pixels (two of one bit), and the transparent shade; the expected shades have eight bits.
@@ -240,9 +240,10 @@ def test_a_transparent_colour_that_the_mode_cannot_have_changes_nothing():
     assert pixels(image)[0, 0].tolist() == [7] * 3
 
 
-def test_an_opaque_image_is_told():
-    for image in (picture(), file_of(picture()), np.zeros((2, 2, 3), np.uint8)):
-        assert not images.has_transparency(image)
+@pytest.mark.parametrize(("mode", "plain"), [("1", "TIFF"), ("L", "TIFF"), ("RGB", "TIFF"), ("CMYK", ""), ("F", "")])
+def test_a_format_is_told_from_the_header(mode, plain):
+    file = file_of(picture().convert(mode), "TIFF")
+    assert (images.image_format(file), images.image_format(file, plain=True)) == ("TIFF", plain)
 
 
 def test_a_palette_is_looked_up():
@@ -293,6 +294,55 @@ def test_of_several_frames_the_first_counts(kind):
     assert Image.open(io.BytesIO(file)).n_frames == 2
     np.testing.assert_allclose(pixels(file)[0, 0], RED, atol=12)
     assert image_size(file) == open_image(file).size == (4, 6)
+
+
+def colours(pages):
+    return [page.image.getpixel((9, 9)) for page in pages]
+
+
+def test_the_pages_of_a_tiff_are_read_one_by_one(scan):
+    red, green, blue = RED, GREEN, (0, 0, 255)
+    for given_as in (scan, str(scan), scan.read_bytes()):
+        pages = list(images.image_pages(given_as))
+        assert colours(pages) == [red, green, blue]
+        assert [(page.number, page.text) for page in pages] == [(1, ""), (2, ""), (3, "")]
+    assert images.n_image_pages(scan) == images.n_image_pages(scan.read_bytes()) == 3
+    assert colours(images.image_pages(scan, first=3)) == [blue]
+    assert colours(images.image_pages(scan, first=4)) == []
+    np.testing.assert_array_equal(pixels(scan)[9, 9], red)
+
+
+def test_a_page_that_cannot_be_read_loses_no_other(torn_scan):
+    pages = []
+    with pytest.raises(UnreadablePages, match=r"1 of 3 pages of image file '.*scan\.tif' .* page 2: it ") as caught:
+        pages.extend(images.image_pages(torn_scan))
+    assert (caught.value.reasons.keys(), colours(pages)) == ({2}, [RED, (0, 0, 255)])
+    assert [page.number for page in images.image_pages(torn_scan, first=3)] == [3]
+
+
+def test_a_tiff_that_begins_with_a_thumbnail_is_its_first_page(tmp_path):
+    page, thumbnail = Image.new("L", (60, 80), 200), Image.new("L", (6, 8))
+    page.encoderinfo = {"tiffinfo": {254: 0}}
+    thumbnail.save(tmp_path / "a.tif", save_all=True, append_images=[page], tiffinfo={254: 1})
+    assert image_size(tmp_path / "a.tif") == open_image(tmp_path / "a.tif").size == (60, 80)
+    assert images.n_image_pages(tmp_path / "a.tif") == 1
+    thumbnail.save(tmp_path / "b.tif", tiffinfo={254: 1})
+    assert image_size(tmp_path / "b.tif") == (6, 8)  # there is nothing better
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "MPO", "AVIF"])
+def test_animations_and_stereo_pictures_are_one_page(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
+    file = file_of(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert images.n_image_pages(file) == len(list(images.image_pages(file))) == 1
+
+
+def test_what_is_no_image_counts_as_one_page(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (b"", b"II*\0", b"II" + bytes(99), tmp_path, tmp_path / "pipe", tmp_path / "gone", tmp_path / "a\0b"):
+        assert images.n_image_pages(odd) == 1
+        with pytest.raises(ValueError, match=r"."):
+            list(images.image_pages(odd))
 
 
 SIXTEEN_BITS = np.array([[0, 0x40FF, 0x8000, 0xFFFF]], np.uint16)
@@ -673,3 +723,30 @@ def test_resized_sides_are_multiples_within_the_limits(width, height, limit):
     new_width, new_height = smart_resize(width, height, factor=28, min_pixels=3136, max_pixels=limit)
     assert new_width % 28 == new_height % 28 == 0
     assert 3136 <= new_width * new_height <= limit
+
+
+class Heif(ImageFile.ImageFile):
+    """As a plugin for HEIF registers it."""
+
+    format = "HEIF"
+
+    def _open(self):
+        self._mode, self._size = "RGB", (6, 4)
+        self.tile = [("raw", (0, 0, 6, 4), 12, ("RGB", 0, 1))]
+
+
+def test_heif_is_read_if_a_plugin_reads_it(monkeypatch):
+    file = b"\0\0\0\x0cftypheic" + np.asarray(picture(6, 4)).tobytes()
+    with pytest.raises(ValueError, match="its format is unknown"):
+        open_image(file)
+    assert ".heic" not in images.suffixes()
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Heif, lambda start: start[4:12] == b"ftypheic"))
+    monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    np.testing.assert_array_equal(pixels(file), np.asarray(picture(6, 4)))
+    assert ".heic" in images.suffixes()
+
+
+def test_a_format_that_starts_a_program_is_not_read():
+    with pytest.raises(ValueError, match="its format is unknown"):
+        open_image(file_of(picture(), "EPS"))
+    assert not {".eps", ".ps", ".pdf", ".psd"} & set(images.suffixes())

@@ -114,3 +114,11 @@ def test_a_checkpoint_may_know_other_tasks():
     check_task("poetry", ("poetry",))
     with pytest.raises(ValueError, match="this model knows 'poetry'"):
         check_task("code", ("poetry",))
+
+
+def test_an_image_file_of_several_pages_is_told(scan, pictures):
+    with pytest.warns(UserWarning, match=r"^image file '.*scan\.tif' has 3 pages, and only the first is .*image_pages"):
+        checked_items([scan, *pictures])
+    checked_items(
+        [*pictures, pictures[0].read_bytes(), Image.open(io.BytesIO(scan.read_bytes()))]
+    )  # whose page the caller has chosen

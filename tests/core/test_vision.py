@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,17 @@ def test_an_image_does_not_depend_on_its_neighbours(visual):
     together = ours(visual, pixels, [(5, 7), (9, 3), (5, 7)])
     alone = ours(visual, pixels[4 * 35 : 4 * 62], [(9, 3)])
     torch.testing.assert_close(together[35:62], alone, rtol=0, atol=1e-6)
+
+
+def test_rows_that_fill_a_batch_up_take_no_part(visual, monkeypatch):
+    fill = Mock(side_effect=lambda n_rows, states: 3)
+    for grids in ([(5, 7)], [(5, 7), (1, 3), (9, 3)]):
+        pixels = patches(grids)
+        plain = ours(visual, pixels, grids)
+        with monkeypatch.context() as patch:
+            patch.setattr("polyvec.model.vision.n_fill_rows", fill)
+            torch.testing.assert_close(ours(visual, pixels, grids), plain, rtol=0, atol=1e-6)
+    assert fill.call_count == 2
 
 
 def attention_calls(visual, monkeypatch, grids):

@@ -49,11 +49,13 @@ def test_pictures_are_sent_as_they_are_or_as_png(pictures, report, tmp_path):
     assert url == {"type": "image", "url": "https://example.org/a.png"}
 
 
-def test_a_transparent_picture_is_sent_on_white(tmp_path):
+def test_a_picture_of_unusual_pixels_is_sent_as_it_is_encoded(tmp_path):
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "a.png")
-    _, block = content_blocks([Document("", metadata={"image_uri": str(tmp_path / "a.png")})])
-    assert shown(block).mode == "RGB"
-    assert shown(block).getpixel((0, 0)) == (255, 255, 255)
+    Image.new("CMYK", (40, 40), (0, 0, 0, 0)).save(tmp_path / "a.jpg")  # without ink
+    for name in ("a.png", "a.jpg"):
+        _, block = content_blocks([Document("", metadata={"image_uri": str(tmp_path / name)})])
+        assert (shown(block).mode, block["mime_type"]) == ("RGB", "image/png")
+        assert shown(block).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_thumbnail_stands_in_for_a_lost_picture(folder, pictures):

@@ -496,6 +496,32 @@ def test_pages_of_pdfs_are_images_with_their_text(folder, report):
     assert folder.similarity_search("a", k=4, filter={"source": str(report), "page": {"$gte": 1}})[0].id == ids[1]
 
 
+def test_pages_of_a_tiff_are_images(folder, scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ids = folder.add_images(["scan.tif"], [{"lang": "en"}])
+    assert folder.add_images([f"{scan}#page={number}" for number in (1, 2, 3)], [{"lang": "en"}] * 3) == ids
+    assert folder.add_blobs([Blob.from_path(scan, metadata={"lang": "en"})]) == ids
+    second = folder.get_by_ids([ids[1]])[0]
+    assert second.metadata.items() >= {
+        "lang": "en", "source": str(scan), "page": 1, "page_label": "2", "unit": "page 2",
+        "image_uri": f"{scan.as_posix()}#page=2",
+    }.items()  # fmt: skip
+    (best,) = folder.similarity_search_by_image(Image.new("RGB", (56, 56), "lime"), k=1)
+    assert best.id == second.id
+    in_memory = folder.add_blobs([Blob.from_data(scan.read_bytes(), mime_type="image/tiff")])
+    assert len({*in_memory, *ids}) == 6
+    assert folder.add_images([scan], ids=["scan"]) == ["scan#page=1", "scan#page=2", "scan#page=3"]
+
+
+def test_a_bad_page_of_a_tiff_loses_no_other(folder, torn_scan):
+    with pytest.raises(UnstoredItems, match=r"1 of 3 items were not stored.*scan\.tif: page 2: it") as caught:
+        folder.add_images([torn_scan])
+    labels = [one.metadata["page_label"] for one in folder.get_by_ids(caught.value.ids)]
+    assert labels == ["1", "3"]
+    (first,) = folder.add_documents([Document("a", metadata={"image_uri": f"{torn_scan}#page=1"})])
+    assert first == caught.value.ids[0]
+
+
 def test_a_broken_pdf_does_not_lose_the_others(folder, report, tmp_path):
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 no more")
     with pytest.raises(UnstoredItems, match=r"broken\.pdf") as caught:

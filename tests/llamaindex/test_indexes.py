@@ -264,12 +264,16 @@ def test_documents_that_are_gone_are_deleted(folder, embed, library, tmp_path):
     assert len(folder.get_nodes()) == 4
 
 
-def test_the_pages_of_a_tiff_are_documents(tmp_path):
-    first, second = (Image.new("RGB", (56, 56), color) for color in ("red", "green"))
-    first.save(tmp_path / "scan.tiff", save_all=True, append_images=[second])
-    documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(tmp_path / "scan.tiff")
-    assert [one.metadata["page_label"] for one in documents] == ["1", "2"]
+def test_the_pages_of_a_tiff_are_documents(tmp_path, scan):
+    documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(scan)
+    assert [one.metadata["page_label"] for one in documents] == ["1", "2", "3"]
     with Image.open(documents[1].image_path) as picture:
-        assert picture.convert("RGB").getpixel((0, 0)) == (0, 128, 0)
+        assert (picture.mode, picture.getpixel((0, 0))) == ("RGB", (0, 255, 0))
     with pytest.raises(ValueError, match="local files only"):
-        PolyvecReader().load_data(tmp_path / "scan.tiff", fs=object())
+        PolyvecReader().load_data(scan, fs=object())
+
+
+def test_a_bad_page_is_left_out_with_a_warning(tmp_path, torn_scan):
+    with pytest.warns(UserWarning, match=r"1 of 3 pages .*scan\.tif.* page 2: "):
+        documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(torn_scan)
+    assert [one.metadata["page_label"] for one in documents] == ["1", "3"]

@@ -206,6 +206,28 @@ def test_pages_of_a_pdf_are_found_by_what_they_show_and_say(folder):
     assert counts(run("index", "docs", "--dpi", "72")[1])["page"] == (0, 2, 0, 0)
 
 
+def test_pages_of_a_tiff_replace_the_image_that_it_was_before(folder, scan):
+    pages = scan.read_bytes()
+    Image.new("RGB", (56, 56)).save(scan)
+    assert counts(run("index", "scan.tif")[1])["image"] == (1, 0, 0, 0)
+    scan.write_bytes(pages)
+    table = counts(run("index", "scan.tif")[1])
+    assert (table["page"], table["total"]) == ((3, 0, 0, 0), (3, 0, 1, 0))
+    with pytest.warns(UserWarning, match=r"scan\.tif' has 3 pages, and only the first"):
+        found = json.loads(run("search", "--image", "scan.tif", "--json")[1])["hits"]
+    assert sorted(hit["unit"] for hit in found) == ["page 1", "page 2", "page 3"]
+
+
+def test_files_of_unknown_kinds_are_counted(folder):
+    for name in ("d.docx", "e.zip", ".hidden", "left-out.bin"):
+        (folder / "docs" / name).write_bytes(b"\0")
+    arguments = ("index", "docs", "docs", "--exclude", "left-out.*")
+    code, out, err = run(*arguments)
+    assert (code, out.splitlines()[-1], err.count("failed")) == (0, "files of other kinds, which were not read: 2", 0)
+    assert json.loads(run(*arguments, "--json")[1])["unread"] == 2
+    assert json.loads(run("index", "docs/a.md", "--json")[1])["unread"] == 0
+
+
 def test_patterns_leave_files_out(folder):
     (folder / "docs" / ".gitignore").write_text("*.png\n")
     assert counts(run("index", "docs", "--exclude", "b.*")[1])["total"] == (2, 0, 0, 0)

@@ -160,9 +160,9 @@ def test_code_of_other_languages_is_cut_between_functions(folder):
 
 
 def test_every_kind_of_text_has_one_task():
-    kinds = [folders.TEXT_SUFFIXES, folders.HTML_SUFFIXES, folders.CODE_SUFFIXES, folders.IMAGE_SUFFIXES]
-    suffixes = [suffix for kind in kinds for suffix in kind]
+    suffixes = folders.known_suffixes()
     assert len(suffixes) == len(set(suffixes))
+    assert {".avif", ".jp2", ".jfif", ".tif", ".mpo", ".ico"} <= set(suffixes)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
@@ -275,6 +275,25 @@ def test_a_bad_page_does_not_stop_the_pdf(folder, monkeypatch):
     assert [(failure.source, failure.reason[:7]) for failure in failures] == [("a.pdf", "page 2:")]
 
 
+def test_a_tiff_of_several_pages_gives_them_one_by_one(folder, scan):
+    found, failures = units(["scan.tif"])
+    assert failures == []
+    assert [unit.unit for unit in found] == ["page 1", "page 2", "page 3"]
+    assert {(unit.source, unit.task, unit.text) for unit in found} == {("scan.tif", "retrieval", None)}
+    for unit in found:
+        assert files.load("scan.tif", unit.unit).tobytes() == unit.content.tobytes()
+    picture().save("scan.tif")
+    assert [unit.unit for unit in units(["scan.tif"])[0]] == ["image"]
+
+
+def test_a_bad_page_does_not_stop_the_tiff(folder, torn_scan):
+    found, failures = units(["scan.tif"])
+    assert [unit.unit for unit in found] == ["page 1", "page 3"]
+    assert [(failure.source, failure.reason[:7]) for failure in failures] == [("scan.tif", "page 2:")]
+    with pytest.raises(ValueError, match=r"page 2 of 'scan\.tif' cannot be read|no readable page 2"):
+        files.load("scan.tif", "page 2")
+
+
 def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch):
     picture().save("a.pdf")
     write("b.md", "text")
@@ -285,6 +304,7 @@ def test_a_missing_reader_of_pdfs_is_told_and_stops_nothing(folder, monkeypatch)
 
 
 def test_a_picture_is_given_again(folder):
+    write("a.md", "text")
     picture().save("a.png")
     picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
     assert files.load("a.png", "image") == Path("a.png")
@@ -294,7 +314,8 @@ def test_a_picture_is_given_again(folder):
         ("a.pdf", "page 3", "has no readable page 3"),
         ("a.pdf", "page x", "is no image"),
         ("a.png", "L1-2", "is no image"),
-        ("a.png", "page 1", "is no image"),
+        ("a.png", "page 2", "has no readable page 2"),
+        ("a.md", "page 1", "is no image"),
     ]
     for source, unit, message in wrong:
         with pytest.raises(ValueError, match=message):

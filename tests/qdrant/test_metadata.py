@@ -73,7 +73,7 @@ OTHERS = [
     (np.timedelta64(5, "s"), "PT5S"),
     (Place("here", np.float32([1.5])), {"name": "here", "heights": [1.5]}),
     ({10, 9, 2}, [2, 9, 10]),  # sorted, since the order of strings in a set differs between processes
-    ({"b", "a", 1}, ["a", "b", 1]),
+    pytest.param({"b", "a", 1}, ["a", "b", 1], id="a set of mixed values"),
 ]
 
 

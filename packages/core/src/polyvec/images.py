@@ -24,7 +24,7 @@ __all__ = [
     "alone_with",
     "check_regular",
     "fetch",
-    "has_transparency",
+    "image_format",
     "image_pages",
     "image_size",
     "n_image_pages",
@@ -102,12 +102,18 @@ def image_size(image: ImageInput) -> tuple[int, int]:
     return _read(image, upright_size)
 
 
-def has_transparency(image: ImageInput) -> bool:
-    """True if the image may be transparent somewhere, by its header alone. Errors are those of `image_size`."""
-    if isinstance(image, np.ndarray):
-        _check_size(_array_size(image), describe(image))
-        return image.shape[2:] == (4,)
-    return _read(image, lambda opened: opened.has_transparency_data)
+def image_format(file: Path | bytes, *, plain: bool = False) -> str:
+    """Return Pillow's name of a file's format, such as `JPEG`, from its header alone. Errors are those of `image_size`.
+
+    With `plain`, the name is empty if readers may not show the pixels as `open_image` converts them: transparent ones,
+    and all but grey and RGB of eight bits.
+    """
+
+    def name(opened: Image.Image) -> str:
+        is_plain = opened.mode in ("1", "L", "P", "RGB") and not opened.has_transparency_data
+        return (opened.format or "") if is_plain or not plain else ""
+
+    return _read(file, name)
 
 
 def suffixes() -> tuple[str, ...]:

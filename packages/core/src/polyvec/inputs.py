@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from polyvec.images import describe, n_image_pages
 from polyvec.types import TASKS, Input
 from polyvec.warning import warn
 
@@ -43,6 +44,8 @@ def check_collection(inputs: object) -> None:
 def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
     """Check the items of a call and return them as a list. Messages count them from `start`.
 
+    Of an image file with several pages only the first is encoded, with a warning.
+
     Raises:
         TypeError: `inputs` is a single item, or an item is neither text nor image.
     """
@@ -53,6 +56,11 @@ def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
             raise TypeError(
                 f"item {index} is a {type(item).__name__}; an item is a text (str) or an image "
                 "(PIL.Image.Image, pathlib.Path, bytes or numpy.ndarray)."
+            )
+        if isinstance(item, Path | bytes) and (n_pages := n_image_pages(item)) > 1:
+            warn(
+                f"{describe(item)} has {n_pages} pages, and only the first is encoded. To encode all of them, give the "
+                "images of `polyvec.images.image_pages`."
             )
     return items
 

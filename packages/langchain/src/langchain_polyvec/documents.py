@@ -1,6 +1,6 @@
 """Convert LangChain's documents to items of a collection, and stored items to documents.
 
-A document with `image_uri` in its metadata is an image: a file, or the page of a PDF as `report.pdf#page=3`. Its
+A document with `image_uri` in its metadata is an image: a file, or a page of a file as `report.pdf#page=3`. Its
 `page_content` is a caption, such as the text layer of the page.
 """
 
@@ -9,7 +9,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +17,10 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
 from langchain_polyvec import images
-from langchain_polyvec.images import IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
-from polyvec.types import ImageInput
+from langchain_polyvec.images import DPI, IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
+from polyvec.alarms import pass_alarm
+from polyvec.images import image_pages, n_image_pages, suffixes
+from polyvec.types import ImageInput, Page, UnreadablePages
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
 from qdrant_polyvec.metadata import json_mapping
@@ -47,7 +49,7 @@ def document(item: Stored) -> Document:
             pass  # this package added it, with a URI if the image has one
         elif item.unit == "image":
             metadata.setdefault(IMAGE_URI, item.source)
-        elif page and item.source.lower().endswith(".pdf"):
+        elif page and item.source.lower().endswith((".pdf", *suffixes())):
             metadata.setdefault(IMAGE_URI, page_uri(item.source, int(page[1])))
     if item.unit and not item.unit.isdecimal():
         metadata.setdefault("unit", item.unit)
@@ -82,19 +84,15 @@ def image_item(
     Without a `key`, the id of an image file is derived from its path, so that a changed file replaces the old one.
     Facts computed from the image (hash, MIME type) override the same keys in the metadata.
     """
-    if isinstance(image, Blob):
-        metadata = {"source": image.source, **image.metadata, **(metadata or {})}
-        key = image.id if key is None else key
+    blob_metadata, key = _with_blob(image, metadata, key)
     try:
-        metadata = stored_metadata(metadata)
+        metadata = stored_metadata(blob_metadata)
         located = image if isinstance(image, Picture) else picture(image)
         facts = _image_facts(located.content, thumbnails=thumbnails)
     except ImportError:
         raise
-    except OSError as error:
-        return Failure(-1, _failure_source(image), f"cannot be read: {error.strerror or error}", key)
-    except Exception as error:  # noqa: BLE001 — decoders raise whatever they like, and one bad image loses no other
-        return Failure(-1, _failure_source(image), str(error), key)
+    except (OSError, TypeError, ValueError) as error:
+        return _failure(image, error, key)
     if located.uri is not None:
         facts[IMAGE_URI] = located.uri
     if not thumbnails and "thumbnail" in metadata and metadata.get("image_sha256") != facts["image_sha256"]:
@@ -104,7 +102,7 @@ def image_item(
     elif key is None:
         others = {name: value for name, value in metadata.items() if name not in _IMAGE_FACTS}
         key = _derived_id("image", facts["image_sha256"], others, task)
-    source = metadata.get("source", _path_name(image) or located.uri)
+    source = metadata.get("source", located.source or located.uri)
     return Item(
         located.content,
         id=key,
@@ -115,6 +113,75 @@ def image_item(
         text=caption,
         content_hash=facts["image_sha256"],
     )
+
+
+def image_items(
+    image: ImageLike,
+    metadata: Mapping[str, Any] | None,
+    key: str | None,
+    task: str,
+    *,
+    caption: str | None = None,
+    thumbnails: bool = False,
+) -> Iterator[Item | Failure]:
+    """Convert an image to an item, or each page of a TIFF with several pages; see `image_item`.
+
+    A `key` becomes the key of each page, as `key#page=2`.
+    """
+    blob_metadata, key = _with_blob(image, metadata, key)
+    try:
+        metadata = stored_metadata(blob_metadata)
+        located = picture(image)
+    except (OSError, TypeError, ValueError) as error:
+        yield _failure(image, error, key)
+        return
+    content = located.content
+    if not isinstance(content, Path | bytes) or n_image_pages(content) == 1:
+        yield image_item(located, metadata, key, task, caption=caption, thumbnails=thumbnails)
+        return
+    name = metadata.get("source", located.source or located.uri)
+    yield from page_items(
+        image_pages(content),
+        metadata if name is None else {**metadata, "source": name},
+        task=task,
+        name=name or f"a {type(image).__name__}",
+        uri=located.uri,
+        key=located.uri or f"{content_hash(content)} {sorted(metadata.items(), key=str)}",
+        own_key=key,
+        caption=caption,
+        thumbnails=thumbnails,
+    )
+
+
+def page_items(
+    pages: Iterator[Page],
+    metadata: Mapping[str, Any],
+    *,
+    task: str,
+    name: str,
+    uri: str | None,
+    key: str,  # identifies the file
+    own_key: str | None = None,  # the key that the caller gives to the file
+    dpi: float = DPI,
+    caption: str | None = None,
+    thumbnails: bool,
+) -> Iterator[Item | Failure]:
+    """Convert the pages of a file to items, one at a time. Pages that cannot be read become failures of `name`."""
+    try:
+        for page in pages:
+            yield image_item(
+                Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
+                {**metadata, "page": page.number - 1, "page_label": str(page.number)},
+                own_key and page_uri(own_key, page.number),
+                task,
+                caption=page.text.strip() or caption,
+                unit=f"page {page.number}",
+                thumbnails=thumbnails,
+            )
+    except UnreadablePages as error:
+        yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
+    except (OSError, ValueError) as error:
+        yield Failure(-1, name, str(error))
 
 
 def document_item(document: Document, key: str | None, task: str, *, thumbnails: bool = False) -> Item | Failure:
@@ -164,18 +231,25 @@ def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     return facts
 
 
-def _path_name(image: ImageLike | Picture) -> str | None:
-    """Return the path of an image as the caller wrote it; None if it has none."""
-    if isinstance(image, str) and not image.startswith("data:"):
-        return image
-    return image.as_posix() if isinstance(image, Path) else None
+def _with_blob(
+    image: ImageLike | Picture, metadata: Mapping[str, Any] | None, key: str | None
+) -> tuple[dict[str, Any], str | None]:
+    """Return the metadata and the key of an image. A blob has its own."""
+    if isinstance(image, Blob):
+        metadata = {"source": image.source, **image.metadata, **(metadata or {})}
+        key = image.id if key is None else key
+    return dict(metadata or {}), key
 
 
-def _failure_source(image: ImageLike | Picture) -> str:
+def _failure(image: ImageLike | Picture, error: OSError | TypeError | ValueError, key: str | None) -> Failure:
+    pass_alarm(error)
     name: object = image if isinstance(image, str | Path) else None
-    if isinstance(image, Picture | Blob):
-        name = image.uri if isinstance(image, Picture) else image.source
-    return str(name or f"a {type(image).__name__}")[:200]
+    if isinstance(image, Picture):
+        name = image.source or image.uri
+    elif isinstance(image, Blob):
+        name = image.source
+    reason = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    return Failure(-1, str(name or f"a {type(image).__name__}")[:200], reason, key)
 
 
 def _derived_id(kind: str, content: str, metadata: Mapping[str, Any], task: str) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from polyvec.images import check_regular, has_transparency, open_image
-from polyvec.types import ImageInput
+from polyvec.images import check_regular, image_format, image_pages, n_image_pages, open_image, suffixes
+from polyvec.types import ImageInput, UnreadablePages
 from polyvec.warning import warn
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ NOT_KEPT = "the image was added from memory, and is not kept"
 DPI = 150  # of the pages of a PDF, unless their URI says otherwise
 THUMBNAIL_SIDE = 512  # pixels of the longer side
 
-_PDF_PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
+_PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
 _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
@@ -39,8 +39,9 @@ class Picture:
     """An image and its identity."""
 
     content: ImageInput
-    uri: str | None  # a path, or the page of a PDF as `report.pdf#page=3`; None if the image is in memory only
+    uri: str | None  # a path, or a page of a file as `report.pdf#page=3`; None if the image is in memory only
     key: str | None  # identifies an image that is added again; None if its content does
+    source: str | None = None  # the path as the caller wrote it
 
 
 def picture(image: ImageLike) -> Picture:
@@ -50,9 +51,9 @@ def picture(image: ImageLike) -> Picture:
             if image.startswith("data:"):
                 return Picture(opened(image), None, None)
             uri = absolute(image)
-            return Picture(opened(image), uri, uri)
+            return Picture(opened(image), uri, uri, image)
         case Path():
-            return Picture(_image_file(image), absolute(image), absolute(image))
+            return Picture(_image_file(image), absolute(image), absolute(image), image.as_posix())
         case Blob():
             return _blob_picture(image)
         case Mapping():
@@ -73,14 +74,14 @@ def opened(uri: object) -> ImageInput:
         raise ValueError(f"`{IMAGE_URI}` is {uri!r}; it is a string.")  # noqa: TRY004 — one of many bad things in metadata
     if uri.startswith("data:"):
         return _decoded(uri)
-    if (page := _PDF_PAGE.fullmatch(uri)) and not _is_file(uri):
+    if (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
         return _page(_path(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
     return _image_file(_path(uri))
 
 
 def absolute(uri: str | Path) -> str:
-    """Make a path, or the URI of a PDF page, independent of the working directory."""
-    if isinstance(uri, str) and (page := _PDF_PAGE.fullmatch(uri)) and not _is_file(uri):
+    """Make a path, or the URI of a page, independent of the working directory."""
+    if isinstance(uri, str) and (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
         return _path(page["path"]).absolute().as_posix() + uri[page.end("path") :]
     return (uri if isinstance(uri, Path) else _path(uri)).absolute().as_posix()
 
@@ -118,7 +119,7 @@ def _is_changed(content: ImageInput, metadata: Mapping[str, Any]) -> bool:
 
 
 def page_uri(path: str, number: int, dpi: float = DPI) -> str:
-    """Return the URI of a PDF page; pages are counted from 1."""
+    """Return the URI of a page of a file; pages are counted from 1."""
     return f"{path}#page={number}" + ("" if dpi == DPI else f"&dpi={dpi:g}")
 
 
@@ -134,12 +135,11 @@ def thumbnail(image: ImageInput) -> str:
 def encoded(image: ImageInput) -> tuple[str, str]:
     """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
 
-    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones, behind which a model
-    may see black.
+    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones and those of unusual
+    colours, such as CMYK, which models may see otherwise.
     """
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
-    content = None if has_transparency(image) else file_content(image)
-    if content is not None and (kind := mime_type(content)):
+    if (content := file_content(image)) is not None and (kind := mime_type(content, plain=True)):
         return base64.b64encode(content).decode(), kind
     file = io.BytesIO()
     pixels.save(file, "PNG")
@@ -154,12 +154,11 @@ def file_content(image: ImageInput) -> bytes | None:
     return image if isinstance(image, bytes) else None
 
 
-def mime_type(content: bytes) -> str | None:
-    """Return the MIME type of an image file, if chat models take its format."""
+def mime_type(content: bytes, *, plain: bool = False) -> str | None:
+    """Return the MIME type of an image file, if chat models take its format; `plain` is that of `image_format`."""
     try:
-        with Image.open(io.BytesIO(content), formats=("GIF", "JPEG", "PNG", "WEBP")) as image:
-            return _FORMATS.get(image.format or "")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return _FORMATS.get(image_format(content, plain=plain))
+    except ValueError:
         return None
 
 
@@ -213,10 +212,11 @@ def _image_file(path: Path) -> Path:
 
 
 def _page(path: Path, number: int, dpi: float) -> Image.Image:
-    from polyvec.pdf import UnreadablePages, pages  # an optional extra is needed to read them
+    from polyvec.pdf import pages  # an optional extra is needed to read them
 
     try:
-        page = next(pages(path, first=number, dpi=dpi), None)
+        is_image = path.suffix.lower() in suffixes() or n_image_pages(path) > 1
+        page = next(image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi), None)
     except (OSError, UnreadablePages) as error:
         raise ValueError(str(error)) from error
     except ImportError as error:

@@ -7,9 +7,10 @@ from typing import Any
 
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.documents import image_item, text_item
-from langchain_polyvec.images import NO_PDF, Picture, absolute, page_uri
-from polyvec.pdf import UnreadablePages, pages
+from langchain_polyvec.documents import image_items, page_items, text_item
+from langchain_polyvec.images import NO_PDF, absolute
+from polyvec.images import suffixes
+from polyvec.pdf import pages
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
 from qdrant_polyvec.metadata import json_mapping
@@ -35,18 +36,10 @@ def pdf_items(
     try:
         metadata = json_mapping(metadata)
         key = uri or key or f"{content_hash(file)} {sorted(metadata.items(), key=str)}"
-        for page in pages(file, dpi=dpi, password=password):
-            yield image_item(
-                Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
-                {**metadata, "page": page.number - 1, "page_label": str(page.number)},
-                None,
-                task,
-                caption=page.text.strip() or None,
-                unit=f"page {page.number}",
-                thumbnails=thumbnails,
-            )
-    except UnreadablePages as error:
-        yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
+        file_pages = pages(file, dpi=dpi, password=password)
+        yield from page_items(
+            file_pages, metadata, task=task, name=name, uri=uri, key=key, dpi=dpi, thumbnails=thumbnails
+        )
     except (OSError, ValueError) as error:
         yield Failure(-1, name, str(error))
     except ImportError as error:
@@ -60,10 +53,11 @@ def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iter
         return
     name = blob.source or "a blob"
     metadata = {**blob.metadata, **({"source": name} if blob.source else {})}
-    kind = (blob.mimetype or mimetypes.guess_type(name)[0] or "").partition(";")[0].strip().lower()
+    guess = "image/*" if name.lower().endswith(suffixes()) else mimetypes.guess_type(name)[0]
+    kind = (blob.mimetype or guess or "").partition(";")[0].strip().lower()
     try:
         if kind.startswith("image/"):
-            yield image_item(blob, None, None, task, thumbnails=thumbnails)
+            yield from image_items(blob, None, None, task, thumbnails=thumbnails)
         elif kind == _PDF:
             in_memory = blob.data is not None
             yield from pdf_items(

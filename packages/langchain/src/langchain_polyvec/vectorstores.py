@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from langchain_polyvec.documents import checked_ids, document_item, image_item, one_each, text_item
+from langchain_polyvec.documents import checked_ids, document_item, image_items, one_each, text_item
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
@@ -150,13 +150,15 @@ class PolyvecVectorStore(SearchableStore):
         thumbnails: bool = False,
         **options: Unpack[AddOptions],
     ) -> list[str]:
-        """Encode and store images. The store keeps their URIs, not the images.
+        """Encode and store images, each page of a TIFF by itself. The store keeps their URIs, not the images.
 
         Args:
             uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get it as `image_uri`;
-                all metadata get `image_sha256`, and those of files `mime_type`.
+                all metadata get `image_sha256`, and those of files `mime_type`. A TIFF with several pages becomes an
+                item per page, with the `image_uri` `scan.tif#page=2` and the metadata that pages of a PDF have.
             metadatas: as for `add_texts`.
-            ids: as for `add_texts`; a missing id is derived from the URI, if the image has one.
+            ids: as for `add_texts`; a missing id is derived from the URI, if the image has one. The pages of a TIFF
+                with the id `scan` are `scan#page=1`, `scan#page=2`, and so on.
             captions: what the images say; it becomes the `page_content`.
             thumbnails: keep a small JPEG of each image in its metadata, as a `data:` URI under `thumbnail`.
             options: see `AddOptions`.
@@ -173,8 +175,9 @@ class PolyvecVectorStore(SearchableStore):
         )
         task = options.get("task") or self.task
         items = (
-            image_item(image, metadata, key, task, caption=caption, thumbnails=thumbnails)
+            item
             for image, metadata, key, caption in rows
+            for item in image_items(image, metadata, key, task, caption=caption, thumbnails=thumbnails)
         )
         return self._add(items, **options)
 

@@ -3,6 +3,7 @@
 transformers writes each intermediate result to a new buffer, which costs more than the arithmetic on a CPU.
 """
 
+import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
@@ -34,3 +35,11 @@ def rotate(
     rotated[..., :half].addcmul_(values[..., half:], sin[..., half:], value=-1)
     rotated[..., half:].addcmul_(values[..., :half], sin[..., :half])
     return rotated.to(states.dtype)
+
+
+def n_fill_rows(n_rows: int, states: Tensor, *, multiple: int = 32) -> int:
+    """Return how many rows fill `n_rows` up to a multiple of `multiple`; 0 where that saves nothing.
+
+    oneDNN, which computes half precision on CPUs, keeps code for each count of rows.
+    """
+    return -n_rows % multiple if states.device.type == "cpu" and states.dtype != torch.float32 else 0

@@ -13,9 +13,10 @@ from transformers import Qwen2_5_VLModel
 from polyvec.model.attention import Segments, packs
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
+from polyvec.model.layers import n_fill_rows
 from polyvec.model.vision import encode_images
 
-_ONEDNN_ROWS = 32
+_PADDED_MULTIPLE = 8  # of the tokens of each row, whereas packed tokens are filled up once
 _SPANS_PER_CHUNK = 256
 
 
@@ -96,15 +97,17 @@ class Network(nn.Module):
             hidden = output.last_hidden_state
         elif packed and packs(embedded):
             positions = batch.token_positions().to(embedded.device, non_blocking=True)
-            n_tokens, n_fill = len(positions), -len(positions) % _row_multiple(embedded)
+            n_tokens, n_fill = len(positions), n_fill_rows(len(positions), embedded)
             rows = functional.pad(positions, (0, n_fill))  # repeats the first token, in a segment that is dropped
             segments = Segments.of([*batch.lengths, n_fill] if n_fill else batch.lengths, embedded.device)
             decoded = decode(language, embedded.flatten(0, 1)[rows], batch.position_ids.flatten(1)[:, rows], segments)
             hidden = torch.zeros_like(embedded).flatten(0, 1)
             hidden = hidden.index_copy(0, positions, decoded[:n_tokens]).view_as(embedded)
         else:
-            segments = Segments.of([embedded.shape[1]] * len(embedded), embedded.device)
-            hidden = decode(language, embedded, batch.position_ids, segments)
+            n_fill = n_fill_rows(embedded.shape[1], embedded, multiple=_PADDED_MULTIPLE)
+            padded = functional.pad(embedded, (0, 0, 0, n_fill))
+            segments = Segments.of([padded.shape[1]] * len(padded), padded.device)
+            hidden = decode(language, padded, functional.pad(batch.position_ids, (0, n_fill)), segments)
         tokens: Float32[Tensor, "batch tokens size"] | None = None
         if multivector:
             projected = self._project(hidden) if packed else self.multi_vector_projector(hidden)
@@ -114,14 +117,9 @@ class Network(nn.Module):
 
     def _project(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
         rows = hidden.flatten(0, 1)
-        n_fill = -len(rows) % _row_multiple(rows)
+        n_fill = n_fill_rows(len(rows), rows)
         projected: Tensor = self.multi_vector_projector(functional.pad(rows, (0, 0, 0, n_fill)))
         return projected[: len(rows)].view(*hidden.shape[:2], -1)
-
-
-def _row_multiple(states: Tensor) -> int:
-    """Return the multiple that row counts are padded to: oneDNN (half precision on CPUs) keeps code per row count."""
-    return _ONEDNN_ROWS if states.device.type == "cpu" and states.dtype != torch.float32 else 1
 
 
 def mean_of_spans(

@@ -18,7 +18,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from polyvec.model.attention import Segments, attend
-from polyvec.model.layers import gated, rms_norm, rotate
+from polyvec.model.layers import gated, n_fill_rows, rms_norm, rotate
 
 _ROPE_THETA = 10_000.0
 
@@ -35,6 +35,10 @@ def encode_images(
     """
     config, device = visual.config, patches.device
     unit = config.spatial_merge_size**2
+    kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
+    n_tokens = sum(rows * columns for rows, columns in grids)
+    if n_fill := n_fill_rows(n_tokens, kernel):  # a blank image, whose vectors are dropped
+        grids, patches = [*grids, (1, n_fill)], functional.pad(patches, (0, 0, 0, n_fill * unit))
     cells = _windows(grids, config.window_size // config.spatial_merge_size // config.patch_size)
     tokens = np.concatenate(cells)  # window order: index of each token in processor order
     areas = np.array([rows * columns for rows, columns in grids])
@@ -47,7 +51,6 @@ def encode_images(
         to_images = torch.from_numpy(np.lexsort((owners, areas[owners]))).to(device)
         reorder = to_images, torch.argsort(to_images)
 
-    kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
     order = torch.from_numpy(tokens).to(device)
     hidden = _permute(functional.linear(patches.to(kernel.dtype), kernel), order, unit)
     head_dim = config.hidden_size // config.num_heads
@@ -63,7 +66,7 @@ def encode_images(
             hidden = hidden + _attend(block.attn, normed, rotation, windows, None, unit)
         hidden = hidden + gated(block.mlp, rms_norm(block.norm2, hidden))
     merged: Tensor = visual.merger(hidden)  # (tokens, dim) in window order
-    return merged[torch.argsort(order)]
+    return merged[torch.argsort(order)[:n_tokens]]
 
 
 def _attend(

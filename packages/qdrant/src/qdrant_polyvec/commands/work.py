@@ -51,7 +51,8 @@ def index(
     **loading: Any,
 ) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""
-    located = files.find(paths, exclude=exclude)
+    unread: set[str] = set()
+    located = files.find(paths, exclude=exclude, on_unknown=lambda file: unread.add(os.path.realpath(file)))
     kind_by_id: dict[Identity, str] = {}
     if any(isinstance(file, Path) for file in located):
         with _client(location) as client:
@@ -72,7 +73,7 @@ def index(
     else:
         failures = [failure for failure in located if isinstance(failure, Failure)]
         report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
-    return _print_report(report, kind_by_id, as_json=as_json)
+    return _print_report(report, kind_by_id, as_json=as_json, unread=len(unread))
 
 
 def search(
@@ -206,10 +207,10 @@ def _kind(unit: Unit) -> str:
     return "code" if unit.task == "code" else "text"
 
 
-def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool) -> int:
-    """Print what became of the items, and return the exit code."""
+def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool, unread: int | None = None) -> int:
+    """Print what became of the items and how many files were `unread`, and return the exit code."""
     if as_json:
-        print_json(asdict(report))
+        print_json(asdict(report) | ({} if unread is None else {"unread": unread}))
     else:
         by_kind = {kind: Report() for kind in _KINDS}
         for name in ("ok", "skipped", "removed"):
@@ -220,6 +221,8 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
             click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
         click.echo("\n".join(tables.summary(used)))
+        if unread:
+            click.echo(f"files of other kinds, which were not read: {unread}")
     return 1 if report.failed else 0
 
 

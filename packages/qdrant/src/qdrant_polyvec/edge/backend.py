@@ -293,8 +293,9 @@ class EdgeBackend(QdrantBase):
             lookup_from=lookup_from,
         )  # fmt: skip
         return groups.query_groups(
-            self, collection_name, request, group_by, limit=limit, group_size=group_size, with_lookup=with_lookup
-        )
+            self, collection_name, request, group_by, limit=limit, group_size=group_size, with_lookup=with_lookup,
+            params=self._index.collection(collection_name).params,
+        )  # fmt: skip
 
     def scroll(
         self,

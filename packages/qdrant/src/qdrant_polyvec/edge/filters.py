@@ -1,6 +1,6 @@
 """Filters: from qdrant-client's models to the embedded engine's own."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import qdrant_edge as edge
@@ -22,17 +22,23 @@ def query_filter(model: models.Filter | None) -> Native:
     )
 
 
-def without(points: Collection[models.ExtendedPointId], allowed: models.Filter | None) -> models.Filter | None:
-    """Add a clause to the filter that excludes these points.
+def narrowed(
+    allowed: models.Filter | None,
+    *,
+    must: Sequence[models.Condition] = (),
+    must_not: Sequence[models.Condition] = (),
+) -> models.Filter | None:
+    """Add conditions to a filter.
 
-    As in the server, the clause stands beside the others: filters of nested stages are merged clause by clause.
+    As in the server, they stand beside the others: filters of nested stages are merged clause by clause.
     """
-    if not points:
-        return allowed
-    allowed = allowed or models.Filter()
-    excluded = allowed.must_not or []
-    clauses = excluded if isinstance(excluded, list) else [excluded]
-    return allowed.model_copy(update={"must_not": [*clauses, models.HasIdCondition(has_id=list(points))]})
+    added = {"must": must, "must_not": must_not}
+    clauses = {name: [*_listed(getattr(allowed, name, None)), *extra] for name, extra in added.items() if extra}
+    return (allowed or models.Filter()).model_copy(update=clauses) if clauses else allowed
+
+
+def _listed(clause: Model) -> list[Model]:
+    return clause if isinstance(clause, list) else [] if clause is None else [clause]
 
 
 def condition(model: Model) -> Native:
@@ -50,7 +56,7 @@ def geo_point(model: models.GeoPoint) -> Native:
 def _clause(model: Model) -> Native:
     if model is None:
         return None
-    return [condition(part) for part in (model if isinstance(model, list) else [model])]
+    return [condition(part) for part in _listed(model)]
 
 
 def _min_should(model: models.MinShould | None) -> Native:

@@ -82,12 +82,13 @@ def _native_stage(model: models.QueryRequest | models.Prefetch, target: Target) 
     for prefetch in prefetches:
         allow_only(prefetch, *_STAGE_FIELDS)
     inputs = _Inputs(model, target)
-    query = _native_query(model.query, inputs, limit)  # before the filter, which excludes `inputs.excluded_ids`
+    query = _native_query(model.query, inputs, limit)  # fills `inputs.excluded_ids`
+    excluded = [models.HasIdCondition(has_id=list(inputs.excluded_ids))] if inputs.excluded_ids else []
     return {
         "limit": limit,
         "query": query,
         "prefetches": [edge.Prefetch(**_native_stage(prefetch, target)) for prefetch in prefetches],
-        "filter": filters.query_filter(filters.without(inputs.excluded_ids, model.filter)),
+        "filter": filters.query_filter(filters.narrowed(model.filter, must_not=excluded)),
         "params": _search_params(model.params),
         "score_threshold": model.score_threshold,
     }

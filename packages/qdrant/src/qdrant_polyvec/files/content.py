@@ -7,8 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from polyvec import Failure, Task
-from polyvec.images import check_regular
-from polyvec.pdf import UnreadablePages, pages
+from polyvec.images import check_regular, image_pages, n_image_pages, suffixes
+from polyvec.pdf import pages
+from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.files import cutting, folders, html_text
 
 _CUTS: dict[str, cutting.Starts] = {
@@ -23,7 +24,7 @@ class Unit:
     """One part of a file.
 
     Attributes:
-        content: a text, the path of an image, or the image of a page.
+        content: a text, the path of an image file of one page, or the image of a page.
         source: the path of the file, beginning with the path that `find` was called with.
         unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3` or `image`.
         task: `code` for code, otherwise `retrieval`.
@@ -58,7 +59,7 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
 
 
 def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
-    """Return the image of a unit: the path of an image file, or a page of a PDF, rendered again.
+    """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
         ValueError: the image is no longer there.
@@ -69,10 +70,10 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     if unit == _IMAGE:
         return path
     number = unit.removeprefix(_PAGE)
-    if not (unit.startswith(_PAGE) and number.isdecimal() and path.suffix.lower() == folders.PDF_SUFFIX):
+    if not (unit.startswith(_PAGE) and number.isdecimal() and folders.is_of_pages(path)):
         raise ValueError(f"{unit!r} of {source!r} is no image")
     try:
-        page = next(pages(path, dpi=dpi, first=int(number)), None)
+        page = next(_pages(path, dpi=dpi, first=int(number)), None)
     except UnreadablePages as error:
         raise ValueError(f"{unit} of {source!r} cannot be read: {error}") from error
     if page is None or page.number != int(number):
@@ -83,10 +84,10 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
 def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
-    if suffix in folders.IMAGE_SUFFIXES:
+    if suffix in suffixes() and n_image_pages(file) == 1:
         yield Unit(file, source, _IMAGE, "retrieval")
-    elif suffix == folders.PDF_SUFFIX:
-        for page in pages(file, dpi=dpi):
+    elif folders.is_of_pages(file):
+        for page in _pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
     elif suffix in folders.HTML_SUFFIXES:
         sections = html_text.sections(html_text.decode(file.read_bytes()))
@@ -99,7 +100,13 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
         for unit, text in cutting.parts(lines, starts):
             yield Unit(text, source, unit, "code" if is_code else "retrieval")
     else:
-        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(folders.SUFFIXES)}")
+        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(folders.known_suffixes())}")
+
+
+def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
+    if file.suffix.lower() == folders.PDF_SUFFIX:
+        return pages(file, dpi=dpi, first=first)
+    return image_pages(file, first=first)
 
 
 def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:

@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
 from polyvec import Failure
+from polyvec.images import suffixes
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PDF_SUFFIX = ".pdf"
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 TEXT_SUFFIXES = (".md", ".markdown", ".txt", ".rst", ".adoc", ".org", ".tex", ".toml", ".yaml", ".yml", ".ini", ".cfg")
@@ -18,12 +18,16 @@ CODE_SUFFIXES = (
     ".cc", ".cpp", ".cxx", ".hpp", ".cs", ".swift", ".m", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash",
     ".sql", ".css", ".vue", ".dart", ".ex", ".exs", ".hs", ".clj", ".zig",
 )  # fmt: skip
-SUFFIXES = (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *IMAGE_SUFFIXES, PDF_SUFFIX)
 _NOT_UNICODE = "its name is not Unicode, so no index can keep it; rename it"
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden folders, such as .git and .venv
 
 
-def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Path | Failure]:
+def find(
+    paths: Iterable[str | Path],
+    *,
+    exclude: Sequence[str] = (),
+    on_unknown: Callable[[Path], object] = lambda _: None,
+) -> list[Path | Failure]:
     """List the given files, and all files of known kinds in the given folders, in a fixed order.
 
     Folders are searched as git does: hidden files, and files that a `.gitignore` there or above excludes, are left out.
@@ -32,6 +36,7 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     Args:
         paths: files and folders.
         exclude: patterns as in `.gitignore`, relative to each path. They win over `.gitignore` and `paths`.
+        on_unknown: is called with each file in a folder that is not listed because its kind is unknown.
 
     Raises:
         ValueError: a pattern is invalid.
@@ -39,13 +44,23 @@ def find(paths: Iterable[str | Path], *, exclude: Sequence[str] = ()) -> list[Pa
     excluded = _spec(exclude, "`exclude`")
     files: list[Path | Failure] = []
     seen: set[str] = set()
-    for file in _files(map(Path, paths), excluded):
+    for file in _files(map(Path, paths), excluded, on_unknown):
         if isinstance(file, Failure):
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:
             seen.add(resolved)
             files.append(file if _shown(file) == file.as_posix() else failure(file, ValueError(_NOT_UNICODE)))
     return files
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all files that are read. Plugins of Pillow may add some."""
+    return (*TEXT_SUFFIXES, *HTML_SUFFIXES, *CODE_SUFFIXES, *suffixes(), PDF_SUFFIX)
+
+
+def is_of_pages(file: Path) -> bool:
+    """True for a PDF or an image, by the suffix."""
+    return file.suffix.lower() in (*suffixes(), PDF_SUFFIX)
 
 
 def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Failure:
@@ -65,17 +80,20 @@ def _shown(file: str | Path) -> str:
     return os.fsencode(Path(file).as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _files(paths: Iterable[Path], excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+def _files(
+    paths: Iterable[Path], excluded: GitIgnoreSpec, on_unknown: Callable[[Path], object]
+) -> Iterator[Path | Failure]:
     for path in paths:
         if path.is_dir():
-            yield from _files_in(path, excluded)
+            yield from _files_in(path, excluded, on_unknown)
         elif not excluded.match_file(path.name) and not excluded.match_file(path.as_posix()):
             yield path
 
 
-def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
+def _files_in(top: Path, excluded: GitIgnoreSpec, on_unknown: Callable[[Path], object]) -> Iterator[Path | Failure]:
     failures: list[Failure] = []
     specs = _specs_above(top)
+    known = known_suffixes()
     for here, folders, names in os.walk(top, onerror=lambda error: failures.append(failure(error.filename, error))):
         folder = Path(here)
         try:
@@ -92,8 +110,12 @@ def _files_in(top: Path, excluded: GitIgnoreSpec) -> Iterator[Path | Failure]:
             name for name in folders if name not in _SKIPPED_FOLDERS and not is_left_out(folder / name, is_folder=True)
         )
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not is_left_out(folder / name, is_folder=False):
+            if is_left_out(folder / name, is_folder=False):
+                continue
+            if name.lower().endswith(known):
                 yield folder / name
+            else:
+                on_unknown(folder / name)
     yield from failures
 
 

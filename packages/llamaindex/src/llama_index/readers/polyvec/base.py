@@ -1,6 +1,8 @@
 """A reader for images and for the pages of PDFs as images, for `SimpleDirectoryReader` or alone."""
 
 import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,14 @@ from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import Document, ImageDocument, MediaResource
 from PIL import Image
 
-from polyvec.images import image_size
+from polyvec.images import image_pages, image_size, n_image_pages, suffixes
 from polyvec.pdf import pages
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ico", ".ppm", ".jp2")
+from polyvec.types import Page, UnreadablePages
+from polyvec.warning import warn
 
 
 class PolyvecReader(BaseReader):
-    """Read an image file as one document, and a PDF as one document per page, each with its picture and its text.
+    """Read images, and each page of a PDF or TIFF, as documents with their pictures and texts.
 
     `SimpleDirectoryReader` by itself reads the bytes of pictures as text. The pictures of pages are kept as PNG files,
     because LlamaIndex's nodes name their images by path. The metadata contain a hash of each picture, so that document
@@ -44,12 +46,12 @@ class PolyvecReader(BaseReader):
 
     def file_extractor(self) -> dict[str, BaseReader]:
         """Map every suffix that is read to this reader, for the `file_extractor` of `SimpleDirectoryReader`."""
-        return dict.fromkeys((*IMAGE_SUFFIXES, ".pdf"), self)
+        return dict.fromkeys((*suffixes(), ".pdf"), self)
 
     def load_data(
         self, file: str | Path, extra_info: dict[str, Any] | None = None, fs: object = None
     ) -> list[Document]:
-        """Read a file.
+        """Read a file. Pages that cannot be read are left out with a warning.
 
         Args:
             file: an image or a PDF.
@@ -58,7 +60,7 @@ class PolyvecReader(BaseReader):
 
         Raises:
             ValueError: the file cannot be read.
-            polyvec.pdf.UnreadablePages: some pages cannot be read.
+            polyvec.pdf.UnreadablePages: no page can be read.
             ImportError: pypdfium2 is not installed (extra: `pdf`).
         """
         if fs is not None:
@@ -66,38 +68,32 @@ class PolyvecReader(BaseReader):
         file = Path(file)
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
-            return self._pages(file, metadata)
+            return self._pages(file, partial(pages, file, dpi=self.dpi), metadata)
+        if n_image_pages(file) > 1:
+            return self._pages(file, partial(image_pages, file), metadata)
         image_size(file)  # raises a clear error, which ImageDocument would not
-        with Image.open(file) as image:
-            n_frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        return self._frames(file, metadata, n_frames) if n_frames > 1 else [_document(file, "", metadata)]
-
-    def _frames(self, file: Path, metadata: dict[str, Any], n_frames: int) -> list[Document]:
-        """Read the pages of a TIFF, as scanners write them."""
-        documents: list[Document] = []
-        with Image.open(file) as image:
-            for index in range(n_frames):
-                image.seek(index)
-                picture = _picture(self._folder(file), index + 1, image)
-                documents.append(_document(picture, "", {**metadata, "page_label": str(index + 1)}))
-        return documents
+        return [_document(file, "", metadata)]
 
     def _folder(self, file: Path) -> Path:
         folder = self.page_folder / f"{file.stem[:100]}-{_sha256(file)[:12]}-{self.dpi:g}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _pages(self, file: Path, metadata: dict[str, Any]) -> list[Document]:
+    def _pages(self, file: Path, read: Callable[[], Iterator[Page]], metadata: dict[str, Any]) -> list[Document]:
         folder = self._folder(file)
         documents: list[Document] = []
         try:
-            for page in pages(file, dpi=self.dpi):
+            for page in read():
                 picture = _picture(folder, page.number, page.image)
                 documents.append(_document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)}))
         except ImportError as error:
             raise ImportError(
                 "PDFs are read with pypdfium2; install it with `pip install 'llama-index-embeddings-polyvec[pdf]'`."
             ) from error
+        except UnreadablePages as error:
+            if not documents:
+                raise
+            warn(str(error))
         return documents
 
 

@@ -53,7 +53,8 @@ def to_node(stored: Stored) -> BaseNode:
     if stored.kind == "image":
         path = stored.metadata.get("image_uri") or stored.source
         text = "" if stored.content == stored.source else stored.content
-        fields = {"image_path": path} if Path(path).is_file() else {}
+        # The file of a page would show its first page.
+        fields = {"image_path": path} if not stored.unit.startswith("page ") and Path(path).is_file() else {}
         return ImageNode(id_=str(stored.id), text=text, metadata=dict(stored.metadata), **fields)
     return TextNode(id_=str(stored.id), text=stored.content, metadata=dict(stored.metadata))
 
