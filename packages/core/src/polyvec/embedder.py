@@ -99,8 +99,9 @@ class Embedder(Encoder):
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
-            ValueError: no device or an unusable device, an unknown `dtype` or `image_backend`, an impossible limit, or
-                a `vector_cache` that cannot be written or belongs to another program.
+            ValueError: a `revision` of a directory, no device or an unusable device, an unknown `dtype` or
+                `image_backend`, an impossible limit, or a `vector_cache` that cannot be written or belongs to another
+                program.
         """
         return cls(Setup.of(model, options), token=options.get("token"))
 
