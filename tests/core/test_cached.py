@@ -495,3 +495,25 @@ def test_the_end_of_the_callers_time_is_no_missing_file(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "open", alarm)
     with pytest.raises(TimeoutError, match="of a signal handler"):
         content_key(tmp_path / "a.png", "scope")
+
+
+def test_an_encoder_closes_its_cache_and_what_it_wraps_at_the_end_of_a_block(tmp_path):
+    closed = []
+
+    class Closes(HashEncoder):
+        def close(self):
+            closed.append(self)
+
+    with CachedEncoder(Closes(), tmp_path / "vectors.db") as cached:
+        cached.encode_query(["a"], task="code")
+    assert closed == [cached.encoder]
+    assert cached._cache._open is None
+    assert len(cached.encode_query(["a"], task="code")) == 1
+
+
+def test_a_stream_of_cached_inputs_is_not_encoded_again(tmp_path):
+    cached = CachedEncoder(CountingEncoder(), tmp_path / "vectors.db")
+    cached.encode_document(["a"], task="code")
+    ((positions, found),) = cached.encode_iter(iter(["a", "b"]), task="code")
+    assert (positions, len(found)) == ([0, 1], 2)
+    assert sorted(text for call in cached.encoder.calls for text in call) == ["a", "b"]

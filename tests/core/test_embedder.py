@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from polyvec import Encoder
+from polyvec import CheckpointError, Encoder
 from polyvec import embedder as module
 from polyvec.embedder import Embedder
 from polyvec.engine import loading, requests
@@ -595,6 +596,19 @@ def test_an_unknown_option_is_refused(tiny):
         Embedder.from_pretrained(tiny / "checkpoint", batch_size=3)
 
 
+@pytest.mark.parametrize("model", ["demo", Path(__file__).parent])
+def test_a_revision_of_files_that_are_here_is_refused(model):
+    with pytest.raises(ValueError, match=r"`revision` is 'main', but `model` is '.*', whose files are here"):
+        Embedder.from_pretrained(model, revision="main")
+
+
+@pytest.mark.parametrize("model", ["", " "])
+def test_an_empty_name_is_no_model(model, copy, monkeypatch):
+    monkeypatch.chdir(copy)  # a checkpoint, which an empty path would be
+    with pytest.raises(CheckpointError, match=f"`model` is '{model}': no such directory. Give 'demo'"):
+        Embedder.from_pretrained(model)
+
+
 @pytest.mark.parametrize("model", [None, 5, b"demo"])
 def test_a_model_of_another_type_is_refused(model):
     with pytest.raises(TypeError, match="`model` is a "):
@@ -619,3 +633,10 @@ def test_embeddings_carry_the_fingerprint(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         list(embedder.encode_iter([b""], task="code"))
     assert caught.value.embeddings.fingerprint == embedder.fingerprint
+
+
+def test_an_embedder_is_closed_at_the_end_of_a_block(tiny, monkeypatch):
+    closed = []
+    with Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32) as one:
+        monkeypatch.setattr(one._runner, "close", lambda: closed.append(one))
+    assert closed == [one]

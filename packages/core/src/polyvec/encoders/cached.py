@@ -151,6 +151,11 @@ class CachedEncoder(Encoder):
         """The tasks of the wrapped encoder."""
         return self.encoder.tasks
 
+    def close(self) -> None:
+        """Close the cache's file and the wrapped encoder; the next call opens them again."""
+        self._cache.close()
+        self.encoder.close()
+
     def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
         """Return the cache scope of the wrapped encoder; see `Encoder.cache_scope`."""
         return self.encoder.cache_scope(kind, side=side, task=task, options=options)

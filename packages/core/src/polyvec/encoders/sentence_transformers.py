@@ -52,7 +52,7 @@ class SentenceTransformersEncoder(Encoder):
     texts longer than its `max_seq_length` without a warning. Grids are None.
 
     Threads may share an encoder, but not two encoders of one model. Do not change the weights or prompts of a model
-    after it is wrapped: the fingerprint is computed once.
+    after it is wrapped: the fingerprint is computed once. An encoder pickles with its models, if they pickle.
     """
 
     def __init__(
@@ -87,6 +87,12 @@ class SentenceTransformersEncoder(Encoder):
         self.fingerprint = fingerprint or _fingerprint(self._models)
         self._batch_size = batch_size
         self._lock = threading.Lock()  # tokenizers store the padding of the current call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # a lock does not pickle
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]

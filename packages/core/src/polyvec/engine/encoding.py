@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from polyvec.chunking import Span, token_spans, windows
 from polyvec.engine.batching import plan, prepare_ahead
-from polyvec.engine.chunking import Span, token_spans, windows
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from polyvec.engine.chunking import Span
+from polyvec.chunking import Span
 from polyvec.engine.encoding import Engine
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request

@@ -63,7 +63,7 @@ def locate(
     if str(model) == "demo":
         return DEMO
     path = Path(model)
-    if path.is_dir():
+    if model and path.is_dir():  # an empty text would be the working directory
         return path
     if isinstance(model, Path) or path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "~")):
         raise CheckpointError(
