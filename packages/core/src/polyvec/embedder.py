@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 import torch
 from tqdm import tqdm
 
+from polyvec import forking
 from polyvec.encoder import Attempt, EncodeOptions, Encoder, in_thread
 from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, span_key
 from polyvec.engine.chunking import Span, checked_spans
@@ -82,7 +82,7 @@ class Embedder(Encoder):
         self._adapters = {adapter.task: adapter for adapter in adapters}
         if adapters:
             self._runner.use(adapters)
-        self._loading = threading.Lock()  # while adapters are loaded or unloaded
+        self._loading = forking.lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
         self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
         path = setup.options.get("vector_cache")

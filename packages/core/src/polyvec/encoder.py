@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,11 +113,11 @@ class Encoder(ABC):
 async def in_thread(call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """Call in a thread of this module's own, so that many calls can wait at once and share batches."""
     run = partial(contextvars.copy_context().run, partial(call, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_threads(), run)
+    return await asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), run)
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 — a forked child has no threads of its parent
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="polyvec-async")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -12,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image
 from tqdm import tqdm
 
+from polyvec import forking
 from polyvec.compression import truncate
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
@@ -85,7 +85,8 @@ class SentenceTransformersEncoder(Encoder):
         self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
         self.fingerprint = fingerprint or _fingerprint(self._models)
         self._batch_size = batch_size
-        self._lock = threading.Lock()  # tokenizers store the padding of the current call
+        forking.one_thread(torch.set_num_threads)
+        self._lock = forking.lock()  # tokenizers store the padding of the current call
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]

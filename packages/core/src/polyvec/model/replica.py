@@ -1,6 +1,5 @@
 """One copy of a checkpoint's network on one device, for one caller at a time."""
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from polyvec import forking
 from polyvec.model.adapter_files import AdapterFile
 from polyvec.model.adapters import TaskAdapters
 from polyvec.model.checkpoint import Checkpoint
@@ -24,15 +24,16 @@ class Replica:
     """A network, its adapters, and the lock around both. Threads and embedders share it."""
 
     _loaded: ClassVar[weakref.WeakValueDictionary[tuple[str, ...], "Replica"]] = weakref.WeakValueDictionary()
-    _loading: ClassVar[threading.Lock] = threading.Lock()
+    _loading: ClassVar = forking.lock()
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        forking.one_thread(torch.set_num_threads)
         self.config, self.device, self.dtype = checkpoint.config, device, dtype
         self.network = checkpoint.load(dtype, device)
         self.adapters = TaskAdapters(self.network, checkpoint)
         # The users of each adapter that was loaded later; a deleted user leaves its set.
         self._users: dict[str, weakref.WeakSet[object]] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @classmethod
     def shared(cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> "Replica":
