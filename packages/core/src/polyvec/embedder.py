@@ -29,6 +29,7 @@ from polyvec.inputs import (
     is_single,
 )
 from polyvec.model.adapter_files import UserAdapter, read_adapter
+from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import Embeddings, Input, Side, Task, UnreadableInputs
@@ -153,7 +154,9 @@ class Embedder(Encoder):
 
     def _scope(self, request: Request, kind: str) -> str:
         limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
-        return f"{self._scope_prefix}\0{request.adapter}\0{limit}\0"
+        # Worker processes do not have this process's choice.
+        precision = matmul_precision(torch.device(self.devices[0])) if len(self.devices) == 1 else ""
+        return f"{self._scope_prefix}{precision}\0{request.adapter}\0{limit}\0"
 
     def encode_iter(
         self,

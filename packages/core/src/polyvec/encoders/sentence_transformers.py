@@ -16,6 +16,7 @@ from polyvec.compression import truncate
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
+from polyvec.model.ambient import own_settings
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
 
@@ -144,7 +145,10 @@ class SentenceTransformersEncoder(Encoder):
         if not contents:
             return
         with self._lock:
-            outputs = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
+            outputs = []
+            for model in models:
+                with own_settings(model.device):
+                    outputs.append(_rows(model, side, list(contents.values()), self._batch_size))
         for index, *matrices in zip(contents, *outputs, strict=True):
             flaw = next(filter(None, map(_flaw, models, matrices)), None)
             # Without zero rows, at unit length.
