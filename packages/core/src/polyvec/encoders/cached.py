@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
@@ -14,6 +13,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from tqdm import tqdm
 
+from polyvec import forking
 from polyvec.alarms import pass_alarm
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.images import check_regular, file_stamp, open_image
@@ -47,7 +47,7 @@ class VectorCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()  # reentrant, as a finaliser may run within a call
+        self._lock = forking.lock()  # reentrant, as a finaliser may run within a call
         self._full = False
         self._open: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
