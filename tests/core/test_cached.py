@@ -22,16 +22,16 @@ from polyvec.testing import HashEncoder
 from polyvec.types import Grid
 
 
-def encoding(seed=0, n_tokens=3, grid=None, cut_from=None):
+def encoding(seed=0, n_tokens=3, grid=None, cut=False):
     rng = np.random.default_rng(seed)
     tokens = None if n_tokens is None else rng.standard_normal((n_tokens, 4)).astype(np.float32)
-    return Encoding(rng.standard_normal(6).astype(np.float32), tokens, grid, cut_from)
+    return Encoding(rng.standard_normal(6).astype(np.float32), tokens, grid, cut)
 
 
 def assert_equal(one, other):
     np.testing.assert_array_equal(one.dense, other.dense)
     np.testing.assert_array_equal(one.multivector, other.multivector)
-    assert (one.grid, one.cut_from) == (other.grid, other.cut_from)
+    assert (one.grid, one.cut) == (other.grid, other.cut)
 
 
 class Counting:
@@ -77,7 +77,7 @@ def cached(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "kept",
-    [encoding(), encoding(n_tokens=0), encoding(grid=Grid(1, 2, 3)), encoding(cut_from=900), encoding(n_tokens=None)],
+    [encoding(), encoding(n_tokens=0), encoding(grid=Grid(1, 2, 3)), encoding(cut=True), encoding(n_tokens=None)],
 )
 def test_what_is_put_comes_back(cache, kept):
     cache.put([(b"k", kept)])

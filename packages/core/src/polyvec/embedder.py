@@ -264,7 +264,7 @@ class Embedder(Encoder):
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """Return the token of each row of the text's multi-vector, prefix included."""
         (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
-        (ids,) = self._processor.texts([text], request.prefix)
+        (ids,) = self._processor.texts([text], request.prefix, max_lengths=[MAX_LENGTH])
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
@@ -297,11 +297,12 @@ class Embedder(Encoder):
             done=bar.update,
         )
         if cut:
-            first, n_tokens = min(cut.items())
+            text = requests[cut[0]].item
+            assert isinstance(text, str), "images are not cut"
             warn(
                 f"{len(cut)} of {sum(isinstance(request.item, str) for request in requests)} texts are longer than "
-                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + first} with "
-                f"{n_tokens} tokens. Split long texts before encoding them."
+                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + cut[0]} "
+                f"with {len(text):,} characters. Split long texts before encoding them."
             )
         return attempt
 

@@ -289,10 +289,11 @@ def _content(image: ImageInput) -> bytes:
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:
     tokens = encoding.multivector
     grid = None if encoding.grid is None else f"{encoding.grid.rows},{encoding.grid.columns},{encoding.grid.start}"
-    dense = _seal(encoding.dense.tobytes(), f"{grid} {encoding.cut_from}")
+    cut_from = 1 if encoding.cut else None
+    dense = _seal(encoding.dense.tobytes(), f"{grid} {cut_from}")
     # The row length comes first, as an empty matrix has no bytes to infer it from.
     multivector = None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes())
-    return key, dense, multivector, grid, encoding.cut_from
+    return key, dense, multivector, grid, cut_from
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
@@ -303,7 +304,7 @@ def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: i
         content = _unseal(multivector)
         width = int(np.frombuffer(content[:4], np.uint32)[0])
         tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
-    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from)
+    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from is not None)
 
 
 def _seal(content: bytes, label: str = "") -> bytes:

@@ -58,7 +58,7 @@ class Replica:
             tokens = None if outputs.multivector is None else outputs.multivector.cpu().numpy()
             return [
                 # Copies: a view would keep the whole padded batch alive.
-                Encoding(dense[row], None if tokens is None else tokens[row, :length].copy(), item.grid, item.cut_from)
+                Encoding(dense[row], None if tokens is None else tokens[row, :length].copy(), item.grid, item.cut)
                 for row, ((item, _), length) in enumerate(zip(rows, batch.lengths, strict=True))
             ]
 
