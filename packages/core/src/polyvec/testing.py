@@ -155,19 +155,16 @@ class HashEncoder(Encoder):
             if isinstance(item, str):
                 check_text(item)
                 words = _words(item)
-                cut_from = len(words) if len(words) > max_length else None
-                return self._encoding(words[:max_length], task, cut_from=cut_from)
+                return self._encoding(words[:max_length], task, cut=len(words) > max_length)
             tiles, grid = _tiles(item, max_pixels)
         except ValueError as error:
             return str(error)
         return self._encoding(tiles, task, grid)
 
-    def _encoding(
-        self, words: Sequence[str], task: str, grid: Grid | None = None, *, cut_from: int | None = None
-    ) -> Encoding:
+    def _encoding(self, words: Sequence[str], task: str, grid: Grid | None = None, *, cut: bool = False) -> Encoding:
         dense = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)
         tokens = np.stack([_direction(f"{task} {word}", self.multivector_dim) for word in words])
-        return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid, cut_from)
+        return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid, cut)
 
 
 def _limit(name: str, value: int | None, most: int, unit: str) -> int:
