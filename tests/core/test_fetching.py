@@ -476,12 +476,15 @@ def test_the_end_of_the_callers_own_time_is_raised(monkeypatch, place):
 
 
 def test_the_end_of_the_callers_own_time_is_no_address_that_does_not_answer(monkeypatch):
-    def alarm(*_):
-        raise TimeoutError("of a signal handler")
+    errors = [TimeoutError("of a signal handler"), ConnectionRefusedError("of the second address")]
 
-    monkeypatch.setattr(socket.socket, "connect", alarm)
+    def connect(*_):
+        raise errors.pop(0)
+
+    resolving(monkeypatch, ["127.0.0.1", "127.0.0.1"])
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(TimeoutError, match="of a signal handler"):
-        here("http://127.0.0.1:9/", timeout=5)
+        here("http://a.example/", timeout=5)
 
 
 def test_a_slow_resolver_does_not_hold_the_call_beyond_its_timeout(monkeypatch):

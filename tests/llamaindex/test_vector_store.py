@@ -359,6 +359,9 @@ def test_what_others_have_added_is_read(folder, pictures):
     text, image = folder.get_nodes(["a"])[0], folder.query(VectorStoreQuery(), query_image=pictures[0]).nodes[0]
     assert (text.text, text.metadata) == ("some text", {"n": 1, "source": "a.md"})
     assert (image.node_id, image.image_path) == ("7", pictures[0].as_posix())
+    page = Item(np.zeros((28, 28)), id="b", source=pictures[1].as_posix(), unit="page 2")
+    folder.collection.add([page])
+    assert folder.get_nodes(["b"])[0].image_path is None  # the file would be taken for its first page
 
 
 def test_reindexing_keeps_the_nodes(tmp_path, embed, nodes):
