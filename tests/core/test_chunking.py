@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from polyvec import Embedder
-from polyvec.engine.chunking import Window, checked_spans, token_spans, windows
+from polyvec.chunking import Window, checked_spans, token_spans, windows
 
 TEXT = "Revenue rose. Costs fell by 30 %.\n\nNobody knew why — e\u0301lan, perhaps 🙂. The end."
 SPANS = [(0, 13), (13, 33), (33, 55), (55, len(TEXT))]

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from polyvec import Encoder
+from polyvec import CheckpointError, Encoder
 from polyvec import embedder as module
 from polyvec.embedder import Embedder
 from polyvec.engine import loading, requests
@@ -290,8 +291,7 @@ def test_texts_that_are_too_long_are_cut_with_one_warning(embedder):
     with pytest.warns(UserWarning, match=r"2 of 3 texts are longer than 12 tokens") as caught:
         found = embedder.encode_document(long, task="retrieval", multivector=True, max_length=12)
     assert len(caught) == 1
-    n_tokens = len(embedder.tokens(long[0], task="retrieval", side="document"))
-    assert f"the first is item 0 with {n_tokens} tokens" in str(caught[0].message)
+    assert "the first is item 0 with 200 characters" in str(caught[0].message)
     assert [len(rows) for rows in found.multivector][::2] == [12, 12]
     whole = embedder.encode_document(long[:1], task="retrieval", multivector=True).multivector[0]
     np.testing.assert_allclose(found.multivector[0], whole[:12], rtol=0, atol=1e-6)  # cut on the right
@@ -595,6 +595,19 @@ def test_an_unknown_option_is_refused(tiny):
         Embedder.from_pretrained(tiny / "checkpoint", batch_size=3)
 
 
+@pytest.mark.parametrize("model", ["demo", Path(__file__).parent])
+def test_a_revision_of_files_that_are_here_is_refused(model):
+    with pytest.raises(ValueError, match=r"`revision` is 'main', but `model` is '.*', whose files are here"):
+        Embedder.from_pretrained(model, revision="main")
+
+
+@pytest.mark.parametrize("model", ["", " "])
+def test_an_empty_name_is_no_model(model, copy, monkeypatch):
+    monkeypatch.chdir(copy)  # a checkpoint, which an empty path would be
+    with pytest.raises(CheckpointError, match=f"`model` is '{model}': no such directory. Give 'demo'"):
+        Embedder.from_pretrained(model)
+
+
 @pytest.mark.parametrize("model", [None, 5, b"demo"])
 def test_a_model_of_another_type_is_refused(model):
     with pytest.raises(TypeError, match="`model` is a "):
@@ -619,3 +632,10 @@ def test_embeddings_carry_the_fingerprint(embedder):
     with pytest.raises(UnreadableInputs) as caught:
         list(embedder.encode_iter([b""], task="code"))
     assert caught.value.embeddings.fingerprint == embedder.fingerprint
+
+
+def test_an_embedder_is_closed_at_the_end_of_a_block(tiny, monkeypatch):
+    closed = []
+    with Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32) as one:
+        monkeypatch.setattr(one._runner, "close", lambda: closed.append(one))
+    assert closed == [one]

@@ -2,6 +2,7 @@ import asyncio
 import copy
 import inspect
 import io
+import pickle
 import socket
 import string
 import threading
@@ -540,3 +541,13 @@ def test_it_takes_the_arguments_of_an_encoder_which_are_among_an_embedders():
 def test_embeddings_carry_the_fingerprint(dense):
     encoder = SentenceTransformersEncoder(dense, fingerprint="mine")
     assert encoder.encode_query(["a"], task="code").fingerprint == "mine"
+
+
+@pytest.mark.parametrize("send", [lambda encoder: pickle.loads(pickle.dumps(encoder)), copy.deepcopy])
+def test_an_encoder_can_be_sent_to_another_process(dense, late, send):
+    encoder = SentenceTransformersEncoder(dense, late, fingerprint="mine")
+    again = send(encoder)
+    assert (again.fingerprint, again.dim, again.multivector_dim) == ("mine", 32, 16)
+    ours, theirs = (one.encode_query(["a fox"], task="code", multivector=True) for one in (encoder, again))
+    np.testing.assert_array_equal(theirs.dense, ours.dense)
+    np.testing.assert_array_equal(theirs.multivector[0], ours.multivector[0])

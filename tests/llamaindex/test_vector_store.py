@@ -323,6 +323,10 @@ def test_deleting_needs_to_know_what(store, nodes):
     store.clear()
     assert store.get_nodes() == []
     assert store.add(nodes) == ids(nodes)
+    with pytest.raises(ValueError, match="`similarity_top_k` is 0"):
+        store.query(VectorStoreQuery(query_str="fox", similarity_top_k=0))
+    with pytest.raises(ValueError, match="`limit` is -1; it must be at least 0"):
+        store.get_nodes(limit=-1)
     assert len(store.get_nodes(limit=2)) == len(store.get_nodes(ids(nodes), limit=2)) == 2
 
 
@@ -405,6 +409,9 @@ def test_what_others_have_added_is_read(folder, pictures):
     text, image = folder.get_nodes(["a"])[0], folder.query(VectorStoreQuery(), query_image=pictures[0]).nodes[0]
     assert (text.text, text.metadata) == ("some text", {"n": 1, "source": "a.md"})
     assert (image.node_id, image.image_path) == ("7", pictures[0].as_posix())
+    page = Item(np.zeros((28, 28)), id="b", source=pictures[1].as_posix(), unit="page 2")
+    folder.collection.add([page])
+    assert folder.get_nodes(["b"])[0].image_path is None  # the file would be taken for its first page
 
 
 def test_reindexing_keeps_the_nodes(tmp_path, embed, nodes):

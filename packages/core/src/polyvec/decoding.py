@@ -15,12 +15,15 @@ from polyvec.alarms import pass_alarm
 __all__ = [
     "ERRORS",
     "formats",
+    "has_sixteen_bits",
     "is_upright_already",
+    "largest_shade",
     "may_be_tiff",
     "orientation",
     "pages",
     "suffixes",
     "transparent_colour",
+    "white_is_zero",
     "without_texts",
 ]
 
@@ -47,6 +50,7 @@ ERRORS = (
 _BYTE_ORDERS = (b"II", b"MM")  # a TIFF begins with one of them
 _ORIENTATION = 0x0112  # EXIF
 _SUBFILE, _REDUCED, _MASK = 254, 1, 4  # TIFF 6.0, NewSubfileType and two of its bits
+_BITS, _PHOTOMETRIC, _LARGEST = 258, 262, 281  # TIFF 6.0: BitsPerSample and so on, MaxSampleValue
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow widens these shades to eight bits, but not the transparent shade
 _XMP, _EXIF = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"  # texts of a PNG that may hold its orientation
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -94,6 +98,34 @@ def transparent_colour(opened: Image.Image) -> object:
     if isinstance(colour, int) and opened.mode == "L" and isinstance(opened, PngImageFile) and opened.tile:
         return colour * _GREY_STEPS.get(str(opened.tile[0][3]), 1)
     return colour
+
+
+def largest_shade(opened: Image.Image) -> int:
+    """The largest number that a grey file of more than eight bits may hold, as far as the file says so; else 0.
+
+    Pillow scales the shades of PPM and JPEG 2000 to sixteen bits. A TIFF may have fewer bits per shade, or name the
+    largest shade.
+    """
+    if opened.format in ("PPM", "JPEG2000"):
+        return 65_535
+    tags = getattr(opened, "tag_v2", {})
+    (bits, *_), (largest, *_) = (_numbers(tags.get(tag)) for tag in (_BITS, _LARGEST))
+    return max((1 << bits) - 1 if bits < 16 else 0, largest)
+
+
+def white_is_zero(opened: Image.Image) -> bool:
+    """True if the shades of a TIFF run from white to black. Pillow turns those of eight bits, not those of sixteen."""
+    return bool(getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0)
+
+
+def has_sixteen_bits(opened: Image.Image) -> bool:
+    """True if the file has sixteen bits per channel; False if its pixels are read already."""
+    return any(";16" in str(tile[3]) for tile in getattr(opened, "tile", None) or ())
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(int(number) if isinstance(number, int) and number > 0 else 0 for number in values) or (0,)
 
 
 def may_be_tiff(file: Path | bytes) -> bool:

@@ -2,21 +2,20 @@
 
 import hashlib
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
+from typing import Any, Literal, NoReturn, Self, Unpack
 
 import torch
 from tqdm import tqdm
 
-from polyvec.encoder import Attempt, EncodeOptions, Encoder, in_thread
+from polyvec import forking
+from polyvec.chunking import Span, checked_spans
+from polyvec.encoder import Attempt, ChunkOptions, EncodeOptions, Encoder, encoded_stream, in_thread
 from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, span_key
-from polyvec.engine.chunking import Span, checked_spans
 from polyvec.engine.loading import Device, LoadOptions, Setup
 from polyvec.engine.requests import Request, Runner, limits, pixels, requests
-from polyvec.engine.streams import Source, split_by_cost
 from polyvec.engine.workers import Workers
 from polyvec.inputs import (
     check_collection,
@@ -29,28 +28,17 @@ from polyvec.inputs import (
     is_single,
 )
 from polyvec.model.adapter_files import UserAdapter, read_adapter
+from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome, collect
-from polyvec.types import Embeddings, Input, Side, Task, UnreadableInputs
+from polyvec.streams import Source
+from polyvec.types import Embeddings, Input, Side, Task
 from polyvec.warning import warn
 
 __all__ = ["ChunkOptions", "Device", "Embedder", "LoadOptions"]
 
 _NUMERICS = 2  # to be raised when the vectors of the same checkpoint and input change
 _WINDOW_BATCHES = 16  # per window of `encode_iter`: enough to sort by length
-
-
-class ChunkOptions(TypedDict, total=False):
-    """Options of `Embedder.encode_chunks`."""
-
-    truncate_dim: int | None
-    """Dense vectors are cut to this many numbers and have unit length again."""
-    multivector: bool
-    """Also return each span's part of the text's multi-vector."""
-    max_length: int | None
-    """Tokens that one forward pass reads, prefix included; longer texts are read in windows."""
-    overlap: int | None
-    """Tokens that a window shares with the previous window, as context; by default a quarter of a window."""
 
 
 class Embedder(Encoder):
@@ -82,7 +70,7 @@ class Embedder(Encoder):
         self._adapters = {adapter.task: adapter for adapter in adapters}
         if adapters:
             self._runner.use(adapters)
-        self._loading = threading.Lock()  # while adapters are loaded or unloaded
+        self._loading = forking.lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
         self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
         path = setup.options.get("vector_cache")
@@ -112,8 +100,9 @@ class Embedder(Encoder):
 
         Raises:
             polyvec.CheckpointError: there is no such checkpoint, its tensors are not the model's, or not finite.
-            ValueError: no device or an unusable device, an unknown `dtype` or `image_backend`, an impossible limit, or
-                a `vector_cache` that cannot be written or belongs to another program.
+            ValueError: a `revision` of a directory, no device or an unusable device, an unknown `dtype` or
+                `image_backend`, an impossible limit, or a `vector_cache` that cannot be written or belongs to another
+                program.
         """
         return cls(Setup.of(model, options), token=options.get("token"))
 
@@ -153,7 +142,9 @@ class Embedder(Encoder):
 
     def _scope(self, request: Request, kind: str) -> str:
         limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
-        return f"{self._scope_prefix}\0{request.adapter}\0{limit}\0"
+        # Worker processes do not have this process's choice.
+        precision = matmul_precision(torch.device(self.devices[0])) if len(self.devices) == 1 else ""
+        return f"{self._scope_prefix}{precision}\0{request.adapter}\0{limit}\0"
 
     def encode_iter(
         self,
@@ -163,17 +154,7 @@ class Embedder(Encoder):
         side: Side = "document",
         **options: Unpack[EncodeOptions],
     ) -> Iterator[tuple[list[int], Embeddings]]:
-        """Encode a stream in constant memory: some hundreds of items are read, encoded and yielded at a time.
-
-        Arguments are those of `encode`.
-
-        Yields:
-            The positions in the stream of some consecutive readable inputs, and their embeddings in the same order.
-
-        Raises:
-            UnreadableInputs: after the last item; it names all unreadable inputs.
-            TypeError, ValueError: as `encode`; for an item or its task, when the item is reached.
-        """
+        """Encode a stream in constant memory; see `Encoder.encode_iter`."""
         size, limits = self._check_options(options)
         check_collection(inputs)
         check_side(side)
@@ -283,7 +264,7 @@ class Embedder(Encoder):
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """Return the token of each row of the text's multi-vector, prefix included."""
         (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
-        (ids,) = self._processor.texts([text], request.prefix)
+        (ids,) = self._processor.texts([text], request.prefix, max_lengths=[MAX_LENGTH])
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
@@ -316,11 +297,12 @@ class Embedder(Encoder):
             done=bar.update,
         )
         if cut:
-            first, n_tokens = min(cut.items())
+            text = requests[cut[0]].item
+            assert isinstance(text, str), "images are not cut"
             warn(
                 f"{len(cut)} of {sum(isinstance(request.item, str) for request in requests)} texts are longer than "
-                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + first} with "
-                f"{n_tokens} tokens. Split long texts before encoding them."
+                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + cut[0]} "
+                f"with {len(text):,} characters. Split long texts before encoding them."
             )
         return attempt
 
@@ -346,22 +328,16 @@ class Embedder(Encoder):
         options: EncodeOptions,
     ) -> Iterator[tuple[list[int], Embeddings]]:
         tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # Any: not yet checked
-        reasons: dict[int, str] = {}
-        start = 0
+        source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
+        empty, _ = collect([], 0, dim=size, multivector=limits.multivector, fingerprint=self.fingerprint)
         with tqdm(desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
-            for window in split_by_cost(source, self._cost, _WINDOW_BATCHES * self._runner.token_budget):
-                items, task_by_item = zip(*window, strict=True)
+
+            def run(items: Sequence[Input], task_by_item: Sequence[str], start: int) -> Attempt:
                 requests = self._requests(items, side, task_by_item, limits)
-                attempt = self._run(requests, size, bar, multivector=limits.multivector, start=start)
-                reasons |= {start + failure.index: failure.reason for failure in attempt.failures}
-                if attempt.kept:
-                    yield [start + index for index in attempt.kept], attempt.embeddings
-                start += len(window)
-            source.raise_error()
-            if reasons:
-                empty, _ = collect([], 0, dim=size, multivector=limits.multivector, fingerprint=self.fingerprint)
-                raise UnreadableInputs(reasons, [], empty.embeddings, handed_out=start - len(reasons))
+                return self._run(requests, size, bar, multivector=limits.multivector, start=start)
+
+            budget = _WINDOW_BATCHES * self._runner.token_budget
+            yield from encoded_stream(source, run, empty.embeddings, cost=self._cost, budget=budget)
 
     def _cost(self, pair: tuple[Input, str]) -> int:
         """Estimate the tokens of an item without opening it."""

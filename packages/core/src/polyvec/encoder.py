@@ -2,22 +2,29 @@
 
 import asyncio
 import contextvars
+import itertools
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
+from tqdm import tqdm
+
+from polyvec.inputs import check_collection, check_task, is_single
+from polyvec.streams import Source, split_by_cost
 from polyvec.types import Embeddings, Failure, Input, Side, UnreadableInputs
 
-__all__ = ["Attempt", "EncodeOptions", "Encoder", "attempt", "in_thread"]
+__all__ = ["Attempt", "ChunkOptions", "EncodeOptions", "Encoder", "attempt", "encoded_stream", "in_thread"]
 
 _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
 _PIXELS = 2  # to be raised when the same image becomes other pixels
+_WINDOW = 256  # items of a stream that are encoded together
 _THREADS = 64  # of asynchronous calls: so many can share batches
 
 
@@ -36,8 +43,23 @@ class EncodeOptions(TypedDict, total=False):
     """Show a progress bar."""
 
 
+class ChunkOptions(TypedDict, total=False):
+    """Options of `Embedder.encode_chunks`."""
+
+    truncate_dim: int | None
+    """Dense vectors are cut to this many numbers and have unit length again."""
+    multivector: bool
+    """Also return each span's part of the text's multi-vector."""
+    max_length: int | None
+    """Tokens that one forward pass reads, prefix included; longer texts are read in windows."""
+    overlap: int | None
+    """Tokens that a window shares with the previous window, as context; by default a quarter of a window."""
+
+
 class Encoder(ABC):
     """What turns texts, images and pages into vectors. A subclass writes `encode` and sets the attributes.
+
+    `with` closes an encoder at the end of the block.
 
     Attributes:
         fingerprint: two vectors may be compared only if the fingerprints of their encoders agree.
@@ -110,15 +132,88 @@ class Encoder(ABC):
         """`encode_document` in a thread. The event loop goes on; a call that has begun ends even if cancelled."""
         return await in_thread(self.encode_document, inputs, task=task, **options)
 
+    def encode_iter(
+        self,
+        inputs: Iterable[Input],
+        *,
+        task: str | Iterable[str],
+        side: Side = "document",
+        **options: Unpack[EncodeOptions],
+    ) -> Iterator[tuple[list[int], Embeddings]]:
+        """Encode a stream in constant memory: some hundreds of items are read, encoded and yielded at a time.
+
+        Arguments are those of `encode`.
+
+        Yields:
+            The positions in the stream of some consecutive readable inputs, and their embeddings in the same order.
+
+        Raises:
+            UnreadableInputs: after the last item; it names all unreadable inputs.
+            TypeError, ValueError: as `encode`; for an item or its task, when the item is reached.
+        """
+        check_collection(inputs)
+        show_progress = options.pop("show_progress", False)
+        tasks: Iterable[Any] = itertools.repeat(task) if is_single(task) else task  # Any: not yet checked
+        empty = self.encode([], side=side, task=task if is_single(task) else [], **options)  # checks the arguments
+        source = Source(inputs, tasks, partial(check_task, known=self.tasks), same_length=not is_single(task))
+
+        def windows() -> Iterator[tuple[list[int], Embeddings]]:
+            with tqdm(desc="Encoding", unit="item", disable=not show_progress) as bar:
+
+                def run(items: Sequence[Input], task_by_item: Sequence[str], start: int) -> Attempt:  # noqa: ARG001
+                    result = attempt(partial(self.encode, side=side, task=task_by_item, **options), items)
+                    bar.update(len(items))
+                    return result
+
+                yield from encoded_stream(source, run, empty, cost=lambda _: 1, budget=_WINDOW)
+
+        return windows()
+
+    def close(self) -> None:  # noqa: B027 — most encoders have nothing to close
+        """Release processes and open files, if there are any; the next call takes them again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def encoded_stream(
+    source: Source,
+    run: Callable[[Sequence[Input], Sequence[str], int], "Attempt"],
+    empty: Embeddings,
+    *,
+    cost: Callable[[tuple[Input, str]], int],
+    budget: int,
+) -> Iterator[tuple[list[int], Embeddings]]:
+    """Encode a stream in windows that cost `budget`; yield and raise as `Encoder.encode_iter`.
+
+    `run` encodes the items of a window, given their tasks and the position of the first item in the stream. `empty` is
+    for the error at the end, which hands out no embeddings.
+    """
+    reasons: dict[int, str] = {}
+    start = 0
+    for window in split_by_cost(source, cost, budget):
+        items, tasks = zip(*window, strict=True)
+        result = run(items, tasks, start)
+        reasons |= {start + failure.index: failure.reason for failure in result.failures}
+        if result.kept:
+            yield [start + index for index in result.kept], result.embeddings
+        start += len(window)
+    source.raise_error()
+    if reasons:
+        raise UnreadableInputs(reasons, [], empty, handed_out=start - len(reasons))
+
 
 async def in_thread(call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """Call in a thread of this module's own, so that many calls can wait at once and share batches."""
     run = partial(contextvars.copy_context().run, partial(call, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_threads(), run)
+    return await asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), run)
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 — a forked child has no threads of its parent
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="polyvec-async")
 
 

@@ -2,9 +2,7 @@
 
 import io
 import math
-import os
 import stat
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from polyvec import decoding, fetching
+from polyvec import decoding, fetching, forking
 from polyvec.alarms import pass_alarm
+from polyvec.pixels import RefusedError, array_size, check_depth, of_array, of_deep_shades, on_white
 from polyvec.types import ImageInput, Page, UnreadablePages
 
 __all__ = [
@@ -48,16 +47,7 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
 
 # More than threads that decode at a time, so that few wait for images that are not theirs.
-_LOCKS = [threading.RLock() for _ in range(64)]
-
-
-def _free_locks() -> None:
-    """Replace the locks in a forked child, where the threads that held some of them do not exist."""
-    _LOCKS[:] = [threading.RLock() for _ in _LOCKS]
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_free_locks)
+_LOCKS = [forking.lock() for _ in range(64)]
 
 # Pillow warns about metadata and size; serious problems raise. The filter is set once, because
 # `warnings.catch_warnings` around each image would leave filters behind when threads overlap.
@@ -67,20 +57,22 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def open_image(image: ImageInput) -> Image.Image:
     """Decode an image completely, as upright RGB.
 
-    EXIF orientation is applied, unless the metadata are damaged. White is put behind whatever is transparent. Sixteen
-    bits keep their upper eight. Floats, in an array or a TIFF file, are shades from 0 to 1. Other modes are converted
-    as Pillow does. Only the first of several frames or pages is used; `image_pages` gives all pages. An array is
-    (height, width) or (height, width, channels) with one channel (grey), three (RGB) or four (RGBA), of uint8, uint16,
-    bool or floats.
+    EXIF orientation is applied, unless the metadata are damaged. White is put behind whatever is transparent. Of more
+    than eight bits, the upper eight are kept. A grey image of sixteen bits may use fewer of them: white is then the
+    largest number of 8, 10, 12 or 14 bits, if no shade is above it and its file says nothing else. Floats, in an array
+    or a TIFF file, are shades from 0 to 1. Other modes are converted as Pillow does. Only the first of several frames
+    or pages is used; `image_pages` gives all pages. An array is (height, width) or (height, width, channels) with one
+    channel (grey), three (RGB) or four (RGBA), of uint8, uint16, bool or floats; its white is 255, 65535, True or 1.
 
     Raises:
         ValueError: the image is missing, no regular file, empty, corrupt, truncated, larger than `MAX_IMAGE_PIXELS`,
             or more than `MAX_ASPECT_RATIO` times longer than wide; an array has another shape or dtype, or floats
-            outside 0 to 1; integers are signed or of 32 bits, whose value for white is unknown.
+            outside 0 to 1; integers are signed or of 32 bits, whose value for white is unknown; an array of uint16 uses
+            eight bits only, or a coloured file of sixteen bits twelve only.
     """
     if isinstance(image, np.ndarray):
-        _check_size(_array_size(image), describe(image))
-        return _picture(image, describe(image))
+        _check_size(array_size(image, describe(image)), describe(image))
+        return of_array(image, describe(image))
     return _read(image, lambda opened: _upright(opened, describe(image)))
 
 
@@ -91,7 +83,7 @@ def image_size(image: ImageInput) -> tuple[int, int]:
         ValueError: as `open_image`, except for faults in the pixels, such as a truncated file or floats above 1.
     """
     if isinstance(image, np.ndarray):
-        size = _array_size(image)
+        size = array_size(image, describe(image))
         _check_size(size, describe(image))
         return size
 
@@ -278,6 +270,7 @@ def _opened(image: Image.Image | Path | bytes, name: str) -> Iterator[Image.Imag
         with _typed_errors(name, "read as an image"):
             if isinstance(image, Image.Image):
                 owned.enter_context(alone_with(image))
+                _check_open(image, name)
                 opened = image
             else:
                 if isinstance(image, Path):
@@ -293,7 +286,7 @@ def _typed_errors(name: str, what: str) -> Iterator[None]:
     """Turn what decoders raise into a ValueError with the image's name."""
     try:
         yield
-    except _RefusedError:
+    except RefusedError:
         raise
     except FileNotFoundError as error:
         raise ValueError(f"{name} does not exist") from error
@@ -303,11 +296,13 @@ def _typed_errors(name: str, what: str) -> Iterator[None]:
         raise ValueError(f"{name} is too large: {error}") from error
     except decoding.ERRORS as error:
         pass_alarm(error)
-        raise ValueError(f"{name} cannot be {what}: {error}") from error
+        raise ValueError(f"{name} cannot be {what}: {str(error) or type(error).__name__}") from error
 
 
-class _RefusedError(ValueError):
-    """An error of this module itself, whose message is complete."""
+def _check_open(image: Image.Image, name: str) -> None:
+    """Refuse an image whose file was closed before its pixels were read, as at the end of `with Image.open(…)`."""
+    if getattr(image, "tile", None) and getattr(image, "fp", image) is None:
+        raise RefusedError(f"{name} is closed; encode it while it is open, or call its `load()` before it is closed")
 
 
 def check_regular(path: Path, name: str = "") -> None:
@@ -318,14 +313,15 @@ def check_regular(path: Path, name: str = "") -> None:
         OSError: the path does not exist or cannot be reached.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise _RefusedError(f"{name or describe(path)} is no regular file; give a file's path")
+        raise RefusedError(f"{name or describe(path)} is no regular file; give a file's path")
 
 
 def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Return a value that changes when a file is written again; None if there is no file."""
     try:
         status = path.stat()
-    except OSError:
+    except OSError as error:
+        pass_alarm(error)
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -333,89 +329,33 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
 def _check_header(opened: Image.Image, name: str) -> None:
     _check_size(opened.size, name)
     if opened.mode == "I" and opened.format != "PPM":  # a PPM in mode I has sixteen bits
-        raise _RefusedError(
+        raise RefusedError(
             f"{name} has signed or 32-bit integers, whose value for white is unknown; scale them to 8 or 16 bits, or "
-            "to floats within 0 and 1"
+            "to floats within 0 and 1. If it is part of an image of sixteen bits, give "
+            "`numpy.asarray(image).astype(numpy.uint16)`"
         )
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if width * height == 0:
-        raise _RefusedError(f"{name} has no pixels")
+        raise RefusedError(f"{name} has no pixels")
     if width * height > MAX_IMAGE_PIXELS:
-        raise _RefusedError(f"{name} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
+        raise RefusedError(f"{name} has {width}×{height} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise _RefusedError(f"{name} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
-
-
-def _array_size(array: np.ndarray) -> tuple[int, int]:
-    shape, kind = array.shape, array.dtype.type
-    if len(shape) != 2 and (len(shape) != 3 or shape[2] not in (1, 3, 4)):
-        advice = "reshape it"
-        if len(shape) == 3 and shape[0] in (1, 3, 4):
-            advice = "transpose it to (height, width, channels)"
-        elif len(shape) == 4:
-            advice = "give its images one by one"
-        raise _RefusedError(
-            f"{describe(array)} is no image: it may be (height, width), or (height, width, channels) with 1, 3 or 4 "
-            f"channels; {advice}"
-        )
-    if not issubclass(kind, np.floating) and kind not in (np.uint8, np.uint16, np.bool_):
-        raise _RefusedError(
-            f"{describe(array)} is no image: it may be of uint8, uint16, bool, or floats within 0 and 1; if its values "
-            "are within 0 and 255, write `array.astype(numpy.uint8)`"
-        )
-    return shape[1], shape[0]
+        raise RefusedError(f"{name} is {width}×{height}; no side may be {MAX_ASPECT_RATIO} times the other")
 
 
 def _upright(opened: Image.Image, name: str) -> Image.Image:
     colour = decoding.transparent_colour(opened)
     if opened.mode == "F" or opened.mode.startswith("I"):
-        shades = np.asarray(opened)
-        rgb = _picture(shades, name)
+        rgb = of_deep_shades(opened, name)
         if colour is not None:
-            rgb.paste("white", mask=Image.fromarray(shades == colour))
+            rgb.paste("white", mask=Image.fromarray(np.asarray(opened) == colour))
     else:
-        rgb = _on_white(opened, colour)
+        check_depth(opened, name)
+        rgb = on_white(opened, colour)
     method = _UPRIGHT.get(decoding.orientation(opened))
     upright = rgb if method is None else rgb.transpose(method)
     upright.info.clear()  # otherwise `open_image` of the result would apply the orientation again
     return upright
-
-
-def _picture(shades: np.ndarray, name: str) -> Image.Image:
-    """Convert an array, or shades of more than eight bits, to RGB."""
-    if shades.ndim == 3 and shades.shape[2] == 1:
-        shades = shades[..., 0]
-    if shades.dtype == np.bool_:
-        shades = shades * np.uint8(255)
-    elif np.issubdtype(shades.dtype, np.floating):
-        lowest, highest = float(shades.min()), float(shades.max())
-        if not (lowest >= 0 and highest <= 1):  # also true if any of them is NaN
-            advice = "divide them by 255" if lowest >= 0 and 1 < highest <= 255 else "scale them"
-            raise _RefusedError(
-                f"{name} has floats from {lowest:g} to {highest:g}; they must be within 0 and 1: {advice}"
-            )
-        shades = np.rint(shades * 255)
-    elif shades.dtype.itemsize > 1:
-        shades = shades >> 8
-    return _on_white(Image.fromarray(np.ascontiguousarray(shades, np.uint8)))
-
-
-def _on_white(picture: Image.Image, transparent: object = None) -> Image.Image:
-    """Convert to RGB, with white behind what is transparent: an alpha channel, or the `transparent` colour."""
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture.load()
-    layer = picture.convert("LA") if picture.mode == "La" else picture
-    if transparent is not None:
-        layer = picture.copy()  # Pillow's conversion changes the palette of its argument
-        layer.info["transparency"] = transparent
-    try:
-        layer = layer.convert("RGBA")
-    except (TypeError, ValueError):  # the mode has no such transparent colour: it was left behind by a conversion
-        return picture.convert("RGB")
-    page = Image.new("RGB", layer.size, "white")
-    page.paste(layer, mask=layer)
-    return page

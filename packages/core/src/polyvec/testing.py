@@ -2,65 +2,187 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
+from tqdm import tqdm
 
-from polyvec.encoder import EncodeOptions, Encoder
-from polyvec.images import open_image
-from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
+from polyvec.chunking import Span, checked_spans, token_spans
+from polyvec.encoder import ChunkOptions, EncodeOptions, Encoder, in_thread
+from polyvec.images import open_image, smart_resize
+from polyvec.inputs import (
+    check_options,
+    check_side,
+    check_task,
+    check_tasks,
+    check_text,
+    checked_items,
+    checked_size,
+    checked_whole,
+)
 from polyvec.outcomes import Encoding, Outcome, collect
-from polyvec.types import TASKS, Embeddings, Grid, Input, Side
+from polyvec.types import TASKS, Embeddings, Grid, ImageInput, Input, Side, Task
+from polyvec.warning import warn
 
 __all__ = ["HashEncoder"]
 
+_TILE = 28  # pixels
+_MOST = 32_768  # words per text
+
 
 class HashEncoder(Encoder):
-    """An encoder in which equal words have equal vectors.
+    """An encoder in which equal words have equal vectors. It has the methods of an `Embedder`.
 
     A text is its lower-cased words, an image its 28-pixel tiles; each word or tile is a pseudo-random unit vector
     seeded by the SHA-256 of itself and the task. The multi-vector lists those vectors, the dense vector is the unit
     sum of their counterparts in the dense size. A text without words is one fixed vector. Queries and documents are
-    encoded alike.
+    encoded alike. `max_length` counts words. An adapter is nothing but another task.
     """
 
     def __init__(self, *, dim: int = 64, multivector_dim: int = 32, name: str = "hash") -> None:
         self.dim, self.multivector_dim = dim, multivector_dim
-        self.fingerprint = f"{name}-{dim}-{multivector_dim}"
-        self.tasks, self.sizes, self.license = TASKS, (dim,), "Apache-2.0"
+        self.fingerprint = self._name = f"{name}-{dim}-{multivector_dim}"
+        self.tasks: tuple[str, ...] = TASKS
+        self.sizes, self.license = (dim,), "Apache-2.0"
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Encode; see `Encoder.encode`. `max_length` and `max_pixels` are refused."""
+        """Encode; see `Encoder.encode`."""
         check_side(side)
-        check_options(options, EncodeOptions.__annotations__, "max_length", "max_pixels")
+        check_options(options, EncodeOptions.__annotations__)
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
+        max_length = _limit("max_length", options.get("max_length"), _MOST, "tokens")
+        max_pixels = options.get("max_pixels")
+        if max_pixels is not None and max_pixels < _TILE**2:
+            raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {_TILE**2}, one token.")
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
-        outcomes = ((index, self._outcome(*pair)) for index, pair in enumerate(zip(items, tasks, strict=True)))
+        pairs = enumerate(zip(items, tasks, strict=True))
+        outcomes = ((index, self._outcome(*pair, max_length, max_pixels)) for index, pair in pairs)
         multivector = options.get("multivector", False)
-        collected, _ = collect(outcomes, len(items), dim=size, multivector=multivector, fingerprint=self.fingerprint)
+        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
+            collected, cut = collect(
+                outcomes,
+                len(items),
+                dim=size,
+                multivector=multivector,
+                fingerprint=self.fingerprint,
+                done=bar.update,
+            )
+        if cut:
+            n_texts = sum(isinstance(item, str) for item in items)
+            warn(f"{len(cut)} of {n_texts} texts are longer than {max_length} tokens and were cut on the right.")
         return collected.result()
 
-    def _outcome(self, item: Input, task: str) -> Outcome:
+    def encode_chunks(
+        self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
+    ) -> Embeddings:
+        """Encode spans of a text, each as the words that it touches; see `Embedder.encode_chunks`."""
+        if not isinstance(text, str):
+            raise TypeError(f"`text` is a {type(text).__name__}; late chunking takes one text (str).")
+        check_text(text)
+        check_options(options, ChunkOptions.__annotations__)
+        check_task(task, self.tasks)
+        size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
+        window = _limit("max_length", options.get("max_length"), _MOST, "tokens")
+        overlap = options.get("overlap")
+        if overlap is not None and not 0 <= overlap < window:
+            raise ValueError(f"`overlap` is {overlap}; windows of {window} tokens may share 0 to {window - 1}.")
+        ranges = checked_spans(spans, len(text))
+        found = list(re.finditer(r"\w+", text.lower()))
+        places = token_spans([match.span() for match in found], ranges) if found else [(0, 0)] * len(ranges)
+        words = [[match.group() for match in found[start:end]] or ["<empty>"] for start, end in places]
+        collected, _ = collect(
+            ((index, self._encoding(part, task)) for index, part in enumerate(words)),
+            len(ranges),
+            dim=size,
+            multivector=options.get("multivector", False),
+            fingerprint=self.fingerprint,
+        )
+        return collected.embeddings
+
+    async def aencode_chunks(
+        self, text: str, spans: Iterable[Span], *, task: str, **options: Unpack[ChunkOptions]
+    ) -> Embeddings:
+        """Run `encode_chunks` in a thread."""
+        return await in_thread(self.encode_chunks, text, spans, task=task, **options)
+
+    def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
+        """Return the word of each row of the text's multi-vector."""
+        check_side(side)
+        check_task(task, self.tasks)
+        return _words(text)
+
+    def load_adapter(
+        self,
+        path: str | Path,  # noqa: ARG002 — the arguments are those of an `Embedder`
+        *,
+        task: str,
+        adapter: str | None = None,  # noqa: ARG002
+        base_task: Task = "retrieval",
+    ) -> None:
+        """Add a task, under another fingerprint. The files are not read.
+
+        Raises:
+            ValueError: the name is taken, or an unknown `base_task`.
+        """
+        check_task(base_task)
+        if not task or task in self.tasks:
+            raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
+        self._use((*self.tasks, task))
+
+    def unload_adapter(self, task: str) -> None:
+        """Remove a task that `load_adapter` added.
+
+        Raises:
+            ValueError: there is no such adapter.
+        """
+        loaded = self.tasks[len(TASKS) :]
+        if task not in loaded:
+            known = ", ".join(map(repr, loaded)) or "none"
+            raise ValueError(f"`task` is {task!r}; adapters that were loaded: {known}.")
+        self._use(tuple(name for name in self.tasks if name != task))
+
+    def _use(self, tasks: tuple[str, ...]) -> None:
+        self.tasks = tasks
+        self.fingerprint = "-".join([self._name, *sorted(tasks[len(TASKS) :])])
+
+    def _outcome(self, item: Input, task: str, max_length: int, max_pixels: int | None) -> Outcome:
         try:
-            words, grid = self._words(item)
+            if isinstance(item, str):
+                check_text(item)
+                words = _words(item)
+                return self._encoding(words[:max_length], task, cut=len(words) > max_length)
+            tiles, grid = _tiles(item, max_pixels)
         except ValueError as error:
             return str(error)
+        return self._encoding(tiles, task, grid)
+
+    def _encoding(self, words: Sequence[str], task: str, grid: Grid | None = None, *, cut: bool = False) -> Encoding:
         dense = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)
         tokens = np.stack([_direction(f"{task} {word}", self.multivector_dim) for word in words])
-        return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid)
+        return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid, cut)
 
-    def _words(self, item: Input) -> tuple[list[str], Grid | None]:
-        if isinstance(item, str):
-            check_text(item)
-            return re.findall(r"\w+", item.lower()) or ["<empty>"], None
-        pixels = np.asarray(open_image(item))
-        rows, columns = -(-pixels.shape[0] // 28), -(-pixels.shape[1] // 28)
-        tiles = [pixels[28 * r : 28 * r + 28, 28 * c : 28 * c + 28] for r in range(rows) for c in range(columns)]
-        return [hashlib.sha256(tile.tobytes()).hexdigest() for tile in tiles], Grid(rows, columns, 0)
+
+def _limit(name: str, value: int | None, most: int, unit: str) -> int:
+    return most if value is None else checked_whole(name, value, most, unit)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower()) or ["<empty>"]
+
+
+def _tiles(image: ImageInput, max_pixels: int | None) -> tuple[list[str], Grid]:
+    picture = open_image(image)
+    if max_pixels is not None and picture.width * picture.height > max_pixels:
+        picture = picture.resize(smart_resize(*picture.size, factor=_TILE, min_pixels=1, max_pixels=max_pixels))
+    pixels = np.asarray(picture)
+    rows, columns = -(-pixels.shape[0] // _TILE), -(-pixels.shape[1] // _TILE)
+    tiles = [pixels[_TILE * r :, _TILE * c :][:_TILE, :_TILE] for r in range(rows) for c in range(columns)]
+    return [hashlib.sha256(tile.tobytes()).hexdigest() for tile in tiles], Grid(rows, columns, 0)
 
 
 def _direction(word: str, dim: int) -> np.ndarray:

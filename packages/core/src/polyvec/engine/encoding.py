@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from polyvec.chunking import Span, token_spans, windows
 from polyvec.engine.batching import plan, prepare_ahead
-from polyvec.engine.chunking import Span, token_spans, windows
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size
@@ -148,7 +148,9 @@ class Engine:
             except ValueError as error:
                 reasons[index] = str(error)
         encoded: dict[int, Encoded] = {}
-        for index, ids in zip(texts, self.processor.texts(list(texts.values()), ""), strict=True):
+        max_lengths = [requests[index].max_length for index in texts]
+        tokenised = self.processor.texts(list(texts.values()), "", max_lengths=max_lengths)
+        for index, ids in zip(texts, tokenised, strict=True):
             encoded[index] = self.processor.text(ids, requests[index].max_length)
             lengths[index] = len(encoded[index].input_ids)
         return encoded, lengths, reasons

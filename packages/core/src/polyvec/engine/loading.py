@@ -68,7 +68,8 @@ class Setup:
 
         Raises:
             TypeError: `model` is neither text nor path, or an option is unknown.
-            ValueError: no device or an unusable device, an unknown dtype or backend, an invalid token budget.
+            ValueError: a `revision` of a directory, no device or an unusable device, an unknown dtype or backend, an
+                invalid token budget.
         """
         if not isinstance(model, str | Path):
             raise TypeError(f"`model` is a {type(model).__name__}; give 'demo', a directory or a hub id.")
@@ -94,7 +95,13 @@ class Setup:
         if budget is not None and (type(budget) is not int or budget < 1):
             raise ValueError(f"`token_budget` is {budget!r}; it is a whole number of tokens, at least 1.")
         path = Path(model)
-        return cls(str(path.absolute()) if str(model) != "demo" and path.is_dir() else str(model), valid)
+        is_directory = str(model) not in ("demo", "") and path.is_dir()
+        if "revision" in valid and (is_directory or str(model) == "demo"):
+            raise ValueError(
+                f"`revision` is {valid['revision']!r}, but `model` is {str(model)!r}, whose files are here; only a "
+                "hub id has revisions."
+            )
+        return cls(str(path.absolute()) if is_directory else str(model), valid)
 
     @property
     def devices(self) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from polyvec.chunking import Span
 from polyvec.encoder import EncodeOptions
-from polyvec.engine.chunking import Span
 from polyvec.inputs import check_side, check_tasks, checked_whole, whole
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.config import ModelConfig

@@ -247,6 +247,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
 
         Without ids and filters, return all nodes.
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"`limit` is {limit}; it must be at least 0.")
         stored: Iterable[Stored]
         if node_ids is not None and filters is None:
             stored = self._collection.get(node_ids)  # in the order of the ids

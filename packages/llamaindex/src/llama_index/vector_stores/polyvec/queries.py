@@ -12,6 +12,7 @@ from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.embeddings.polyvec.images import ImageLike, image_input
 from llama_index.vector_stores.polyvec.nodes import to_node
 from polyvec import Embeddings, Input
+from polyvec.inputs import checked_whole
 from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
 
 __all__ = ["QueryOptions", "check_options", "similarity"]
@@ -79,12 +80,12 @@ def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
         if (value := getattr(query, name)) is not None:
             raise ValueError(f"`{name}` is {value!r}, which is not offered: {instead}.")
     if query.hybrid_top_k is None:
-        return query.similarity_top_k
+        return checked_whole("similarity_top_k", query.similarity_top_k, 2**31 - 1, "nodes")
     if mode != "hybrid":
         raise ValueError(
             f"`hybrid_top_k` is {query.hybrid_top_k} in mode {mode!r}: it is the number of results in mode 'hybrid'."
         )
-    return query.hybrid_top_k
+    return checked_whole("hybrid_top_k", query.hybrid_top_k, 2**31 - 1, "nodes")
 
 
 def search_query(
