@@ -1,4 +1,6 @@
 import asyncio
+import os
+import shutil
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,8 +76,9 @@ def test_metadata_that_cannot_be_kept_lose_no_other_document(folder, pictures):
 
 
 def test_a_time_weighted_retriever_runs(store):
-    retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=1)
-    retriever.add_documents([Document("a red fox"), Document("a blue whale")])
+    retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=1, decay_rate=0)
+    retriever.add_documents([Document("a red fox")])
+    retriever.add_documents([Document("a blue whale")], current_time=datetime(2026, 1, 2))
     assert [one.page_content for one in retriever.invoke("a blue whale")] == ["a blue whale"]
     stored = store.similarity_search("a blue whale", k=1)[0].metadata
     assert datetime.fromisoformat(stored["created_at"]) == retriever.memory_stream[1].metadata["created_at"]
@@ -102,3 +105,71 @@ def test_an_ensemble_of_retrievers_runs(folder):
     ensemble = EnsembleRetriever(retrievers=[folder.as_retriever(search_kwargs={"k": 2}), ours], id_key="day")
     folder.delete([folder.similarity_search("a whale", k=1)[0].id])
     assert [one.page_content for one in ensemble.invoke("fox")] == ["a fox"]
+
+
+def test_a_picture_is_one_document_however_its_path_is_written(folder, pictures, report, monkeypatch):
+    home = report.parent
+    monkeypatch.chdir(home)
+    (home / "notebooks").mkdir()
+
+    def add():
+        up = Path(os.path.relpath(home))
+        picture, pdf = up / pictures[0].name, up / report.name
+        return (
+            folder.add_images([picture])
+            + folder.add_images([f"./{picture}"])
+            + folder.add_images([(home / "notebooks/.." / picture.name).as_uri()])
+            + folder.add_images([{"type": "image", "url": pictures[0].as_uri()}])
+            + folder.add_blobs([Blob.from_path(picture)])
+            + folder.add_documents([Document("", metadata={"image_uri": str(picture)})]),
+            folder.add_pdfs([pdf]),
+            folder.add_pdfs([report.as_uri()]),
+            folder.add_blobs([Blob.from_path(f"notebooks/../{pdf}" if up == Path() else pdf)]),
+            folder.add_images([f"{pdf}#page={number}" for number in (1, 2)]),
+        )
+
+    images, *pages = add()
+    assert len(set(images)) == 1
+    assert len({*map(tuple, pages)}) == 1
+    monkeypatch.chdir("notebooks")
+    assert add() == (images, *pages)
+    assert folder.collection.count() == 3
+    assert folder.collection.sources() == {str(pictures[0]): 1, **{f"{report}#page={number}": 1 for number in (1, 2)}}
+    assert folder.add_images([Path("..") / pictures[0].name], [{"source": "as I wrote it"}]) == images[:1]
+    assert folder.get_by_ids(images[:1])[0].metadata["source"] == "as I wrote it"
+
+
+def test_a_text_of_a_loader_is_one_document_in_any_working_directory(folder, tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text("a red fox", encoding="utf-8")
+    (tmp_path / "notebooks").mkdir()
+    ids = []
+    for here, path in (("", "a.md"), ("notebooks", "../a.md")):
+        monkeypatch.chdir(tmp_path / here)
+        ids += folder.add_blobs([Blob.from_path(path)])
+    assert len(set(ids)) == 1
+    assert folder.get_by_ids(ids)[0].metadata == {"source": str(tmp_path / "a.md")}
+
+
+def test_files_whose_names_are_not_unicode_fail_alone(folder, pictures, report, tmp_path):
+    picture, pdf = (tmp_path / os.fsdecode(b"m\xe9" + end) for end in (b".png", b".pdf"))
+    shutil.copy(pictures[0], picture)
+    shutil.copy(report, pdf)
+    calls = [
+        (lambda: folder.add_images([str(picture), pictures[0]]), 1),
+        (lambda: folder.add_pdfs([pdf, report]), 2),
+        (lambda: folder.add_blobs([Blob.from_path(picture), Blob.from_path(pdf), Blob.from_path(pictures[0])]), 1),
+        (lambda: folder.add_documents([Document("", metadata={"image_uri": str(picture)}), Document("ok")]), 1),
+    ]
+    for call, n_stored in calls:
+        with pytest.raises(UnstoredItems, match=r"m\\udce9.p.*(not Unicode|lone surrogate)") as caught:
+            call()
+        assert len(caught.value.ids) == n_stored
+    assert folder.similarity_search_by_image(picture, k=1)[0].metadata["source"] == str(
+        pictures[0]
+    )  # to search is fine
+
+
+def test_urls_of_pdfs_are_never_fetched(folder, report):
+    with pytest.raises(UnstoredItems, match="is not fetched") as caught:
+        folder.add_pdfs(["https://example.com/a.pdf", report])
+    assert len(caught.value.ids) == 2

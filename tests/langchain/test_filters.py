@@ -13,9 +13,11 @@ from polyvec.testing import HashEncoder
 ROWS = [
     {"n": 1, "lang": "en", "score": 0.5, "tags": ["a", "b"], "who": {"name": "ann"}, "day": "2026-01-05", "ok": True},
     {"n": 2, "lang": "de", "score": 1.5, "tags": ["b"], "who": {"name": "bob"}, "day": "2026-02-05", "ok": False},
-    {"n": 3, "lang": "fr", "score": 2.0, "tags": [], "a key": "x", "day": "2026-03-05T10:00:00Z", "ok": True},
-    {"n": 4, "at": datetime(2026, 4, 1, 12), "id": UUID(int=7), "price": Decimal("1.10")},
-]
+    {"n": 3, "lang": "fr", "score": 2.0, "tags": [], "a key": "x", "list": ["x", "y"], "day": "2026-03-05T10:00:00Z",
+     "ok": True},
+    {"n": 4, "at": datetime(2026, 4, 1, 12), "id": UUID(int=7), "price": Decimal("1.10"),
+     "dc.title": "Report", "size.in cm": 6, "list[]": "x", "page_content": "x", "metadata": "y"},
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["folder", "memory"])
@@ -45,6 +47,19 @@ def store(request, tmp_path_factory):
         ({"tags": "b"}, {1, 2}),
         ({"who.name": "ann"}, {1}),
         ({"a key": "x"}, {3}),
+        ({"dc.title": "Report"}, {4}),
+        ({"dc.title": {"$eq": "Report"}}, {4}),
+        ({"dc.title": {"$ne": "Report"}}, {1, 2, 3}),
+        ({"dc.title": ["Report"]}, {4}),
+        ({"dc.title": {"$nin": ["Report"]}}, {1, 2, 3}),
+        ({"dc.title": None}, {1, 2, 3}),
+        ({"dc.title": {"$ne": None}}, {4}),
+        ({"who.name": None}, {3, 4}),
+        ({"size.in cm": {"$gt": 5}}, {4}),
+        ({'"dc.title"': "Report"}, {4}),
+        ({"list[]": "x"}, {3, 4}),  # a field of that name, or an element of a list
+        ({"list[1]": "y"}, {3}),
+        ({"page_content": "x", "metadata": "y"}, {4}),
         ({"lang": None}, {4}),
         ({"lang": {"$ne": "en"}}, {2, 3, 4}),
         ({"lang": {"$eq": "en"}}, {1}),
@@ -96,7 +111,7 @@ def test_documents_that_pass(store, given, wanted):
         ({"n": 2**63}, "beyond the numbers"),
         ({"n": 2**70}, "beyond 64 bits"),
         ({"n": float("inf")}, "no JSON number"),
-        ({'a"b': 1}, "quotation marks"),
+        ({'a"b': 1}, "quotation mark or backslash"),
         ({"n": object()}, "the value for 'metadata.n' is <object"),
         ({"n": {"$in": [["a"]]}}, "metadata is compared with strings"),
         ({"$or": {"n": 1}}, "combines a list of mappings"),

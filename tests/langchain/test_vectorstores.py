@@ -142,8 +142,18 @@ def test_an_unknown_option_is_refused(store):
     for call in (store.similarity_search, store.similarity_search_with_score, store.max_marginal_relevance_search):
         with pytest.raises(TypeError, match="top_k"):
             call("fox", top_k=3)
-    with pytest.raises(TypeError, match="metadata"):
-        store.add_texts(["a"], metadata=[{}])
+    for add in (store.add_texts, store.add_images, store.add_pdfs, store.add_blobs, store.add_documents):
+        with pytest.raises(TypeError, match="there is no option 'metadata'; it may be"):
+            add([], metadata=[{}])
+    for call in (store.delete, lambda ids, **how: asyncio.run(store.adelete(ids, **how))):
+        with pytest.raises(TypeError, match="`delete` has no option 'filter'"):
+            call(["a"], filter={"n": 1})
+    with pytest.raises(TypeError, match="'k' is no argument of `as_retriever`; options of searches go into"):
+        store.as_retriever(k=2)
+    assert store.as_retriever(tags=["a"], search_kwargs={"k": 2}).tags == ["a"]
+    for make in (PolyvecVectorStore.from_texts, PolyvecVectorStore.from_documents, PolyvecVectorStore.from_images):
+        with pytest.raises(TypeError, match="batch_size"):
+            make([], store.embeddings, location=":memory:", batch_size=3)
     with pytest.raises(ValueError, match="`mode` is 'fast'"):
         store.similarity_search("fox", mode="fast")
     for wrong, told in (({"k": 0}, "`k` is 0"), ({"k": 2.5}, "`k` is 2.5"), ({"k": -1}, "`k` is -1")):

@@ -2,10 +2,13 @@ import asyncio
 import base64
 import copy
 import pickle
+import shutil
 from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
+from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import (
     Document,
     ImageDocument,
@@ -23,6 +26,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.readers.polyvec import PolyvecReader
 from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
 from llama_index.vector_stores.polyvec.filters import qdrant_filter
 from polyvec import maxsim
@@ -146,7 +150,34 @@ def test_options_and_modes_that_are_not_there_are_refused(store, nodes):
 def test_hybrid_is_a_mode_of_llamaindex_too(tmp_path, embed, nodes):
     with PolyvecVectorStore(embed, location=tmp_path, schema=Schema(bm25="english")) as store:
         store.add(nodes)
-        assert store.query(ask("a blue whale", k=1, mode=VectorStoreQueryMode.HYBRID)).ids == ["text-1"]
+        hybrid = VectorStoreQueryMode.HYBRID
+        assert store.query(ask("a blue whale", k=1, mode=hybrid)).ids == ["text-1"]
+        assert len(store.query(ask("a blue whale", k=1, mode=hybrid, hybrid_top_k=3)).ids) == 3
+        assert len(store.query(ask("a blue whale", k=4, hybrid_top_k=2), mode="hybrid").ids) == 2
+        retriever = VectorStoreIndex.from_vector_store(store, embed_model=embed).as_retriever(
+            vector_store_query_mode="hybrid", hybrid_top_k=2, similarity_top_k=1
+        )
+        assert len(retriever.retrieve("a blue whale")) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("alpha", 0.5),
+        ("alpha", 0.0),
+        ("sparse_top_k", 3),
+        ("hybrid_top_k", 3),
+        ("mmr_threshold", 0.5),
+        ("embedding_field", "dense"),
+        ("output_fields", ["n"]),
+    ],
+)
+def test_fields_of_a_query_that_nothing_obeys_are_refused(folder, field, value):
+    for query in (ask("fox", **{field: value}), VectorStoreQuery([1.0] * 64, **{field: value})):
+        with pytest.raises(ValueError, match=f"`{field}` is "):
+            folder.query(query)
+        with pytest.raises(ValueError, match=f"`{field}` is "):
+            asyncio.run(folder.aquery(query))
 
 
 def test_the_filters_are_those_of_the_stock_store(store, nodes):
@@ -180,6 +211,25 @@ def test_filters_are_translated_as_by_the_stock_store():
     for condition in FilterCondition:
         filters = MetadataFilters(filters=parts, condition=condition)
         assert qdrant_filter(filters) == stock._build_subfilter(filters)
+
+
+@pytest.mark.parametrize(
+    ("value", "operator", "message"),
+    [
+        (None, FilterOperator.GT, "'>' is None; missing metadata are found by 'is_empty'"),  # not: all nodes
+        (None, FilterOperator.EQ, "'==' is None"),
+        (None, FilterOperator.NE, "'!=' is None"),
+        (["x"], FilterOperator.EQ, r"'==' is \['x'\]; it takes a string or number"),
+        (1.5, FilterOperator.NE, "'!=' is 1.5; it takes a string or whole number"),
+        ([1.5], FilterOperator.NIN, r"'nin' is \[1.5\]; it takes lists of strings or of whole numbers"),
+        (1, FilterOperator.TEXT_MATCH, "'text_match' is 1; it takes a string"),
+        (float("nan"), FilterOperator.GT, "'>' is nan, which is no JSON number"),
+        (2**70, FilterOperator.EQ, "whole numbers beyond 64 bits"),
+    ],
+)
+def test_values_that_an_operator_does_not_take_are_refused_by_name(value, operator, message):
+    with pytest.raises(ValueError, match=f"the value of the filter on 'n' by .*{message}"):
+        qdrant_filter(where("n", value, operator))
 
 
 def test_an_operator_that_qdrant_lacks_is_refused():
@@ -445,5 +495,90 @@ def test_dates_are_compared_as_moments(store):
     assert passing("==", "2026-01-02") == {"a"}
     assert passing("==", "2026-01-02T08:00Z") == set()  # a string is compared as it is
     for value in ("soon", "2026-02-30"):
-        with pytest.raises(ValueError, match=f"by '>' with '{value}'; it takes numbers and dates"):
+        with pytest.raises(ValueError, match=f"by '>' is '{value}'; it takes numbers and dates"):
             passing(">", value)
+
+
+def test_a_picture_is_found_from_any_working_directory(folder, pictures, monkeypatch):
+    monkeypatch.chdir(pictures[0].parent)
+    name = pictures[0].name
+    nodes = [
+        ImageNode(id_="a", image_path=name),
+        ImageNode(id_="b", image_url=pictures[0].as_uri().replace("file:///", "file:/")),
+        ImageDocument(id_="c", image_path=f"./{name}"),
+        Node(id_="d", image_resource=MediaResource(path=Path("gone/..") / name)),
+    ]
+    folder.add(nodes)
+    stored = folder.get_nodes(["a", "b", "c", "d"])
+    assert {node.image_path for node in stored} == {str(pictures[0])}
+    assert {item.source for item in folder.collection.all()} == {str(pictures[0])}
+    with pytest.raises(UnstoredItems, match="is on the host 'server'"):
+        folder.add([ImageNode(id_="e", image_path="file://server/a.png")])
+
+
+def test_names_that_are_not_unicode_fail_alone(folder, pictures, tmp_path):
+    bad = tmp_path / "m\udce9.png"
+    shutil.copy(pictures[0], bad)
+    nodes = [
+        ImageNode(id_="a", image_path=str(bad)),
+        TextNode(id_="b", text="\udce9"),
+        TextNode(id_="\udce9", text="fox"),
+        TextNode(id_="d", text="fox", metadata={"file_path": str(bad)}),
+        TextNode(id_="e", text="whale"),
+    ]
+    with pytest.raises(UnstoredItems, match=r"m\\udce9.png: its name is not Unicode") as caught:
+        folder.add(nodes)
+    assert caught.value.ids == ["e"]
+    with pytest.raises(ValueError, match=r"m\\udce9.png: its name is not Unicode, so no index can keep it"):
+        PolyvecReader(page_folder=tmp_path / "pages").load_data(bad)
+
+
+def test_a_reader_takes_uris_and_names_files_by_absolute_paths(pictures, report, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reader = PolyvecReader(page_folder="pages")
+    for file in (report, report.as_uri(), Path(report.name), f"./pages/../{report.name}"):
+        documents = reader.load_data(file)
+        assert [document.metadata["file_path"] for document in documents] == [str(report)] * 2
+        assert documents[0].image_path.startswith(str(tmp_path / "pages"))
+    assert reader.load_data(pictures[0].as_uri())[0].image_path == str(pictures[0])
+
+
+def test_metadata_of_any_name_are_kept_and_filtered_by(store):
+    names = ["dc.title", "a key", "tags[]", "größe", "page_content", "metadata", "_polyvec", "text", "embedding", "id_"]
+    names += ["_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id", "metadata.x", "doc_id.x"]
+    metadata = dict.fromkeys(names, "Report") | {"nested": {"dc.title": "Report"}}
+    document = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="book")}
+    store.add(
+        [
+            TextNode(id_="a", text="Report", metadata=metadata, relationships=document),
+            TextNode(id_="b", text="Report", metadata=dict.fromkeys(names, "secret")),
+            TextNode(id_="c", text="Report", relationships=document),
+        ]
+    )
+    assert store.get_nodes(["a"])[0].metadata == metadata
+    own = {"doc_id", "document_id", "ref_doc_id"}
+    kinds = {"_node_type", "_node_content"}
+
+    def passing(*condition):
+        return {node.node_id for node in store.get_nodes(filters=where(*condition))}
+
+    for name in names:
+        others = {"c"} if name in own | kinds else set()  # LlamaIndex writes a document's id, class and JSON there
+        assert passing(name, "Report") == {"a"}, name
+        assert passing(name, "secret", FilterOperator.NE) == {"a"} | others, name
+        assert passing(name, ["Report", "x"], FilterOperator.IN) == {"a"}, name
+        assert passing(name, ["secret", "x"], FilterOperator.NIN) == {"a"} | others, name
+        assert passing(name, None, FilterOperator.IS_EMPTY) == {"c"} - others, name
+    assert passing('nested."dc.title"', "Report") == {"a"}
+    for name in own:
+        assert passing(name, "book") == {"c"}
+    store.delete("book")
+    assert {node.node_id for node in store.get_nodes()} == {"b"}
+
+
+def test_names_that_no_filter_reaches_are_refused(folder):
+    with pytest.raises(UnstoredItems, match="a quotation mark or backslash would keep filters from it"):
+        folder.add([TextNode(id_="a", text="fox", metadata={'a"b': 1}), TextNode(id_="b", text="fox")])
+    assert ids(folder.get_nodes()) == ["b"]
+    with pytest.raises(ValueError, match="cannot be filtered by"):
+        folder.get_nodes(filters=where('a"b', 1))

@@ -214,9 +214,10 @@ def test_one_id_with_two_contents_in_one_call_is_reported(memory):
 def test_unreadable_items_are_reported_and_the_others_stored(docs, page, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(page.read_bytes()[:100])
-    report = docs.add(["red", broken, Path("no.png"), page, b"junk"], batch_size=3)
+    gone = tmp_path / "no.png"
+    report = docs.add(["red", broken, gone, page, b"junk"], batch_size=3)
     assert docs.count() == len(report.ok) == 2
-    assert [failure.source for failure in report.failed[:2]] == ["no.png", broken.as_posix()]
+    assert [failure.source for failure in report.failed[:2]] == [gone.as_posix(), broken.as_posix()]
     assert len(report.failed) == 3
     assert report.failed[0].reason == "cannot be read: No such file or directory"
     assert all(isinstance(failure, Failure) and failure.reason for failure in report.failed)

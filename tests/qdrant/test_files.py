@@ -131,6 +131,16 @@ def test_folders_are_searched_in_order_and_private_ones_skipped(folder):
     assert failures == []
 
 
+def test_a_file_has_one_spelling_that_begins_as_it_was_written(folder, monkeypatch):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.md").write_text("text", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    for path in ("sub", "./sub//", "sub/../sub", "gone/../sub/a.md"):
+        assert [file.as_posix() for file in files.find([path])] == ["sub/a.md"]
+    monkeypatch.chdir("sub")
+    assert [file.as_posix() for file in files.find(["../sub/"])] == ["../sub/a.md"]
+
+
 def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
     write("good.md", "text")
     Path("bad.txt").write_bytes(b"abc\xff")

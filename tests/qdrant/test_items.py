@@ -60,7 +60,7 @@ def test_a_content_without_source_is_named_by_its_hash(tmp_path):
     sources = [item.source for item in entries(["a", b"a", image, Path("a") / "b.png"])]
     assert sources[0] == sources[1] == f"sha256:{content_hash('a')[:32]}"
     assert sources[2].startswith("sha256:")
-    assert sources[3] == "a/b.png"
+    assert sources[3] == f"{Path.cwd().as_posix()}/a/b.png"
 
 
 def test_threads_may_hash_an_image_that_is_not_decoded_yet(pictures):
@@ -181,3 +181,59 @@ def test_a_failure_is_called_by_its_source_or_id():
     )
     again = pickle.loads(pickle.dumps(error))
     assert (again.failures, again.ids, str(again)) == (error.failures, error.ids, str(error))
+
+
+def test_the_source_of_a_file_is_its_one_absolute_path(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (60, 40)).save("data/a.png")
+    here = [Path("data/a.png"), Path("data/../data/a.png"), tmp_path / "data/a.png"]
+    monkeypatch.chdir("data")
+    written = Item(Path("a.png"), source="./a.png")
+    monkeypatch.chdir(tmp_path)
+    first, *others = entries(here)
+    assert first.source == first.metadata["source"] == (tmp_path / "data/a.png").as_posix()
+    assert {entry.id for entry in others} == {first.id}
+    assert entries([written])[0].source == "./a.png"  # as the user wrote it
+
+
+def test_content_that_no_index_can_keep_fails_alone(tmp_path):
+    with Collection.open(tmp_path / "index", "docs", embedder=HashEncoder()) as docs:
+        bad = tmp_path / os.fsdecode(b"m\xe9moire.png")
+        for path in (bad, tmp_path / "good.png"):
+            Image.new("RGB", (60, 40)).save(path)
+        vectors = docs.embedder.encode_document(["x"], task="retrieval", multivector=True)
+        items = [bad, tmp_path / "good.png", "fine", "\ud800", Item("\udce9", embedding=vectors, source="s")]
+        report = docs.add(items)
+        assert docs.count() == len(report.ok) == 2
+        assert [(failure.index, failure.source) for failure in report.failed] == [
+            (0, f"{tmp_path}/m\\udce9moire.png"),
+            (3, ""),
+            (4, "s"),
+        ]
+        assert report.failed[0].reason == "its name is not Unicode, so no index can keep it; rename it"
+        assert all("lone surrogate at position 0" in failure.reason for failure in report.failed[1:])
+        assert docs.add(iter(items)).failed == report.failed
+
+
+def test_strings_that_are_not_unicode_are_told_as_such(tmp_path):
+    where = models.Filter(must=[models.FieldCondition(key="metadata.x", match=models.MatchValue(value="\udce9"))])
+    key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key="\udce9"))])
+    with Collection.open(tmp_path / "index", "docs", embedder=HashEncoder()) as docs:
+        for call in (
+            lambda: docs.search("\udce9"),
+            lambda: docs.search("red", filter=where),
+            lambda: docs.search("red", filter=key),
+            lambda: list(docs.all(where)),
+            lambda: docs.delete_where(where),
+            lambda: docs.delete(sources=["\udce9"]),
+            lambda: docs.verify(sources=["\udce9"]),
+            lambda: docs.get(["\udce9"]),
+            lambda: docs.add(["red"], ids=["\udce9"]),
+            lambda: docs.add([Item("red", unit="\udce9")]),
+            lambda: docs.add([Item("red", payload={"x": "\udce9"})]),
+            lambda: Collection.open(docs.client, "\udce9", embedder=None),
+            lambda: Collection.open(docs.client, "docs", embedder=None, tenant="\udce9"),
+        ):
+            with pytest.raises(ValueError, match="lone surrogate"):
+                call()

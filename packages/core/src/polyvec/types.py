@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from polyvec import vector_files
+from polyvec.paths import printable
 from polyvec.vectors import truncate
 
 __all__ = [
@@ -176,7 +177,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.source or f'item {self.index}'}: {self.reason.rstrip('.')}"
+        return printable(f"{self.source or f'item {self.index}'}: {self.reason.rstrip('.')}")
 
 
 class SomeFailed(ValueError):  # noqa: N818 — some items failed, the call did not

@@ -20,6 +20,7 @@ from langchain_polyvec import images
 from langchain_polyvec.images import DPI, IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
 from polyvec.alarms import pass_alarm
 from polyvec.images import image_pages, n_image_pages, suffixes
+from polyvec.paths import absolute, check_name, printable
 from polyvec.types import ImageInput, Page, UnreadablePages
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -64,7 +65,7 @@ def text_item(text: str, metadata: Mapping[str, Any] | None, key: str | None, ta
     try:
         metadata = stored_metadata(metadata)
     except ValueError as error:
-        return Failure(-1, str((metadata or {}).get("source") or ""), str(error), key)
+        return Failure(-1, printable(str((metadata or {}).get("source") or "")), str(error), key)
     key = _derived_id("text", text, metadata, task) if key is None else key
     return Item(text, id=key, unit="", metadata=metadata, task=task)
 
@@ -84,10 +85,11 @@ def image_item(
     Without a `key`, the id of an image file is derived from its path, so that a changed file replaces the old one.
     Facts computed from the image (hash, MIME type) override the same keys in the metadata.
     """
-    blob_metadata, key = _with_blob(image, metadata, key)
+    key = image.id if isinstance(image, Blob) and key is None else key
     try:
-        metadata = stored_metadata(blob_metadata)
+        metadata = _image_metadata(image, metadata)
         located = image if isinstance(image, Picture) else picture(image)
+        check_name(located.uri or "")
         facts = _image_facts(located.content, thumbnails=thumbnails)
     except ImportError:
         raise
@@ -102,11 +104,10 @@ def image_item(
     elif key is None:
         others = {name: value for name, value in metadata.items() if name not in _IMAGE_FACTS}
         key = _derived_id("image", facts["image_sha256"], others, task)
-    source = metadata.get("source", located.source or located.uri)
     return Item(
         located.content,
         id=key,
-        source=source,
+        source=metadata.get("source", located.uri),
         unit=unit,
         metadata={**metadata, **facts},
         task=task,
@@ -128,10 +129,11 @@ def image_items(
 
     A `key` becomes the key of each page, as `key#page=2`.
     """
-    blob_metadata, key = _with_blob(image, metadata, key)
+    key = image.id if isinstance(image, Blob) and key is None else key
     try:
-        metadata = stored_metadata(blob_metadata)
+        metadata = _image_metadata(image, metadata)
         located = picture(image)
+        check_name(located.uri or "")
     except (OSError, TypeError, ValueError) as error:
         yield _failure(image, error, key)
         return
@@ -139,7 +141,7 @@ def image_items(
     if not isinstance(content, Path | bytes) or n_image_pages(content) == 1:
         yield image_item(located, metadata, key, task, caption=caption, thumbnails=thumbnails)
         return
-    name = metadata.get("source", located.source or located.uri)
+    name = metadata.get("source", located.uri)
     yield from page_items(
         image_pages(content),
         metadata if name is None else {**metadata, "source": name},
@@ -191,7 +193,7 @@ def document_item(document: Document, key: str | None, task: str, *, thumbnails:
     if uri := metadata.get(IMAGE_URI):
         return image_item(uri, metadata, key, task, caption=text or None, thumbnails=thumbnails)
     if "image_sha256" in metadata:  # a thumbnail must not replace the whole image
-        return Failure(-1, str(metadata.get("source", "an image")), NOT_KEPT, key)
+        return Failure(-1, printable(str(metadata.get("source", "an image"))), NOT_KEPT, key)
     return text_item(text, metadata, key, task)
 
 
@@ -232,25 +234,27 @@ def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
     return facts
 
 
-def _with_blob(
-    image: ImageLike | Picture, metadata: Mapping[str, Any] | None, key: str | None
-) -> tuple[dict[str, Any], str | None]:
-    """Return the metadata and the key of an image. A blob has its own."""
-    if isinstance(image, Blob):
-        metadata = {"source": image.source, **image.metadata, **(metadata or {})}
-        key = image.id if key is None else key
-    return dict(metadata or {}), key
+def blob_metadata(blob: Blob) -> dict[str, Any]:
+    """Return the metadata of a blob with its source: its path, which of a blob in memory may be any name."""
+    is_file = blob.data is None and "source" not in blob.metadata
+    source = absolute(str(blob.path)).as_posix() if is_file else blob.source
+    return {"source": source, **blob.metadata}
+
+
+def _image_metadata(image: ImageLike | Picture, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the metadata of an image to store. A blob has its own."""
+    return stored_metadata({**(blob_metadata(image) if isinstance(image, Blob) else {}), **(metadata or {})})
 
 
 def _failure(image: ImageLike | Picture, error: OSError | TypeError | ValueError, key: str | None) -> Failure:
     pass_alarm(error)
     name: object = image if isinstance(image, str | Path) else None
     if isinstance(image, Picture):
-        name = image.source or image.uri
+        name = image.uri
     elif isinstance(image, Blob):
         name = image.source
     reason = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
-    return Failure(-1, str(name or f"a {type(image).__name__}")[:200], reason, key)
+    return Failure(-1, printable(str(name or f"a {type(image).__name__}")[:200]), reason, key)
 
 
 def _derived_id(kind: str, content: str, metadata: Mapping[str, Any], task: str) -> str:

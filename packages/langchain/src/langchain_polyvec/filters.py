@@ -1,12 +1,12 @@
 """Convert conditions on metadata, plain dicts as other LangChain stores take them, to Qdrant filters."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 from qdrant_client import models
 
+from qdrant_polyvec import field_keys
 from qdrant_polyvec.metadata import comparable, date_range
 
 FilterLike = models.Filter | Mapping[str, Any]
@@ -25,9 +25,10 @@ def qdrant_filter(condition: FilterLike | None, *, metadata_key: str = "metadata
         condition: a Qdrant filter, which is returned as it is, or a mapping of metadata fields to a value, a list of
             values of which one must match, or operators: `{"lang": "en", "page": {"$gte": 3}, "author": ["ann",
             "bob"]}`. All fields must match; `"$and"`, `"$or"` (lists of mappings) and `"$not"` (a mapping) combine
-            conditions. A dot leads into nested metadata. The value None matches a missing or null field. Dates and
-            datetimes are compared as moments, and so are strings in ISO 8601 after `"$gt"` and the like; other values
-            are compared in the form in which they are stored, as `qdrant_polyvec.metadata.json_value` converts them.
+            conditions. `qdrant_polyvec.field_keys` reads the names: a dot is part of a name, or leads into nested
+            metadata. The value None matches a missing or null field. Dates and datetimes are compared as moments, and
+            so are strings in ISO 8601 after `"$gt"` and the like; other values are compared in the form in which they
+            are stored, as `qdrant_polyvec.metadata.json_value` converts them.
         metadata_key: key of the metadata in the payload.
 
     Raises:
@@ -46,8 +47,6 @@ def _conditions(fields: Mapping[str, Any], prefix: str) -> list[models.Condition
 
 
 def _field_conditions(key: str, value: Any, prefix: str) -> list[models.Condition]:
-    if not isinstance(key, str):
-        raise TypeError(f"{key!r} names no metadata; names are strings.")
     if key in ("$and", "$or"):
         if not isinstance(value, list | tuple) or not all(isinstance(part, Mapping) for part in value):
             raise TypeError(f"{key!r} combines a list of mappings, not {value!r}.")
@@ -59,50 +58,64 @@ def _field_conditions(key: str, value: Any, prefix: str) -> list[models.Conditio
         if not isinstance(value, Mapping):
             raise TypeError(f"'$not' takes a mapping, not {value!r}.")
         return [models.Filter(must_not=[models.Filter(must=_conditions(value, prefix))])]
-    if key.startswith("$"):
+    if isinstance(key, str) and key.startswith("$"):
         raise ValueError(f"{key!r} is not one of {', '.join((*_LOGIC, *_OPERATORS))}; the latter belong to a field.")
-    path = _path(key, prefix)
+    paths = field_keys(key, under=prefix)
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(f"the condition on {key!r} is empty; it is a value, a list, or operators such as '$gte'.")
-        return [_operation(path, operator, operand) for operator, operand in value.items()]
-    return [_any_of(path, value) if isinstance(value, _LISTS) else _equal(path, value)]
+        return [_operation(paths, operator, operand) for operator, operand in value.items()]
+    return [_any_of(paths, value) if isinstance(value, _LISTS) else _equal(paths, value)]
 
 
-def _operation(path: str, operator: str, value: Any) -> models.Condition:
+def _operation(paths: list[str], operator: str, value: Any) -> models.Condition:
     if operator in _RANGES:
-        return models.FieldCondition(key=path, range=_range(_RANGES[operator], value))
+        limits = _range(_RANGES[operator], value)
+        return _any([models.FieldCondition(key=path, range=limits) for path in paths])
     match operator:
         case "$eq":
-            return _equal(path, value)
+            return _equal(paths, value)
         case "$ne":
-            return models.Filter(must_not=[_equal(path, value)])
+            return models.Filter(must_not=[_equal(paths, value)])
         case "$in":
-            return _any_of(path, value)
+            return _any_of(paths, value)
         case "$nin":
-            return models.Filter(must_not=[_any_of(path, value)])
+            return models.Filter(must_not=[_any_of(paths, value)])
     raise ValueError(f"{operator!r} is not one of {', '.join(_OPERATORS)}; write a dot for nested metadata.")
 
 
-def _equal(path: str, value: Any) -> models.Condition:
-    value = comparable(_operand(value), name=f"the value for {path!r}")
+def _equal(paths: list[str], value: Any) -> models.Condition:
+    value = comparable(_operand(value), name=f"the value for {paths[0]!r}")
     if value is None:
-        return models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
+        empty: list[models.Condition] = [
+            models.IsEmptyCondition(is_empty=models.PayloadField(key=path)) for path in paths
+        ]
+        return empty[0] if len(empty) == 1 else models.Filter(must=empty)
+    how = _comparison(value)
+    return _any([models.FieldCondition(key=path, **how) for path in paths])
+
+
+def _comparison(value: Any) -> dict[str, Any]:
+    """Return the arguments of a condition that a field equals the value."""
     if isinstance(value, date):  # datetimes are dates, too
-        return models.FieldCondition(key=path, range=models.DatetimeRange(gte=value, lte=value))
+        return {"range": models.DatetimeRange(gte=value, lte=value)}
     if not isinstance(value, str | int | float):
         raise TypeError(f"metadata is compared with strings, numbers, booleans, dates and None, not with {value!r}.")
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _EXACT:
-        return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))  # 3 is 3.0
+        return {"range": models.Range(gte=value, lte=value)}  # 3 is 3.0
     if isinstance(value, float) or (isinstance(value, int) and value >= 2**63):
         raise ValueError(f"{value!r} is beyond the numbers that can be compared.")
-    return models.FieldCondition(key=path, match=models.MatchValue(value=value))
+    return {"match": models.MatchValue(value=value)}
 
 
-def _any_of(path: str, values: Any) -> models.Condition:
+def _any_of(paths: list[str], values: Any) -> models.Condition:
     if not isinstance(values, _LISTS):
         raise TypeError(f"'$in' and '$nin' take a list, not {values!r}.")
-    return models.Filter(should=[_equal(path, value) for value in values]) if values else _nothing()
+    return models.Filter(should=[_equal(paths, value) for value in values]) if values else _nothing()
+
+
+def _any(conditions: Sequence[models.Condition]) -> models.Condition:
+    return conditions[0] if len(conditions) == 1 else models.Filter(should=list(conditions))
 
 
 def _nothing() -> models.Filter:
@@ -125,10 +138,3 @@ def _operand(value: Any) -> Any:
     if kind not in ("date", "datetime") or not isinstance(text := value.get(kind), str):
         return value
     return datetime.fromisoformat(text)
-
-
-def _path(key: str, prefix: str) -> str:
-    if '"' in key:
-        raise ValueError(f"{key!r} cannot be filtered by: filters do not reach names with quotation marks.")
-    parts = [part if re.fullmatch(r"[\w-]+(\[\d*\])*", part, re.ASCII) else f'"{part}"' for part in key.split(".")]
-    return ".".join([prefix, *parts])

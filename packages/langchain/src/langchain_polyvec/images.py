@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
+from polyvec import paths
 from polyvec.alarms import pass_alarm
 from polyvec.images import check_regular, image_format, image_pages, n_image_pages, open_image, suffixes
+from polyvec.paths import path_of
 from polyvec.types import ImageInput, UnreadablePages
 from polyvec.warning import warn
 
@@ -42,7 +43,6 @@ class Picture:
     content: ImageInput
     uri: str | None  # a path, or a page of a file as `report.pdf#page=3`; None if the image is in memory only
     key: str | None  # identifies an image that is added again; None if its content does
-    source: str | None = None  # the path as the caller wrote it
 
 
 def picture(image: ImageLike) -> Picture:
@@ -52,9 +52,10 @@ def picture(image: ImageLike) -> Picture:
             if image.startswith("data:"):
                 return Picture(opened(image), None, None)
             uri = absolute(image)
-            return Picture(opened(image), uri, uri, image)
+            return Picture(opened(uri), uri, uri)
         case Path():
-            return Picture(_image_file(image), absolute(image), absolute(image), image.as_posix())
+            uri = absolute(image)
+            return Picture(_image_file(Path(uri)), uri, uri)
         case Blob():
             return _blob_picture(image)
         case Mapping():
@@ -76,15 +77,15 @@ def opened(uri: object) -> ImageInput:
     if uri.startswith("data:"):
         return _decoded(uri)
     if (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
-        return _page(_path(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
-    return _image_file(_path(uri))
+        return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
+    return _image_file(path_of(uri))
 
 
 def absolute(uri: str | Path) -> str:
-    """Make a path, or the URI of a page, independent of the working directory."""
-    if isinstance(uri, str) and (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
-        return _path(page["path"]).absolute().as_posix() + uri[page.end("path") :]
-    return (uri if isinstance(uri, Path) else _path(uri)).absolute().as_posix()
+    """Return the one spelling of a path, or of the URI of a page; a ValueError if it is no local file."""
+    page = _PAGE.fullmatch(uri) if isinstance(uri, str) and not _is_file(uri) else None
+    path = paths.absolute(uri if page is None else page["path"])
+    return path.as_posix() + ("" if page is None else page.string[page.end("path") :])
 
 
 def stored_image(metadata: Mapping[str, Any], read: Callable[[ImageInput], T]) -> T | None:
@@ -165,7 +166,7 @@ def mime_type(content: bytes, *, plain: bool = False) -> str | None:
 
 def _blob_picture(blob: Blob) -> Picture:
     if blob.data is None:
-        return picture(Path(str(blob.path)))
+        return picture(str(blob.path))
     # The bytes may be a part of the file that the path names, such as a crop or a picture in a document.
     content = blob.as_bytes()
     path = Path(str(blob.path)) if blob.path is not None else None
@@ -186,17 +187,6 @@ def _block_picture(block: Mapping[str, Any]) -> Picture:
     if isinstance(url, str):
         return picture(url)
     raise ValueError("an image content block needs `base64` or `url`; files at a provider (`file_id`) cannot be read.")
-
-
-def _path(uri: str) -> Path:
-    if uri.startswith("file:"):
-        return Path(url2pathname(urlsplit(uri).path))
-    if "://" in uri:
-        raise ValueError(
-            f"{uri[:200]!r} is not fetched: nothing here opens connections by itself. Pass "
-            "`polyvec.images.fetch(url)`, the image's bytes."
-        )
-    return Path(uri)
 
 
 def _is_file(path: str) -> bool:

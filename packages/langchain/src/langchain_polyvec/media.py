@@ -7,10 +7,11 @@ from typing import Any
 
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.documents import image_items, page_items, text_item
-from langchain_polyvec.images import NO_PDF, absolute
+from langchain_polyvec.documents import blob_metadata, image_items, page_items, text_item
+from langchain_polyvec.images import NO_PDF
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
+from polyvec.paths import absolute, check_name, printable
 from polyvec.pdf import pages
 from qdrant_polyvec import Failure, Item
 from qdrant_polyvec.items import content_hash
@@ -20,24 +21,25 @@ _PDF = "application/pdf"
 
 
 def pdf_items(
-    file: Path | bytes,
+    file: str | Path | bytes,  # a string is a path or a `file:` URI
     metadata: Mapping[str, Any] | None,
     *,
     task: str,
-    path: str | None,  # where the file is, if its pages can be drawn again
     key: str | None = None,  # identifies the PDF; default: its path, or else its content and metadata
     dpi: float,
     password: str | None = None,
     thumbnails: bool,
 ) -> Iterator[Item | Failure]:
     """Convert the pages of a PDF to items, one at a time. Pages that cannot be read become failures."""
-    metadata = {"source": path, **(metadata or {})}
-    name = str(metadata.get("source") or "a PDF in memory")
-    uri = None if path is None else absolute(path)
+    name = "a PDF in memory" if isinstance(file, bytes) else printable(str(file))
     try:
-        metadata = json_mapping(metadata)
-        key = uri or key or f"{content_hash(file)} {sorted(metadata.items(), key=str)}"
-        file_pages = pages(file, dpi=dpi, password=password)
+        content = file if isinstance(file, bytes) else absolute(file)
+        uri = content.as_posix() if isinstance(content, Path) else None
+        check_name(uri or "")
+        metadata = {"source": uri, **json_mapping(metadata)}
+        name = str(metadata["source"] or name)
+        key = uri or key or f"{content_hash(content)} {sorted(metadata.items(), key=str)}"
+        file_pages = pages(content, dpi=dpi, password=password)
         yield from page_items(
             file_pages, metadata, task=task, name=name, uri=uri, key=key, dpi=dpi, thumbnails=thumbnails
         )
@@ -53,20 +55,19 @@ def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iter
     if not isinstance(blob, Blob):
         yield Failure(-1, str(blob)[:200], f"is a {type(blob).__name__}, not a Blob")
         return
-    name = blob.source or "a blob"
-    metadata = {**blob.metadata, **({"source": name} if blob.source else {})}
+    name = printable(blob.source or "a blob")
     guess = "image/*" if name.lower().endswith(suffixes()) else mimetypes.guess_type(name)[0]
     kind = (blob.mimetype or guess or "").partition(";")[0].strip().lower()
     try:
+        metadata = blob_metadata(blob)
         if kind.startswith("image/"):
             yield from image_items(blob, None, None, task, thumbnails=thumbnails)
         elif kind == _PDF:
             in_memory = blob.data is not None
             yield from pdf_items(
-                blob.as_bytes() if in_memory else Path(str(blob.path)),
+                blob.as_bytes() if in_memory else str(blob.path),
                 metadata,
                 task=task,
-                path=None if in_memory else Path(str(blob.path)).as_posix(),
                 key=blob.id if in_memory else None,
                 dpi=dpi,
                 thumbnails=thumbnails,

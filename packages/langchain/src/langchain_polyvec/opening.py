@@ -188,7 +188,9 @@ class OpenStore(VectorStore):
         Raises:
             ValueError: no `ids`: nothing deletes a whole store in passing.
         """
-        if ids is None or kwargs:
+        if kwargs:
+            raise TypeError(f"`delete` has no option {next(iter(kwargs))!r}; it takes `ids`.")
+        if ids is None:
             raise ValueError(
                 "`delete` takes `ids`, a list. By source: `store.collection.delete(sources=[…])`; everything: delete "
                 "the collection with `store.collection.client`."

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStoreRetriever
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from langchain_polyvec.documents import document
@@ -31,6 +32,19 @@ class StoreOptions(RankingOptions, total=False):
 
 class SearchableStore(OpenStore):
     """The part of `PolyvecVectorStore` that searches; it adds nothing."""
+
+    def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
+        """Return LangChain's own retriever. Options of searches, `k` too, stand in its `search_kwargs`.
+
+        Raises:
+            TypeError: an argument that LangChain's retriever would ignore.
+        """
+        for name in kwargs.keys() - VectorStoreRetriever.model_fields:
+            raise TypeError(
+                f"{name!r} is no argument of `as_retriever`; options of searches go into `search_kwargs`, as in "
+                "as_retriever(search_kwargs={'k': 4})."
+            )
+        return super().as_retriever(**kwargs)
 
     def similarity_search(self, query: str, k: int = 4, **options: Unpack[StoreOptions]) -> list[Document]:
         """Return the documents that suit a text best, best first."""

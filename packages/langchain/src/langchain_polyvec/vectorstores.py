@@ -18,6 +18,7 @@ from langchain_polyvec.images import DPI, ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
 from langchain_polyvec.searches import SearchableStore
 from polyvec.frameworks import checked_texts
+from polyvec.inputs import check_options
 from qdrant_polyvec import Failure, Item
 
 Metadatas = Iterable[Mapping[str, Any] | None] | None  # kept with each item, as JSON
@@ -38,6 +39,8 @@ class AddOptions(TypedDict, total=False):
     """Number of items that are encoded and stored at a time. Default: 64, or 16 pages of PDFs."""
     show_progress: bool | None
     """Show a progress bar. Default: the embedding's setting."""
+    current_time: object
+    """Of LangChain's `TimeWeightedVectorStoreRetriever`, which obeys it and hands it on. It changes nothing here."""
 
 
 def _threaded(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
@@ -153,9 +156,10 @@ class PolyvecVectorStore(SearchableStore):
         """Encode and store images, each page of a TIFF by itself. The store keeps their URIs, not the images.
 
         Args:
-            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get it as `image_uri`;
-                all metadata get `image_sha256`, and those of files `mime_type`. A TIFF with several pages becomes an
-                item per page, with the `image_uri` `scan.tif#page=2` and the metadata that pages of a PDF have.
+            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get the absolute path
+                as `image_uri` and, unless they name another, as `source`; all metadata get `image_sha256`, and those
+                of files `mime_type`. A TIFF with several pages becomes an item per page, with the
+                `image_uri` `/folder/scan.tif#page=2` and the metadata that pages of a PDF have.
             metadatas: as for `add_texts`.
             ids: as for `add_texts`; a missing id is derived from the URI, if the image has one. The pages of a TIFF
                 with the id `scan` are `scan#page=1`, `scan#page=2`, and so on.
@@ -193,12 +197,13 @@ class PolyvecVectorStore(SearchableStore):
     ) -> list[str]:
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
-        Metadata of a page: `source`, `page` (counted from 0, as LangChain's loaders do), `page_label` (from 1) and
-        `image_uri`, as `report.pdf#page=1`. One page at a time is in memory. When a changed file is added again, its
-        pages replace the old ones; delete pages that it lost with `store.collection.delete(sources=[…])`.
+        Metadata of a page: `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
+        `page_label` (from 1) and `image_uri`, as `/folder/report.pdf#page=1`. One page at a time is in memory. When a
+        changed file is added again, its pages replace the old ones; delete pages that it lost with
+        `store.collection.delete(sources=[…])`.
 
         Args:
-            paths: the files.
+            paths: the files, as paths or `file:` URIs.
             metadatas: as for `add_texts`, for each page of a file.
             dpi: pixels per inch of the pages.
             password: of encrypted files. Their pages cannot be drawn again later: keep `thumbnails`.
@@ -210,12 +215,12 @@ class PolyvecVectorStore(SearchableStore):
         """
         if isinstance(paths, str | Path):
             raise TypeError("`paths` is one path; give a list of them.")
-        listed = [Path(path) for path in paths]
+        listed = list(paths)
         rows = zip(listed, one_each("metadatas", metadatas, Mapping, len(listed)), strict=True)
         pages = partial(
             pdf_items, task=options.get("task") or self.task, dpi=dpi, password=password, thumbnails=thumbnails
         )
-        items = (item for path, metadata in rows for item in pages(path, metadata, path=path.as_posix()))
+        items = (item for path, metadata in rows for item in pages(path, metadata))
         options.setdefault("batch_size", _PAGE_BATCH)
         return self._add(items, **options)
 
@@ -284,14 +289,9 @@ class PolyvecVectorStore(SearchableStore):
             on_error.pop_all()
         return store
 
-    def _add(
-        self,
-        items: Iterable[Item | Failure],
-        *,
-        task: str | None = None,
-        batch_size: int = _BATCH,
-        show_progress: bool | None = None,
-    ) -> list[str]:
+    def _add(self, items: Iterable[Item | Failure], **options: Unpack[AddOptions]) -> list[str]:
+        check_options(options, sorted(AddOptions.__optional_keys__))
+        show_progress = options.get("show_progress")
         metadata_by_id: dict[str, Any] = {}
         ids: list[str] = []
 
@@ -310,6 +310,11 @@ class PolyvecVectorStore(SearchableStore):
         if show_progress is None:
             show_progress = isinstance(self._embedding, PolyvecEmbeddings) and self._embedding.show_progress
         collection = self._writable()
-        report = collection.add(numbered(), task=task or self.task, batch_size=batch_size, show_progress=show_progress)
+        report = collection.add(
+            numbered(),
+            task=options.get("task") or self.task,
+            batch_size=options.get("batch_size", _BATCH),
+            show_progress=show_progress,
+        )
         report.check(ids)
         return ids

@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from polyvec import Embeddings, Encoder
 from polyvec.inputs import check_task
+from polyvec.paths import printable
 from polyvec.warning import warn
 from qdrant_polyvec import points
 from qdrant_polyvec import schema as schemas
@@ -18,6 +19,7 @@ from qdrant_polyvec.clients import AsyncClients, Engine, engine
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
+from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
 from qdrant_polyvec.words import RULES
@@ -60,6 +62,9 @@ class Binding:
             raise ValueError(
                 f"`tenant` is {tenant!r}; it must be a string that is not empty and has no null character."
             )
+        for key, value in (("name", name), ("tenant", tenant or "")):
+            if printable(value) != value:
+                raise ValueError(f"`{key}` is {value!r}: it has a lone surrogate, which is no character.")
         cluster = cluster or Cluster()
         behind = engine(client)
         schemas.check_server(behind.version, Schema())  # before any call that an old server does not know
@@ -163,7 +168,9 @@ class Binding:
     def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:
         """Select the tenant's points that fulfil all of `must` and none of `must_not`."""
         of_tenant = [] if self.tenant is None else [value_is(TENANT, self.tenant)]
-        return models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
+        condition = models.Filter(must=[*of_tenant, *must], must_not=list(must_not))
+        check_filter(condition)
+        return condition
 
     def chosen(
         self, ids: Sequence[Identity] | None, sources: Sequence[str] | None, task: str | None, keep: Sequence[Identity]

@@ -14,7 +14,8 @@ from PIL import Image
 import polyvec
 from polyvec import Embeddings, ImageInput, Input
 from polyvec.alarms import pass_alarm
-from polyvec.inputs import check_task
+from polyvec.inputs import check_task, check_text
+from polyvec.paths import absolute, check_name, printable
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.schema import RESERVED
@@ -112,15 +113,18 @@ class Checks:
             try:
                 yield self._entry(item)
             except (TypeError, ValueError) as error:
-                yield Failure(index, _named_source(item) or "", str(error), item.id)
+                yield Failure(index, printable(_named_source(item) or ""), str(error), item.id)
 
-    def _entry(self, item: Item) -> Entry:
+    def _entry(self, item: Item) -> Entry | Failure:
         index, number = self._count(_named_source(item))  # also of a bad item, so that the others keep their ids
         if not isinstance(item.content, (str, *get_args(ImageInput))):
             raise TypeError(
                 f"item {index} is a {type(item.content).__name__}; an item is a str (text), or a Path, bytes, PIL "
                 "image or numpy array (image)."
             )
+        if reason := _unkeepable(item.content):
+            name = _named_source(item) or (str(item.content) if isinstance(item.content, Path) else "")
+            return Failure(index, printable(name), reason, item.id)
         try:
             return self._checked(item, index, number)
         except (TypeError, ValueError) as error:
@@ -136,6 +140,8 @@ class Checks:
         unit = number if item.unit is None else item.unit
         _check_text("source", source)
         _check_text("unit", unit)
+        identity = derived_id(source, unit, task, self._tenant) if item.id is None else item.id
+        point_id(identity, self._tenant)  # refuses a bad id
         if item.text is not None:
             _check_text("text", item.text)
             if isinstance(item.content, str):
@@ -145,9 +151,9 @@ class Checks:
         payload = json_mapping(item.payload, name="payload")
         if reserved := sorted(payload.keys() & set(RESERVED)):
             raise ValueError(f"its `payload` has {reserved[0]!r}, which the collection itself writes.")
-        entry = Entry(
+        return Entry(
             content=item.content,
-            id=derived_id(source, unit, task, self._tenant) if item.id is None else item.id,
+            id=identity,
             source=source,
             unit=unit,
             task=task,
@@ -159,8 +165,6 @@ class Checks:
             content_hash=hashed,
             index=index,
         )
-        _ = entry.point_id  # refuses a bad id
-        return entry
 
     def _count(self, source: str | None) -> tuple[int, str]:
         """Count an item: its position in the call, and its number in a named source (empty if it has none)."""
@@ -186,6 +190,18 @@ def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[st
         yield replace(item, **values_by_field)
 
 
+def _unkeepable(content: Input) -> str | None:
+    """Say why no index can keep a text or the path of an image; None if it can."""
+    try:
+        if isinstance(content, str):
+            check_text(content)
+        elif isinstance(content, Path):
+            check_name(str(content))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the source of an item, and the hash of its content if it is known."""
     hashed = item.content_hash
@@ -197,7 +213,7 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
             raise TypeError(f"its source is {source!r}; a source is a string.")
         return source, hashed
     if isinstance(item.content, Path):
-        return item.content.as_posix(), hashed
+        return absolute(item.content).as_posix(), hashed
     try:
         hashed = hashed or content_hash(item.content)
     except OSError as error:  # an image that was opened but not read; the encoder will say what is wrong with it
@@ -228,6 +244,6 @@ def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"its `{name}` is {value!r}; it must be a string.")
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"its `{name}` is no Unicode text: {error.reason} at character {error.start}.") from error
+        check_text(value)
+    except ValueError as error:
+        raise ValueError(f"its `{name}` is {value!r}: {error}.") from error

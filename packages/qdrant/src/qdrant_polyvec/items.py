@@ -14,6 +14,7 @@ import polyvec
 from polyvec import Embeddings, Input, SomeFailed, decoding
 from polyvec.alarms import pass_alarm
 from polyvec.images import alone_with
+from polyvec.paths import printable
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -30,7 +31,8 @@ class Item:
     Attributes:
         content: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
         id: any string, or an unsigned 64-bit integer; derived from source, unit and task if None.
-        source: where it comes from; if None, the metadata's `source`, the path of a file, or a hash of the content.
+        source: where it comes from; if None, the metadata's `source`, the absolute path of a file, or a hash of the
+            content.
         unit: which part of its source it is, such as a page; if None, the items of a named source are numbered.
         task: the embedder's task; if None, that of the call.
         metadata: what to keep with it; dates, UUIDs, numpy numbers and others become JSON, see `metadata.json_value`.
@@ -68,7 +70,7 @@ class Failure(polyvec.Failure):
     def __str__(self) -> str:
         has_name = self.source and not self.source.startswith("sha256:")
         name = self.source if has_name or self.id is None else str(self.id)
-        return f"{name or f'item {self.index}'}: {self.reason.rstrip('.')}"
+        return printable(f"{name or f'item {self.index}'}: {self.reason.rstrip('.')}")
 
 
 class UnstoredItems(SomeFailed):
@@ -130,6 +132,8 @@ def point_id(identity: Identity, tenant: str | None = None) -> int | str:
     With a tenant, every id becomes a UUID made of both, so that tenants may use the same ids.
     """
     if isinstance(identity, str):
+        if printable(identity) != identity:
+            raise ValueError(f"{identity!r} is not an id: it has a lone surrogate, which is no character.")
         if tenant is not None:
             return str(uuid.uuid5(_NAMESPACE, f"{tenant}\0{identity}"))
         try:

@@ -13,10 +13,11 @@ import pydantic_core
 from qdrant_client import models
 
 from polyvec.inputs import check_text
+from polyvec.paths import printable
 from qdrant_polyvec import limits
 from qdrant_polyvec.fields import check_names
 
-__all__ = ["comparable", "date_range", "json_mapping", "json_value"]
+__all__ = ["check_filter", "comparable", "date_range", "json_mapping", "json_value"]
 
 _CONTAINERS = (Mapping, Sequence, Set, np.ndarray)
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
@@ -105,6 +106,17 @@ def date_range(bound: str, value: Any) -> models.DatetimeRange | None:
         return models.DatetimeRange(**{bound: value})
     except ValueError as error:
         raise ValueError(f"{value!r} is no date and time in ISO 8601.") from error
+
+
+def check_filter(condition: models.Filter) -> None:
+    """Refuse a filter with strings that are no Unicode text: no engine takes them, and each words it its own way.
+
+    Raises:
+        ValueError: a key or value has a lone surrogate.
+    """
+    shown = json.dumps(condition.model_dump(exclude_none=True), ensure_ascii=False, default=str)
+    if printable(shown) != shown:
+        raise ValueError(f"a filter has a lone surrogate, which is no character: {printable(shown)[:200]}.")
 
 
 def _json_container(

@@ -17,6 +17,7 @@ from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.choices import MODES, Mode
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.items import Identity
+from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.points import has_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
@@ -102,6 +103,8 @@ class Options:
             raise ValueError(f"`score_threshold` is {self.score_threshold}; it must be finite.")
         if self.filter is not None and not isinstance(self.filter, models.Filter):
             raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
+        if self.filter is not None:
+            check_filter(self.filter)
         if not self.tasks:
             raise ValueError("`task` is an empty list; name at least one task.")
 

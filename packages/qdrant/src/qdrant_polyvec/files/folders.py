@@ -9,6 +9,7 @@ from pathspec import GitIgnoreSpec
 from polyvec import Failure
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
+from polyvec.paths import normal
 
 PDF_SUFFIX = ".pdf"
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -34,7 +35,7 @@ def find(
     A file in `paths` is always listed, but must be of a known kind. A file that is reached twice is listed once.
 
     Args:
-        paths: files and folders.
+        paths: files and folders; `.`, `//` and `folder/..` are left out of them.
         exclude: patterns as in `.gitignore`, relative to each path. They win over `.gitignore` and `paths`.
         on_unknown: is called with each file in a folder that is not listed because its kind is unknown.
 
@@ -44,7 +45,7 @@ def find(
     excluded = _spec(exclude, "`exclude`")
     files: list[Path | Failure] = []
     seen: set[str] = set()
-    for file in _files(map(Path, paths), excluded, on_unknown):
+    for file in _files(map(normal, paths), excluded, on_unknown):
         if isinstance(file, Failure):
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:

@@ -5,16 +5,15 @@ import binascii
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
 from PIL import Image
 
 from polyvec import ImageInput, Input
+from polyvec.paths import path_of
 
-# A string is a path; bytes and streams are the content of a file.
+# A string is a path or a `file:` URI; bytes and streams are the content of a file.
 ImageLike = str | ImageInput | BytesIO | BaseNode | MediaResource
 
 
@@ -27,7 +26,7 @@ def image_input(image: ImageLike) -> ImageInput:
     """
     match image:
         case str():
-            return _path(image)
+            return path_of(image)
         case BytesIO():
             return image.getvalue()
         case MediaResource():
@@ -59,9 +58,9 @@ def node_image(node: BaseNode) -> ImageInput | None:
         if node.image is not None:
             return _decoded(node.image)
         if node.image_path is not None:
-            return _path(node.image_path)
+            return path_of(node.image_path)
         if node.image_url is not None:
-            return _path(node.image_url)
+            return path_of(node.image_url)
         raise ValueError("it is an ImageNode without an image: give `image_path`")
     resource = node.image_resource if isinstance(node, Node) else None
     return None if resource is None else _resource_image(resource)
@@ -88,17 +87,8 @@ def _resource_image(resource: MediaResource) -> ImageInput:
     if resource.path is not None:
         return Path(resource.path)
     if resource.url is not None:
-        return _path(str(resource.url))
+        return path_of(str(resource.url))
     raise ValueError("its image resource has neither data nor path")
-
-
-def _path(name: str) -> Path:
-    if "://" in name and not name.startswith("file://"):
-        raise ValueError(
-            f"{name[:200]!r} is not fetched: nothing here opens connections by itself. Give the bytes that "
-            "`polyvec.images.fetch(url)` returns, or a path"
-        )
-    return Path(url2pathname(urlsplit(name).path)) if name.startswith("file://") else Path(name)
 
 
 def _decoded(data: Any) -> bytes:

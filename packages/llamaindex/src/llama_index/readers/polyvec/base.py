@@ -11,6 +11,7 @@ from llama_index.core.schema import Document, ImageDocument, MediaResource
 from PIL import Image
 
 from polyvec.images import image_pages, image_size, n_image_pages, suffixes
+from polyvec.paths import absolute, check_name, printable
 from polyvec.pdf import pages
 from polyvec.types import Page, UnreadablePages
 from polyvec.warning import warn
@@ -54,18 +55,22 @@ class PolyvecReader(BaseReader):
         """Read a file. Pages that cannot be read are left out with a warning.
 
         Args:
-            file: an image or a PDF.
+            file: an image or a PDF, as a path or a `file:` URI.
             extra_info: metadata of each document.
             fs: must be None: nodes name their images by path, so only local files are read.
 
         Raises:
-            ValueError: the file cannot be read.
+            ValueError: the file cannot be read, or no index could keep its name.
             polyvec.pdf.UnreadablePages: no page can be read.
             ImportError: pypdfium2 is not installed (extra: `pdf`).
         """
         if fs is not None:
             raise ValueError("PolyvecReader reads local files only: nodes name their images by path.")
-        file = Path(file)
+        file = absolute(file)
+        try:
+            check_name(str(file))
+        except ValueError as error:
+            raise ValueError(f"{printable(str(file))}: {error}") from error
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
             return self._pages(file, partial(pages, file, dpi=self.dpi), metadata)
@@ -109,7 +114,7 @@ def _picture(folder: Path, number: int, image: Image.Image) -> Path:
 
 def _document(picture: Path, text: str, metadata: dict[str, Any]) -> ImageDocument:
     document = ImageDocument(
-        image_path=str(picture.absolute()),
+        image_path=str(absolute(picture)),
         metadata={**metadata, "image_sha256": _sha256(picture)},
         excluded_embed_metadata_keys=["image_sha256"],
         excluded_llm_metadata_keys=["image_sha256"],

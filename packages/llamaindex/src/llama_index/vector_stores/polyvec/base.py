@@ -23,11 +23,11 @@ from llama_index.vector_stores.polyvec.queries import (
     QueryOptions,
     check_options,
     query_content,
+    query_limit,
     query_mode,
     query_result,
     search_query,
 )
-from polyvec.inputs import checked_whole
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -271,11 +271,12 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         """Search. The query's text is encoded here for its multi-vector; its embedding finds the candidates.
 
         Args:
-            query: a text, an embedding, or both.
+            query: a text, an embedding, or both. `hybrid_top_k` is the number of results in mode `hybrid`.
             options: see `QueryOptions`.
 
         Raises:
-            ValueError: the query has neither text nor embedding nor image, or its mode needs a text.
+            ValueError: the query has neither text nor embedding nor image, its mode needs a text, or it has a field
+                that nothing here obeys: `alpha`, `sparse_top_k`, `mmr_threshold`, `embedding_field`, `output_fields`.
         """
         search_by, search = self._plan(query, options)
         return query_result(self._collection.search(search_by, **search))
@@ -314,7 +315,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         """Translate a query into the arguments of `Collection.search`."""
         check_options(options, QueryOptions.__optional_keys__)
         content, own_filter = query_content(query, options), options.get("qdrant_filters")
-        mode = query_mode(query, content, self._mode)
+        mode = options.get("mode") or query_mode(query, content, self._mode)
         conditions = self._conditions(
             node_ids=self._chosen_ids(query, options),
             doc_ids=query.doc_ids,
@@ -326,8 +327,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         search = self._with_defaults(
             {
                 **cast("RankingOptions", ranking),
-                "mode": options.get("mode") or mode,
-                "limit": checked_whole("similarity_top_k", query.similarity_top_k, 2**31 - 1, "nodes"),
+                "mode": mode,
+                "limit": query_limit(query, mode),
                 "filter": models.Filter(must=conditions) if conditions else None,
             }
         )

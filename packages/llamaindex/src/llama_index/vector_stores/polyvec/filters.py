@@ -7,7 +7,20 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from qdrant_client import models
 
-from qdrant_polyvec.metadata import date_range
+from qdrant_polyvec import field_keys
+from qdrant_polyvec.metadata import date_range, json_value
+from qdrant_polyvec.schema import RESERVED
+
+# LlamaIndex writes these keys beside the metadata, over metadata of the same names.
+_NODE_KEYS = ("_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id")
+_SIZE, _LISTS = "numbers and dates such as '2026-01-31'", "lists of strings or of whole numbers"
+_OPERANDS = {
+    FilterOperator.EQ: "a string or number",
+    FilterOperator.NE: "a string or whole number",
+    **dict.fromkeys((FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE), _SIZE),
+    **dict.fromkeys((FilterOperator.IN, FilterOperator.NIN), _LISTS),
+    **dict.fromkeys((FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE), "a string"),
+}
 
 
 def qdrant_filter(filters: MetadataFilters) -> models.Filter:
@@ -15,7 +28,7 @@ def qdrant_filter(filters: MetadataFilters) -> models.Filter:
 
     Raises:
         NotImplementedError: Qdrant has no such operator.
-        ValueError: a value that is neither number nor date is compared by size.
+        ValueError: an operator has a value that it does not take.
     """
     conditions: list[models.Condition] = [
         qdrant_filter(part) if isinstance(part, MetadataFilters) else _condition(part)
@@ -43,39 +56,57 @@ def in_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
 
 
 def _condition(part: MetadataFilter) -> models.Condition:
-    value: Any = part.value  # Any: pydantic checks that it suits the operator
-    field = partial(models.FieldCondition, key=part.key)
-    match part.operator:
-        case FilterOperator.EQ if isinstance(value, float):
-            return field(range=models.Range(gte=value, lte=value))
-        case FilterOperator.EQ:
-            return field(match=models.MatchValue(value=value))
-        case FilterOperator.NE:
-            return field(match=models.MatchExcept(**{"except": [value]}))
-        case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE:
-            return field(range=_range(part.operator.name.lower(), part))
-        case FilterOperator.IN:
-            return field(match=models.MatchAny(any=_values(value)))
-        case FilterOperator.NIN:
-            return field(match=models.MatchExcept(**{"except": _values(value)}))
-        case FilterOperator.TEXT_MATCH | FilterOperator.TEXT_MATCH_INSENSITIVE:
-            return field(match=models.MatchText(text=value))
-        case FilterOperator.IS_EMPTY:
-            return models.IsEmptyCondition(is_empty=models.PayloadField(key=part.key))
+    """Translate one filter. It holds if it holds for any reading of the key; emptiness, if for all."""
+    keys = _keys(part.key)
+    conditions = [_on(key, part) for key in keys]
+    if len(conditions) == 1:
+        return conditions[0]
+    if part.operator == FilterOperator.IS_EMPTY:
+        return models.Filter(must=conditions)
+    if part.key in _NODE_KEYS:  # what LlamaIndex writes there counts only if the user's metadata have no such key
+        missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=keys[0]))
+        conditions = [conditions[0], models.Filter(must=[missing, conditions[1]])]
+    return models.Filter(should=conditions)
+
+
+def _keys(name: str) -> list[str]:
+    """List the payload keys of a field. It is at the top, or in `metadata` if others write that name at the top."""
+    if name in RESERVED:
+        return field_keys(name)
+    hidden = (*RESERVED, *_NODE_KEYS)
+    return [*(field_keys(name) if name.partition(".")[0] in hidden else []), *field_keys(name, under="")]
+
+
+def _on(key: str, part: MetadataFilter) -> models.Condition:
+    """Translate a filter for one payload key."""
+    name = f"the value of the filter on {part.key!r} by {part.operator.value!r}"
+    if part.value is None and part.operator != FilterOperator.IS_EMPTY:
+        raise ValueError(f"{name} is None; missing metadata are found by {FilterOperator.IS_EMPTY.value!r}.")
+    value: Any = json_value(part.value, name=name)
+    field = partial(models.FieldCondition, key=key)
+    try:
+        match part.operator:
+            case FilterOperator.EQ if isinstance(value, float):
+                return field(range=models.Range(gte=value, lte=value))
+            case FilterOperator.EQ:
+                return field(match=models.MatchValue(value=value))
+            case FilterOperator.NE:
+                return field(match=models.MatchExcept(**{"except": [value]}))
+            case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE:
+                bound = part.operator.name.lower()
+                return field(range=date_range(bound, value) or models.Range(**{bound: value}))
+            case FilterOperator.IN:
+                return field(match=models.MatchAny(any=_values(value)))
+            case FilterOperator.NIN:
+                return field(match=models.MatchExcept(**{"except": _values(value)}))
+            case FilterOperator.TEXT_MATCH | FilterOperator.TEXT_MATCH_INSENSITIVE:
+                return field(match=models.MatchText(text=value))
+            case FilterOperator.IS_EMPTY:
+                return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+    except ValueError as error:
+        raise ValueError(f"{name} is {part.value!r}; it takes {_OPERANDS[part.operator]}.") from error
     raise NotImplementedError(f"operator {part.operator.value!r} (filter on {part.key!r}) is not offered for Qdrant.")
 
 
 def _values(value: Any) -> list[Any]:
     return value if isinstance(value, list) else str(value).split(",")
-
-
-def _range(bound: str, part: MetadataFilter) -> models.Range | models.DatetimeRange:
-    """Build a range of dates if the value is one in ISO 8601, else of numbers."""
-    value: Any = part.value  # Any: `Range` checks it
-    try:
-        return date_range(bound, value) or models.Range(**{bound: value})
-    except ValueError as error:
-        raise ValueError(
-            f"the filter on {part.key!r} compares by {part.operator.value!r} with {part.value!r}; it takes numbers and "
-            "dates such as '2026-01-31'."
-        ) from error

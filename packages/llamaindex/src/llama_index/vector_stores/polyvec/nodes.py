@@ -7,6 +7,7 @@ from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNod
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
+from polyvec.paths import absolute, printable
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.schema import RESERVED
@@ -25,15 +26,16 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     source = _source(node)
     try:
         node = _storable(node.model_copy(update={"metadata": json_mapping(node.metadata)}))
+        source = _source(node)
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
     except (TypeError, ValueError) as error:
-        return Failure(index, source or node.node_id, str(error), node.node_id)
+        return Failure(index, printable(source or node.node_id), str(error), node.node_id)
     if node.embedding is not None and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
         return Failure(index, source or node.node_id, reason, node.node_id)
-    metadata = {key: value for key, value in payload.items() if key in node.metadata and key != "source"}
+    metadata = {key: value for key, value in node.metadata.items() if key != "source"}
     return Item(
         content,
         id=node.node_id,
@@ -60,18 +62,20 @@ def to_node(stored: Stored) -> BaseNode:
 
 
 def _storable(node: BaseNode) -> BaseNode:
-    """Return the node in a form that survives in a payload: an image at a path as an `ImageNode`.
+    """Return the node in a form that survives in a payload: an image at a path as an `ImageNode` with that path.
 
     Raises:
         ValueError: the image is in memory only, where LlamaIndex's own classes would lose it.
     """
-    if isinstance(node, ImageNode):
-        is_file = node.image is None and node.image_path is None and str(node.image_url).startswith("file://")
-        return node.model_copy(update={"image_path": str(node_image(node)), "image_url": None}) if is_file else node
     if not has_image(node):
         return node
-    assert isinstance(node, Node)
     path = node_image(node)
+    if isinstance(node, ImageNode):
+        if not isinstance(path, Path):
+            return node
+        url = None if node.image_path is None else node.image_url
+        return node.model_copy(update={"image_path": str(absolute(path)), "image_url": url})
+    assert isinstance(node, Node)
     if not isinstance(path, Path):
         raise ValueError(  # noqa: TRY004 — the node is wrong, not a type
             "its image is in memory only and would be lost: save it, and give `image_path` (or keep it as base64 in "
@@ -80,7 +84,7 @@ def _storable(node: BaseNode) -> BaseNode:
     return ImageNode(
         id_=node.node_id,
         text=(node.text_resource.text if node.text_resource else None) or "",
-        image_path=str(path),
+        image_path=str(absolute(path)),
         metadata=node.metadata,
         relationships=node.relationships,
         excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,

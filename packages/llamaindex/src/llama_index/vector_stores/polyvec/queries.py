@@ -12,9 +12,19 @@ from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.embeddings.polyvec.images import ImageLike, image_input
 from llama_index.vector_stores.polyvec.nodes import to_node
 from polyvec import Embeddings, Input
+from polyvec.inputs import checked_whole
 from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
 
 __all__ = ["QueryOptions", "check_options", "similarity"]
+
+_MOST = 2**31 - 1  # results of one request
+_UNUSED = {
+    "alpha": "mode 'hybrid' has no weights: all candidates are ordered by MaxSim",
+    "sparse_top_k": "vector_store_kwargs={'candidates': …} is the number of candidates of each kind",
+    "mmr_threshold": "diverse results are not offered",
+    "embedding_field": "vector_store_kwargs={'mode': …} chooses the vectors",
+    "output_fields": "nodes come back whole",
+}
 
 
 class QueryOptions(RankingOptions, total=False):
@@ -58,6 +68,24 @@ def query_mode(query: VectorStoreQuery, content: Input | None, default: Mode) ->
             f"{', '.join(map(repr, MODES))}."
         )
     return default if content is not None else "dense"  # an embedding alone has no multi-vector
+
+
+def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
+    """Return the number of results: `hybrid_top_k` in mode `hybrid`, if there is one, else `similarity_top_k`.
+
+    Raises:
+        ValueError: the query has a `hybrid_top_k` in another mode, or a field that nothing here obeys.
+    """
+    for name, instead in _UNUSED.items():
+        if (value := getattr(query, name)) is not None:
+            raise ValueError(f"`{name}` is {value!r}, which is not offered: {instead}.")
+    if query.hybrid_top_k is None:
+        return checked_whole("similarity_top_k", query.similarity_top_k, _MOST, "nodes")
+    if mode != "hybrid":
+        raise ValueError(
+            f"`hybrid_top_k` is {query.hybrid_top_k} in mode {mode!r}: it is the number of results in mode 'hybrid'."
+        )
+    return checked_whole("hybrid_top_k", query.hybrid_top_k, _MOST, "nodes")
 
 
 def search_query(
