@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +22,16 @@ from polyvec.testing import HashEncoder
 from polyvec.types import Grid
 
 
-def encoding(seed=0, n_tokens=3, grid=None, cut_from=None):
+def encoding(seed=0, n_tokens=3, grid=None, cut=False):
     rng = np.random.default_rng(seed)
     tokens = None if n_tokens is None else rng.standard_normal((n_tokens, 4)).astype(np.float32)
-    return Encoding(rng.standard_normal(6).astype(np.float32), tokens, grid, cut_from)
+    return Encoding(rng.standard_normal(6).astype(np.float32), tokens, grid, cut)
 
 
 def assert_equal(one, other):
     np.testing.assert_array_equal(one.dense, other.dense)
     np.testing.assert_array_equal(one.multivector, other.multivector)
-    assert (one.grid, one.cut_from) == (other.grid, other.cut_from)
+    assert (one.grid, one.cut) == (other.grid, other.cut)
 
 
 class Counting:
@@ -76,7 +77,7 @@ def cached(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "kept",
-    [encoding(), encoding(n_tokens=0), encoding(grid=Grid(1, 2, 3)), encoding(cut_from=900), encoding(n_tokens=None)],
+    [encoding(), encoding(n_tokens=0), encoding(grid=Grid(1, 2, 3)), encoding(cut=True), encoding(n_tokens=None)],
 )
 def test_what_is_put_comes_back(cache, kept):
     cache.put([(b"k", kept)])
@@ -484,6 +485,16 @@ def test_cached_embeddings_carry_the_fingerprint_of_the_encoder(tmp_path):
     cached = CachedEncoder(HashEncoder(), tmp_path / "vectors.db")
     for _ in range(2):
         assert cached.encode_query(["a"], task="code").fingerprint == "hash-64-32"
+
+
+def test_the_end_of_the_callers_time_is_no_missing_file(monkeypatch, tmp_path):
+    def alarm(*_):
+        raise TimeoutError("of a signal handler")
+
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr(Path, "open", alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        content_key(tmp_path / "a.png", "scope")
 
 
 def test_an_encoder_closes_its_cache_and_what_it_wraps_at_the_end_of_a_block(tmp_path):

@@ -465,6 +465,25 @@ def test_what_is_told_to_be_too_large_is_not_read():
         here(f"http://{place}/", max_bytes=999)
 
 
+@pytest.mark.parametrize("place", ["_get", "_seconds_left"])
+def test_the_end_of_the_callers_own_time_is_raised(monkeypatch, place):
+    def alarm(*_, **__):
+        raise TimeoutError("of a signal handler")
+
+    monkeypatch.setattr(fetching, place, alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        here("http://127.0.0.1:9/", timeout=5)
+
+
+def test_the_end_of_the_callers_own_time_is_no_address_that_does_not_answer(monkeypatch):
+    def alarm(*_):
+        raise TimeoutError("of a signal handler")
+
+    monkeypatch.setattr(socket.socket, "connect", alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        here("http://127.0.0.1:9/", timeout=5)
+
+
 def test_a_slow_resolver_does_not_hold_the_call_beyond_its_timeout(monkeypatch):
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(5))

@@ -1,5 +1,7 @@
+import errno
 import io
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from polyvec import decoding, images
 from polyvec.images import alone_with, describe, image_size, open_image, smart_resize
@@ -604,6 +607,39 @@ def test_whatever_a_decoder_raises_becomes_a_value_error(monkeypatch, error):
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
     with pytest.raises(ValueError, match="damaged"):
+        open_image(file_of(picture()))
+
+
+class SoftTimeLimit(Exception):
+    """As the signal handlers of Celery and others raise it."""
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimit, TimeoutError])
+@pytest.mark.parametrize("place", ["load", "seek", "getexif"])
+def test_an_error_of_the_callers_signal_handler_is_no_fault_of_the_image(monkeypatch, scan, error, place):
+    def handler(*_):
+        raise error("the time is over")
+
+    def interrupted(*_):
+        signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(Image.Image if place == "getexif" else TiffImageFile, place, interrupted)
+    before = signal.signal(signal.SIGALRM, handler)
+    reads = [open_image] if place == "load" else [image_size, open_image]
+    try:
+        for read in [*reads, lambda file: list(images.image_pages(file))]:
+            with pytest.raises(error, match="the time is over"):
+                read(scan)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_timeout_of_the_system_is_a_fault_of_the_file(monkeypatch):
+    def fails(*_):
+        raise TimeoutError(errno.ETIMEDOUT, "the file server does not answer")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
+    with pytest.raises(ValueError, match="the file server does not answer"):
         open_image(file_of(picture()))
 
 

@@ -122,14 +122,19 @@ def test_a_batch_that_fails_alone_passes_the_turn_on(network):
     assert [int(encoding.dense[0]) for encoding in merging([row(2)])] == [2]
 
 
-def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network):
-    """A KeyboardInterrupt reaches the thread that runs the shared batch."""
+class SoftTimeLimit(Exception):
+    """As the signal handlers of Celery and others raise it."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimit, TimeoutError])
+def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network, error):
+    """A signal handler's error reaches the thread that runs the shared batch."""
     run = network.__call__
 
     def interrupted(rows):
         encodings = run(rows)
         if len(rows) == 3:
-            raise KeyboardInterrupt
+            raise error
         return encodings
 
     merging = merged(interrupted, 100)
@@ -143,7 +148,7 @@ def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network):
             thread.join(10)
     finally:
         threading.excepthook = hook
-    assert caught == [KeyboardInterrupt]
+    assert caught == [error]
     assert results == [[0], None, [2], [3]]
     assert network.batches == [[0], [1, 2, 3], [2, 3]]
     assert not merging._leaders

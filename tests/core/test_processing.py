@@ -1,11 +1,14 @@
 import hashlib
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from polyvec.model import processing
 from polyvec.model.processing import Processor, collate
 from polyvec.types import Grid
 
@@ -118,6 +121,49 @@ def test_a_text_is_its_prefix_and_itself_without_anything_else(processor):
 def test_long_texts_are_not_cut_by_the_tokenizer(processor):
     (ids,) = processor.texts(["word " * 3000], "Query: ")
     assert len(ids) > 3000
+
+
+# What a piece must not end within: words, numbers, runs of spaces and signs, accents, contractions, markers.
+LONG = {
+    "words": "It's Lunar Horizon's fee: 12,345.67 \u20ac (of 2020)! \n\n  \t " * 9,
+    "accents": "cafe\u0301 e\u0301e\u0301 x\u0301y \u1100\u1161\u11a8 " * 9,
+    "without spaces": "\u5b57\u5b57\uff0c\u5b57\u3002" * 40,
+    "hexadecimal": "0a1b22cc3d" * 30,
+    "one word": "abcdefg" * 40,
+    "spaces": " " * 300,
+    "markers": "a<|image_pad|>b|>c <|im_end|>" * 9,
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
+def test_pieces_of_a_text_have_the_tokens_of_the_whole(processor, monkeypatch, text):
+    whole = processor._tokenizer.encode(text, add_special_tokens=False)
+    for size in (5, 17, 40):
+        monkeypatch.setattr(processing, "_PIECE", size)
+        assert processor.texts([text, "b", text], "") == [whole.ids, processor.texts(["b"], "")[0], whole.ids]
+        assert processor.offsets(text) == (whole.ids, whole.offsets)
+        for length in (1, 7, len(whole.ids) - 1, len(whole.ids)):
+            (ids,) = processor.texts([text], "", max_lengths=[length])
+            assert ids == whole.ids[: length + 1]
+
+
+def test_only_the_beginning_of_a_long_text_is_read(processor, monkeypatch):
+    tokenizer = Mock(wraps=processor._tokenizer)
+    monkeypatch.setattr(processor, "_tokenizer", tokenizer)
+    texts = ["word " * 20_000, "12,5;" * 20_000, "short"]
+    processor.texts(texts * 2, "Query: ", max_lengths=[100] * 6)
+    read = [len(text) for call in tokenizer.encode_batch_fast.call_args_list for text in call.args[0]]
+    assert sum(read) < 6 * 2000
+
+
+def test_a_tokenizer_that_marks_the_beginning_reads_texts_whole(processor, monkeypatch):
+    marking = Tokenizer.from_str(processor._tokenizer.to_str())
+    marking.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    monkeypatch.setattr(processor, "_tokenizer", marking)
+    monkeypatch.setattr(processing, "_PIECE", 20)
+    text = "word and word. " * 30
+    assert processor.texts([text], "") == [marking.encode(text, add_special_tokens=False).ids]
 
 
 def test_collate_pads_on_the_right(processor):

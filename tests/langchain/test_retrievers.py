@@ -30,7 +30,7 @@ def test_k_is_of_the_retriever_or_of_the_call(retriever):
     assert len(retriever.invoke("fox", mode=None)) == 2
     with pytest.raises(ValidationError, match="greater than 0"):
         PolyvecRetriever(vectorstore=retriever.vectorstore, k=0)
-    with pytest.raises(ValueError, match="`limit` is 0"):
+    with pytest.raises(ValueError, match="`k` is 0"):
         retriever.invoke("fox", k=0)
 
 

@@ -146,8 +146,14 @@ def test_an_unknown_option_is_refused(store):
         store.add_texts(["a"], metadata=[{}])
     with pytest.raises(ValueError, match="`mode` is 'fast'"):
         store.similarity_search("fox", mode="fast")
-    with pytest.raises(ValueError, match="`limit` is 0"):
-        store.similarity_search("fox", k=0)
+    for wrong, told in (({"k": 0}, "`k` is 0"), ({"k": 2.5}, "`k` is 2.5"), ({"k": -1}, "`k` is -1")):
+        for call in (store.similarity_search, store.max_marginal_relevance_search):
+            with pytest.raises(ValueError, match=told):
+                call("fox", **wrong)
+    with pytest.raises(ValueError, match="`fetch_k` is 0"):
+        store.max_marginal_relevance_search("fox", fetch_k=0)
+    with pytest.raises(ValueError, match="`candidates` is 2; it must be at least the number of results, which is 3"):
+        store.similarity_search("fox", k=3, candidates=2)
     with pytest.raises(TypeError, match="images go to `similarity_search_by_image`"):
         store.similarity_search(b"fox")
 
@@ -511,6 +517,16 @@ def test_pages_of_a_tiff_are_images(folder, scan, tmp_path, monkeypatch):
     in_memory = folder.add_blobs([Blob.from_data(scan.read_bytes(), mime_type="image/tiff")])
     assert len({*in_memory, *ids}) == 6
     assert folder.add_images([scan], ids=["scan"]) == ["scan#page=1", "scan#page=2", "scan#page=3"]
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ArithmeticError])
+def test_the_end_of_the_callers_time_is_no_fault_of_an_image(folder, pictures, monkeypatch, error):
+    def alarm(*_):
+        raise error("of a signal handler")
+
+    monkeypatch.setattr(Path, "read_bytes", alarm)
+    with pytest.raises(error, match="of a signal handler"):
+        folder.add_images(pictures)
 
 
 def test_a_bad_page_of_a_tiff_loses_no_other(folder, torn_scan):

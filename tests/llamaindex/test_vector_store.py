@@ -273,6 +273,10 @@ def test_deleting_needs_to_know_what(store, nodes):
     store.clear()
     assert store.get_nodes() == []
     assert store.add(nodes) == ids(nodes)
+    with pytest.raises(ValueError, match="`similarity_top_k` is 0"):
+        store.query(VectorStoreQuery(query_str="fox", similarity_top_k=0))
+    with pytest.raises(ValueError, match="`limit` is -1; it must be at least 0"):
+        store.get_nodes(limit=-1)
     assert len(store.get_nodes(limit=2)) == len(store.get_nodes(ids(nodes), limit=2)) == 2
 
 

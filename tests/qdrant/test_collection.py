@@ -1,3 +1,4 @@
+import asyncio
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -282,7 +283,7 @@ def test_wrong_arguments_are_refused_before_anything_is_stored(memory, embedder,
         ({"mode": "fast"}, "'dense', 'late', 'two-stage'"),
         ({"task": "search"}, "'retrieval', 'text-matching', 'code'"),
         ({"limit": 0}, "`limit` is 0"),
-        ({"limit": 5, "candidates": 4}, "`candidates` is 4; it must be at least `limit`"),
+        ({"limit": 5, "candidates": 4}, "`candidates` is 4; it must be at least the number"),
     ],
 )
 def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments, message):
@@ -293,6 +294,42 @@ def test_wrong_searches_are_refused_before_anything_is_encoded(memory, arguments
     encode_with(memory, Never(dim=16, multivector_dim=8))
     with pytest.raises(ValueError, match=message):
         memory.search("red", **arguments)
+
+
+@pytest.mark.parametrize("mode", ["dense", "late", "two-stage"])
+def test_a_list_of_items_is_ranked_anew(docs, mode, monkeypatch):
+    monkeypatch.setattr("qdrant_polyvec.search.SMALL", 0)
+    docs.add([*TEXTS, *(f"red fox {n}" for n in range(9))], ids=["a", "b", 3, *(f"other {n}" for n in range(9))])
+    exact = docs.search("red fox", mode="late" if mode == "two-stage" else mode, limit=12)
+    ids = ["b", 3, "missing", "a", "other 7", "a"]
+    wanted = {hit.id: pytest.approx(hit.score) for hit in exact if hit.id in ids}
+    found = docs.search("red fox", ids=ids, mode=mode)
+    assert {hit.id: hit.score for hit in found} == wanted
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert [hit.score for hit in docs.search("red fox", ids=ids, mode=mode, limit=2)] == [
+        hit.score for hit in found[:2]
+    ]
+    assert docs.search("red fox", ids=[], mode=mode) == docs.search("red fox", ids=["missing"], mode=mode) == []
+    assert docs.explain("red fox", ids=ids, mode=mode).prefetch is None  # every item is scored
+    assert len(docs.search("red fox", ids=[hit.id for hit in exact], mode=mode)) == 12  # more than `limit` by default
+
+    async def again():
+        found = await docs.asearch("red fox", ids=ids, mode=mode)
+        (group,) = await docs.asearch_groups("red fox", ids=ids, mode=mode, group_by="_polyvec.kind", group_size=9)
+        await docs._binding.aclients.aclose()
+        return found, group.hits
+
+    for found in asyncio.run(again()):
+        assert {hit.id: hit.score for hit in found} == wanted
+
+
+def test_a_list_of_items_is_a_tenants_own(embedder):
+    client = open_client(":memory:")
+    for tenant in ("ann", "bob"):
+        docs = Collection.open(client, "docs", embedder=embedder, tenant=tenant)
+        docs.add([f"fox of {tenant}", "whale"], ids=["x", f"only {tenant}"])
+    (hit,) = docs.search("fox", ids=["x", "only ann"])
+    assert (hit.id, hit.content) == ("x", "fox of bob")
 
 
 def test_an_unreadable_query_is_refused(memory):

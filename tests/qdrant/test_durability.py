@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
+import httpx
 import pytest
 from qdrant_client import models
 
@@ -340,3 +344,41 @@ def test_a_forked_child_that_drops_its_copy_writes_nothing(tmp_path):
     told = python(FORKED, tmp_path).communicate(timeout=PATIENCE)[0].splitlines()
     assert "this is its forked child. Fork before opening it" in told[0]
     assert told[1:] == ["child wrote []", "101"]
+
+
+class Ports(BaseHTTPRequestHandler):
+    """Answers every request, over a connection that stays open, and notes the client's port."""
+
+    protocol_version = "HTTP/1.1"
+    seen: ClassVar[list] = []
+
+    def do_GET(self):
+        self.seen.append(self.client_address[1])
+        body = b'{"result": {"collections": []}, "status": "ok", "time": 0.0}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ports)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = open_client(f"http://127.0.0.1:{server.server_port}", check_compatibility=False, limits=httpx.Limits())
+    client.get_collections()
+    child = os.fork()
+    if child == 0:
+        client.get_collections()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    client.get_collections()
+    server.shutdown()
+    server.server_close()
+    mine, of_child, again = Ports.seen
+    assert mine == again != of_child

@@ -137,9 +137,7 @@ def test_a_collection_of_sparse_vectors_only(client):
     assert [point.id for point in found] == [2, 1]
     assert found[0].vector == {"words": words(2, value=3.0)}
     info = client.get_collection("sparse")
-    assert (info.config.params.vectors, info.config.params.sparse_vectors) == (None, WORDS)
-    with pytest.raises(ValueError, match="at least one vector"):
-        client.create_collection("nothing", {})
+    assert (info.config.params.vectors, info.config.params.sparse_vectors) == ({}, WORDS)
     client.close()
 
 

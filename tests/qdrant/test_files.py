@@ -232,6 +232,16 @@ def test_a_link_in_a_circle_does_not_hang(folder):
     assert names(["docs"]) == ["docs/a.md"]
 
 
+def test_the_end_of_the_callers_time_is_no_fault_of_a_file(folder, monkeypatch):
+    def alarm(*_):
+        raise TimeoutError("of a signal handler")
+
+    write("a.md", "text")
+    monkeypatch.setattr(Path, "read_bytes", alarm)
+    with pytest.raises(TimeoutError, match="of a signal handler"):
+        list(files.units([Path("a.md")]))
+
+
 def test_a_file_that_vanishes_is_a_failure(folder):
     write("docs/a.md", "text")
     write("docs/b.md", "text")

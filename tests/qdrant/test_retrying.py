@@ -88,6 +88,14 @@ def test_a_server_may_ask_for_a_longer_pause_but_not_for_any(asked, waited):
     assert waits == [waited]
 
 
+@pytest.mark.parametrize("error", [LookupError("of a signal handler"), TimeoutError("of a signal handler")])
+def test_an_error_of_the_callers_signal_handler_is_raised(error):
+    call, waits = failing(ResponseHandlingException(error))
+    with pytest.raises(type(error), match="of a signal handler"):
+        patiently(call, sleep=waits.append)
+    assert waits == []
+
+
 def test_patience_ends():
     call, waits = failing(*[answer(503, "overloaded")] * 5)
     with pytest.raises(StoreUnavailableError, match="in 3 attempts; the last answer was: 503 overloaded") as raised:

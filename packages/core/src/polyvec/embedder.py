@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, NoReturn, Self, Unpack
 import torch
 from tqdm import tqdm
 
+from polyvec import forking
 from polyvec.chunking import Span, checked_spans
 from polyvec.encoder import Attempt, ChunkOptions, EncodeOptions, Encoder, encoded_stream, in_thread
 from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, span_key
@@ -28,6 +28,7 @@ from polyvec.inputs import (
     is_single,
 )
 from polyvec.model.adapter_files import UserAdapter, read_adapter
+from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.streams import Source
@@ -69,7 +70,7 @@ class Embedder(Encoder):
         self._adapters = {adapter.task: adapter for adapter in adapters}
         if adapters:
             self._runner.use(adapters)
-        self._loading = threading.Lock()  # while adapters are loaded or unloaded
+        self._loading = forking.lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
         self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
         path = setup.options.get("vector_cache")
@@ -141,7 +142,9 @@ class Embedder(Encoder):
 
     def _scope(self, request: Request, kind: str) -> str:
         limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
-        return f"{self._scope_prefix}\0{request.adapter}\0{limit}\0"
+        # Worker processes do not have this process's choice.
+        precision = matmul_precision(torch.device(self.devices[0])) if len(self.devices) == 1 else ""
+        return f"{self._scope_prefix}{precision}\0{request.adapter}\0{limit}\0"
 
     def encode_iter(
         self,
@@ -261,7 +264,7 @@ class Embedder(Encoder):
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """Return the token of each row of the text's multi-vector, prefix included."""
         (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
-        (ids,) = self._processor.texts([text], request.prefix)
+        (ids,) = self._processor.texts([text], request.prefix, max_lengths=[MAX_LENGTH])
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
@@ -294,11 +297,12 @@ class Embedder(Encoder):
             done=bar.update,
         )
         if cut:
-            first, n_tokens = min(cut.items())
+            text = requests[cut[0]].item
+            assert isinstance(text, str), "images are not cut"
             warn(
                 f"{len(cut)} of {sum(isinstance(request.item, str) for request in requests)} texts are longer than "
-                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + first} with "
-                f"{n_tokens} tokens. Split long texts before encoding them."
+                f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + cut[0]} "
+                f"with {len(text):,} characters. Split long texts before encoding them."
             )
         return attempt
 

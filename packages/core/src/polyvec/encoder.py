@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import itertools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,11 +209,11 @@ def encoded_stream(
 async def in_thread(call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """Call in a thread of this module's own, so that many calls can wait at once and share batches."""
     run = partial(contextvars.copy_context().run, partial(call, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_threads(), run)
+    return await asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), run)
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 — a forked child has no threads of its parent
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="polyvec-async")
 
 

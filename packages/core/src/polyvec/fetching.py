@@ -15,6 +15,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from polyvec.alarms import pass_alarm
+
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS, _MAX_REDIRECTS = (301, 302, 303, 307, 308), 5
 _READ_BYTES = 1 << 16
@@ -50,6 +52,7 @@ def download(url: str, *, timeout: float, max_bytes: int, allow_private: bool) -
             hops.append(answer)
             _check_redirect(hops)
     except TimeoutError as error:
+        _pass_alarm_before(deadline, error)
         raise _failure(hops, f"no complete answer within {timeout:g} seconds; try again or raise `timeout`") from error
     except http.client.HTTPException as error:
         raise _failure(hops, f"the server's answer is broken ({type(error).__name__}); try again") from error
@@ -185,11 +188,14 @@ def _connected(addresses: Sequence[tuple[int, _Address]], deadline: float) -> so
     failure = OSError("no address")
     for n_left, (family, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         with ExitStack() as on_failure:
+            seconds = _seconds_left(deadline) / n_left
+            end = time.monotonic() + seconds
             try:
                 connection = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                connection.settimeout(_seconds_left(deadline) / n_left)
+                connection.settimeout(seconds)
                 connection.connect(address)
             except OSError as error:
+                _pass_alarm_before(end, error)
                 failure = error
                 continue
             on_failure.pop_all()
@@ -247,6 +253,12 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # any buffer
         self._connection.settimeout(_seconds_left(self._deadline))
         return self._connection.recv_into(buffer)
+
+
+def _pass_alarm_before(end: float, error: OSError) -> None:
+    """Raise a `TimeoutError` again that is not our own, because its time has not come; clocks are not exact."""
+    if time.monotonic() < end - 0.05:
+        pass_alarm(error)
 
 
 def _seconds_left(deadline: float) -> float:

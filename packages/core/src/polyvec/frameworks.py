@@ -1,7 +1,6 @@
 """What the framework packages share: an embedder by its settings, as a pydantic model. No torch."""
 
 import asyncio
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from polyvec import forking
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.inputs import check_task
 from polyvec.types import TASKS, Embeddings, Input, Side
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MODEL = Field(default="jinaai/jina-embeddings-v4", description="Hub id, directory, or 'demo', which is bundled.")
 _LOADING = ("revision", "device", "dtype", "token_budget", "max_pixels", "cache_folder")  # for `from_pretrained`
-_LOCK = threading.Lock()  # for all instances: a lock in an instance would break copy and pickle
+_LOCK = forking.lock()  # for all instances: a lock in an instance would break copy and pickle
 
 
 class EmbedderSettings(BaseModel):

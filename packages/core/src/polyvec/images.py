@@ -2,9 +2,7 @@
 
 import io
 import math
-import os
 import stat
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from polyvec import decoding, fetching
+from polyvec import decoding, fetching, forking
 from polyvec.alarms import pass_alarm
 from polyvec.pixels import RefusedError, array_size, check_depth, of_array, of_deep_shades, on_white
 from polyvec.types import ImageInput, Page, UnreadablePages
@@ -49,16 +47,7 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 MAX_ASPECT_RATIO = 200  # the image tower's own limit
 
 # More than threads that decode at a time, so that few wait for images that are not theirs.
-_LOCKS = [threading.RLock() for _ in range(64)]
-
-
-def _free_locks() -> None:
-    """Replace the locks in a forked child, where the threads that held some of them do not exist."""
-    _LOCKS[:] = [threading.RLock() for _ in _LOCKS]
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_free_locks)
+_LOCKS = [forking.lock() for _ in range(64)]
 
 # Pillow warns about metadata and size; serious problems raise. The filter is set once, because
 # `warnings.catch_warnings` around each image would leave filters behind when threads overlap.
@@ -331,7 +320,8 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Return a value that changes when a file is written again; None if there is no file."""
     try:
         status = path.stat()
-    except OSError:
+    except OSError as error:
+        pass_alarm(error)
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 

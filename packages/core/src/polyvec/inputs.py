@@ -21,6 +21,7 @@ __all__ = [
     "check_text",
     "checked_items",
     "checked_size",
+    "checked_whole",
     "is_single",
 ]
 

@@ -21,13 +21,13 @@ class Encoding:
         dense: unit vector of full length.
         multivector: one unit vector per token; None unless requested.
         grid: where an image's patches are in the multi-vector.
-        cut_from: number of tokens that a text had before it was cut; None if it was not cut.
+        cut: the text was longer.
     """
 
     dense: Float32[np.ndarray, "dim"]
     multivector: Float32[np.ndarray, "tokens late_dim"] | None
     grid: Grid | None = None
-    cut_from: int | None = None
+    cut: bool = False
 
     @property
     def finite(self) -> bool:
@@ -46,19 +46,19 @@ def collect(
     multivector: bool,
     fingerprint: str,
     done: Callable[[], object] = lambda: None,
-) -> tuple[Attempt, dict[int, int]]:
+) -> tuple[Attempt, list[int]]:
     """Put the outcomes of `n` items in order. Dense vectors longer than `dim` are cut and have unit length again.
 
     `fingerprint` is that of the encoder. `done` is called after each outcome, for progress bars.
 
     Returns:
-        The result, and the number of tokens before the cut by index of each text that was cut.
+        The result, and the ascending indices of the texts that were cut.
     """
     dense = np.zeros((n, dim), np.float32)
     tokens: list[np.ndarray | None] = [None] * n
     grids: list[Grid | None] = [None] * n
     failures: dict[int, Failure] = {}
-    cut: dict[int, int] = {}
+    cut: list[int] = []
     for index, outcome in outcomes:
         done()
         if isinstance(outcome, str):
@@ -66,8 +66,8 @@ def collect(
             continue
         dense[index] = outcome.dense if len(outcome.dense) == dim else truncate(outcome.dense[None], dim)[0]
         tokens[index], grids[index] = outcome.multivector, outcome.grid
-        if outcome.cut_from is not None:
-            cut[index] = outcome.cut_from
+        if outcome.cut:
+            cut.append(index)
     kept = [index for index in range(n) if index not in failures]
     embeddings = Embeddings(
         dense[kept] if failures else dense,
@@ -75,4 +75,4 @@ def collect(
         tuple(grids[index] for index in kept),
         fingerprint,
     )
-    return Attempt(embeddings, kept, [failures[index] for index in sorted(failures)]), cut
+    return Attempt(embeddings, kept, [failures[index] for index in sorted(failures)]), sorted(cut)

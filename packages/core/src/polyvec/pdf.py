@@ -1,12 +1,12 @@
 """Read the pages of a PDF as images with their text, one at a time (extra: `pdf`)."""
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from polyvec import forking
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
 from polyvec.types import Page, UnreadablePages
 
@@ -14,7 +14,7 @@ __all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
 
 # PDFium is not thread-safe: every call holds this lock. It is re-entrant, because an abandoned iterator may be garbage
 # collected, and so close its file, in a thread that holds the lock.
-_PDFIUM = threading.RLock()
+_PDFIUM = forking.lock()
 _PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the document is closed
 _POINTS_PER_INCH = 72
 # PDFium's signs for a hyphen at a line end, after which it has joined the word; and the null character.

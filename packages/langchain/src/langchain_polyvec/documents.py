@@ -181,6 +181,7 @@ def page_items(
     except UnreadablePages as error:
         yield from (Failure(-1, name, f"page {number}: {reason}") for number, reason in error.reasons.items())
     except (OSError, ValueError) as error:
+        pass_alarm(error)
         yield Failure(-1, name, str(error))
 
 

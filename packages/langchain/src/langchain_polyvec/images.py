@@ -16,6 +16,7 @@ import numpy as np
 from langchain_core.documents.base import Blob
 from PIL import Image
 
+from polyvec.alarms import pass_alarm
 from polyvec.images import check_regular, image_format, image_pages, n_image_pages, open_image, suffixes
 from polyvec.types import ImageInput, UnreadablePages
 from polyvec.warning import warn
@@ -201,7 +202,8 @@ def _path(uri: str) -> Path:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError) as error:  # a name that no file can have
+        pass_alarm(error)
         return False
 
 
@@ -218,6 +220,7 @@ def _page(path: Path, number: int, dpi: float) -> Image.Image:
         is_image = path.suffix.lower() in suffixes() or n_image_pages(path) > 1
         page = next(image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi), None)
     except (OSError, UnreadablePages) as error:
+        pass_alarm(error)
         raise ValueError(str(error)) from error
     except ImportError as error:
         raise ImportError(NO_PDF) from error

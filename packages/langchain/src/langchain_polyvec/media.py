@@ -9,6 +9,7 @@ from langchain_core.documents.base import Blob
 
 from langchain_polyvec.documents import image_items, page_items, text_item
 from langchain_polyvec.images import NO_PDF, absolute
+from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
 from polyvec.pdf import pages
 from qdrant_polyvec import Failure, Item
@@ -41,6 +42,7 @@ def pdf_items(
             file_pages, metadata, task=task, name=name, uri=uri, key=key, dpi=dpi, thumbnails=thumbnails
         )
     except (OSError, ValueError) as error:
+        pass_alarm(error)
         yield Failure(-1, name, str(error))
     except ImportError as error:
         raise ImportError(NO_PDF) from error
@@ -75,6 +77,7 @@ def blob_items(blob: object, task: str, *, dpi: float, thumbnails: bool) -> Iter
             reason = f"its type is {kind or 'unknown'}; images, PDFs and texts can be stored"
             yield Failure(-1, name, reason, blob.id)
     except (LookupError, OSError, ValueError) as error:  # LookupError: an unknown encoding
+        pass_alarm(error)
         yield Failure(-1, name, str(error), blob.id)
 
 

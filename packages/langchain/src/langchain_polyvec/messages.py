@@ -7,6 +7,7 @@ from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, ImageContentBlock
 
 from langchain_polyvec.images import IMAGE_URI, encoded, stored_image
+from polyvec.alarms import pass_alarm
 
 
 def content_blocks(documents: Iterable[Document]) -> list[ContentBlock]:
@@ -24,6 +25,7 @@ def content_blocks(documents: Iterable[Document]) -> list[ContentBlock]:
         try:
             picture = _picture(document)
         except (OSError, ValueError) as error:
+            pass_alarm(error)
             warnings.warn(f"the picture of document {number} is left out: {error}", stacklevel=2)
             continue
         if picture is not None:

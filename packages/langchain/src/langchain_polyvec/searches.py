@@ -14,7 +14,10 @@ from langchain_polyvec.filters import FilterLike, qdrant_filter
 from langchain_polyvec.images import ImageLike, picture
 from langchain_polyvec.opening import OpenStore
 from polyvec import types
+from polyvec.inputs import checked_whole
 from qdrant_polyvec import Hit, Query, RankingOptions, SearchOptions
+
+_MOST = 2**31 - 1
 
 Scored = list[tuple[Document, float]]
 
@@ -106,7 +109,7 @@ class SearchableStore(OpenStore):
             lambda_mult: λ: 1 maximizes relevance, 0 diversity.
             options: see `StoreOptions`.
         """
-        search = self._options(max(k, fetch_k), options)
+        search = self._options(_n_fetched(k, fetch_k), options)
         encoded = self._encoded(_text(query), search)
         hits = self._collection.search(_reusable(query, encoded, search), **search)
         return self._diverse(hits, encoded, k, lambda_mult)
@@ -115,7 +118,7 @@ class SearchableStore(OpenStore):
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """`max_marginal_relevance_search` on the asynchronous client."""
-        search = self._options(max(k, fetch_k), options)
+        search = self._options(_n_fetched(k, fetch_k), options)
         encoded = await asyncio.to_thread(self._encoded, _text(query), search)
         hits = await self._collection.asearch(_reusable(query, encoded, search), **search)
         return await self._adiverse(hits, encoded, k, lambda_mult)
@@ -130,7 +133,7 @@ class SearchableStore(OpenStore):
     ) -> list[Document]:
         """`max_marginal_relevance_search` for a dense vector, in mode `dense`."""
         vector = _vector(embedding)
-        return self._diverse(self.hits(vector, max(k, fetch_k), **_dense(options)), vector, k, lambda_mult)
+        return self._diverse(self.hits(vector, _n_fetched(k, fetch_k), **_dense(options)), vector, k, lambda_mult)
 
     async def amax_marginal_relevance_search_by_vector(
         self,
@@ -179,7 +182,7 @@ class SearchableStore(OpenStore):
         task = options.get("task") or self.task
         search: SearchOptions = {
             **cast("RankingOptions", options),
-            "limit": k,
+            "limit": checked_whole("k", k, _MOST, "documents"),
             "filter": qdrant_filter(options.get("filter"), metadata_key=self._metadata_key),
             "mode": options.get("mode") or self.mode,
             "task": task[0] if isinstance(task, list | tuple) and len(task) == 1 else task,
@@ -201,6 +204,11 @@ class SearchableStore(OpenStore):
     ) -> list[Document]:
         vectors = await self._collection.aembeddings([hit.id for hit in hits])
         return await asyncio.to_thread(_chosen, hits, vectors, query, k, lambda_mult)
+
+
+def _n_fetched(k: int, fetch_k: int) -> int:
+    """Return the number of documents to choose from: `fetch_k`, or `k` if that is more."""
+    return max(checked_whole("k", k, _MOST, "documents"), checked_whole("fetch_k", fetch_k, _MOST, "documents"))
 
 
 def _reusable(query: str, encoded: types.Embeddings, options: SearchOptions) -> Query:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qdrant_polyvec.hits import Group, Hit, Stored
     from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
     from qdrant_polyvec.maintenance import Verification
-    from qdrant_polyvec.query import Query, RankingOptions, SearchOptions, Tasks
+    from qdrant_polyvec.query import Query, QueryOptions, RankingOptions, SearchOptions, Tasks
     from qdrant_polyvec.retrying import StoreUnavailableError
     from qdrant_polyvec.schema import Schema, SchemaError
 
@@ -32,6 +32,7 @@ __all__ = [
     "Location",
     "Mode",
     "Query",
+    "QueryOptions",
     "RankingOptions",
     "Report",
     "Schema",

@@ -13,6 +13,7 @@ from PIL import Image
 
 import polyvec
 from polyvec import Embeddings, ImageInput, Input
+from polyvec.alarms import pass_alarm
 from polyvec.inputs import check_task
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.metadata import json_mapping
@@ -199,7 +200,8 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
         return item.content.as_posix(), hashed
     try:
         hashed = hashed or content_hash(item.content)
-    except OSError:  # an image that was opened but not read; the encoder will say what is wrong with it
+    except OSError as error:  # an image that was opened but not read; the encoder will say what is wrong with it
+        pass_alarm(error)
         return "unreadable image", None
     return f"sha256:{hashed[:32]}", hashed
 

@@ -2,19 +2,20 @@
 
 import asyncio
 import inspect
+import os
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.qdrant_remote import QdrantRemote
 
+from polyvec import forking
 from qdrant_polyvec.edge import EdgeBackend
 
 __all__ = ["AsyncClients", "Location", "open_async_client", "open_client"]
@@ -23,6 +24,10 @@ Location = str | Path | QdrantClient
 Version = tuple[int, int]
 
 _TIMEOUT = {"timeout": 60}  # seconds; with the client's own 5, a large write to a busy server fails though it is done
+
+
+_inherited: list[QdrantClient] = []  # of the parent, in a forked child
+_connected: WeakSet[QdrantClient] = WeakSet()  # clients of servers that this module opened
 
 
 class ServerVersionError(RuntimeError):
@@ -37,12 +42,16 @@ def open_client(location: Location, **options: Any) -> QdrantClient:
             `":memory:"` for tests; or a client, which is returned as it is.
         options: of `QdrantClient` for a server: `api_key`, `prefer_grpc`, `timeout`, …
 
+    A client of a server that this opened has connections of its own in a forked child.
+
     Raises:
         FolderLockedError: the folder is open in another client.
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
-        return QdrantClient(url=location, **_TIMEOUT | options)
+        client = QdrantClient(url=location, **_TIMEOUT | options)
+        _connected.add(client)
+        return client
     _refuse(location, options)
     if isinstance(location, QdrantClient):
         return location
@@ -145,7 +154,7 @@ class ThreadedBackend(AsyncQdrantBase):
         self.client = client
         self._owned = owned  # closing this one closes the client
         is_thread_safe = isinstance(backend(client), EdgeBackend | QdrantRemote)
-        self._turn = None if is_thread_safe else threading.Lock()
+        self._turn = None if is_thread_safe else forking.lock()
         self._closed = False
 
     async def close(self, **kwargs: Any) -> None:  # noqa: ARG002 — the client hands its gRPC options through
@@ -188,6 +197,14 @@ def _refuse(location: object, options: Mapping[str, Any]) -> None:
         raise TypeError(f"the options {', '.join(options)} are for a server's URL; {shown} takes none.")
 
 
+def _reconnect() -> None:
+    """Give clients new connections in a forked child: it shares the old ones with its parent, answers included."""
+    for client in _connected:
+        other = QdrantClient(**client.init_options | {"check_compatibility": False})
+        client._client, other._client = other._client, client._client  # noqa: SLF001 — as in `_embedded`
+        _inherited.append(other)  # closing it would end connections of the parent
+
+
 def _embedded(folder: Path) -> QdrantClient:
     # The constructor of QdrantClient chooses its backend itself and takes none from outside. Built in memory it
     # connects to nothing; then the backend is exchanged. All its methods delegate to `_client`, so integrations
@@ -199,3 +216,7 @@ def _embedded(folder: Path) -> QdrantClient:
     # Code that builds an async twin from these options must be refused by the folder's lock, not get an empty memory.
     client.init_options.update(location=None, path=str(folder))
     return client
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reconnect)

@@ -23,7 +23,7 @@ from qdrant_polyvec.hits import Group, Hit, Stored, stored
 from qdrant_polyvec.ingest import Ingest
 from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
-from qdrant_polyvec.query import Options, Queries, Query, SearchOptions
+from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
 from qdrant_polyvec.retrying import StoreUnavailableError
 from qdrant_polyvec.schema import Schema
 from qdrant_polyvec.search import Search
@@ -182,13 +182,13 @@ class Collection:
         """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
         return await asyncio.to_thread(partial(self.add, inputs, **options))
 
-    def search(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+    def search(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """Search for the items that suit a text or an image best, best first.
 
         Args:
             query: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array; an
                 `Embeddings` of one item, if the same model has encoded it as a query for `task` already.
-            options: see `SearchOptions`.
+            options: see `QueryOptions`.
 
         Raises:
             ValueError: an unknown mode or task, a bad limit, or a query that cannot be read.
@@ -196,12 +196,12 @@ class Collection:
         """
         return self._search.batch([query], Options(**options))[0]
 
-    def search_batch(self, queries: Queries, **options: Unpack[SearchOptions]) -> list[list[Hit]]:
+    def search_batch(self, queries: Queries, **options: Unpack[QueryOptions]) -> list[list[Hit]]:
         """Search for several queries, which are encoded and sent together. Each result is that of `search`."""
         return self._search.batch(queries, Options(**options))
 
     def search_groups(
-        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[SearchOptions]
+        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[QueryOptions]
     ) -> list[Group]:
         """Search for the best sources, each with its best items, so that no long document crowds out the others.
 
@@ -209,24 +209,24 @@ class Collection:
             query: as for `search`.
             group_by: the payload field that the items of a group have in common.
             group_size: largest number of items per group.
-            options: see `SearchOptions`; `limit` is the largest number of groups.
+            options: see `QueryOptions`; `limit` is the largest number of groups.
         """
         return self._search.groups(query, Options(**options, group_size=group_size), group_by)
 
-    def explain(self, query: Query, **options: Unpack[SearchOptions]) -> models.QueryRequest:
+    def explain(self, query: Query, **options: Unpack[QueryOptions]) -> models.QueryRequest:
         """Return the request that `search` with the same arguments would send. Nothing is searched."""
         return self._search.plans([query], Options(**options))[0].request
 
-    async def asearch(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
+    async def asearch(self, query: Query, **options: Unpack[QueryOptions]) -> list[Hit]:
         """`search` on the asynchronous client; the query is encoded in a thread."""
         return (await self._search.abatch([query], Options(**options)))[0]
 
-    async def asearch_batch(self, queries: Queries, **options: Unpack[SearchOptions]) -> list[list[Hit]]:
+    async def asearch_batch(self, queries: Queries, **options: Unpack[QueryOptions]) -> list[list[Hit]]:
         """`search_batch` on the asynchronous client; the queries are encoded in a thread."""
         return await self._search.abatch(queries, Options(**options))
 
     async def asearch_groups(
-        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[SearchOptions]
+        self, query: Query, *, group_by: str = "metadata.source", group_size: int = 3, **options: Unpack[QueryOptions]
     ) -> list[Group]:
         """`search_groups` on the asynchronous client; the query is encoded in a thread."""
         return await self._search.agroups(query, Options(**options, group_size=group_size), group_by)
@@ -333,9 +333,7 @@ class Collection:
         Searches find the old vectors until the end. If an item fails, nothing is exchanged: mend it, or delete it, and
         call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
         the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
-        become items of task `retrieval`.
-
-        If nothing but the BM25 vectors changes, the other vectors are copied instead of encoded.
+        become items of task `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded.
 
         Args:
             embedder: the new model.

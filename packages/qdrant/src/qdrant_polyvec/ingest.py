@@ -9,6 +9,7 @@ from qdrant_client import models
 from tqdm import tqdm
 
 from polyvec import Embeddings, attempt
+from polyvec.alarms import pass_alarm
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry
@@ -92,6 +93,7 @@ class Ingest:
             try:
                 begin = bytes.fromhex(entry.digest[:16]) + entry.task.encode()
             except OSError as error:
+                pass_alarm(error)
                 self.report.failed.append(entry.failure(f"cannot be read: {error.strerror or error}"))
                 continue
             if entry.point_id not in self._seen:

@@ -12,6 +12,7 @@ from qdrant_client import models
 from tqdm import tqdm
 
 from polyvec import Encoder, Input
+from polyvec.alarms import pass_alarm
 from qdrant_polyvec import bm25, limits, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
@@ -235,6 +236,7 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         try:
             content = load(source, own.unit)
         except (OSError, ValueError) as error:
+            pass_alarm(error)
             return Failure(-1, source, str(error), identity)
     elif own.path is not None:
         content = Path(own.path)

@@ -16,9 +16,11 @@ from polyvec.scoring import unit
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.choices import MODES, Mode
 from qdrant_polyvec.fingerprint import FingerprintError
+from qdrant_polyvec.items import Identity
+from qdrant_polyvec.points import has_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-__all__ = ["RRF_K", "Queries", "Query", "RankingOptions", "SearchOptions", "Tasks"]
+__all__ = ["RRF_K", "Queries", "Query", "QueryOptions", "RankingOptions", "SearchOptions", "Tasks"]
 
 Tasks = str | Sequence[str]
 Query = Input | Embeddings  # one item, or its vectors if it is encoded already
@@ -53,16 +55,25 @@ class SearchOptions(RankingOptions, total=False):
     """Options of every search."""
 
     limit: int
-    """Largest number of results; for `search_groups`, of groups. Default: 5."""
+    """Largest number of results; for `search_groups`, of groups. Default: 5, or the number of `ids`."""
     filter: models.Filter | None
     """Qdrant's conditions on the payload; a user's metadata is under the key `metadata`."""
 
 
+class QueryOptions(SearchOptions, total=False):
+    """Options of every search of a `Collection`."""
+
+    ids: Sequence[Identity] | None
+    """Rank only these items, for example those that another search found; missing ones are left out. The last two modes
+    score all of them by MaxSim, unless `candidates` is given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`SearchOptions` with their defaults, checked."""
+    """`QueryOptions` with their defaults, checked."""
 
-    limit: int = 5
+    limit: int | None = None
+    ids: Sequence[Identity] | None = None
     mode: Mode = "two-stage"
     task: Tasks = "retrieval"
     filter: models.Filter | None = None
@@ -74,19 +85,23 @@ class Options:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"`mode` is {self.mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
-        for name, number in (("limit", self.limit), ("candidates", self.candidates)):
-            if (number is not None or name == "limit") and not (isinstance(number, int) and 1 <= number < _MOST):
+        if self.ids is not None and (isinstance(self.ids, str | bytes) or not isinstance(self.ids, Sequence)):
+            raise TypeError(f"`ids` is {self.ids!r}; it must be a list.")
+        counts = {"limit": self.limit, "candidates": self.candidates, "group_size": self.group_size}
+        for name, number in counts.items():
+            if number is not None and not (isinstance(number, int) and 1 <= number < _MOST):
                 raise ValueError(f"`{name}` is {number!r}; it must be a whole number, at least 1 and below {_MOST}.")
-        if self.candidates is not None and self.candidates < self.limit:
-            raise ValueError(f"`candidates` is {self.candidates}; it must be at least `limit`, which is {self.limit}.")
+        if self.candidates is not None and self.candidates < self.n_results:
+            raise ValueError(
+                f"`candidates` is {self.candidates}; it must be at least the number of results, which is "
+                f"{self.n_results}."
+            )
         if self.oversampling is not None and not self.oversampling >= 1:
             raise ValueError(f"`oversampling` is {self.oversampling}; it must be at least 1.")
         if self.score_threshold is not None and not math.isfinite(self.score_threshold):
             raise ValueError(f"`score_threshold` is {self.score_threshold}; it must be finite.")
         if self.filter is not None and not isinstance(self.filter, models.Filter):
             raise TypeError(f"`filter` is a {type(self.filter).__name__}; it is a qdrant_client.models.Filter.")
-        if self.group_size < 1:
-            raise ValueError(f"`group_size` is {self.group_size}; it must be at least 1.")
         if not self.tasks:
             raise ValueError("`task` is an empty list; name at least one task.")
 
@@ -95,8 +110,14 @@ class Options:
         return [self.task] if isinstance(self.task, str) else list(dict.fromkeys(self.task))
 
     @property
+    def n_results(self) -> int:
+        """The `limit` or its default."""
+        default = 5 if self.ids is None else max(len(self.ids), 1)
+        return default if self.limit is None else self.limit
+
+    @property
     def n_candidates(self) -> int:
-        return self.candidates or max(MIN_CANDIDATES, 4 * self.limit * self.group_size)
+        return self.candidates or max(MIN_CANDIDATES, 4 * self.n_results * self.group_size)
 
     @property
     def depends_on_size(self) -> bool:
@@ -194,7 +215,7 @@ def plan(
     request = models.QueryRequest(
         prefetch=[models.Prefetch(**stage) for stage in stages],
         query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
-        limit=options.limit,
+        limit=options.n_results,
         with_payload=True,
         shard_key=shard_key,
     )
@@ -221,8 +242,9 @@ def _stage(
             raise ValueError(f"the query's {name} vector {flaw}.")
     must: list[models.Condition] = [value_is(f"{OWN}.task", query.task)]
     must += [] if tenant is None else [value_is(TENANT, tenant)]
+    must += [] if options.ids is None else [has_id(options.ids, tenant)]
     within = models.Filter(must=must if options.filter is None else [*must, options.filter])
-    last = {"filter": within, "limit": options.limit, "score_threshold": options.score_threshold}
+    last = {"filter": within, "limit": options.n_results, "score_threshold": options.score_threshold}
     if options.mode == "dense":
         return {"query": query.dense.tolist(), "using": DENSE, **last}
     assert query.multivector is not None, "`check_queries` refuses queries without"

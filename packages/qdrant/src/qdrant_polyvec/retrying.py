@@ -11,11 +11,14 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from polyvec.alarms import pass_alarm
 from qdrant_polyvec.items import Report
 
 T = TypeVar("T")
 
 _AGAIN = {grpc.StatusCode[name] for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL", "UNKNOWN")}
+# What qdrant-client wraps because of the connection or the answer. It wraps every other `Exception`, too.
+_OF_ANSWERS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 
 
 class StoreUnavailableError(ConnectionError):
@@ -52,11 +55,18 @@ def pause(seconds: float) -> None:
 
 
 def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Callable[[float], None] = pause) -> T:
-    """Call, and call again while it may yet succeed, at last with a StoreUnavailableError. Calls may be done twice."""
+    """Call, and call again while it may yet succeed, at last with a StoreUnavailableError. Calls may be done twice.
+
+    An error that the caller's own signal handler raised, and qdrant-client took for one of the connection, is raised.
+    """
     for n_failed in range(1, patience.attempts + 1):
         try:
             return call()
         except (UnexpectedResponse, ResponseHandlingException, QdrantException, grpc.RpcError) as error:
+            if isinstance(error, ResponseHandlingException):
+                pass_alarm(error.source)
+                if not isinstance(error.source, _OF_ANSWERS):
+                    raise error.source from error
             if not _may_pass(error):
                 raise
             if n_failed == patience.attempts:

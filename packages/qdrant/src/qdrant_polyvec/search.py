@@ -46,7 +46,7 @@ class Search:
             queries, options, embedder=binding.encoder, dim=binding.fingerprint.dense, schema=binding.schema
         )
         encoded = {task: self._encode(task, checked, options) for task in options.tasks}
-        if options.depends_on_size and self._is_small():
+        if options.depends_on_size and (options.ids is not None or self._is_small()):
             options = replace(options, mode="late")
         return [
             plan(

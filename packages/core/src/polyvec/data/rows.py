@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from polyvec.alarms import pass_alarm
+
 __all__ = ["read_lines", "read_rows", "text_field"]
 
 _Parsed = TypeVar("_Parsed")
@@ -29,6 +31,7 @@ def read_lines(path: Path, parse: Callable[[int, str], _Parsed]) -> list[_Parsed
                 if line.strip():
                     parsed.append(parse(number, line.decode("utf-8-sig")))
             except (ValueError, TypeError, OSError, RecursionError) as error:
+                pass_alarm(error)
                 raise ValueError(f"{path}:{number}: {error}") from error
     return parsed
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
@@ -14,6 +13,8 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from tqdm import tqdm
 
+from polyvec import forking
+from polyvec.alarms import pass_alarm
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.images import check_regular, file_stamp, open_image
 from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
@@ -46,7 +47,7 @@ class VectorCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()  # reentrant, as a finaliser may run within a call
+        self._lock = forking.lock()  # reentrant, as a finaliser may run within a call
         self._full = False
         self._open: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
@@ -55,6 +56,7 @@ class VectorCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection()
         except (sqlite3.Error, OSError, ValueError) as error:
+            pass_alarm(error)
             raise ValueError(f"`vector_cache` is {str(path)!r}, which cannot be used as one: {error}.") from error
 
     def get(self, keys: Sequence[bytes], *, multivector: bool) -> dict[bytes, Encoding]:
@@ -235,7 +237,8 @@ def content_key(item: Input, scope: str) -> bytes | None:
     digest = hashlib.sha256(scope.encode())
     try:
         digest.update(item.encode() if isinstance(item, str) else _content(item))
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
+        pass_alarm(error)
         return None
     return digest.digest()
 
@@ -286,10 +289,11 @@ def _content(image: ImageInput) -> bytes:
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:
     tokens = encoding.multivector
     grid = None if encoding.grid is None else f"{encoding.grid.rows},{encoding.grid.columns},{encoding.grid.start}"
-    dense = _seal(encoding.dense.tobytes(), f"{grid} {encoding.cut_from}")
+    cut_from = 1 if encoding.cut else None
+    dense = _seal(encoding.dense.tobytes(), f"{grid} {cut_from}")
     # The row length comes first, as an empty matrix has no bytes to infer it from.
     multivector = None if tokens is None else _seal(np.uint32(tokens.shape[1]).tobytes() + tokens.tobytes())
-    return key, dense, multivector, grid, encoding.cut_from
+    return key, dense, multivector, grid, cut_from
 
 
 def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: int | None) -> Encoding:
@@ -300,7 +304,7 @@ def _read(dense: bytes, multivector: bytes | None, grid: str | None, cut_from: i
         content = _unseal(multivector)
         width = int(np.frombuffer(content[:4], np.uint32)[0])
         tokens = np.frombuffer(content, np.float32, offset=4).reshape(-1, width).copy()
-    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from)
+    return Encoding(numbers, tokens, None if grid is None else Grid(*map(int, grid.split(","))), cut_from is not None)
 
 
 def _seal(content: bytes, label: str = "") -> bytes:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -12,10 +11,12 @@ from jaxtyping import Float32
 from PIL import Image
 from tqdm import tqdm
 
+from polyvec import forking
 from polyvec.compression import truncate
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
+from polyvec.model.ambient import own_settings
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Input, Side
 from polyvec.vectors import unit_means
@@ -86,13 +87,18 @@ class SentenceTransformersEncoder(Encoder):
         self.tasks, self.sizes, self.license = TASKS, (self.dim,), ""
         self.fingerprint = fingerprint or _fingerprint(self._models)
         self._batch_size = batch_size
-        self._lock = threading.Lock()  # tokenizers store the padding of the current call
+        self._guard()
+
+    def _guard(self) -> None:
+        forking.one_thread(torch.set_num_threads)
+        self._lock = forking.lock()  # tokenizers store the padding of the current call
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # a lock does not pickle
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state)
+        self._guard()
 
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
@@ -158,7 +164,10 @@ class SentenceTransformersEncoder(Encoder):
         if not contents:
             return
         with self._lock:
-            outputs = [_rows(model, side, list(contents.values()), self._batch_size) for model in models]
+            outputs = []
+            for model in models:
+                with own_settings(model.device):
+                    outputs.append(_rows(model, side, list(contents.values()), self._batch_size))
         for index, *matrices in zip(contents, *outputs, strict=True):
             flaw = next(filter(None, map(_flaw, models, matrices)), None)
             # Without zero rows, at unit length.

@@ -148,7 +148,9 @@ class Engine:
             except ValueError as error:
                 reasons[index] = str(error)
         encoded: dict[int, Encoded] = {}
-        for index, ids in zip(texts, self.processor.texts(list(texts.values()), ""), strict=True):
+        max_lengths = [requests[index].max_length for index in texts]
+        tokenised = self.processor.texts(list(texts.values()), "", max_lengths=max_lengths)
+        for index, ids in zip(texts, tokenised, strict=True):
             encoded[index] = self.processor.text(ids, requests[index].max_length)
             lengths[index] = len(encoded[index].input_ids)
         return encoded, lengths, reasons

@@ -1,12 +1,18 @@
 """Merging the batches of callers that wait for one network at the same time."""
 
+import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from polyvec import forking
+
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
+# What a batch raises because of its rows or of too little memory. Any other error may be the leader's own, such as one
+# that a signal handler raises: then the batch does not run again, and its guests wait for another leader.
+_OF_ROWS = (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +46,8 @@ class Merging(Generic[_Row, _Result]):
         capacity: int = 1,
     ) -> None:
         self._run, self._fits, self._kind, self._capacity = run, fits, kind, capacity
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
+        self._process = os.getpid()
         self._leaders: set[_Ticket[_Row, _Result]] = set()
         self._waiting: list[_Ticket[_Row, _Result]] = []
 
@@ -50,6 +57,8 @@ class Merging(Generic[_Row, _Result]):
         guests: list[_Ticket[_Row, _Result]] = []
         try:
             with self._lock:
+                if self._process != os.getpid():  # a forked child has no callers of its parent
+                    self._process, self._leaders, self._waiting = os.getpid(), set(), []
                 (self._leaders.add if len(self._leaders) < self._capacity else self._waiting.append)(ticket)
             if ticket not in self._leaders:
                 ticket.woken.wait()
@@ -67,7 +76,7 @@ class Merging(Generic[_Row, _Result]):
         tickets = [ticket, *guests]
         try:
             results = iter(self._run([row for member in tickets for row in member.rows]))
-        except Exception:
+        except _OF_ROWS:
             if not guests:
                 raise
             for member in tickets:

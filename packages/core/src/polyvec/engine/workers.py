@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from polyvec import forking
 from polyvec.chunking import Span
 from polyvec.engine.encoding import Engine
 from polyvec.engine.merging import Merging
@@ -47,7 +48,9 @@ class Workers:
         self._adapters: tuple[UserAdapter, ...] = ()
         self._merging: Merging[Request, Outcome] = Merging(self._run_whole, self._is_small, capacity=len(devices))
         self._pool: ProcessPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._inherited: ProcessPoolExecutor | None = None
+        self._lock = forking.lock()
+        self._process = os.getpid()
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `Runner`.
@@ -100,7 +103,8 @@ class Workers:
         pool: ProcessPoolExecutor | None = None
         futures: set[Future[_Result]] = set()
         try:
-            with self._lock:  # for both lines: a pool that is closed in between takes no calls
+            with self._lock:  # for all lines: a pool that is closed in between takes no calls
+                self._leave_to_parent()
                 pool = self._pool = self._pool or self._start_pool()
                 futures |= {pool.submit(function, *call) for call in calls}
             yield futures
@@ -121,9 +125,15 @@ class Workers:
 
         The processes finish their current calls even if nobody reads the results, so this cannot deadlock.
         """
+        self._leave_to_parent()
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()  # cancelling futures here would not wake the threads that wait for them
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child, forget the pool of the parent, which must be neither used nor closed there."""
+        if self._process != os.getpid():
+            self._process, self._inherited, self._pool = os.getpid(), self._pool, None
 
     def _start_pool(self) -> ProcessPoolExecutor:
         context = get_context("spawn")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from polyvec.alarms import pass_alarm
 from polyvec.model.checkpoint import CheckpointError
 from polyvec.model.config import read_lora
 from polyvec.types import Task
@@ -93,6 +94,7 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
             "opened."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, OSError) as error:
+        pass_alarm(error)
         raise CheckpointError(f"{folder} holds no LoRA adapter that can be read: {error}") from error
     tensors = _tensors_of(raw, folder, adapter or task, named=adapter is not None)
     not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())

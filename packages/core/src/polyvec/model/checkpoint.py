@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from polyvec.alarms import pass_alarm
 from polyvec.images import file_stamp
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
@@ -79,6 +80,7 @@ def locate(
             allow_patterns=list(_FILES),
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        pass_alarm(error)
         raise CheckpointError(
             f"`model` is {str(model)!r}: no such directory, and the hub did not give it ({error})."
         ) from error
@@ -265,6 +267,7 @@ def _sources(files: Iterable[Path]) -> dict[str, _Source]:
         except FileNotFoundError as error:
             raise CheckpointError(f"{file} is missing.") from error
         except (SafetensorError, OSError) as error:
+            pass_alarm(error)
             raise CheckpointError(f"{file} is no safetensors file, or it is cut short: {error}") from error
         for key, tensor in header.items():
             if key in sources:

@@ -1,8 +1,10 @@
 """The processor, which turns texts and images into tensors."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +24,15 @@ from polyvec.types import Grid, ImageInput
 
 MAX_LENGTH = 32_768  # tokens of a text, prefix included; the context length of the model
 
+# Texts are tokenised in pieces, as the tokenizer needs about 100 bytes of memory per character.
+_PIECE = 65_536  # characters of a text at a time
+_TOGETHER = 262_144  # characters of all texts at a time
+_PER_TOKEN = 6  # characters to read for each token that a text may have
+# The end of a word or number, after which almost any tokenizer begins a new token, whatever precedes.
+_PLACE = re.compile(r"[^\W_](?=\W)|\d(?=[^\W\d_])")
+_PLACES = 8  # to try at the end of a piece
+_CONTEXT = 64  # characters on each side of a place that are tokenised as a trial
+
 ImageBackend = Literal["pil", "torchvision"]
 
 
@@ -33,7 +44,7 @@ class Encoded:
     span: tuple[int, int]
     patches: Float32[np.ndarray, "patches pixels"] | None = None
     grid: Grid | None = None
-    cut_from: int | None = None  # tokens of a text before it was cut
+    cut: bool = False  # a text was longer
 
 
 class Processor:
@@ -64,15 +75,59 @@ class Processor:
         ids: list[int] = self._markers.encode(template, add_special_tokens=False).ids
         return ids
 
-    def texts(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
-        """Tokenise each text, with `prefix` in front, without truncation."""
-        encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts], add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+    def texts(self, texts: Sequence[str], prefix: str, *, max_lengths: Sequence[int] | None = None) -> list[list[int]]:
+        """Tokenise each text, with `prefix` in front.
+
+        Of a text that is longer than its maximal length, one token more than that is returned, and little more of it
+        is read.
+        """
+        whole = [prefix + text for text in texts]
+        n_wanted = [sys.maxsize] * len(whole) if max_lengths is None else [length + 1 for length in max_lengths]
+        ids: list[list[int]] = [[] for _ in whole]
+        starts = [0] * len(whole)
+        unfinished = [index for index, text in enumerate(whole) if text]
+        while unfinished:
+            for batch in _by_characters(unfinished, [len(whole[index]) - starts[index] for index in unfinished]):
+                pieces = []
+                for index in batch:
+                    n_missing = n_wanted[index] - len(ids[index])
+                    end = self._end(whole[index], starts[index], min(_PIECE, _PER_TOKEN * n_missing))
+                    pieces.append(whole[index][starts[index] : end])
+                    starts[index] = end
+                encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+                for index, encoding in zip(batch, encodings, strict=True):
+                    ids[index] = (ids[index] + encoding.ids)[: n_wanted[index]]
+            unfinished = [
+                index for index in unfinished if starts[index] < len(whole[index]) and len(ids[index]) < n_wanted[index]
+            ]
+        return ids
 
     def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokenise a text; return token ids and the range of characters of each token."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        start = 0
+        while start < len(text):
+            end = self._end(text, start, _PIECE)
+            encoding = self._tokenizer.encode(text[start:end], add_special_tokens=False)
+            ids += encoding.ids
+            offsets += [(start + first, start + last) for first, last in encoding.offsets]
+            start = end
+        return ids, offsets
+
+    def _end(self, text: str, start: int, size: int) -> int:
+        """Return where a piece of about `size` characters ends, such that pieces have the tokens of the whole text.
+
+        If there is no such place, the piece goes to the end of the text.
+        """
+        if len(text) - start > 2 * size:
+            for place in islice(_PLACE.finditer(text, start + size), _PLACES):
+                end = place.end()
+                before, after = text[max(end - _CONTEXT, 0) : end], text[end : end + _CONTEXT]
+                trials = self._tokenizer.encode_batch_fast([before + after, before, after], add_special_tokens=False)
+                if trials[0].ids == trials[1].ids + trials[2].ids:
+                    return end
+        return len(text)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token."""
@@ -81,7 +136,7 @@ class Processor:
     def text(self, ids: Sequence[int], max_length: int | None = None) -> Encoded:
         """Cut a text to `max_length` tokens. Its dense vector is the mean over all of them, prefix included."""
         kept = np.asarray(ids[:max_length], np.int64)
-        return Encoded(kept, (0, len(kept)), cut_from=len(ids) if len(kept) < len(ids) else None)
+        return Encoded(kept, (0, len(kept)), cut=len(kept) < len(ids))
 
     def grid(self, size: tuple[int, int], max_pixels: int | None = None) -> Grid:
         """Return the rows and columns of tokens of an image of this width and height."""
@@ -124,8 +179,24 @@ class Processor:
 def _read_tokenizer(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers raises nothing narrower
+            raise
         raise CheckpointError(f"{file} is missing or no tokenizer that can be read: {error}") from error
+
+
+def _by_characters(indices: Sequence[int], n_characters: Sequence[int]) -> Iterator[list[int]]:
+    """Divide texts into batches whose pieces have about `_TOGETHER` characters."""
+    batch: list[int] = []
+    filled = 0
+    for index, n in zip(indices, n_characters, strict=True):
+        batch.append(index)
+        filled += min(n, _PIECE)
+        if filled >= _TOGETHER:
+            yield batch
+            batch, filled = [], 0
+    if batch:
+        yield batch
 
 
 def collate(items: Sequence[Encoded], pad_token: int = 0) -> Batch:

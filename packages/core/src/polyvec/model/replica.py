@@ -1,6 +1,5 @@
 """One copy of a checkpoint's network on one device, for one caller at a time."""
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,8 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from polyvec import forking
 from polyvec.model.adapter_files import AdapterFile
 from polyvec.model.adapters import TaskAdapters
+from polyvec.model.ambient import own_settings
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Batch, Outputs
 from polyvec.model.processing import Encoded, collate
@@ -24,15 +25,17 @@ class Replica:
     """A network, its adapters, and the lock around both. Threads and embedders share it."""
 
     _loaded: ClassVar[weakref.WeakValueDictionary[tuple[str, ...], "Replica"]] = weakref.WeakValueDictionary()
-    _loading: ClassVar[threading.Lock] = threading.Lock()
+    _loading: ClassVar = forking.lock()
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        forking.one_thread(torch.set_num_threads)
         self.config, self.device, self.dtype = checkpoint.config, device, dtype
-        self.network = checkpoint.load(dtype, device)
+        with own_settings(device):
+            self.network = checkpoint.load(dtype, device)
         self.adapters = TaskAdapters(self.network, checkpoint)
         # The users of each adapter that was loaded later; a deleted user leaves its set.
         self._users: dict[str, weakref.WeakSet[object]] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @classmethod
     def shared(cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> "Replica":
@@ -55,19 +58,19 @@ class Replica:
             tokens = None if outputs.multivector is None else outputs.multivector.cpu().numpy()
             return [
                 # Copies: a view would keep the whole padded batch alive.
-                Encoding(dense[row], None if tokens is None else tokens[row, :length].copy(), item.grid, item.cut_from)
+                Encoding(dense[row], None if tokens is None else tokens[row, :length].copy(), item.grid, item.cut)
                 for row, ((item, _), length) in enumerate(zip(rows, batch.lengths, strict=True))
             ]
 
-        with self._lock:
+        with self._lock, own_settings(self.device):
             return _halving(run, list(zip(items, adapters, strict=True)))
 
     def sums(
         self, item: Encoded, adapter: str, pieces: Int64[np.ndarray, "pieces 2"], *, multivector: bool
     ) -> tuple[Float32[np.ndarray, "pieces dim"], Float32[np.ndarray, "tokens late_dim"] | None]:
         """Encode one text for late chunking: the sum of its hidden states over each range, and its multi-vector."""
-        batch = replace(collate([item]), pieces=torch.from_numpy(pieces))
-        with self._lock:
+        with self._lock, own_settings(self.device):
+            batch = replace(collate([item]), pieces=torch.from_numpy(pieces))
             outputs = self._outputs(batch, [adapter], multivector=multivector)
         assert outputs.sums is not None, "the batch has pieces"
         tokens = None if outputs.multivector is None else outputs.multivector[0].cpu().numpy()
@@ -84,7 +87,7 @@ class Replica:
 
     def add_adapter(self, name: str, adapter: AdapterFile, user: object) -> None:
         """Load an adapter for a user, after adapters without users are unloaded."""
-        with self._lock:
+        with self._lock, own_settings(self.device):
             self._unload_unused()
             if name not in self._users:
                 self.adapters.add(name, adapter)
@@ -93,7 +96,7 @@ class Replica:
 
     def remove_adapter(self, name: str, user: object) -> None:
         """Remove an adapter of this user; it is unloaded if it was the last user."""
-        with self._lock:
+        with self._lock, own_settings(self.device):
             self._users[name].discard(user)
             self._unload_unused()
 

@@ -115,7 +115,7 @@ class StepCollator:
         return self.processor.image(document)
 
     def _text(self, text: str, side: Side) -> Encoded:
-        (ids,) = self.processor.texts([text], prefix(self.task, side))
+        (ids,) = self.processor.texts([text], prefix(self.task, side), max_lengths=[self.max_length])
         return self.processor.text(ids[: self.max_length])
 
 

@@ -103,7 +103,7 @@ class EdgeBackend(QdrantBase):
     ) -> bool:
         """Apply all of the operations or, if one of them is invalid, none."""
         check_options("update_collection_aliases", kwargs)
-        self._index.change_aliases(change_aliases_operations)
+        self._index.change_aliases(translate.client_model(list(change_aliases_operations), models.AliasOperations))
         return True
 
     def get_aliases(self, **kwargs: Any) -> models.CollectionsAliasesResponse:
@@ -141,7 +141,8 @@ class EdgeBackend(QdrantBase):
     ) -> models.UpdateResult:
         """Insert or replace points, in operations of at most 8 MiB. All points are checked before any is written."""
         check_options("upsert", kwargs)
-        condition, mode = filters.query_filter(update_filter), translate.member(edge.UpdateMode, update_mode)
+        condition = filters.query_filter(update_filter)
+        mode = translate.member(edge.UpdateMode, update_mode and models.UpdateMode(update_mode))
         collection, structs = self._index.collection(collection_name), updates.structs(points)
         for natives, n_bytes in updates.operation_batches(structs, translate.native_point, collection.params):
             operation = edge.UpdateOperation.upsert_points(natives, condition, mode)
@@ -150,7 +151,7 @@ class EdgeBackend(QdrantBase):
 
     def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
         """Upsert points from an iterable of any length."""
-        for batch in limits.batches(points, updates.point_bytes, limits.MAX_OPERATION_BYTES):
+        for batch in limits.batches(updates.structs(points), updates.point_bytes, limits.MAX_OPERATION_BYTES):
             self.upsert(collection_name, batch, **kwargs)
 
     def upload_collection(
@@ -174,7 +175,8 @@ class EdgeBackend(QdrantBase):
         check_options("update_vectors", kwargs)
         condition = filters.query_filter(update_filter)
         collection = self._index.collection(collection_name)
-        for natives, n_bytes in updates.operation_batches(points, translate.native_point_vectors, collection.params):
+        structs = updates.vector_structs(points)
+        for natives, n_bytes in updates.operation_batches(structs, translate.native_point_vectors, collection.params):
             operation = edge.UpdateOperation.update_vectors(natives, condition)
             collection.shard.update("update_vectors", operation, n_bytes)
         return _DONE
@@ -182,10 +184,8 @@ class EdgeBackend(QdrantBase):
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Any, **kwargs: Any
     ) -> models.UpdateResult:
-        params = self._index.collection(collection_name).params
-        for name in vectors:
-            translate.check_vector_name(name, params)
-        return self._change(collection_name, "delete_vectors", kwargs, points, list(vectors))
+        names = updates.names("vectors", vectors, self._index.collection(collection_name).params)
+        return self._change(collection_name, "delete_vectors", kwargs, points, names)
 
     def delete(self, collection_name: str, points_selector: Any, **kwargs: Any) -> models.UpdateResult:
         return self._change(collection_name, "delete_points", kwargs, points_selector)
@@ -193,17 +193,17 @@ class EdgeBackend(QdrantBase):
     def set_payload(
         self, collection_name: str, payload: Mapping[str, Any], points: Any, key: str | None = None, **kwargs: Any
     ) -> models.UpdateResult:
-        return self._change(collection_name, "set_payload", kwargs, points, native_payload(payload), key)
+        return self._change(collection_name, "set_payload", kwargs, points, updates.new_payload(payload), key)
 
     def overwrite_payload(
         self, collection_name: str, payload: Mapping[str, Any], points: Any, key: str | None = None, **kwargs: Any
     ) -> models.UpdateResult:
-        return self._change(collection_name, "overwrite_payload", kwargs, points, native_payload(payload), key)
+        return self._change(collection_name, "overwrite_payload", kwargs, points, updates.new_payload(payload), key)
 
     def delete_payload(
         self, collection_name: str, keys: Sequence[str], points: Any, **kwargs: Any
     ) -> models.UpdateResult:
-        return self._change(collection_name, "delete_payload", kwargs, points, list(keys))
+        return self._change(collection_name, "delete_payload", kwargs, points, updates.names("keys", keys))
 
     def clear_payload(self, collection_name: str, points_selector: Any, **kwargs: Any) -> models.UpdateResult:
         return self._change(collection_name, "clear_payload", kwargs, points_selector)
@@ -213,7 +213,8 @@ class EdgeBackend(QdrantBase):
     ) -> list[models.UpdateResult]:
         """Apply the operations in order. If one is invalid, those before it stay applied and those after it do not."""
         check_options("batch_update_points", kwargs)
-        return [updates.apply(self, collection_name, operation) for operation in update_operations]
+        operations = translate.client_model(list(update_operations), models.UpdateOperation)
+        return [updates.apply(self, collection_name, operation) for operation in operations]
 
     def create_payload_index(
         self, collection_name: str, field_name: str, field_schema: Any = None, field_type: Any = None, **kwargs: Any
@@ -246,10 +247,10 @@ class EdgeBackend(QdrantBase):
         lookup_from: Any = None,
         **kwargs: Any,
     ) -> QueryResponse:
-        request = models.QueryRequest.model_construct(
-            query=query, using=using, prefetch=prefetch, filter=query_filter, params=search_params, limit=limit,
-            offset=offset, with_payload=with_payload, with_vector=with_vectors, score_threshold=score_threshold,
-            lookup_from=lookup_from,
+        request = queries.request(
+            query, using=using, prefetch=prefetch, filter=query_filter, params=search_params,
+            limit=limit, offset=offset, with_payload=with_payload, with_vector=with_vectors,
+            score_threshold=score_threshold, lookup_from=lookup_from,
         )  # fmt: skip
         return self.query_batch_points(collection_name, [request], **kwargs)[0]
 
@@ -287,13 +288,14 @@ class EdgeBackend(QdrantBase):
     ) -> models.GroupsResult:
         """Return the best points of the best groups. A point with several values of the key is in several groups."""
         check_options("query_points_groups", kwargs)
-        request = models.QueryRequest.model_construct(
-            query=query, using=using, prefetch=prefetch, filter=query_filter, params=search_params,
+        request = queries.request(
+            query, using=using, prefetch=prefetch, filter=query_filter, params=search_params,
             with_payload=with_payload, with_vector=with_vectors, score_threshold=score_threshold,
             lookup_from=lookup_from,
         )  # fmt: skip
         return groups.query_groups(
-            self, collection_name, request, group_by, limit=limit, group_size=group_size, with_lookup=with_lookup,
+            self, collection_name, request, group_by, limit=limit, group_size=group_size,
+            with_lookup=translate.client_model(with_lookup, models.WithLookup),
             params=self._index.collection(collection_name).params,
         )  # fmt: skip
 
@@ -309,17 +311,14 @@ class EdgeBackend(QdrantBase):
         **kwargs: Any,
     ) -> tuple[list[models.Record], int | str | None]:
         check_options("scroll", kwargs)
-        request = edge.ScrollRequest(
-            offset=None if offset is None else translate.native_id(offset),
-            limit=queries.checked_limit(limit),
-            filter=filters.query_filter(scroll_filter),
-            with_payload=translate.payload_selector(with_payload),
-            with_vector=with_vectors or False,
-            order_by=queries.order_by(order_by),
-        )
+        request = models.ScrollRequest(
+            filter=scroll_filter, limit=limit, order_by=order_by, offset=offset,
+            with_payload=with_payload, with_vector=with_vectors,
+        )  # fmt: skip
+        native = queries.native_scroll(request)
         with self._index.collection(collection_name).shard.use("scroll") as engine:
-            natives, next_id = engine.scroll(request)
-        records = translate.client_records(natives, with_payload, with_vectors)
+            natives, next_id = engine.scroll(native)
+        records = translate.client_records(natives, request.with_payload, request.with_vector)
         return records, None if next_id is None else translate.client_id(next_id)
 
     def retrieve(
@@ -333,9 +332,12 @@ class EdgeBackend(QdrantBase):
         """Return the points that exist, in the order of `ids`."""
         check_options("retrieve", kwargs)
         native_ids = [translate.native_id(value) for value in ids]
+        request = models.PointRequest(ids=[], with_payload=with_payload, with_vector=with_vectors)
+        payload, vectors = translate.payload_selector(request.with_payload), request.with_vector or False
         with self._index.collection(collection_name).shard.use("retrieve") as engine:
-            natives = engine.retrieve(native_ids, translate.payload_selector(with_payload), with_vectors or False)
-        by_id = {record.id: record for record in translate.client_records(natives, with_payload, with_vectors)}
+            natives = engine.retrieve(native_ids, payload, vectors)
+        records = translate.client_records(natives, request.with_payload, request.with_vector)
+        by_id = {record.id: record for record in records}
         return [by_id[key] for key in dict.fromkeys(map(translate.client_id, native_ids)) if key in by_id]
 
     def count(
@@ -355,12 +357,12 @@ class EdgeBackend(QdrantBase):
         exact: bool = False,
         **kwargs: Any,
     ) -> models.FacetResponse:
-        """Count the points of each value of an indexed key, the most frequent value first, ties by value."""
+        """Count the points of each value of an indexed key, most frequent first; only a sample unless `exact`."""
         check_options("facet", kwargs)
-        condition = filters.query_filter(facet_filter)
-        request = edge.FacetRequest(key=key, limit=queries.checked_limit(limit), exact=exact, filter=condition)
+        request = models.FacetRequest(key=key, limit=limit, exact=exact, filter=facet_filter)
+        native = queries.native_facet(request)
         with self._index.collection(collection_name).shard.use("facet") as engine:
-            natives = sorted(engine.facet(request).hits, key=lambda hit: (-hit.count, hit.value))
+            natives = sorted(engine.facet(native).hits, key=lambda hit: (-hit.count, hit.value))
         return models.FacetResponse(
             hits=[models.FacetValueHit(value=translate.client_id(hit.value), count=hit.count) for hit in natives]
         )

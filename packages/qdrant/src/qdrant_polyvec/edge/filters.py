@@ -6,13 +6,24 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_polyvec.edge.translate import Model, Native, allow_only, iso, native_id, unsupported
+from qdrant_polyvec.edge.translate import (
+    Model,
+    Native,
+    allow_only,
+    client_model,
+    iso,
+    native_id,
+    numbers_in_range,
+    unsupported,
+)
 
 
-def query_filter(model: models.Filter | None) -> Native:
-    """Convert a filter; None stays None."""
+@numbers_in_range
+def query_filter(model: Model) -> Native:
+    """Convert a filter or its JSON form; None stays None. A ValueError if a server would refuse it."""
     if model is None:
         return None
+    model = client_model(model, models.Filter)
     allow_only(model, "must", "should", "must_not", "min_should")
     return edge.Filter(
         must=_clause(model.must),
@@ -62,12 +73,16 @@ def _clause(model: Model) -> Native:
 def _min_should(model: models.MinShould | None) -> Native:
     if model is None:
         return None
+    if model.min_count < 1:  # it would let everything pass
+        raise ValueError(f"`min_count` is {model.min_count}; it must be at least 1.")
     return edge.MinShould(conditions=_clause(model.conditions), min_count=model.min_count)
 
 
 def _field_condition(model: models.FieldCondition) -> Native:
     allow_only(model, "key", "is_empty", "is_null", *_FIELD_KINDS)
     values = {name: getattr(model, name, None) for name in _FIELD_KINDS}
+    if all(value is None for value in (model.is_empty, model.is_null, *values.values())):
+        raise ValueError(f"the condition on {model.key!r} says nothing; give it one of {', '.join(_FIELD_KINDS)}.")
     kinds = {name: _FIELD_KINDS[name](value) for name, value in values.items() if value is not None}
     return edge.FieldCondition(key=model.key, is_empty=model.is_empty, is_null=model.is_null, **kinds)
 
@@ -79,6 +94,8 @@ def _match(model: Model) -> Native:
 
 
 def _match_value(value: Native) -> Native:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value} cannot be matched: integers have 64 bits.")
     # The engine's binding takes Python's bool for an integer, but knows numpy's.
     return np.bool_(value) if isinstance(value, bool) else value
 
@@ -125,8 +142,8 @@ _MATCHES: dict[str, Callable[[Model], Native]] = {
     "MatchPhrase": lambda match: edge.MatchPhrase(match.phrase),
     "MatchPrefix": lambda match: edge.MatchPrefix(match.prefix),
     "MatchSubstring": lambda match: edge.MatchSubstring(match.substring),
-    "MatchAny": lambda match: edge.MatchAny(match.any),
-    "MatchExcept": lambda match: edge.MatchExcept(match.except_),
+    "MatchAny": lambda match: edge.MatchAny([_match_value(value) for value in match.any]),
+    "MatchExcept": lambda match: edge.MatchExcept([_match_value(value) for value in match.except_]),
 }
 _FIELD_KINDS: dict[str, Callable[[Model], Native]] = {
     "match": _match,

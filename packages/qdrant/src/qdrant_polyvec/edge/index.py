@@ -88,6 +88,9 @@ class Index:
             self.folder.remove(name)
             shard = Shard(self.folder.shard(name), name)
             shard.create(native)
+            if not shard_config.vector_params(config):
+                no_vector = edge.UpdateOperation.delete_vector_name(shard_config.PLACEHOLDER)
+                shard.update("create_collection", no_vector)
             self.folder.write(name, Manifest(config))
             self.opened[name] = OpenCollection(name, config, shard)
 

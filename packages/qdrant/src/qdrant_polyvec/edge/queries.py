@@ -1,6 +1,7 @@
 """Queries, with prefetches and formulas: from qdrant-client's models to the embedded engine's own."""
 
 import datetime
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from qdrant_polyvec.edge.translate import Model, Native, allow_only, iso, member
 DEFAULT_LIMIT = 10  # of a query and of a prefetch, as in the server
 DEFAULT_RRF_K = 2  # as in the server
 _DEFAULT_DIVERSITY = 0.5  # as in the server
+_MOST_DIVERSE = 16_384  # candidates of MMR, as in the server
 _STAGE_FIELDS = ("prefetch", "query", "using", "filter", "params", "score_threshold", "limit", "lookup_from")
 
 
@@ -30,6 +32,15 @@ class Target:
     """Collection, point and vector name → the stored vector in qdrant-client's form."""
 
 
+def request(query: Any, **fields: Any) -> models.QueryRequest:
+    """Build a request as the client of a server does: dicts become models, and a value of a wrong type is a ValueError.
+
+    Vectors stay as they are; they are checked on their way to the engine.
+    """
+    return models.QueryRequest(**fields).model_copy(update={"query": query})
+
+
+@translate.numbers_in_range
 def native_request(model: models.QueryRequest, target: Target) -> Native:
     """Convert a query with its prefetches; a ValueError if it is invalid.
 
@@ -40,13 +51,13 @@ def native_request(model: models.QueryRequest, target: Target) -> Native:
         raise ValueError(f"`offset` is {model.offset}; it must be at least 0.")
     return edge.QueryRequest(
         **_native_stage(model, target),
-        offset=model.offset,
+        offset=None if isinstance(model.query, models.SampleQuery) else model.offset,  # a sample has no order
         with_payload=translate.payload_selector(model.with_payload),
         with_vector=model.with_vector or False,
     )
 
 
-def limit_of(model: models.QueryRequest | models.Prefetch) -> int:
+def limit_of(model: models.QueryRequest | models.Prefetch | models.ScrollRequest | models.FacetRequest) -> int:
     return DEFAULT_LIMIT if model.limit is None else model.limit
 
 
@@ -79,6 +90,8 @@ def _native_stage(model: models.QueryRequest | models.Prefetch, target: Target) 
     prefetches = prefetches_of(model)
     if prefetches and model.query is None:
         raise ValueError("a query with prefetches needs `query`, which merges or re-ranks their results.")
+    if model.score_threshold is not None:
+        _check_threshold(model)
     for prefetch in prefetches:
         allow_only(prefetch, *_STAGE_FIELDS)
     inputs = _Inputs(model, target)
@@ -92,6 +105,33 @@ def _native_stage(model: models.QueryRequest | models.Prefetch, target: Target) 
         "params": _search_params(model.params),
         "score_threshold": model.score_threshold,
     }
+
+
+def _check_threshold(model: models.QueryRequest | models.Prefetch) -> None:
+    if model.query is None or isinstance(model.query, models.OrderByQuery):
+        raise ValueError("`score_threshold` needs a query that scores: not an order by a payload field.")
+    if not math.isfinite(model.score_threshold or 0):
+        raise ValueError(f"`score_threshold` is {model.score_threshold}; it must be finite.")
+
+
+@translate.numbers_in_range
+def native_scroll(model: models.ScrollRequest) -> Native:
+    return edge.ScrollRequest(
+        offset=None if model.offset is None else translate.native_id(model.offset),
+        limit=checked_limit(limit_of(model)),
+        filter=filters.query_filter(model.filter),
+        with_payload=translate.payload_selector(model.with_payload),
+        with_vector=model.with_vector or False,
+        order_by=order_by(model.order_by),
+    )
+
+
+@translate.numbers_in_range
+def native_facet(model: models.FacetRequest) -> Native:
+    condition = filters.query_filter(model.filter)
+    return edge.FacetRequest(
+        key=model.key, limit=checked_limit(limit_of(model)), exact=bool(model.exact), filter=condition
+    )
 
 
 @dataclass(slots=True)
@@ -132,7 +172,10 @@ def _native_query(model: Model, inputs: _Inputs, limit: int) -> Native:
         case None:
             return None
         case models.NearestQuery(mmr=models.Mmr() as mmr):
-            return _mmr(mmr, inputs.native(model.nearest), inputs, limit)
+            vector = inputs.native(model.nearest)
+            if isinstance(vector, edge.SparseVector):
+                raise unsupported("a diverse query (`mmr`) by a sparse vector")
+            return _mmr(mmr, vector, inputs, limit)
         case models.NearestQuery():
             return edge.Query.Nearest(inputs.native(model.nearest), using=inputs.using)
         case list() | np.ndarray() | int() | str() | uuid.UUID() | models.SparseVector():
@@ -145,6 +188,8 @@ def _mmr(model: models.Mmr, vector: Native, inputs: _Inputs, limit: int) -> Nati
     if not 0 <= diversity <= 1:
         raise ValueError(f"`diversity` is {diversity}; it must be from 0 to 1.")
     candidates = limit if model.candidates_limit is None else model.candidates_limit
+    if not 0 <= candidates <= max(limit, _MOST_DIVERSE):
+        raise ValueError(f"`candidates_limit` is {candidates}; it must be from 0 to {_MOST_DIVERSE}.")
     return edge.Mmr(vector, lambda_=1 - diversity, candidates_limit=candidates, using=inputs.using)
 
 
@@ -204,6 +249,8 @@ def _discover(model: models.DiscoverQuery, inputs: _Inputs) -> Native:
 
 
 def _context(model: models.ContextQuery, inputs: _Inputs) -> Native:
+    if not model.context:
+        raise ValueError("a query by context needs at least one pair of examples.")
     return edge.Query.Context(edge.ContextQuery(pairs=_pairs(model.context, inputs)), using=inputs.using)
 
 

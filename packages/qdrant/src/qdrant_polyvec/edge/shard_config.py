@@ -13,6 +13,8 @@ from qdrant_polyvec.edge.translate import Model, Native, allow_only, member, uns
 # Settings of a collection beside its vectors and metadata.
 _OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config", "on_disk_payload", "payload", "id_tracker")
 
+PLACEHOLDER = "placeholder"
+
 # The server's defaults.
 _HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
 _OPTIMIZERS = {
@@ -40,15 +42,19 @@ def client_config(
     )
 
 
+@translate.numbers_in_range
 def native_config(config: models.CreateCollection) -> Native:
-    """Convert the settings of a new shard. It has a write-ahead log: without it, a crash loses unflushed updates."""
+    """Convert the settings of a new shard. It has a write-ahead log: without it, a crash loses unflushed updates.
+
+    The engine creates no shard without vectors, so such a one gets the vector `PLACEHOLDER`, to be deleted at once.
+    """
     allow_only(config, "vectors", "sparse_vectors", "metadata", *_OPTIONS)
-    if not config.vectors and not config.sparse_vectors:
-        raise ValueError("a collection needs at least one vector, dense or sparse.")
     dense = {name: _dense_params(params) for name, params in _dense_vectors(config).items()}
     sparse = {name: _sparse_params(name, params) for name, params in (config.sparse_vectors or {}).items()}
     if both := sparse.keys() & dense.keys():
         raise ValueError(f"vector {min(both)!r} is both dense and sparse; give one of them another name.")
+    if not dense and not sparse:
+        dense = {PLACEHOLDER: edge.EdgeVectorParams(size=1, distance=edge.Distance.Dot)}
     return edge.EdgeConfig(
         vectors=dense or None,
         sparse_vectors=sparse or None,
@@ -69,6 +75,7 @@ def vector_params(config: models.CreateCollection) -> dict[str, models.VectorPar
 
 def with_vector(config: models.CreateCollection, name: str, added: Model) -> models.CreateCollection:
     """Add a vector to the settings unless it is there; a ValueError if it is there with other settings."""
+    added = translate.client_model(added, models.VectorNameConfig)
     if isinstance(added, models.DenseVectorNameConfig):
         params: models.VectorParams | models.SparseVectorParams = models.VectorParams(**added.dense.model_dump())
     else:
@@ -116,7 +123,7 @@ def collection_info(config: models.CreateCollection, info: Native) -> models.Col
     hnsw = {name: value for name, value in config.hnsw_config or () if value is not None}
     optimizers = {name: value for name, value in config.optimizers_config or () if value is not None}
     names = ("vectors", "sparse_vectors", "on_disk_payload", "payload", "id_tracker")
-    params = {name: getattr(config, name, None) for name in names}
+    params = {name: getattr(config, name, None) for name in names} | {"vectors": config.vectors or {}}
     return models.CollectionInfo(
         status=models.CollectionStatus.GREEN,
         optimizer_status=models.OptimizersStatusOneOf.OK,
@@ -134,8 +141,10 @@ def collection_info(config: models.CreateCollection, info: Native) -> models.Col
     )
 
 
+@translate.numbers_in_range
 def index_schema(schema: Model) -> Native:
     """Convert the type or the parameters of a payload index."""
+    schema = translate.client_model(schema, models.PayloadSchemaParams)
     if isinstance(schema, str):
         schema = models.PayloadSchemaType(schema)
     if isinstance(schema, models.PayloadSchemaType):

@@ -6,12 +6,14 @@ supported releases of qdrant-client lack are looked up by name.
 
 import array
 import datetime
+import functools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import pydantic
 import pydantic_core
 import qdrant_edge as edge
 from jaxtyping import Float32
@@ -21,6 +23,8 @@ from qdrant_polyvec import limits
 
 Model = Any  # one of qdrant-client's pydantic models; they share no useful base class
 Native = Any  # an object of the engine, which is not annotated
+Options = ParamSpec("Options")
+Result = TypeVar("Result")
 VectorParams = Mapping[str, models.VectorParams | models.SparseVectorParams]  # by name; "" is the unnamed vector
 
 # These options change nothing without a network and replicas, so any value is accepted.
@@ -30,6 +34,29 @@ _WITHOUT_EFFECT = {"wait", "ordering", "consistency", "timeout", "batch_size", "
 def unsupported(feature: str) -> NotImplementedError:
     """The error for a feature that a server has and an index in a folder lacks."""
     return NotImplementedError(f"{feature} needs a Qdrant server: open the collection by its URL instead of a folder.")
+
+
+def client_model(value: Any, kind: Any) -> Any:
+    """Convert a mapping, or the mappings of a list, to a model of qdrant-client; a ValueError if it is none.
+
+    As for a server, which gets JSON. Everything else is returned as it is.
+    """
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        return [client_model(part, kind) for part in value]
+    return pydantic.TypeAdapter(kind).validate_python(value) if isinstance(value, Mapping) else value
+
+
+def numbers_in_range(convert: Callable[Options, Result]) -> Callable[Options, Result]:
+    """Raise a ValueError where the engine's own types cannot hold a number."""
+
+    @functools.wraps(convert)
+    def checked(*args: Options.args, **kwargs: Options.kwargs) -> Result:
+        try:
+            return convert(*args, **kwargs)
+        except OverflowError as error:
+            raise ValueError(f"a number in {args[0]!r} is negative or too large.") from error
+
+    return checked
 
 
 def check_options(call: str, options: Mapping[str, Any]) -> None:
@@ -101,6 +128,8 @@ def _id_and_vectors(struct: models.PointStruct | models.PointVectors, params: Ve
 
 def native_payload(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Convert a payload to JSON values as for a server: dates become ISO strings, UUIDs strings."""
+    if not isinstance(value, Mapping | None):
+        raise ValueError(f"a payload or metadata is a mapping, not {value!r}.")  # noqa: TRY004 — as for a server
     plain = dict(pydantic_core.to_jsonable_python(value or {}))
     if limits.depth(plain) > limits.MAX_PAYLOAD_DEPTH:
         raise ValueError(
@@ -208,6 +237,8 @@ def _record_fields(native: Native, with_payload: Model, with_vectors: Model) -> 
 
 
 def _client_vectors(native: Native, with_vectors: Model) -> Any:
+    if with_vectors == []:
+        return {}  # as a server does
     if native is None or not with_vectors:
         return None  # a query by MMR returns vectors even if the caller did not request them
     if not isinstance(native, dict):

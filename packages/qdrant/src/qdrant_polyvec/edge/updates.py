@@ -10,6 +10,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from qdrant_polyvec import limits
+from qdrant_polyvec.edge import translate
 from qdrant_polyvec.edge.filters import query_filter
 from qdrant_polyvec.edge.translate import Native, VectorParams, allow_only, native_id
 
@@ -21,12 +22,33 @@ _CONDITIONS = ("update_filter", "update_mode")  # qdrant-client has the second s
 def structs(points: models.Batch | Iterable[models.PointStruct]) -> Iterable[models.PointStruct]:
     """Points one by one, those of a batch too; a ValueError if the parts of a batch differ in length."""
     if not isinstance(points, models.Batch):
-        return points
+        return (translate.client_model(point, models.PointStruct) for point in points)
     vectors = _vectors_by_point(points.vectors)
     payloads: Sequence[Any] = points.payloads or [None] * len(points.ids)
     if not len(points.ids) == len(vectors) == len(payloads):
         raise ValueError(f"a batch of {len(points.ids)} ids has {len(vectors)} vectors and {len(payloads)} payloads.")
     return itertools.starmap(_struct, zip(points.ids, vectors, payloads, strict=True))
+
+
+def vector_structs(points: Iterable[models.PointVectors]) -> Iterable[models.PointVectors]:
+    """Return the new vectors of points one by one; dicts become models."""
+    return (translate.client_model(point, models.PointVectors) for point in points)
+
+
+def names(what: str, values: Sequence[str], known: VectorParams | None = None) -> list[str]:
+    """List names; a ValueError if they are no list, or if vectors (`known`) are to be named and are not."""
+    if isinstance(values, str) or (known is not None and not values):
+        raise ValueError(f"`{what}` is {values!r}; it must be a list of names.")
+    for name in values if known is not None else ():
+        translate.check_vector_name(name, known or {})
+    return list(values)
+
+
+def new_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a payload that is to be written; a ValueError if it is None, which could be meant to keep the old one."""
+    if payload is None:
+        raise ValueError("`payload` is None; it must be a mapping.")
+    return translate.native_payload(payload)
 
 
 def structs_of_columns(
@@ -58,10 +80,21 @@ def _vectors_by_point(vectors: Any) -> Any:
 def operation_batches(
     structs: Iterable[Struct], convert: Callable[[Struct, VectorParams], Native], params: VectorParams
 ) -> Iterator[tuple[list[Native], int]]:
-    """Convert all points, then group them into operations of bounded size. Yields points and their size in bytes."""
-    sized = [(convert(struct, params), point_bytes(struct)) for struct in structs]
+    """Convert all points, then group them into operations of bounded size. Yields points and their size in bytes.
+
+    A ValueError if there are none: a server refuses an update without points.
+    """
+    sized = [(convert(_checked(struct), params), point_bytes(struct)) for struct in structs]
+    if not sized:
+        raise ValueError("an update needs at least one point.")
     for batch in limits.batches(sized, lambda item: item[1], limits.MAX_OPERATION_BYTES):
         yield [native for native, _ in batch], sum(size for _, size in batch)
+
+
+def _checked(struct: Struct) -> Struct:
+    if not isinstance(struct, models.PointStruct | models.PointVectors):
+        raise TypeError(f"points are a list of models.PointStruct or dicts, not {type(struct).__name__}.")
+    return struct
 
 
 def point_bytes(struct: models.PointStruct | models.PointVectors) -> int:
@@ -71,6 +104,8 @@ def point_bytes(struct: models.PointStruct | models.PointVectors) -> int:
 def change(name: str, points: Any, *details: Any) -> Native:
     """The operation `name` on points that are selected by their ids or a filter."""
     selected = _selected(points)
+    if selected == []:
+        raise ValueError(f"`{name}` without any point; give it at least one id, or a filter.")
     by_filter = "_by_filter" if isinstance(selected, edge.Filter) else ""
     return getattr(edge.UpdateOperation, name + by_filter)(selected, *details)
 

@@ -1,6 +1,5 @@
 """The files of folders: known kinds, without hidden and ignored files."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from polyvec import Failure
+from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
 
 PDF_SUFFIX = ".pdf"
@@ -65,6 +65,7 @@ def is_of_pages(file: Path) -> bool:
 
 def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Failure:
     """Describe why a file or folder cannot be read."""
+    pass_alarm(error)
     reason = str(error)
     if isinstance(error, ImportError):
         reason = "PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`"
@@ -145,8 +146,10 @@ def _specs_above(top: Path) -> dict[Path, GitIgnoreSpec]:
         return specs
     inside = Path(os.path.realpath(top))
     for folder in inside.parents:
-        with contextlib.suppress(OSError, ValueError):  # the caller did not ask for this file
+        try:
             specs[folder] = _gitignore(folder)
+        except (OSError, ValueError) as error:  # the caller did not ask for this file
+            pass_alarm(error)
         if (folder / ".git").exists():
             # An ignored folder is searched if the caller names it.
             return {} if _is_ignored(inside, specs, is_folder=True) else specs

@@ -27,6 +27,7 @@ from llama_index.vector_stores.polyvec.queries import (
     query_result,
     search_query,
 )
+from polyvec.inputs import checked_whole
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -246,6 +247,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
 
         Without ids and filters, return all nodes.
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"`limit` is {limit}; it must be at least 0.")
         stored: Iterable[Stored]
         if node_ids is not None and filters is None:
             stored = self._collection.get(node_ids)  # in the order of the ids
@@ -324,7 +327,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             {
                 **cast("RankingOptions", ranking),
                 "mode": options.get("mode") or mode,
-                "limit": query.similarity_top_k,
+                "limit": checked_whole("similarity_top_k", query.similarity_top_k, 2**31 - 1, "nodes"),
                 "filter": models.Filter(must=conditions) if conditions else None,
             }
         )
