@@ -13,10 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from polyvec.compression import truncate
+from polyvec.content import equality_keys
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
-from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.types import TASKS, Embeddings, Input, Side
 
 __all__ = ["SentenceTransformersEncoder"]
@@ -102,7 +103,11 @@ class SentenceTransformersEncoder(Encoder):
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
-        outcomes = self._outcomes(items, side, size, multivector=multivector)
+
+        def run(indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            return self._outcomes([items[index] for index in indices], side, size, multivector=multivector)
+
+        outcomes = once_each(equality_keys(items), run)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             return collect(outcomes, len(items), dim=size, multivector=multivector, done=bar.update)[0].result()
 
