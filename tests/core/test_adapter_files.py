@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from polyvec import CheckpointError, Embedder
 from polyvec.model.adapter_files import read_adapter
 from polyvec.model.network import Network
+from polyvec.model.processing import collate
 
 ATTENTION = r".*language_model.*(q_proj|v_proj)"
 
@@ -54,20 +55,55 @@ def scaled(tensors):
     return {key: tensor * 2 for key, tensor in tensors.items()}
 
 
-def test_a_stock_adapter_gives_what_stock_peft_gives(embedder, checkpoint, stock):
-    embedder.load_adapter(stock, task="mine")
+def assert_as_in_peft(embedder, network):
+    """The embedder's task `mine` gives what a network gives that stock PEFT adapted."""
     found = embedder.encode_document(["some words"], task="mine", multivector=True)
-    # The same by hand: the base network with nothing but this adapter on it.
-    bare = checkpoint.load(torch.float32, torch.device("cpu")).base_model.unload()
-    by_hand = Embedder.from_pretrained(checkpoint.path, device="cpu", dtype=torch.float32)
-    network = PeftModel.from_pretrained(bare, str(stock), autocast_adapter_dtype=False).eval()
-    ids = by_hand._processor.texts(["some words"], "Passage: ")[0]
-    from polyvec.model.processing import collate
-
+    ids = embedder._processor.texts(["some words"], "Passage: ")[0]
     with torch.inference_mode():
-        outputs = network(collate([by_hand._processor.text(ids)]), multivector=True)
+        outputs = network(collate([embedder._processor.text(ids)]), multivector=True)
     np.testing.assert_allclose(found.dense, outputs.dense.numpy(), rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.multivector[0], outputs.multivector[0].numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def bare(checkpoint):
+    """The base network without any adapter."""
+    return checkpoint.load(torch.float32, torch.device("cpu")).base_model.unload()
+
+
+def test_a_stock_adapter_gives_what_stock_peft_gives(embedder, bare, stock):
+    embedder.load_adapter(stock, task="mine")
+    assert_as_in_peft(embedder, PeftModel.from_pretrained(bare, str(stock), autocast_adapter_dtype=False).eval())
+
+
+QUERY = "language_model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha_pattern": {f"^{QUERY}": 64}},
+        {"rank_pattern": {f"^{QUERY}": 5, "v_proj": 2}, "alpha_pattern": {r"layers\.1\..*": 1, "q_proj": 20}},
+        {"use_rslora": True, "rank_pattern": {"v_proj": 4}},
+    ],
+)
+def test_an_adapter_of_the_backbone_gives_what_stock_peft_gives(embedder, checkpoint, bare, tmp_path, settings):
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=ATTENTION, init_lora_weights=False, **settings)
+    PeftModel(Network(checkpoint.config).model, config).save_pretrained(str(tmp_path))
+    embedder.load_adapter(tmp_path, task="mine")
+    bare.model = PeftModel.from_pretrained(bare.model, str(tmp_path), autocast_adapter_dtype=False).eval()
+    assert_as_in_peft(embedder, bare)
+
+
+def test_a_digest_covers_what_changes_vectors_and_stays_what_it_was(tiny, damaged, stock):
+    assert read_adapter(tiny / "checkpoint", task="code").digest == "225df31e21e6e140"
+    digest = read_adapter(stock, task="mine").digest
+    others = [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 1}}, {"lora_alpha": 7}]
+    digests = [read_adapter(damaged(**settings), task="mine").digest for settings in others]
+    assert len({digest, *digests}) == 4
+    assert read_adapter(damaged(alpha_pattern={"nothing": 1}), task="mine").digest == digest
 
 
 @pytest.mark.parametrize("folder", ["", "adapters"])
@@ -186,7 +222,11 @@ def test_only_what_was_loaded_can_be_unloaded(embedder, stock):
         (lambda ts: {k: t[:, :-1].contiguous() if "lora_A" in k else t for k, t in ts.items()}, {}, "misshapen"),
         (lambda ts: {k.replace("q_proj", "query"): t for k, t in ts.items()}, {}, "which this network has not"),
         (lambda ts: {k.replace("layers.0", "layers.99"): t for k, t in ts.items()}, {}, "which this network has not"),
-        (lambda ts: {k.replace("language_model.layers", "visual.blocks"): t for k, t in ts.items()}, {}, "has not"),
+        (
+            lambda ts: {k.replace("language_model.layers", "visual.blocks"): t for k, t in ts.items()},
+            {},
+            r"\.\*visual",
+        ),
         (lambda ts: {k: t for k, t in ts.items() if "lora_A" in k or "q_proj" in k}, {}, "missing"),
         (lambda ts: {k: t * float("nan") if "layers.0" in k else t for k, t in ts.items()}, {}, "not finite"),
         (lambda ts: {**ts, "base_model.model.head.weight": torch.zeros(1)}, {}, "which is no LoRA weight"),
@@ -195,8 +235,8 @@ def test_only_what_was_loaded_can_be_unloaded(embedder, stock):
         (lambda ts: {k: t.double() * 1e300 for k, t in ts.items()}, {}, r"not finite in torch\.float32"),
         (lambda ts: ts, {"r": 0}, r"adapter_config\.json has `r` 0"),
         (lambda ts: ts, {"rank_pattern": {"[": 3}}, "`rank_pattern`"),
-        (lambda ts: ts, {"use_dora": True}, "sets `use_dora`"),
-        (lambda ts: ts, {"bias": "all"}, "`bias` 'all'"),
+        (lambda ts: ts, {"use_dora": True}, "train it without `use_dora`"),
+        (lambda ts: ts, {"bias": "all"}, "`bias` 'all'; train the adapter with `bias='none'`"),
         (lambda ts: ts, {"peft_type": "IA3"}, "`peft_type` 'IA3'"),
     ],
 )

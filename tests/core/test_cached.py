@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from polyvec import Embedder, UnreadableInputs
-from polyvec.encoders.cached import CachedEncoder, VectorCache, cached_outcomes, content_key
+from polyvec.content import content_key
+from polyvec.encoders.cached import CachedEncoder, VectorCache, cached_outcomes
 from polyvec.outcomes import Encoding
 from polyvec.testing import HashEncoder
 from polyvec.types import Grid
@@ -107,6 +108,9 @@ def test_only_what_is_missing_is_run(cache):
     first = run_through(cache, run, run.items[:3])
     second = run_through(cache, run)
     assert run.ran == ["a", "bb", "bad", "bad"]  # what failed is tried again
+    run.items = ["ccc"] * 3
+    once = run_through(cache, run)
+    assert (run.ran[4:], list(once)) == (["ccc"], [0, 1, 2])
     assert (first[2], second[2]) == ("is bad", "is bad")
     for index, item in ((0, "a"), (1, "bb"), (3, "a")):
         assert_equal(second[index], encoding(len(item)))
@@ -290,6 +294,7 @@ def test_threads_share_a_cache(cache):
 WRITER = """
 import sys
 import numpy as np
+from polyvec.content import content_key
 from polyvec.encoders.cached import VectorCache
 from polyvec.outcomes import Encoding
 cache, start = VectorCache(sys.argv[1]), int(sys.argv[2])

@@ -155,7 +155,7 @@ def test_adapters_of_another_kind_are_refused(copy, field):
 def test_every_variant_that_peft_has_is_refused_or_known_to_compute_the_same():
     variants = {field.name for field in dataclasses.fields(LoraConfig) if field.metadata.get("is_lora_variant")}
     switches = {field.name for field in dataclasses.fields(LoraConfig) if field.name.startswith("use_")}
-    assert variants | switches <= {*config._VARIANTS, "velora_config"}  # VeLoRA's forward pass is LoRA's
+    assert variants | switches <= {*config._VARIANTS, "use_rslora", "velora_config"}  # VeLoRA's forward pass is LoRA's
 
 
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])

@@ -7,6 +7,7 @@ import socket
 import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from polyvec import Embedder, Encoder
+from polyvec.encoders import sentence_transformers as module
 from polyvec.encoders.sentence_transformers import SentenceTransformersEncoder
 from polyvec.types import UnreadableInputs
 
@@ -192,6 +194,14 @@ def test_a_late_model_alone_gives_the_unit_mean_of_its_unit_tokens(words):
     found = SentenceTransformersEncoder(late=words).encode_query(["east north", "north"], task="code", multivector=True)
     np.testing.assert_allclose(found.dense, [[np.sqrt(0.5), np.sqrt(0.5)], [0, 1]], atol=1e-6)
     np.testing.assert_allclose(found.multivector[0], [[1, 0], [0, 1]], atol=1e-6)
+
+
+def test_equal_texts_are_encoded_once(static, monkeypatch):
+    rows = Mock(wraps=module._rows)
+    monkeypatch.setattr(module, "_rows", rows)
+    found = SentenceTransformersEncoder(dense=static).encode_document(["east", "north", "east"], task="retrieval")
+    np.testing.assert_allclose(found.dense, [[1, 0], [0, 1], [1, 0]], atol=1e-6)
+    assert [call.args[2] for call in rows.call_args_list] == [["east", "north"]]
 
 
 def test_two_models_give_each_their_own_and_the_second_runs_only_when_asked(dense, late, monkeypatch):

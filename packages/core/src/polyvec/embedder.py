@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from polyvec import forking
 from polyvec.chunking import Span, checked_spans
+from polyvec.content import content_key, equality_keys
 from polyvec.encoder import Attempt, ChunkOptions, EncodeOptions, Encoder, encoded_stream, in_thread
-from polyvec.encoders.cached import VectorCache, cached_outcomes, content_key, span_key
+from polyvec.encoders.cached import VectorCache, cached_outcomes, span_key
 from polyvec.engine.loading import Device, LoadOptions, Setup
 from polyvec.engine.requests import Request, Runner, limits, pixels, requests
 from polyvec.engine.workers import Workers
@@ -30,7 +31,7 @@ from polyvec.inputs import (
 from polyvec.model.adapter_files import UserAdapter, read_adapter
 from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import MAX_LENGTH
-from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.streams import Source
 from polyvec.types import Embeddings, Input, Side, Task
 from polyvec.warning import warn
@@ -127,8 +128,8 @@ class Embedder(Encoder):
     ) -> Embeddings:
         """Encode texts and images; see `Encoder.encode`.
 
-        Inputs of several tasks share forward passes. Markers of the model in a text, such as `<|image_pad|>`, are plain
-        text. `max_pixels` holds for this call only.
+        Inputs of several tasks share forward passes. Equal inputs of one task are encoded once. Markers of the model in
+        a text, such as `<|image_pad|>`, are plain text. `max_pixels` holds for this call only.
         """
         size, limits = self._check_options(options)
         requests = self._requests(checked_items(inputs), side, task, limits)
@@ -307,15 +308,20 @@ class Embedder(Encoder):
         return attempt
 
     def _outcomes(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
-        if self._cache is None:
-            return self._runner.run(requests)
+        """Encode equal items once, or take them from the cache."""
         items = [request.item for request in requests]
+
+        def run(indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            return self._runner.run([requests[index] for index in indices])
+
+        if self._cache is None:
+            keys = [
+                (key, request.adapter, request.prefix if isinstance(request.item, str) else "")
+                for key, request in zip(equality_keys(items), requests, strict=True)
+            ]
+            return once_each(keys, run)
         scopes = [self._scope(request, "text" if isinstance(request.item, str) else "image") for request in requests]
         multivector = any(request.multivector for request in requests)
-
-        def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
-            return self._runner.run([requests[index] for index in missing])
-
         return cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
 
     def _stream(

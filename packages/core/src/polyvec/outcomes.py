@@ -1,6 +1,6 @@
 """Outcomes: the vectors of single items, and their collection into the result of a call. No torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from polyvec.compression import truncate
 from polyvec.encoder import Attempt
 from polyvec.types import Embeddings, Failure, Grid
 
-__all__ = ["Encoding", "Outcome", "collect"]
+__all__ = ["Encoding", "Outcome", "collect", "once_each"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +38,21 @@ class Encoding:
 Outcome = Encoding | str  # or the reason of a failure
 
 
+def once_each(
+    keys: Sequence[Hashable], run: Callable[[Sequence[int]], Iterator[tuple[int, Outcome]]]
+) -> Iterator[tuple[int, Outcome]]:
+    """Run one of all items with equal keys, and yield each item's index and outcome. The key None equals no other.
+
+    `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes.
+    """
+    indices_by_key: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        indices_by_key.setdefault((index, None) if key is None else key, []).append(index)
+    groups = list(indices_by_key.values())
+    for position, outcome in run([group[0] for group in groups]):
+        yield from ((index, outcome) for index in groups[position])
+
+
 def collect(
     outcomes: Iterable[tuple[int, Outcome]],
     n: int,
@@ -59,13 +74,16 @@ def collect(
     grids: list[Grid | None] = [None] * n
     failures: dict[int, Failure] = {}
     cut: list[int] = []
+    seen: set[int] = set()  # multi-vectors that an item has, so that equal items have their own
     for index, outcome in outcomes:
         done()
         if isinstance(outcome, str):
             failures[index] = Failure(index, "", outcome)
             continue
         dense[index] = outcome.dense if len(outcome.dense) == dim else truncate(outcome.dense[None], dim)[0]
-        tokens[index], grids[index] = outcome.multivector, outcome.grid
+        rows = outcome.multivector
+        tokens[index], grids[index] = rows.copy() if rows is not None and id(rows) in seen else rows, outcome.grid
+        seen.add(id(rows))
         if outcome.cut:
             cut.append(index)
     kept = [index for index in range(n) if index not in failures]

@@ -126,16 +126,16 @@ def maxsim(
     if not rows or not columns:
         return scores
     query_tokens = np.concatenate([decoded("queries", queries[index]) for index in rows])
-    query_by_token = np.repeat(rows, [len(queries[index]) for index in rows])
-    for chunk in _chunks(columns, [len(documents[index]) for index in columns]):
+    query_lengths = [len(queries[index]) for index in rows]
+    query_by_token = np.repeat(rows, query_lengths)
+    for chunk in _chunks(columns, [len(documents[index]) for index in columns], _CHUNK_ROWS):
         document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
-        step = max(1, _CHUNK_SIMILARITIES // len(document_tokens))
-        for start in range(0, len(query_tokens), step):
+        for block in _blocks(query_lengths, max(1, _CHUNK_SIMILARITIES // len(document_tokens))):
             with np.errstate(invalid="ignore"):  # infinite numbers, refused below
-                similarities = query_tokens[start : start + step] @ document_tokens.T
+                similarities = query_tokens[block] @ document_tokens.T
             best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
-            members, starts = np.unique(query_by_token[start : start + step], return_index=True)
+            members, starts = np.unique(query_by_token[block], return_index=True)
             scores[members[:, None], chunk] += np.add.reduceat(best, starts, axis=0)
     if not np.isfinite(scores).all():
         _check_finite("queries", queries)
@@ -179,10 +179,9 @@ def _note_dims(dims: dict[int, str], name: str, multivectors: object) -> None:
             "`embeddings.multivector` of a call with `multivector=True`."
         )
     for index, rows in enumerate(multivectors):
-        label = f"{name}[{index}]"
-        kind = kind_of(label, rows)
-        if len(rows):
-            dims.setdefault(_dim(rows, kind), f"`{label}`")
+        kind = kind_of(f"{name}[{index}]", rows)
+        if len(rows) and _dim(rows, kind) not in dims:
+            dims[_dim(rows, kind)] = f"`{name}[{index}]`"
 
 
 def _check_finite(name: str, multivectors: Sequence[np.ndarray]) -> None:
@@ -213,11 +212,20 @@ def _products(queries: np.ndarray, documents: np.ndarray, left: _Unit, right: _U
     return scores
 
 
-def _chunks(indices: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+def _blocks(lengths: Sequence[int], most: int) -> Iterator[slice]:
+    """Divide the tokens of all queries into blocks of at most `most`. Only longer queries are divided themselves."""
+    starts = _starts(lengths).tolist()
+    for chunk in _chunks(range(len(lengths)), lengths, most):
+        end = starts[chunk[-1]] + lengths[chunk[-1]]
+        yield from (slice(start, min(start + most, end)) for start in range(starts[chunk[0]], end, most))
+
+
+def _chunks(indices: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Group items in order, each group of at most `most` rows; an item with more rows is a group of its own."""
     chunks: list[list[int]] = [[]]
     rows = 0
     for index, length in zip(indices, lengths, strict=True):
-        if chunks[-1] and rows + length > _CHUNK_ROWS:
+        if chunks[-1] and rows + length > most:
             chunks.append([])
             rows = 0
         chunks[-1].append(index)

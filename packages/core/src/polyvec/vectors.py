@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int, Real, UInt8
 __all__ = ["Kind", "decoded", "kind_of", "signs", "truncate", "unit", "unit_means"]
 
 Kind = Literal["vectors", "int8 codes", "bits"]
+_CODES: dict[str, Kind] = {"b": "int8 codes", "B": "bits"}  # by numpy's characters of dtypes
 _SHORT, _LONG = 1e-15, 1e18  # float32 squares the numbers of rows between these lengths without loss
 
 
@@ -28,7 +29,7 @@ def kind_of(name: str, rows: object) -> Kind:
         raise ValueError(f"`{name}` has shape {rows.shape}; it must have two axes (rows, dim): {advice}.")
     if rows.dtype.kind not in "fiu":
         raise ValueError(f"`{name}` has dtype {rows.dtype}; vectors are floats, int8 codes or packed bits (uint8).")
-    return "int8 codes" if rows.dtype == np.int8 else "bits" if rows.dtype == np.uint8 else "vectors"
+    return _CODES.get(rows.dtype.char, "vectors")
 
 
 def decoded(name: str, rows: Real[np.ndarray, "rows _"]) -> Float32[np.ndarray, "rows dim"]:

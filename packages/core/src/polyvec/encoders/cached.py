@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from polyvec import forking
 from polyvec.alarms import pass_alarm
+from polyvec.content import content_key
 from polyvec.encoder import EncodeOptions, Encoder, attempt
-from polyvec.images import check_regular, file_stamp, open_image
+from polyvec.images import file_stamp
 from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
-from polyvec.outcomes import Encoding, Outcome, collect
-from polyvec.types import Embeddings, Grid, ImageInput, Input, Side
+from polyvec.outcomes import Encoding, Outcome, collect, once_each
+from polyvec.types import Embeddings, Grid, Input, Side
 from polyvec.warning import warn
 
 __all__ = ["CachedEncoder", "VectorCache"]
@@ -207,40 +208,34 @@ def cached_outcomes(
 ) -> Iterator[tuple[int, Outcome]]:
     """Yield each item's index and outcome: first cached items, then the missing items, which are put in the cache.
 
-    `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes. Each item has a
-    scope; see `Encoder.cache_scope`.
+    `run` encodes items, given their indices, each content once; it yields positions in the list of indices, and
+    outcomes. Each item has a scope; see `Encoder.cache_scope`.
     """
     stamps = [file_stamp(item) if isinstance(item, Path) else None for item in items]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
-    cached = cache.get([key for key in set(keys) if key], multivector=multivector)
-    yield from ((index, cached[key]) for index, key in enumerate(keys) if key in cached)
-    missing = [index for index, key in enumerate(keys) if key not in cached]
-    del cached
-    fresh: list[tuple[bytes, Encoding]] = []
-    try:
-        for position, outcome in run(missing):
-            index = missing[position]
-            item, key = items[index], keys[index]
-            changed = isinstance(item, Path) and stamps[index] != file_stamp(item)  # then the key is of other content
-            if key and isinstance(outcome, Encoding) and not changed:
-                fresh.append((key, outcome))
-                if len(fresh) == _PUT_TOGETHER:
-                    cache.put(fresh)
-                    fresh = []
-            yield index, outcome
-    finally:
-        cache.put(fresh)
 
+    def look_up(indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+        cached = cache.get([key for index in indices if (key := keys[index])], multivector=multivector)
+        missing = [position for position, index in enumerate(indices) if keys[index] not in cached]
+        yield from ((position, cached[key]) for position, index in enumerate(indices) if (key := keys[index]) in cached)
+        del cached
+        fresh: list[tuple[bytes, Encoding]] = []
+        try:
+            for number, outcome in run([indices[position] for position in missing]):
+                index = indices[missing[number]]
+                item, key = items[index], keys[index]
+                # If a file has changed since, its key is of other content.
+                changed = isinstance(item, Path) and stamps[index] != file_stamp(item)
+                if key and isinstance(outcome, Encoding) and not changed:
+                    fresh.append((key, outcome))
+                    if len(fresh) == _PUT_TOGETHER:
+                        cache.put(fresh)
+                        fresh = []
+                yield missing[number], outcome
+        finally:
+            cache.put(fresh)
 
-def content_key(item: Input, scope: str) -> bytes | None:
-    """Return 32 bytes that differ if the vectors in a scope may differ; None if the item cannot be read."""
-    digest = hashlib.sha256(scope.encode())
-    try:
-        digest.update(item.encode() if isinstance(item, str) else _content(item))
-    except (ValueError, OSError) as error:
-        pass_alarm(error)
-        return None
-    return digest.digest()
+    return once_each(keys, look_up)
 
 
 def span_key(text_key: bytes, span: tuple[int, int], overlap: int | None) -> bytes:
@@ -270,20 +265,6 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
-
-
-def _content(image: ImageInput) -> bytes:
-    """Hash an image: a file or an array by its bytes, other images by their upright RGB pixels."""
-    if isinstance(image, Path):
-        check_regular(image)
-        with image.open("rb") as file:
-            return b"file" + hashlib.file_digest(file, "sha256").digest()
-    if isinstance(image, bytes):
-        return b"file" + hashlib.sha256(image).digest()
-    if isinstance(image, np.ndarray):
-        return f"{image.shape} {image.dtype.str}".encode() + hashlib.sha256(image.tobytes()).digest()
-    picture = open_image(image)
-    return f"{picture.width}×{picture.height}".encode() + hashlib.sha256(picture.tobytes()).digest()
 
 
 def _row(key: bytes, encoding: Encoding) -> tuple[bytes, bytes, bytes | None, str | None, int | None]:

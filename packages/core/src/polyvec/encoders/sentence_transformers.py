@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from polyvec import forking
 from polyvec.compression import truncate
+from polyvec.content import equality_keys
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.model.ambient import own_settings
-from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.types import TASKS, Embeddings, Input, Side
 from polyvec.vectors import unit_means
 
@@ -115,7 +116,11 @@ class SentenceTransformersEncoder(Encoder):
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         check_tasks(task, len(items), self.tasks)
-        outcomes = self._outcomes(items, side, size, multivector=multivector)
+
+        def run(indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+            return self._outcomes([items[index] for index in indices], side, size, multivector=multivector)
+
+        outcomes = once_each(equality_keys(items), run)
         with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             collected, _ = collect(
                 outcomes,

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -96,13 +98,22 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, OSError) as error:
         pass_alarm(error)
         raise CheckpointError(f"{folder} holds no LoRA adapter that can be read: {error}") from error
-    tensors = _tensors_of(raw, folder, adapter or task, named=adapter is not None)
+    own = _tensors_of(raw, folder, adapter or task, named=adapter is not None)
+    tensors = {_network_name(key): tensor for key, tensor in own.items()}
     not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
     if not_finite:
         raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")
-    modules = sorted({key.rpartition(".")[0] for key in tensors})
-    exact = replace(config, target_modules=f"({'|'.join(map(re.escape, modules))})", exclude_modules=None)
-    settings = {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+    modules = sorted({key.rpartition(".")[0] for key in own})
+    exact = replace(
+        config,
+        target_modules=f"({'|'.join(re.escape(_network_name(module)) for module in modules)})",
+        exclude_modules=None,
+        rank_pattern=_by_module(config.rank_pattern, modules),
+        alpha_pattern=_by_module(config.alpha_pattern, modules),
+    )
+    settings = {name: getattr(exact, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+    if config.use_rslora:
+        settings["use_rslora"] = True
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())  # of all that changes vectors
     for key in sorted(tensors):
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
@@ -110,17 +121,35 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
     return AdapterFile(folder, exact, tensors, digest.hexdigest()[:16])
 
 
+def _network_name(name: str) -> str:
+    """Return the network's name of a module or tensor that an adapter of the backbone alone names without `model.`."""
+    return f"model.{name}" if name.startswith("language_model.") else name
+
+
+def _by_module(setting_by_pattern: Mapping[str, Any], modules: Iterable[str]) -> dict[str, Any]:  # Any: as in the file
+    """Resolve patterns by PEFT's rule under the file's own names of modules; return patterns for the network's names.
+
+    Names differ where the adapter was trained on the backbone alone, so a pattern with `^` matches only the file's.
+    """
+    names_by_setting: dict[Any, list[str]] = {}
+    for module in modules:
+        key = get_pattern_key(list(setting_by_pattern), module)
+        if key in setting_by_pattern:
+            names_by_setting.setdefault(setting_by_pattern[key], []).append(re.escape(_network_name(module)))
+    return {"|".join(names): setting for setting, names in names_by_setting.items()}
+
+
 def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bool) -> dict[str, Tensor]:
-    """Return the tensors of one adapter under the network's names."""
+    """Return the tensors of one adapter under the file's own names."""
     by_adapter: dict[str | None, dict[str, Tensor]] = {}
     for key, tensor in raw.items():
         match = _KEY.fullmatch(key.removeprefix("base_model.model."))
         if match is None:
-            raise CheckpointError(f"{folder} holds {key}, which is no LoRA weight; only plain LoRA can be read.")
-        module = match["module"]
-        if module.startswith("language_model."):  # trained on the backbone alone, without the projector
-            module = f"model.{module}"
-        by_adapter.setdefault(match["adapter"], {})[f"{module}.lora_{match['side']}"] = tensor
+            raise CheckpointError(
+                f"{folder} holds {key}, which is no LoRA weight. Only plain LoRA can be read: train without "
+                "`modules_to_save`, `bias` and `use_dora`."
+            )
+        by_adapter.setdefault(match["adapter"], {})[f"{match['module']}.lora_{match['side']}"] = tensor
     if name in by_adapter:
         return by_adapter[name]
     if len(by_adapter) == 1 and not named:

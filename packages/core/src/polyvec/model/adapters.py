@@ -65,9 +65,11 @@ class TaskAdapters:
         self.release()
         unknown = sorted(adapter.modules - self._layers.keys())
         if unknown:
+            visual = any("visual" in module.split(".") for module in unknown)
             raise CheckpointError(
                 f"{adapter.path} adapts {', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}, which this "
-                "network has not among its modules for task adapters (in the decoder and the projector)."
+                "network has not among its modules for task adapters (in the decoder and the projector). Train it "
+                f"{'with `exclude_modules=' + repr('.*visual.*') + '`' if visual else 'on those modules'}."
             )
         base_weight = next(iter(self._layers.values())).get_base_layer().weight
         tensors = {key: tensor.to(base_weight.device, base_weight.dtype) for key, tensor in adapter.tensors.items()}

@@ -22,9 +22,9 @@ _DEFAULT_TARGETS = (
     "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$"
     "|.*(single_vector_projector|multi_vector_projector).*$)"
 )
-# Settings of LoRA variants that do not compute W + α/r · BA.
+# Settings of LoRA variants that do not compute W + α/r · BA, or with rsLoRA W + α/√r · BA.
 _VARIANTS = (
-    "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens",
+    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens",
     "arrow_config", "kasa_config", "monteclora_config", "modules_to_save", "target_parameters",
     "trainable_token_indices", "layer_replication",
 )  # fmt: skip
@@ -145,6 +145,7 @@ class ModelConfig:
             "peft_type": "LORA",
             "task_type": "FEATURE_EXTRACTION",
             **{name: getattr(self.lora, name) for name in _LORA_FIELDS},
+            **({"use_rslora": True} if self.lora.use_rslora else {}),
             "inference_mode": True,
         }
         (path / "adapters").mkdir(parents=True, exist_ok=True)
@@ -167,10 +168,14 @@ def read_lora(path: Path) -> LoraConfig:
     """
     raw = _read_json(path / "adapter_config.json")
     if raw.get("peft_type", "LORA") != "LORA":
-        raise ValueError(f"adapter_config.json has `peft_type` {raw['peft_type']!r}; only 'LORA' can be read.")
+        raise ValueError(
+            f"adapter_config.json has `peft_type` {raw['peft_type']!r}; only 'LORA' can be read: use `LoraConfig`."
+        )
     for name in _VARIANTS:
         if raw.get(name):
-            raise ValueError(f"adapter_config.json sets `{name}`; only plain LoRA adapters can be read.")
+            raise ValueError(
+                f"adapter_config.json sets `{name}`; only plain LoRA adapters can be read: train it without `{name}`."
+            )
     init = raw.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _INITS:
         raise ValueError(
@@ -178,7 +183,7 @@ def read_lora(path: Path) -> LoraConfig:
             "with PEFT's `path_initial_model_for_weight_conversion`, which makes a plain LoRA of it."
         )
     if raw.get("bias", "none") != "none":
-        raise ValueError(f"adapter_config.json has `bias` {raw['bias']!r}; only 'none' can be read.")
+        raise ValueError(f"adapter_config.json has `bias` {raw['bias']!r}; train the adapter with `bias='none'`.")
     fields: dict[str, Any] = {  # Any: any JSON value
         "r": raw.get("r"),
         "lora_alpha": raw.get("lora_alpha"),
@@ -187,6 +192,7 @@ def read_lora(path: Path) -> LoraConfig:
         "exclude_modules": raw.get("exclude_modules", ".*visual.*"),
         "rank_pattern": raw.get("rank_pattern") or {},
         "alpha_pattern": raw.get("alpha_pattern") or {},
+        "use_rslora": raw.get("use_rslora") or False,
     }
     dropout = fields["lora_dropout"]
     for name, valid, requirement in (
@@ -197,6 +203,7 @@ def read_lora(path: Path) -> LoraConfig:
         ("exclude_modules", _is_modules(fields["exclude_modules"] or []), _MODULES),
         ("rank_pattern", _is_by_module(fields["rank_pattern"], _is_whole), f"{_BY_MODULE} {_WHOLE}"),
         ("alpha_pattern", _is_by_module(fields["alpha_pattern"], _is_number), f"{_BY_MODULE} {_NUMBER}"),
+        ("use_rslora", isinstance(fields["use_rslora"], bool), "true or false"),
     ):
         _check("adapter_config.json", name, fields[name], valid, requirement)
     return LoraConfig(bias="none", **fields)

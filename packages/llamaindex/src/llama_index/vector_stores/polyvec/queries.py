@@ -17,7 +17,7 @@ from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
 
 __all__ = ["QueryOptions", "check_options", "similarity"]
 
-
+_MOST = 2**31 - 1  # results of one request
 _UNUSED = {
     "alpha": "mode 'hybrid' has no weights: all candidates are ordered by MaxSim",
     "sparse_top_k": "vector_store_kwargs={'candidates': …} is the number of candidates of each kind",
@@ -80,12 +80,12 @@ def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
         if (value := getattr(query, name)) is not None:
             raise ValueError(f"`{name}` is {value!r}, which is not offered: {instead}.")
     if query.hybrid_top_k is None:
-        return checked_whole("similarity_top_k", query.similarity_top_k, 2**31 - 1, "nodes")
+        return checked_whole("similarity_top_k", query.similarity_top_k, _MOST, "nodes")
     if mode != "hybrid":
         raise ValueError(
             f"`hybrid_top_k` is {query.hybrid_top_k} in mode {mode!r}: it is the number of results in mode 'hybrid'."
         )
-    return checked_whole("hybrid_top_k", query.hybrid_top_k, 2**31 - 1, "nodes")
+    return checked_whole("hybrid_top_k", query.hybrid_top_k, _MOST, "nodes")
 
 
 def search_query(
