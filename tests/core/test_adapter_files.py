@@ -292,6 +292,17 @@ def test_an_adapter_that_has_changed_is_not_taken_for_what_it_was(tiny, tmp_path
         pickle.loads(data)
 
 
+def test_what_was_loaded_stays_when_the_file_is_overwritten(embedder, tiny, tmp_path):
+    path = written(tiny, tmp_path / "mine", "code") / "adapter_model.safetensors"
+    read = read_adapter(path.parent, task="mine")
+    embedder.load_adapter(path.parent, task="mine")
+    before = embedder.encode_query(["a b"], task="mine").dense
+    with path.open("r+b") as file:  # in place, as copying another file onto it does
+        file.write(bytes(path.stat().st_size))
+    np.testing.assert_array_equal(embedder.encode_query(["a b"], task="mine").dense, before)
+    assert all(tensor.any() for tensor in read.tensors.values())
+
+
 def test_adapters_of_embedders_that_are_gone_are_unloaded(tiny, tmp_path):
     first = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
     other = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)

@@ -188,6 +188,62 @@ def test_other_rotary_embeddings_are_refused(copy, change):
 
 
 @pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"single_vector_pool_strategy": "last_token"}, "`single_vector_pool_strategy` 'last_token'"),
+        ("config.json", {"truncate_dim": 8}, "give `truncate_dim` to the calls"),
+        ("config.json", {"quantization_config": {"bits": 4}}, "save the weights as floats"),
+        ("preprocessor_config.json", {"do_resize": False}, "`do_resize` False; only true can be read"),
+        ("preprocessor_config.json", {"do_rescale": False}, "`do_rescale` False"),
+        ("preprocessor_config.json", {"do_normalize": False}, "`image_mean` 0 and `image_std` 1"),
+        ("preprocessor_config.json", {"resample": 2}, "`resample` 2; only 3 can be read, which is bicubic"),
+        ("preprocessor_config.json", {"rescale_factor": 1 / 256}, "`rescale_factor` 0.0039"),
+        ("preprocessor_config.json", {"rescale_factor": 0}, "`rescale_factor` 0"),
+        ("preprocessor_config.json", {"temporal_patch_size": 1}, "`temporal_patch_size` 1; it must be 2"),
+        ("preprocessor_config.json", {"size": {"height": 448, "width": 448}}, "`size`"),
+        ("preprocessor_config.json", {"image_processor_type": "SiglipImageProcessor"}, "`image_processor_type`"),
+    ],
+)
+def test_a_setting_that_would_change_vectors_is_refused(copy, file, change, message):
+    edit_json(copy / file, **change)
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("text_config", {"rope_scaling": {"mrope_section": [2, 3, 3], "partial_rotary_factor": 0.5}}, "partial_rotary"),
+        ("text_config", {"rope_scaling": {"mrope_section": [2, 3, 3], "mrope_interleaved": True}}, "mrope_interleaved"),
+        ("vision_config", {"rope_parameters": {"rope_theta": 5e4, "rope_type": "axial"}}, "vision_config.rope_theta"),
+        ("vision_config", {"in_channels": 1}, "vision_config.in_channels"),
+    ],
+)
+def test_a_setting_of_a_tower_that_would_change_vectors_is_refused(copy, section, change, message):
+    raw = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    edit_json(copy / "config.json", **{section: raw[section] | change})
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint(copy)
+
+
+def test_a_setting_may_be_missing_or_null_or_name_what_is_computed(copy, checkpoint):
+    names = ("do_resize", "do_rescale", "do_normalize", "resample", "rescale_factor", "image_processor_type")
+    edit_json(copy / "preprocessor_config.json", **dict.fromkeys(names), do_convert_rgb=False)
+    assert Checkpoint(copy).config.image == checkpoint.config.image
+    edit_json(copy / "preprocessor_config.json", image_processor_type="Qwen2VLImageProcessorFast", resample=3)
+    assert Checkpoint(copy).config.image == checkpoint.config.image
+
+
+def test_a_tokenizer_that_adds_tokens_is_refused(copy):
+    special = {"[B]": {"id": "[B]", "ids": [1500], "tokens": ["[B]"]}}
+    parts = [{"SpecialToken": {"id": "[B]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    template = {"type": "TemplateProcessing", "single": parts, "pair": parts, "special_tokens": special}
+    edit_json(copy / "tokenizer.json", post_processor=template)
+    with pytest.raises(CheckpointError, match="adds tokens around each text"):
+        Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
         ("config.json", None, "config.json is missing"),

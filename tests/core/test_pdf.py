@@ -165,6 +165,25 @@ def test_annotations_and_filled_forms_are_drawn():
     assert [image.getpixel((x, 47)) for x in (25, 70, 115)] == [BLUE, WHITE, BLUE]
 
 
+def test_values_of_form_fields_follow_the_text():
+    fields = (
+        b"/FT/Tx/T(name)/V(Ada\rLovelace)",
+        b"/FT/Tx/T(again)/V(Ada\rLovelace)",
+        b"/FT/Ch/Ff 131072/T(city)/V<FEFF004D00FC006E006300680065006ED800>/Opt[(x)]",  # a combo box; a lone surrogate
+        b"/FT/Tx/T(empty)",
+        b"/FT/Tx/Ff 8192/T(password)/V(secret)",
+        b"/FT/Tx/F 2/T(hidden)/V(hidden)",
+        b"/FT/Btn/T(tick)/V/Yes",
+    )
+    widgets = [b"<</Type/Annot/Subtype/Widget/Rect[9 9 99 30]%s>>" % field for field in fields]
+    numbers = b" ".join(b"%d 0 R" % (6 + index) for index in range(len(fields)))
+    catalog = b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[%s]>>>>" % numbers
+    leaf = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 144 72]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>/Annots[%s]>>"
+    tree = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
+    found = only(file_of([catalog, tree, leaf % numbers, stream(text(b"Name:")), HELVETICA, *widgets]))
+    assert found.text == "Name:\nAda\nLovelace\nMünchen"
+
+
 def test_lines_end_in_a_line_feed_and_a_hyphenated_word_is_joined():
     assert only(page(text(b"one", b"two hy-", b"phens"))).text == "one\ntwo hyphens"
 

@@ -114,10 +114,10 @@ def test_a_name_that_is_no_unicode_is_a_failure_of_its_file(folder):
         Path(name).write_text("a purple fox")
     code, out, err = run("index", "docs")
     assert (code, counts(out)["total"]) == (1, (4, 0, 0, 2))
-    assert r"failed: docs/m\xe9moire.txt: its name is not Unicode" in err
-    assert r"failed: docs/\xff/b.md: its name is not Unicode" in err
-    assert run("index", os.fsdecode(b"docs/m\xe9moire.txt"))[2].startswith(r"failed: docs/m\xe9moire.txt: its name")
-    assert run("index", os.fsdecode(b"docs/\xe9"))[2].startswith(r"failed: docs/\xe9: its name")
+    assert r"failed: docs/m\udce9moire.txt: its name is not Unicode" in err
+    assert r"failed: docs/\udcff/b.md: its name is not Unicode" in err
+    assert run("index", os.fsdecode(b"docs/m\xe9moire.txt"))[2].startswith(r"failed: docs/m\udce9moire.txt: its name")
+    assert run("index", os.fsdecode(b"docs/\xe9"))[2].startswith(r"failed: docs/\udce9: its name")
 
 
 def test_the_index_remembers_its_model(folder, loaded):

@@ -1,5 +1,6 @@
 """Read the pages of a PDF as images with their text, one at a time (extra: `pdf`)."""
 
+import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -72,8 +73,33 @@ def _page(document: Any, index: int, dpi: float) -> Page:  # Any: pypdfium2 ship
     with _PDFIUM, closing(document.get_page(index)) as page:
         _check_page_size(page.get_size(), dpi)
         with closing(page.get_textpage()) as layer, closing(page.render(scale=dpi / _POINTS_PER_INCH)) as bitmap:
-            text = layer.get_text_bounded().replace("\r\n", "\n").replace("\r", "\n").translate(_NO_TEXT)
-            return Page(index + 1, bitmap.to_pil(), text)
+            parts = [layer.get_text_bounded(), *dict.fromkeys(_form_values(page))]
+            text = "\n".join(part for part in parts if part).replace("\r\n", "\n").replace("\r", "\n")
+            return Page(index + 1, bitmap.to_pil(), text.translate(_NO_TEXT))
+
+
+def _form_values(page: Any) -> Iterator[str]:  # Any: as above
+    """Yield the values of visible form fields that hold text, which are not in the text layer, without passwords."""
+    raw = _pypdfium2().raw
+    if page.formenv is None:
+        return
+    form = page.formenv.raw
+    with_text = (raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX)
+    for index in range(raw.FPDFPage_GetAnnotCount(page.raw)):
+        field = raw.FPDFPage_GetAnnot(page.raw, index)
+        if not field:
+            continue
+        try:
+            hidden = raw.FPDFAnnot_GetFlags(field) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW)
+            secret = raw.FPDFAnnot_GetFormFieldFlags(form, field) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
+            if hidden or secret or raw.FPDFAnnot_GetFormFieldType(form, field) not in with_text:
+                continue
+            n_bytes = raw.FPDFAnnot_GetFormFieldValue(form, field, None, 0)
+            value = ctypes.create_string_buffer(n_bytes)
+            raw.FPDFAnnot_GetFormFieldValue(form, field, ctypes.cast(value, ctypes.POINTER(raw.FPDF_WCHAR)), n_bytes)
+            yield value.raw.decode("utf-16-le", "ignore").rstrip("\0")
+        finally:
+            raw.FPDFPage_CloseAnnot(field)
 
 
 def _check_page_size(size: tuple[float, float], dpi: float) -> None:

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from polyvec.alarms import pass_alarm
@@ -89,7 +89,7 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         folder /= "adapters"
     try:
         config = read_lora(folder)
-        raw = load_file(folder / "adapter_model.safetensors")
+        raw = load((folder / "adapter_model.safetensors").read_bytes())  # no mapping of the file, which may change
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{folder / 'adapter_model.safetensors'} is missing. Only safetensors are read; pickled weights are never "

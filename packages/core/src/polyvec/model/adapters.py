@@ -72,7 +72,10 @@ class TaskAdapters:
                 f"{'with `exclude_modules=' + repr('.*visual.*') + '`' if visual else 'on those modules'}."
             )
         base_weight = next(iter(self._layers.values())).get_base_layer().weight
-        tensors = {key: tensor.to(base_weight.device, base_weight.dtype) for key, tensor in adapter.tensors.items()}
+        # Copies: a view would keep the whole file in memory.
+        tensors = {
+            key: tensor.to(base_weight.device, base_weight.dtype, copy=True) for key, tensor in adapter.tensors.items()
+        }
         not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
         if not_finite:
             raise CheckpointError(

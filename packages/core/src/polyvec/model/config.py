@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,22 @@ _VISION_SIZES = (
     "window_size",
 )  # fmt: skip
 _TOKEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+VISION_ROPE_THETA = 10_000.0
+_PROCESSORS = ("Qwen2VL", "Qwen2_5_VL")  # how the names of the classes begin
+# Fields with one value that polyvec computes, and what to do about another value.
+_FIXED: dict[str, tuple[tuple[str, Any, str], ...]] = {  # Any: any JSON value
+    "config.json": (
+        ("single_vector_pool_strategy", "mean", ""),
+        ("truncate_dim", None, ": give `truncate_dim` to the calls"),
+        ("quantization_config", None, ": save the weights as floats"),
+    ),
+    "preprocessor_config.json": (
+        ("do_resize", True, ""),
+        ("do_rescale", True, ""),
+        ("do_normalize", True, ": write what it leaves out as `image_mean` 0 and `image_std` 1"),
+        ("resample", 3, ", which is bicubic"),
+    ),
+}
 # Descriptions of valid values, for error messages.
 _WHOLE = "a whole number, at least 1"
 _NUMBER = "a number within the range of float32"
@@ -80,7 +97,8 @@ class ModelConfig:
     def read(cls, path: Path) -> "ModelConfig":
         """Read `config.json`, `preprocessor_config.json` and `adapters/adapter_config.json` under `path`.
 
-        Text fields may stand in `text_config` or at the top level; unknown fields and code are ignored.
+        Text fields may stand in `text_config` or at the top level; unknown fields and code are ignored. Fields that
+        would change vectors in a way that polyvec does not compute are refused.
 
         Raises:
             ValueError: a file is missing, is not JSON, or has an invalid field.
@@ -99,6 +117,7 @@ class ModelConfig:
             **{name: raw[name] for name in _TOKEN_IDS if name in raw},
         )
         hidden_size = backbone.text_config.hidden_size
+        _check_fixed("config.json", raw)
         _check_text(backbone.text_config)
         _check_vision(backbone.vision_config, dim=hidden_size)
         tasks = _first_not_none(raw.get("task_names"), list(TASKS))
@@ -214,6 +233,13 @@ def _check(file: str, name: str, value: object, valid: object, requirement: str)
         raise ValueError(f"{file} has `{name}` {value!r}; it must be {requirement}.")
 
 
+def _check_fixed(file: str, raw: Mapping[str, Any]) -> None:
+    """Refuse a field with any value but the one that polyvec computes; null and a missing field are fine."""
+    for name, only, advice in _FIXED[file]:
+        if raw.get(name, only) not in (only, None):
+            raise ValueError(f"{file} has `{name}` {raw[name]!r}; only {json.dumps(only)} can be read{advice}.")
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -248,6 +274,8 @@ def _check_text(text: Qwen2_5_VLTextConfig) -> None:
     _check("config.json", "hidden_act", text.hidden_act, text.hidden_act == "silu", "'silu'")
     _check("config.json", "use_sliding_window", text.use_sliding_window, not text.use_sliding_window, "false")
     rope, n_angles = text.rope_parameters, size // heads // 2
+    for name, only in (("partial_rotary_factor", 1), ("mrope_interleaved", False)):
+        _check("config.json", name, rope.get(name, only), rope.get(name, only) == only, json.dumps(only))
     sections, theta = rope.get("mrope_section") or [], rope["rope_theta"]
     _check("config.json", "rope_theta", theta, _is_number(theta) and theta > 0, "a number above 0")
     if rope["rope_type"] != "default" or len(sections) != 3 or sum(sections) != n_angles:
@@ -266,32 +294,46 @@ def _check_vision(vision: Qwen2_5_VLVisionConfig, dim: int) -> None:
         ("hidden_act", vision.hidden_act == "silu", "'silu'"),
         ("num_heads", vision.hidden_size % vision.num_heads == 0, f"a divisor of {vision.hidden_size}"),
         ("window_size", vision.window_size >= token, f"at least {token}, the side of a token"),
+        ("in_channels", vision.in_channels == 3, "3"),
         ("out_hidden_size", vision.out_hidden_size == dim, f"{dim}, the hidden size of the text model"),
     ):
         _check("config.json", f"vision_config.{name}", getattr(vision, name), valid, requirement)
+    theta = (getattr(vision, "rope_parameters", None) or {}).get("rope_theta", VISION_ROPE_THETA)
+    _check("config.json", "vision_config.rope_theta", theta, theta == VISION_ROPE_THETA, str(VISION_ROPE_THETA))
 
 
 def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+    _check_fixed("preprocessor_config.json", raw)
     size = raw.get("size") or {}
+    edges = {"shortest_edge", "longest_edge"}
+    _check("preprocessor_config.json", "size", size, isinstance(size, dict) and size.keys() <= edges, "edges as areas")
     values: dict[str, Any] = {  # Any: any JSON value
         "patch_size": raw.get("patch_size", vision.patch_size),
         "merge_size": raw.get("merge_size", vision.spatial_merge_size),
+        "temporal_patch_size": raw.get("temporal_patch_size", vision.temporal_patch_size),
+        "image_processor_type": raw.get("image_processor_type") or _PROCESSORS[0],
+        "rescale_factor": _first_not_none(raw.get("rescale_factor"), 1 / 255),
         "min_pixels": _first_not_none(raw.get("min_pixels"), size.get("shortest_edge"), 3136),
         "max_pixels": _first_not_none(raw.get("max_pixels"), size.get("longest_edge"), 602_112),
         "image_mean": raw.get("image_mean", _DEFAULT_IMAGE_MEAN),
         "image_std": raw.get("image_std", _DEFAULT_IMAGE_STD),
     }
     mean, std, merge_size = values["image_mean"], values["image_std"], vision.spatial_merge_size
+    scale, frames = values["rescale_factor"], vision.temporal_patch_size
     for name, valid, requirement in (
         ("patch_size", values["patch_size"] == vision.patch_size, f"{vision.patch_size}, as in config.json"),
         ("merge_size", values["merge_size"] == merge_size, f"{merge_size}, as in config.json"),
         ("min_pixels", _is_whole(values["min_pixels"]), _WHOLE),
         ("max_pixels", _is_whole(values["max_pixels"]), _WHOLE),
+        ("temporal_patch_size", values["temporal_patch_size"] == frames, f"{frames}, as in config.json"),
+        ("image_processor_type", str(values["image_processor_type"]).startswith(_PROCESSORS), "Qwen2.5-VL's"),
+        ("rescale_factor", _is_number(scale) and math.isclose(scale, 1 / 255, rel_tol=1e-6), "1/255"),
         ("image_mean", _is_triple(mean), "three numbers"),
         ("image_std", _is_triple(std) and all(deviation > 0 for deviation in std), "three numbers above 0"),
     ):
         _check("preprocessor_config.json", name, values[name], valid, requirement)
-    return ImageConfig(**{**values, "image_mean": tuple(mean), "image_std": tuple(std)})
+    fields = {field.name: values[field.name] for field in dataclasses.fields(ImageConfig)}
+    return ImageConfig(**{**fields, "image_mean": tuple(mean), "image_std": tuple(std)})
 
 
 def _first_not_none(*values: Any) -> Any:  # any JSON value

@@ -58,6 +58,8 @@ class Processor:
         for tokenizer in (self._markers, self._tokenizer):
             tokenizer.no_truncation()
             tokenizer.no_padding()
+        if self._tokenizer.num_special_tokens_to_add(is_pair=False):
+            raise CheckpointError(f"{file} adds tokens around each text; a tokenizer of this model adds none.")
         template = self._ids(IMAGE_PROMPT)
         self.image_token = image_token = config.backbone.image_token_id
         for marker in re.findall(r"<\|\w+\|>", IMAGE_PROMPT):

@@ -18,9 +18,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from polyvec.model.attention import Segments, attend
+from polyvec.model.config import VISION_ROPE_THETA
 from polyvec.model.layers import gated, n_fill_rows, rms_norm, rotate
-
-_ROPE_THETA = 10_000.0
 
 
 def encode_images(
@@ -111,7 +110,7 @@ def _windows(grids: Sequence[tuple[int, int]], window: int) -> list[np.ndarray]:
 
 def _angles(grids: Sequence[tuple[int, int]], merge: int, head_dim: int) -> np.ndarray:
     """Compute rotary angles per patch in processor order: half of the pairs rotate by row, half by column."""
-    frequencies = 1.0 / _ROPE_THETA ** (np.arange(0, head_dim // 2, 2, dtype=np.float32) / (head_dim // 2))
+    frequencies = 1.0 / VISION_ROPE_THETA ** (np.arange(0, head_dim // 2, 2, dtype=np.float32) / (head_dim // 2))
     angles = []
     for rows, columns in grids:
         positions = np.indices((rows * merge, columns * merge), dtype=np.float32)  # (2, patch rows, patch columns)

@@ -9,7 +9,7 @@ from pathspec import GitIgnoreSpec
 from polyvec import Failure
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
-from polyvec.paths import normal
+from polyvec.paths import check_name, normal, printable
 
 PDF_SUFFIX = ".pdf"
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -19,7 +19,6 @@ CODE_SUFFIXES = (
     ".cc", ".cpp", ".cxx", ".hpp", ".cs", ".swift", ".m", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash",
     ".sql", ".css", ".vue", ".dart", ".ex", ".exs", ".hs", ".clj", ".zig",
 )  # fmt: skip
-_NOT_UNICODE = "its name is not Unicode, so no index can keep it; rename it"
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "build", "dist"}  # and hidden folders, such as .git and .venv
 
 
@@ -50,7 +49,7 @@ def find(
             files.append(file)
         elif (resolved := os.path.realpath(file)) not in seen:
             seen.add(resolved)
-            files.append(file if _shown(file) == file.as_posix() else failure(file, ValueError(_NOT_UNICODE)))
+            files.append(_named(file))
     return files
 
 
@@ -74,12 +73,16 @@ def failure(file: str | Path, error: ImportError | OSError | ValueError) -> Fail
         reason = f"is not {error.encoding.upper()} text: {error.reason} at byte {error.start}"
     elif isinstance(error, OSError) and error.strerror:
         reason = f"cannot be read: {error.strerror}"
-    return Failure(-1, _shown(file), reason)
+    return Failure(-1, printable(Path(file).as_posix()), reason)
 
 
-def _shown(file: str | Path) -> str:
-    """The path for messages: bytes of a name that are no UTF-8 become escapes."""
-    return os.fsencode(Path(file).as_posix()).decode("utf-8", "backslashreplace")
+def _named(file: Path) -> Path | Failure:
+    """The file, or a failure if no index can keep its name."""
+    try:
+        check_name(file.as_posix())
+    except ValueError as error:
+        return failure(file, error)
+    return file
 
 
 def _files(
