@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from polyvec import decoding, images
-from polyvec.images import alone_with, describe, image_size, open_image, smart_resize
+from polyvec.images import describe, image_size, open_image, smart_resize
 from polyvec.types import UnreadablePages
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -714,18 +714,6 @@ def test_threads_may_share_images_that_are_not_decoded_yet(in_one_file):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12, and what is tested here
-def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent():
-    image = picture()
-    with alone_with(image):
-        child = os.fork()
-        if child == 0:
-            free = threading.Thread(target=open_image, args=(image,), daemon=True)
-            free.start()
-            free.join(10)
-            os._exit(int(free.is_alive()))
-        assert os.waitpid(child, 0)[1] == 0
-
-
 def test_an_error_names_the_image():
     assert describe(Path("a/b.png")) == "image file 'a/b.png'"
     assert describe(b"abc") == "image of 3 bytes"

@@ -236,7 +236,7 @@ class Page:
     Attributes:
         number: counted from 1.
         image: the page as a reader sees it, RGB: upright, and from a PDF cropped, with annotations and filled forms.
-        text: the visible part of a PDF's text layer, one line feed between lines, then the values of filled form fields;
+        text: the visible part of a PDF's text layer, one line feed between lines, then the values of form fields;
             empty without both, as in a scan.
     """
 
