@@ -99,7 +99,8 @@ class Encoder(ABC):
             options: see `EncodeOptions`. An option that an encoder does not have is refused by name.
 
         Returns:
-            Embeddings in input order, float32. No inputs give an empty result of the right shape.
+            Embeddings in input order, float32, with the fingerprint of the encoder. No inputs give an empty result of
+            the right shape.
 
         Raises:
             TypeError: `inputs` is a single item, or an item is neither text nor image.
