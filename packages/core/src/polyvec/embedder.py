@@ -86,8 +86,8 @@ class Embedder(Encoder):
         self._loading = threading.Lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
         self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
-        path = setup.options.get("vector_cache")
-        self._cache = None if path is None else VectorCache(path)
+        cache = setup.options.get("vector_cache")
+        self._cache = None if cache is None else VectorCache.of(cache)
 
     def __getstate__(self) -> dict[str, Any]:
         adapters = tuple(self._adapters.values())
@@ -139,8 +139,8 @@ class Embedder(Encoder):
     ) -> Embeddings:
         """Encode texts and images; see `Encoder.encode`.
 
-        Inputs of several tasks share forward passes. Equal inputs of one task are encoded once. Markers of the model in a text, such as `<|image_pad|>`, are plain
-        text. `max_pixels` holds for this call only.
+        Inputs of several tasks share forward passes. Equal inputs of one task are encoded once. Markers of the model in
+        a text, such as `<|image_pad|>`, are plain text. `max_pixels` holds for this call only.
         """
         size, limits = self._check_options(options)
         requests = self._requests(checked_items(inputs), side, task, limits)
@@ -281,8 +281,10 @@ class Embedder(Encoder):
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
-        """End worker processes, if there are any; the next call starts them again."""
+        """End worker processes, if there are any, and close the cache's file; the next call opens both again."""
         self._runner.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def _check_options(self, options: EncodeOptions) -> tuple[int, Request]:
         """Check options; return the length of the call's dense vectors, and its limits."""
