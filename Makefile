@@ -63,6 +63,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/callers.py
 	$(BIN)/python benchmarks/peak.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/frameworks.py
 

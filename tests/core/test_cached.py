@@ -359,7 +359,7 @@ def test_a_full_disk_loses_no_result(cached):
 def test_a_cache_that_breaks_under_way_loses_no_result(cached):
     cached.encode_query(["a"], task="code")
     cached._cache._connection().execute("DROP TABLE vectors")
-    with pytest.warns(UserWarning, match="cannot be read"), pytest.warns(UserWarning, match="cannot be written"):
+    with pytest.warns(UserWarning, match=r"cannot be read \(no such table: vectors\)"):
         assert len(cached.encode_query(["a"], task="code")) == 1
 
 

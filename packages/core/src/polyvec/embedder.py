@@ -74,8 +74,8 @@ class Embedder(Encoder):
         self._loading = forking.lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
         self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
-        path = setup.options.get("vector_cache")
-        self._cache = None if path is None else VectorCache(path)
+        cache = setup.options.get("vector_cache")
+        self._cache = None if cache is None else VectorCache.of(cache)
 
     def __getstate__(self) -> dict[str, Any]:
         adapters = tuple(self._adapters.values())
@@ -269,8 +269,10 @@ class Embedder(Encoder):
         return self._processor.tokens(ids[:MAX_LENGTH])
 
     def close(self) -> None:
-        """End worker processes, if there are any; the next call starts them again."""
+        """End worker processes, if there are any, and close the cache's file; the next call opens both again."""
         self._runner.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def _check_options(self, options: EncodeOptions) -> tuple[int, Request]:
         """Check options; return the length of the call's dense vectors, and its limits."""

@@ -8,6 +8,7 @@ from typing import Literal, Self, TypedDict, get_args
 
 import torch
 
+from polyvec.encoders.cached import VectorCache
 from polyvec.engine.encoding import Engine
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, locate
@@ -44,8 +45,9 @@ class LoadOptions(TypedDict, total=False):
     reference uses. torchvision need not be installed. Do not mix the two in one index."""
     token_budget: int | None
     """Tokens per forward pass, of texts and images alike. The default suits most machines; memory grows with it."""
-    vector_cache: str | Path | None
-    """An SQLite file that keeps vectors between calls and processes; see `polyvec.encoders.cached`. Made if missing."""
+    vector_cache: str | Path | VectorCache | None
+    """An SQLite file that keeps vectors between calls and processes, or a `polyvec.encoders.cached.VectorCache`, which
+    also has a size limit, statistics and `clear`. The file is made if missing."""
     cache_dir: str | Path | None
     """Directory for the hub's files."""
     local_files_only: bool
@@ -78,7 +80,8 @@ class Setup:
         unset = {name for name, value in options.items() if value is None and name not in ("dtype", "image_backend")}
         valid: LoadOptions = {name: value for name, value in options.items() if name not in unset}  # type: ignore[assignment]  # its items
         valid.pop("token", None)
-        if cache := valid.get("vector_cache"):
+        cache = valid.get("vector_cache")
+        if isinstance(cache, str | Path):
             valid["vector_cache"] = str(Path(cache).absolute())
         if "device" in valid:
             device = valid["device"]
@@ -151,6 +154,7 @@ class Setup:
         """Return a setup for other processes to load the same files, in the dtype of this device."""
         options = self.options.copy()
         options["dtype"] = self.dtype_on(device)
+        options.pop("vector_cache", None)
         return replace(self, model=str(checkpoint.path), options=options, weights=checkpoint.fingerprint())
 
     def budget_on(self, device: torch.device) -> int:
