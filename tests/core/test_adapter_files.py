@@ -231,6 +231,7 @@ def test_only_what_was_loaded_can_be_unloaded(embedder, stock):
         (lambda ts: {k: t * float("nan") if "layers.0" in k else t for k, t in ts.items()}, {}, "not finite"),
         (lambda ts: {**ts, "base_model.model.head.weight": torch.zeros(1)}, {}, "which is no LoRA weight"),
         (lambda ts: {}, {}, "holds the adapters none"),
+        (lambda ts: {k: (t * 50).to(torch.int8) for k, t in ts.items()}, {}, r"no floats .*\(torch\.int8\)"),
         (lambda ts: ts, {"r": 5}, r"its adapter_config\.json asks for.* misshapen"),
         (lambda ts: {k: t.double() * 1e300 for k, t in ts.items()}, {}, r"not finite in torch\.float32"),
         (lambda ts: ts, {"r": 0}, r"adapter_config\.json has `r` 0"),

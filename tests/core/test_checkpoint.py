@@ -310,6 +310,17 @@ def test_weights_may_be_stored_in_bfloat16(copy, state):
     assert equal(load(copy, torch.bfloat16), {name: tensor.bfloat16() for name, tensor in state.items()})
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn, torch.complex64])
+@pytest.mark.parametrize("file", ["model-0.safetensors", "adapters/adapter_model.safetensors"])
+def test_weights_that_are_no_floats_are_refused_by_name(copy, dtype, file):
+    replace_base(copy, base_tensors(copy))
+    tensors = load_file(copy / file)
+    key = min(tensors)
+    save_file(tensors | {key: tensors[key].to(dtype)}, copy / file)
+    with pytest.raises(CheckpointError, match=rf"no floats of 16, 32 or 64 bits: {re.escape(key)} \("):
+        load(copy)
+
+
 def test_a_stored_lm_head_is_ignored(copy, state):
     replace_base(copy, base_tensors(copy) | {"lm_head.weight": torch.zeros(2, 3)})
     assert equal(load(copy), state)

@@ -16,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from polyvec.alarms import pass_alarm
-from polyvec.model.checkpoint import CheckpointError
+from polyvec.model.checkpoint import CheckpointError, check_floats
 from polyvec.model.config import read_lora
 from polyvec.types import Task
 
@@ -100,6 +100,7 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         raise CheckpointError(f"{folder} holds no LoRA adapter that can be read: {error}") from error
     own = _tensors_of(raw, folder, adapter or task, named=adapter is not None)
     tensors = {_network_name(key): tensor for key, tensor in own.items()}
+    check_floats({key: tensor.dtype for key, tensor in tensors.items()}, folder)
     not_finite = sorted(key for key, tensor in tensors.items() if not torch.isfinite(tensor).all())
     if not_finite:
         raise CheckpointError(f"{folder} has weights that are not finite: {', '.join(not_finite[:5])}.")

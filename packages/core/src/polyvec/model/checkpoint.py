@@ -27,6 +27,7 @@ from polyvec.model.network import Network
 
 DEMO = Path(__file__).parent / "demo"
 _FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
+_FLOATS = ("F64", "F32", "F16", "BF16", torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _PEFT_PREFIX = "base_model.model."
 _HASHED_BYTES = 4096  # at each of three positions in a tensor
 
@@ -124,6 +125,7 @@ class Checkpoint:
             ) from error
         names = {name: network_name(name) for name in adapted.state_dict()}
         expected = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
+        check_floats({source.key: source.dtype for source in self._sources.values()}, self.path)
         check_tensors(expected, {name: source.shape for name, source in self._sources.items()}, self.path)
         for peft_name, name in names.items():
             owner, _, leaf = peft_name.rpartition(".")
@@ -210,6 +212,20 @@ def check_tensors(
             if names
         )
         raise CheckpointError(f"{path} does not hold the tensors that its {config} asks for. {listed}.")
+
+
+def check_floats(dtypes: Mapping[str, str | torch.dtype], path: Path | str) -> None:
+    """Refuse tensors of dtypes that need a scale to be weights; `dtypes` may use safetensors' names.
+
+    Raises:
+        CheckpointError: the message names the tensors.
+    """
+    others = [f"{name} ({dtypes[name]})" for name in sorted(dtypes) if dtypes[name] not in _FLOATS]
+    if others:
+        raise CheckpointError(
+            f"{path} holds weights that are no floats of 16, 32 or 64 bits: {', '.join(others[:5])}"
+            f"{', …' if len(others) > 5 else ''}. Quantized weights cannot be read; save them as floats."
+        )
 
 
 def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Path, dtype: torch.dtype) -> None:
