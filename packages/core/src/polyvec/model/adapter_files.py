@@ -157,5 +157,5 @@ def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bo
         return next(iter(by_adapter.values()))
     if by_adapter.keys() == {None}:
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
-    names = ", ".join(repr(key) for key in by_adapter if key is not None) or "none"
+    names = ", ".join(sorted(repr(key) for key in by_adapter if key is not None)) or "none"
     raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")
