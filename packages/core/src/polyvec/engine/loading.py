@@ -94,7 +94,8 @@ class Setup:
         if budget is not None and (type(budget) is not int or budget < 1):
             raise ValueError(f"`token_budget` is {budget!r}; it is a whole number of tokens, at least 1.")
         path = Path(model)
-        return cls(str(path.absolute()) if str(model) != "demo" and path.is_dir() else str(model), valid)
+        is_folder = isinstance(model, Path) or (model != "demo" and path.is_dir())
+        return cls(str(path.absolute() if is_folder else model), valid)
 
     @property
     def devices(self) -> list[str]:
