@@ -414,6 +414,20 @@ def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(monkeypatch, model)
         locate(model)
 
 
+def test_a_path_is_a_directory_even_if_it_reads_like_a_name(copy, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "snapshot_download", None)  # asking the hub would fail otherwise
+    copy.rename("demo")
+    embedder = Embedder.from_pretrained(Path("demo"), device="cpu", dtype=torch.float32)
+    assert embedder.dim == 64  # the bundled one has 256
+    assert locate("demo") == module.DEMO
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(embedder)).dim == 64
+    for missing in (Path("owner/name"), Path("demo"), "/demo"):
+        with pytest.raises(CheckpointError, match=r"no such directory\. Give 'demo'"):
+            Embedder.from_pretrained(missing)
+
+
 def test_a_file_is_no_checkpoint(copy):
     with pytest.raises(CheckpointError, match="no such directory"):
         locate(str(copy / "config.json"))

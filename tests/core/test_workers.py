@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import queue
@@ -11,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from polyvec import Embedder, UnreadableInputs
 from polyvec.engine import workers as workers_module
@@ -228,6 +230,39 @@ def test_several_devices_give_the_same_vectors_as_one(spread, embedder, tiny):
     for one, other in zip(found.multivector, expected.multivector, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     assert found.grids == expected.grids
+
+
+class Word(str):
+    """A text that does not pickle."""
+
+    def __reduce__(self):
+        raise TypeError("it stays here")
+
+
+def test_an_item_that_cannot_be_sent_is_named_and_the_others_are_kept(spread, embedder):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (56, 84, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "PNG")
+    closed = Image.fromarray(noise)
+    closed.close()
+    turned = Image.open(io.BytesIO(file.getvalue()))
+    turned.getexif()[0x0112] = 6
+
+    def items():
+        cut = Image.open(io.BytesIO(file.getvalue()[:-5000]))
+        return ["good", cut, Word("also good"), closed, np.array([[{}]]), turned, Image.open(file)]
+
+    errors = []
+    for one in (spread, embedder):
+        with pytest.raises(UnreadableInputs) as caught:
+            one.encode_document(items(), task="code")
+        errors.append(caught.value)
+    assert errors[0].kept == [0, 2, 5, 6]
+    assert errors[0].reasons == errors[1].reasons
+    np.testing.assert_allclose(errors[0].embeddings.dense, errors[1].embeddings.dense, rtol=0, atol=1e-5)
+    text = Word("some words")
+    spans = [one.encode_chunks(text, [(0, 4)], task="code").dense for one in (spread, embedder)]
+    np.testing.assert_allclose(*spans, rtol=0, atol=1e-5)
 
 
 def test_workers_learn_of_adapters(spread, tiny):

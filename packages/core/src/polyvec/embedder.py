@@ -96,7 +96,7 @@ class Embedder(Encoder):
 
         Args:
             model: `"demo"` (bundled, for first experiments), a directory, or a hub id, whose files are downloaded
-                into the hub's cache.
+                into the hub's cache. A `Path` is always a directory.
             options: see `LoadOptions`.
 
         Raises:

@@ -139,7 +139,9 @@ class Engine:
         texts: dict[int, str] = {}
         for index, request in enumerate(requests):
             try:
-                if isinstance(request.item, str):
+                if request.unreadable is not None:
+                    reasons[index] = request.unreadable
+                elif isinstance(request.item, str):
                     check_text(request.item)
                     texts[index] = request.prefix + request.item
                 else:

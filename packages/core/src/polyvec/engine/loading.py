@@ -98,13 +98,13 @@ class Setup:
         if budget is not None and (type(budget) is not int or budget < 1):
             raise ValueError(f"`token_budget` is {budget!r}; it is a whole number of tokens, at least 1.")
         path = Path(model)
-        is_directory = str(model) not in ("demo", "") and path.is_dir()
-        if "revision" in valid and (is_directory or str(model) == "demo"):
+        is_folder = isinstance(model, Path) or (model not in ("demo", "") and path.is_dir())
+        if "revision" in valid and (is_folder or model == "demo"):
             raise ValueError(
                 f"`revision` is {valid['revision']!r}, but `model` is {str(model)!r}, whose files are here; only a "
                 "hub id has revisions."
             )
-        return cls(str(path.absolute()) if is_directory else str(model), valid)
+        return cls(str(path.absolute() if is_folder else model), valid)
 
     @property
     def devices(self) -> list[str]:

@@ -1,11 +1,15 @@
 """Requests to an engine: the items, tasks and limits of a call, checked before anything expensive."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from polyvec.chunking import Span
 from polyvec.encoder import EncodeOptions
+from polyvec.images import image_size, open_image
 from polyvec.inputs import check_side, check_tasks, checked_whole, whole
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.config import ModelConfig
@@ -17,7 +21,10 @@ from polyvec.types import Input, Side
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An item and everything that determines its vectors."""
+    """An item and everything that determines its vectors.
+
+    Every request pickles, for worker processes. An open image is decoded then; `unreadable` is why it could not be.
+    """
 
     item: Input
     prefix: str
@@ -25,6 +32,39 @@ class Request:
     max_length: int
     max_pixels: int
     multivector: bool
+    unreadable: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        try:
+            values["item"] = _sendable(self.item)
+        except ValueError as error:
+            values |= {"item": "", "unreadable": str(error)}
+        return _request, (values,)
+
+
+def _request(values: dict[str, Any]) -> Request:  # Any: the type of each field
+    return Request(**values)
+
+
+def _sendable(item: Input) -> Input:
+    """Return an item that pickles: an open image is decoded, and a subclass becomes the type itself.
+
+    Raises:
+        ValueError: the image cannot be decoded, or the array is no image.
+    """
+    match item:
+        case str():
+            return str.__str__(item)
+        case bytes():
+            return bytes.__getitem__(item, slice(None))
+        case Path():
+            return Path(item)
+        case np.ndarray():
+            image_size(item)  # refuses arrays of objects, which may not pickle
+            return np.asarray(item)
+        case _:
+            return open_image(item)
 
 
 class Runner(Protocol):

@@ -56,17 +56,18 @@ def locate(
 ) -> Path:
     """Return the directory of a checkpoint: `"demo"`, a path, or a hub id, which is downloaded to the hub's cache.
 
-    Base weights and adapters come from the same revision.
+    A `Path` is always a directory. Base weights and adapters come from the same revision.
 
     Raises:
         CheckpointError: there is no such directory, and the hub does not provide it.
     """
-    if str(model) == "demo":
+    if model == "demo":
         return DEMO
     path = Path(model)
     if model and path.is_dir():  # an empty text would be the working directory
         return path
-    if isinstance(model, Path) or path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "~")):
+    no_id = path.is_absolute() or path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "~"))
+    if isinstance(model, Path) or no_id:
         raise CheckpointError(
             f"`model` is {str(model)!r}: no such directory. Give 'demo', a directory, or a hub id like "
             "'jinaai/jina-embeddings-v4'."
