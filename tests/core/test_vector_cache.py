@@ -204,3 +204,23 @@ def test_files_of_earlier_releases_are_read_and_evicted(path):
     cache.put([entry(100)])
     assert cache.statistics().bytes <= 200_000
     assert kept(cache, [100]) == [100]
+
+
+def test_entries_that_an_earlier_release_puts_meanwhile_count_for_the_limit(path):
+    unbounded = VectorCache(path)
+    unbounded.put([entry(number) for number in range(40)])
+    cache = VectorCache(path, max_bytes=200_000)
+    with cache._connection() as connection:
+        connection.execute("DELETE FROM uses")
+    cache.put([entry(100)])
+    assert cache.statistics().bytes <= 200_000
+
+
+def test_the_logs_of_a_damaged_file_are_renamed_with_it(path):
+    for name in ("", "-wal", "-shm", ".damaged-1"):
+        path.with_name(path.name + name).write_text(name)
+    aside = vector_cache._set_aside(path)
+    assert aside == path.with_name("vectors.db.damaged-2")
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "vectors.db.damaged-1", "vectors.db.damaged-2", "vectors.db.damaged-2-shm", "vectors.db.damaged-2-wal",
+    ]  # fmt: skip
