@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,19 @@ def test_indexing_again_exchanges_the_collections(client, docs, page):
         Collection.open(client, "docs", embedder=OLD)
     with pytest.raises(ValueError, match="there is nothing to do"):
         docs.reindex(NEW)
+
+
+def test_an_image_is_read_again_from_its_own_file_whatever_the_working_directory(docs, tmp_path, monkeypatch):
+    for color, folder in (("red", tmp_path), ("blue", tmp_path / "notebooks")):
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (56, 56), color).save(folder / "p.png")
+    monkeypatch.chdir(tmp_path)
+    docs.add([Path("p.png")], ids=["p"])
+    monkeypatch.chdir("notebooks")
+    assert docs.add([Path("../p.png")], ids=["p"]).skipped == ["p"]
+    assert docs.reindex(NEW).ok == ["p"]
+    (red,) = NEW.encode_document([tmp_path / "p.png"], task="retrieval").dense
+    assert docs.embeddings(["p"])["p"].dense[0] @ red == pytest.approx(1, abs=1e-2)
 
 
 @pytest.mark.parametrize("mode", ["dense", "late"])

@@ -196,7 +196,7 @@ def _unkeepable(content: Input) -> str | None:
         if isinstance(content, str):
             check_text(content)
         elif isinstance(content, Path):
-            check_name(str(content))
+            check_name(str(absolute(content)))
     except ValueError as error:
         return str(error)
     return None

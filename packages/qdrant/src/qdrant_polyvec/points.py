@@ -11,6 +11,7 @@ from qdrant_client import models
 
 from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
+from polyvec.paths import absolute
 from polyvec.vectors import unit, unit_means
 from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits
@@ -34,7 +35,7 @@ class Own:
     n_tokens: int = 0  # number of vectors in the multi-vector
     grid: Sequence[int] | None = None  # rows, columns and start of the patches in the multi-vector, as in `Grid`
     tenant: str | None = None
-    path: str | None = None  # the file that an image was read from
+    path: str | None = None  # absolute; the file that an image was read from
     id: Identity | None = None  # the user's id, if the point's differs
 
     @classmethod
@@ -63,7 +64,7 @@ def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int
         n_tokens=n_tokens,
         grid=None if grid is None else list(grid),
         tenant=entry.tenant,
-        path=entry.content.as_posix() if isinstance(entry.content, Path) else None,
+        path=absolute(entry.content).as_posix() if isinstance(entry.content, Path) else None,
         id=None if entry.point_id == entry.id else entry.id,
     )
     content = entry.source if entry.words is None else entry.words
