@@ -63,7 +63,6 @@ def to_node(stored: Stored) -> BaseNode:
 
 def _json_fields(node: BaseNode) -> dict[str, Any]:
     """Convert metadata to JSON values, also those of related nodes, which the payload repeats."""
-
     metadata = json_mapping(node.metadata)
 
     def converted(info: RelatedNodeInfo) -> RelatedNodeInfo:
