@@ -4,11 +4,13 @@ import copy
 import pickle
 import shutil
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from llama_index.core import VectorStoreIndex
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import (
     Document,
     ImageDocument,
@@ -481,6 +483,15 @@ def test_metadata_are_stored_as_json(folder, embed):
     assert len(embed.client.encoded) == 2
     with pytest.raises(UnstoredItems, match=r"c: metadata\['x'\] is nan, which is no JSON number"):
         folder.add([TextNode(id_="c", text="an owl", metadata={"x": float("nan")})])  # LlamaIndex would store None
+
+
+def test_metadata_of_a_document_are_stored_with_its_nodes(folder):
+    document = Document(id_="d", text="a fox. a whale.", metadata={"n": np.int64(3), "price": Decimal("1.50")})
+    nodes = SentenceSplitter()([document])
+    folder.add(nodes)
+    (node,) = folder.get_nodes()
+    assert node.metadata == node.source_node.metadata == {"n": 3, "price": "1.50"}
+    assert nodes[0].source_node.metadata == document.metadata  # the caller's nodes stay as they are
 
 
 def test_dates_are_compared_as_moments(store):

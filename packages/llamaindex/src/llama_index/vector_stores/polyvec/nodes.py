@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNode
+from llama_index.core.schema import BaseNode, Document, ImageNode, Node, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
 from polyvec.paths import absolute, printable
 from qdrant_polyvec import Failure, Item, Stored
-from qdrant_polyvec.metadata import json_mapping
+from qdrant_polyvec.metadata import json_mapping, json_value
 from qdrant_polyvec.schema import RESERVED
 
 __all__ = ["to_node"]
@@ -25,7 +25,7 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
     source = _source(node)
     try:
-        node = _storable(node.model_copy(update={"metadata": json_mapping(node.metadata)}))
+        node = _storable(node.model_copy(update=_json_fields(node)))
         source = _source(node)
         content = node_input(node)
         payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
@@ -59,6 +59,20 @@ def to_node(stored: Stored) -> BaseNode:
         fields = {"image_path": path} if not stored.unit.startswith("page ") and Path(path).is_file() else {}
         return ImageNode(id_=str(stored.id), text=text, metadata=dict(stored.metadata), **fields)
     return TextNode(id_=str(stored.id), text=stored.content, metadata=dict(stored.metadata))
+
+
+def _json_fields(node: BaseNode) -> dict[str, Any]:
+    """Convert metadata to JSON values, also those of related nodes, which the payload repeats."""
+    metadata = json_mapping(node.metadata)
+
+    def converted(info: RelatedNodeInfo) -> RelatedNodeInfo:
+        return info.model_copy(update={"metadata": json_value(info.metadata, name="metadata of a related node")})
+
+    relationships = {
+        kind: list(map(converted, related)) if isinstance(related, list) else converted(related)
+        for kind, related in node.relationships.items()
+    }
+    return {"metadata": metadata, "relationships": relationships}
 
 
 def _storable(node: BaseNode) -> BaseNode:
