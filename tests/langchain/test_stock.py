@@ -169,6 +169,9 @@ def test_what_cannot_be_read_is_refused(client, embeddings, tmp_path):
         PolyvecVectorStore.from_existing_collection(embeddings, tenant="ann", **how)
     with pytest.raises(ValueError, match="'late'"):
         PolyvecVectorStore.from_existing_collection(embeddings, mode="late", **how)
+    stock = PolyvecVectorStore.from_existing_collection(embeddings, **how)
+    with pytest.raises(TypeError, match="there is no option 'ids'"):
+        stock.collection.search("fox", task="retrieval", ids=["1"])
 
 
 def test_a_folder_is_released(tmp_path, embeddings):

@@ -162,6 +162,8 @@ def test_an_unknown_option_is_refused(store):
                 call("fox", **wrong)
     with pytest.raises(ValueError, match="`fetch_k` is 0"):
         store.max_marginal_relevance_search("fox", fetch_k=0)
+    with pytest.raises(ValueError, match="`k` is 0"):
+        asyncio.run(store.amax_marginal_relevance_search_by_vector([1.0] * 64, k=0))
     with pytest.raises(ValueError, match="`candidates` is 2; it must be at least the number of results, which is 3"):
         store.similarity_search("fox", k=3, candidates=2)
     with pytest.raises(TypeError, match="images go to `similarity_search_by_image`"):

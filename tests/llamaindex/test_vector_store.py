@@ -487,7 +487,7 @@ def test_metadata_are_stored_as_json(folder, embed):
 
 def test_metadata_of_a_document_are_stored_with_its_nodes(folder):
     document = Document(id_="d", text="a fox. a whale.", metadata={"n": np.int64(3), "price": Decimal("1.50")})
-    nodes = SentenceSplitter(chunk_size=20, chunk_overlap=0, include_metadata=False)([document])
+    nodes = SentenceSplitter()([document])
     folder.add(nodes)
     (node,) = folder.get_nodes()
     assert node.metadata == node.source_node.metadata == {"n": 3, "price": "1.50"}

@@ -159,7 +159,7 @@ class SearchableStore(OpenStore):
     ) -> list[Document]:
         """`max_marginal_relevance_search_by_vector` on the asynchronous client."""
         vector = _vector(embedding)
-        hits = await self.ahits(vector, max(k, fetch_k), **_dense(options))
+        hits = await self.ahits(vector, _n_fetched(k, fetch_k), **_dense(options))
         return await self._adiverse(hits, vector, k, lambda_mult)
 
     def hits(self, query: Query, k: int = 4, **options: Unpack[StoreOptions]) -> list[Hit]:

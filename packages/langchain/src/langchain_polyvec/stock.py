@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from polyvec import Encoder
 from polyvec.compression import truncate
+from polyvec.inputs import check_options
 from polyvec.types import Embeddings
 from qdrant_polyvec import Hit, Location, Query, SearchOptions, Stored, open_client
 from qdrant_polyvec.clients import AsyncClients
@@ -99,6 +100,7 @@ class StockCollection:
         await self._aclients.aclose()
 
     def _request(self, query: Query, options: SearchOptions) -> dict[str, Any]:
+        check_options(options, sorted(SearchOptions.__optional_keys__))
         task = options.get("task")
         if not isinstance(task, str):
             raise ValueError(f"a stock store created {self.name!r}: it knows no tasks, so `task` is one.")  # noqa: TRY004
