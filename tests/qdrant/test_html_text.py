@@ -59,6 +59,7 @@ def test_headings_begin_sections_and_join_what_follows():
         (b"<meta charset=utf-16>" + "é".encode(), "<meta charset=utf-16>é"),
         (b'<?xml version="1.0" encoding="iso-8859-2"?>\xb1', '<?xml version="1.0" encoding="iso-8859-2"?>ą'),
         (b"<meta charset=klingon>" + "é".encode(), "<meta charset=klingon>é"),
+        (b"<!-- <meta charset=gbk>\n-->" + "é".encode(), "<!-- <meta charset=gbk>\n-->é"),
         (b"<meta charset=utf-8>a\xffb", "<meta charset=utf-8>a�b"),
         (b"na\xefve", "naïve"),
     ],

@@ -114,6 +114,9 @@ def test_values_are_stored_as_the_stock_client_stores_them(value, stored):
         ({"a": Stamp(2026, 1, 2)}, "a Stamp without a JSON form: times are kept to the microsecond"),
         ({"a": np.timedelta64(5, "ns")}, "times are kept to the microsecond"),
         ({"a": np.datetime64("NaT")}, "missing ones as None"),
+        ({"a": np.datetime64("20000-01-01")}, r"metadata\['a'\] is .*of years 1 to 9999"),
+        ({"a": np.timedelta64(2**62, "s")}, "times are kept"),  # microseconds overflow
+        ({"a": np.timedelta64(3, "M")}, "times are kept"),  # a month has no length
         ({"a": "m\udce9moire"}, r"metadata\['a'\] is 'm\\udce9moire': the text has a lone surrogate at position 1"),
         ({"m\udce9": 1}, "a key of metadata is .* lone surrogate"),
         ({1: "a", "1": "b"}, "metadata has several keys that are '1' in JSON"),

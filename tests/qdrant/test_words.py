@@ -73,6 +73,7 @@ def test_spellings_of_a_word_are_one(written, typed):
         ("ISO9001:2015", "9001", "english"),
         ("see parseHTTPResponse", "parse http response", "english"),
         ("Rechnung RE-2024-0117", "2024-0117", "german"),
+        ("Betrag: 1.299,00 €", "1299", "german"),
         ("qdrant v1.2.3", "1.2.3", "english"),
         ("학교에서 책을", "학교", "english"),
         ("학교에서 책을", "책", "english"),

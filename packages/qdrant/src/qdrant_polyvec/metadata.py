@@ -172,9 +172,13 @@ def _exact_time(value: np.datetime64 | np.timedelta64, name: str) -> Any:
     unit = np.datetime_data(value.dtype)[0]
     is_day = isinstance(value, np.datetime64) and unit in ("Y", "M", "W", "D")
     converted = value.astype(f"{value.dtype.kind}8[{'D' if is_day else 'us'}]")
-    if converted != value:  # also NaT, which equals nothing
-        raise ValueError(f"{name} is {value}; times are kept to the microsecond, and missing ones as None.")
-    return converted.item()
+    exact = converted.item()  # a whole number beyond the range of Python's dates and durations; None for NaT
+    is_vague = isinstance(value, np.timedelta64) and unit in ("Y", "M", "generic")
+    if is_vague or isinstance(exact, int | None) or converted.astype(value.dtype) != value:
+        raise ValueError(
+            f"{name} is {value!r}; times are kept to the microsecond, of years 1 to 9999, and missing ones as None."
+        )
+    return exact
 
 
 def _sorted(values: list[Any]) -> list[Any]:

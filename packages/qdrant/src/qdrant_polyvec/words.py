@@ -25,6 +25,7 @@ _CONNECTORS = regex.compile(f"({_CONNECTOR})")
 # The acronym before a capitalized word, capitals with what follows, other letters, numbers.
 _PARTS = regex.compile(r"\p{Lu}+(?=\p{Lu}\p{Ll}{2})|\p{Lu}+[^\p{Lu}\p{N}]*|[^\p{Lu}\p{N}]+|\p{N}+")
 _NUMBER = regex.compile(r"\d+(?:\.\d+)*")
+_DIGITS = regex.compile(r"\d+")
 _MEANINGFUL_ALONE = regex.compile(r"[\p{Han}\p{Hangul}]")
 
 _INVISIBLE = regex.compile(r"\xad\r?\n?|[\p{Cf}\uFE00-\uFE0F\U000E0100-\U000E01EF]")
@@ -81,7 +82,8 @@ def _whole_and_parts(word: str) -> Iterator[str]:
     parts = [part for piece in pieces[::2] for part in _PARTS.findall(piece)]
     found = [whole, *pieces[::2]]
     if len(parts) <= _MAX_PARTS:
-        found += _NUMBER.findall(whole) + [part for part in parts if len(part) > 1 or part.isdecimal()]
+        found += _NUMBER.findall(whole) + _DIGITS.findall(whole)
+        found += [part for part in parts if len(part) > 1 or part.isdecimal()]
     yield from dict.fromkeys(part.lower() for part in found)
 
 

@@ -13,6 +13,7 @@ _INLINE = {
 }  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)")
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _DECLARATION_BYTES = 4096  # the encoding is declared within so many bytes
 
 
@@ -22,7 +23,7 @@ def decode(page: bytes) -> str:
     The byte order mark decides, else a `<meta>` or XML declaration; else the page is UTF-8 or, if that fails,
     windows-1252. Bytes that are no character of the encoding become U+FFFD.
     """
-    declaration = _CHARSET.search(page[:_DECLARATION_BYTES]) or _XML_ENCODING.match(page)
+    declaration = _CHARSET.search(_COMMENT.sub(b"", page[:_DECLARATION_BYTES])) or _XML_ENCODING.match(page)
     declared = webencodings.lookup(declaration[1].decode()) if declaration else None
     if declared is None:
         declared = webencodings.lookup("utf-8" if _is_utf8(page) else "windows-1252")
