@@ -1,6 +1,7 @@
 import gc
 import json
 import pickle
+import sys
 import threading
 
 import numpy as np
@@ -250,6 +251,74 @@ def test_an_adapter_that_does_not_fit_is_refused_and_changes_nothing(embedder, d
     embedder.load_adapter(damaged(), task="mine")  # and the name is free
 
 
+CHANGING = ("embedder.py", "encoding.py", "replica.py", "adapters.py", "peft_model.py", "tuners_utils.py")
+
+
+def interrupt(call, number):
+    """Interrupt a call at the line of this number in what changes adapters; the number of lines that ran."""
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if not frame.f_code.co_filename.endswith(CHANGING):
+            return None
+        lines += event == "line"
+        if event == "line" and lines == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def moments(n_lines):
+    """The numbers of some lines and of all near the end. After the last, which leaves the lock, the call is done."""
+    return [*(2**power for power in range(n_lines.bit_length() - 1)), *range(n_lines - 25, n_lines)]
+
+
+def test_an_interrupted_load_leaves_everything_as_before(embedder, stock):
+    before = embedder.fingerprint
+    expected = embedder.encode_query(["a"], task="code").dense
+    n_lines = interrupt(lambda: embedder.load_adapter(stock, task="mine"), 0)
+    loaded = embedder.encode_query(["a"], task="mine").dense
+    embedder.unload_adapter("mine")
+    for number in moments(n_lines):
+        assert interrupt(lambda: embedder.load_adapter(stock, task="mine"), number) == number
+        assert embedder.fingerprint == before
+        assert not embedder._runner._adapters
+        assert not any(embedder._runner.replica._users.values())
+        np.testing.assert_allclose(embedder.encode_query(["a"], task="code").dense, expected, rtol=0, atol=1e-6)
+    embedder.load_adapter(stock, task="mine")
+    np.testing.assert_allclose(embedder.encode_query(["a"], task="mine").dense, loaded, rtol=0, atol=1e-6)
+
+
+def test_an_interrupted_unload_leaves_a_whole_adapter_or_none(embedder, stock):
+    embedder.load_adapter(stock, task="mine")
+    mine, code = (embedder.encode_query(["a"], task=task).dense for task in ("mine", "code"))
+    n_lines = interrupt(lambda: embedder.unload_adapter("mine"), 0)
+    embedder.load_adapter(stock, task="mine")
+    n_whole, n_gone = 0, 0
+    for number in moments(n_lines):
+        assert interrupt(lambda: embedder.unload_adapter("mine"), number) == number
+        np.testing.assert_allclose(embedder.encode_query(["a"], task="code").dense, code, rtol=0, atol=1e-6)
+        if "mine" in embedder.tasks:
+            n_whole += 1
+        else:
+            n_gone += 1
+            embedder.load_adapter(stock, task="mine")
+        np.testing.assert_allclose(embedder.encode_query(["a"], task="mine").dense, mine, rtol=0, atol=1e-6)
+    assert n_whole
+    assert n_gone > 5
+
+
 def test_which_of_several_adapters_must_be_said(tiny):
     with pytest.raises(CheckpointError, match="'code', 'retrieval', 'text-matching'; name one with `adapter=…`"):
         read_adapter(tiny / "checkpoint", task="mine")
@@ -291,6 +360,9 @@ def test_an_adapter_that_has_changed_is_not_taken_for_what_it_was(tiny, tmp_path
     written(tiny, path, "retrieval")
     with pytest.raises(CheckpointError, match="holds another adapter than when it was loaded for 'mine'"):
         pickle.loads(data)
+    embedder.unload_adapter("mine")
+    embedder.load_adapter(path, task="mine")
+    pickle.loads(pickle.dumps(embedder))
 
 
 def test_what_was_loaded_stays_when_the_file_is_overwritten(embedder, tiny, tmp_path):
@@ -305,6 +377,7 @@ def test_what_was_loaded_stays_when_the_file_is_overwritten(embedder, tiny, tmp_
 
 
 def test_adapters_of_embedders_that_are_gone_are_unloaded(tiny, tmp_path):
+    gc.collect()  # embedders of other tests
     first = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
     other = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
     replica = first._runner.replica

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from polyvec.embedder import Embedder
 from polyvec.model import adapters
 from polyvec.model.adapters import TaskAdapters
-from polyvec.model.checkpoint import Checkpoint
+from polyvec.model.checkpoint import Checkpoint, CheckpointError
 from polyvec.model.processing import Processor, collate
 
 TASKS = ("retrieval", "text-matching", "code")
@@ -161,6 +162,41 @@ def test_an_error_while_folding_leaves_the_base_weights_as_they_were(checkpoint,
     switch.select(["retrieval"], 0)
     after = base_weights(network)
     assert {name for name in before if not torch.equal(before[name], after[name])} == set()
+
+
+def test_loading_again_helps_when_a_shard_was_written_again(copy):
+    old = Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
+    expected = {task: old.encode_query(["a"], task=task).dense for task in ("code", "retrieval")}
+    fold(old._runner.replica.adapters, "code")
+    for shard in copy.glob("model*.safetensors"):
+        os.utime(shard, ns=(1, 1))
+    with pytest.raises(CheckpointError, match="changed since it was loaded, and it is still needed; load the model"):
+        old.encode_query(["a"], task="retrieval")
+    np.testing.assert_allclose(old.encode_query(["a"], task="code").dense, expected["code"], rtol=0, atol=1e-5)
+    new = Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
+    for task, dense in expected.items():
+        np.testing.assert_allclose(new.encode_query(["a"], task=task).dense, dense, rtol=0, atol=1e-5)
+    other = Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
+    assert other._runner.replica is new._runner.replica
+
+
+def test_an_interrupted_fold_is_undone_even_if_that_is_interrupted(network, checkpoint, batch, monkeypatch):
+    switch = TaskAdapters(network, checkpoint)
+    switch.select(["code"], 0)
+    expected = run(network, batch)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    for layer in list(switch._layers.values())[5:6]:
+        monkeypatch.setattr(layer, "merge", interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "base_tensor", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fold(switch, "code")
+    monkeypatch.undo()
+    switch.select(["code"], 0)
+    assert_close(run(network, batch), expected)
 
 
 def test_an_error_while_unfolding_can_be_overcome(network, checkpoint, batch, monkeypatch):

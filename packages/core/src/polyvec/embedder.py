@@ -257,10 +257,20 @@ class Embedder(Encoder):
             self._use({name: adapter for name, adapter in self._adapters.items() if name != task})
 
     def _use(self, adapters: dict[str, UserAdapter]) -> None:
-        """Load adapters in the runner before requests can name them, and unload them only afterwards."""
-        self._runner.use(list((self._adapters | adapters).values()))
-        self._adapters = adapters  # another dict: threads may be reading the old one
-        self._runner.use(list(adapters.values()))
+        """Load adapters in the runner before requests can name them, and unload them only afterwards.
+
+        If loading is interrupted, everything is as before. Unloading is done or not, whatever interrupts it.
+        """
+        before = self._adapters
+        try:
+            self._runner.use(list((before | adapters).values()))
+            self._adapters = adapters  # another dict: threads may be reading the old one
+            self._runner.use(list(adapters.values()))
+        except BaseException:
+            if adapters.keys() > before.keys():
+                self._adapters = before
+                self._runner.use(list(before.values()))
+            raise
 
     def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
         """Return the token of each row of the text's multi-vector, prefix included."""

@@ -75,12 +75,18 @@ class Engine:
     def use(self, adapters: Sequence[UserAdapter]) -> None:
         """See `Runner`."""
         by_name = {adapter.name: adapter for adapter in adapters}
-        for name in by_name.keys() - self._adapters:
-            self.replica.add_adapter(name, by_name[name].read(), self)
-            self._adapters.add(name)
+        new = by_name.keys() - self._adapters
+        try:
+            for name in new:
+                self.replica.add_adapter(name, by_name[name].read(), self)
+            self._adapters |= new
+        except BaseException:
+            for name in new:
+                self.replica.remove_adapter(name, self)
+            raise
         for name in self._adapters - by_name.keys():
-            self.replica.remove_adapter(name, self)
             self._adapters.remove(name)
+            self.replica.remove_adapter(name, self)
 
     def close(self) -> None:
         """See `Runner`. There are no processes."""

@@ -70,7 +70,8 @@ class UserAdapter:
         if file.digest != self.digest:
             raise CheckpointError(
                 f"{self.path} holds another adapter than when it was loaded for {self.task!r}: its digest is "
-                f"{file.digest}, not {self.digest}. Load the new files under another task."
+                f"{file.digest}, not {self.digest}. Unload {self.task!r} and load the new files, in a new embedder if "
+                "this one cannot be made."
             )
         return file
 
@@ -157,5 +158,5 @@ def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bo
         return next(iter(by_adapter.values()))
     if by_adapter.keys() == {None}:
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
-    names = ", ".join(sorted(repr(key) for key in by_adapter if key is not None)) or "none"
+    names = ", ".join(map(repr, sorted(key for key in by_adapter if key is not None))) or "none"
     raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")

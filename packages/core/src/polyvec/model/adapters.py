@@ -12,6 +12,7 @@ from polyvec.model.checkpoint import Checkpoint, CheckpointError, check_tensors,
 
 # Folding rewrites every adapted weight; it pays after this many consecutive tokens of one task.
 FOLD_TOKENS = 2048
+_PARTLY = ""  # the name of what is folded while weights change; no adapter has it, so an interrupted change is undone
 
 
 class TaskAdapters:
@@ -81,8 +82,9 @@ class TaskAdapters:
             raise CheckpointError(
                 f"{adapter.path} has weights that are not finite in {base_weight.dtype}: {', '.join(not_finite[:5])}."
             )
-        self._adapted.add_adapter(name, adapter.config, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
+        self._discard(name)  # an interrupted call may have left a part of it
         try:
+            self._adapted.add_adapter(name, adapter.config, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
             targets = {
                 f"{module}.lora_{side}": getattr(self._layers[module], f"lora_{side}")[name]
                 for module in adapter.modules
@@ -93,18 +95,27 @@ class TaskAdapters:
             check_tensors(expected, actual, adapter.path, config="adapter_config.json")
             for key, target in targets.items():
                 target.weight = nn.Parameter(tensors[key], requires_grad=False)
+            self._adapted.eval()
         except BaseException:
-            self._adapted.delete_adapter(name)
+            self._discard(name)
             raise
-        self._adapted.eval()
 
     def remove(self, name: str) -> None:
         """Remove an adapter that `add` added."""
         self.release()
-        self._adapted.base_model.set_adapter(self._checkpoint.config.tasks[0], inference_mode=True)
-        self._adapted.delete_adapter(name)
+        self._discard(name)
+
+    def _discard(self, name: str) -> None:
+        """Delete whatever there is of an adapter. Nothing may be folded."""
+        first = self._checkpoint.config.tasks[0]
+        layers = (layer for layer in self._layers.values() if name in layer.lora_A or name in layer.lora_B)
+        if name in self._adapted.peft_config or any(layers):
+            self._adapted.base_model.set_adapter(first, inference_mode=True)
+            self._adapted.peft_config.setdefault(name, self._adapted.peft_config[first])  # PEFT deletes what it knows
+            self._adapted.delete_adapter(name)
 
     def _fold(self, name: str) -> None:
+        self.folded = _PARTLY
         try:
             for layer in self._layers.values():
                 layer.merge(adapter_names=[name])
@@ -117,6 +128,8 @@ class TaskAdapters:
         """Read the base weights again; subtracting the adapter would leave rounding errors."""
         for name, layer in self._layers.items():
             weight = layer.get_base_layer().weight
-            weight.data = self._checkpoint.base_tensor(f"{name}.weight", like=weight)
+            original = self._checkpoint.base_tensor(f"{name}.weight", like=weight)
+            self.folded = _PARTLY
+            weight.data = original
             layer.merged_adapters.clear()
         self.folded = None

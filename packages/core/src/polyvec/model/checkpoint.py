@@ -149,6 +149,12 @@ class Checkpoint:
         """
         return _read(self._sources[name]).to(like.device, like.dtype, copy=True)
 
+    def is_current(self) -> bool:
+        """Return True if no file of tensors was written again since the checkpoint was opened."""
+        return all(
+            file_stamp(file) == stamp for file, stamp in {(one.file, one.stamp) for one in self._sources.values()}
+        )
+
     def fingerprint(self) -> str:
         """Return sixteen hexadecimal digits that differ when the weights, the tokenizer or the image rules differ.
 

@@ -33,18 +33,22 @@ class Replica:
         with own_settings(device):
             self.network = checkpoint.load(dtype, device)
         self.adapters = TaskAdapters(self.network, checkpoint)
+        self.is_current = checkpoint.is_current
         # The users of each adapter that was loaded later; a deleted user leaves its set.
         self._users: dict[str, weakref.WeakSet[object]] = {}
         self._lock = forking.lock()
 
     @classmethod
     def shared(cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> "Replica":
-        """Return the copy that is already loaded, or load one. It lives as long as an object refers to it."""
+        """Return the copy that is already loaded, or load one. It lives as long as an object refers to it.
+
+        A copy whose files were written again since it was loaded is not returned: it cannot undo a folded adapter.
+        """
         resolved = torch.empty(0, device=device).device  # `cuda` and `cuda:0` are the same
         key = (str(checkpoint.path.resolve()), checkpoint.fingerprint(), str(resolved), str(dtype))
         with cls._loading:
             replica = cls._loaded.get(key)
-            if replica is None:
+            if replica is None or not replica.is_current():
                 replica = cls._loaded[key] = cls(checkpoint, device, dtype)
         return replica
 
@@ -97,13 +101,14 @@ class Replica:
     def remove_adapter(self, name: str, user: object) -> None:
         """Remove an adapter of this user; it is unloaded if it was the last user."""
         with self._lock, own_settings(self.device):
-            self._users[name].discard(user)
+            if name in self._users:
+                self._users[name].discard(user)
             self._unload_unused()
 
     def _unload_unused(self) -> None:
         for name in [name for name, users in self._users.items() if not users]:
+            del self._users[name]  # first: if the rest is interrupted, `TaskAdapters.add` removes what is left
             self.adapters.remove(name)
-            del self._users[name]
 
 
 def _halving(run: Callable[[Sequence[_Row]], list[Encoding]], rows: Sequence[_Row]) -> list[Encoding]:
