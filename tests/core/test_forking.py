@@ -115,6 +115,28 @@ def test_a_fork_waits_for_the_change_that_a_lock_guards():
     assert not lock._is_owned()
 
 
+def test_locks_that_are_always_busy_do_not_block_a_fork():
+    locks, stop = [forking.lock() for _ in range(2)], threading.Event()
+    busy = [threading.Event() for _ in locks]
+
+    def keep_busy(lock, begun):
+        while not stop.is_set():
+            with lock:
+                begun.set()
+                stop.wait(0.02)
+
+    threads = [threading.Thread(target=keep_busy, args=pair) for pair in zip(locks, busy, strict=True)]
+    for thread, begun in zip(threads, busy, strict=True):
+        thread.start()
+        begun.wait()
+    try:
+        assert in_child(lambda: [lock.acquire(timeout=1) for lock in locks]) == [True, True]
+    finally:
+        stop.set()
+    for thread in threads:
+        thread.join()
+
+
 def test_a_thread_may_fork_while_it_holds_the_lock():
     with forking.lock() as held:
         assert in_child(lambda: held)

@@ -8,7 +8,7 @@ from functools import cache, partial
 
 __all__ = ["lock", "one_thread"]
 
-_locks: "weakref.WeakSet[threading.RLock]" = weakref.WeakSet()
+_locks: "weakref.WeakValueDictionary[int, threading.RLock]" = weakref.WeakValueDictionary()
 _held: "list[threading.RLock]" = []  # by the thread that forks, during the fork
 _at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict)  # Windows has no forks
 
@@ -19,7 +19,7 @@ def lock() -> "threading.RLock":
     A fork waits until no other thread holds the lock, so a child never has half of a change that the lock guards.
     """
     made = threading.RLock()
-    _locks.add(made)
+    _locks[id(made)] = made
     return made
 
 
@@ -33,20 +33,25 @@ def one_thread(set_num_threads: Callable[[int], None]) -> None:
 
 
 def _hold() -> None:
-    """Take all locks. The thread holds none while it waits, so other threads may nest them in any order."""
+    """Take all locks.
+
+    The thread keeps what it has while it waits for the next lock: locks that are always busy are never free at the same
+    time. But it gives up after a while, because other threads may nest locks in any order, and then waits longer.
+    """
     global _held
+    seconds = 0.01
     while True:
-        held = []
-        for candidate in list(_locks):
-            if not candidate.acquire(blocking=False):
+        held: list[threading.RLock] = []
+        # `valuerefs` copies in one step, so other threads may make locks meanwhile.
+        for candidate in filter(None, [reference() for reference in _locks.valuerefs()]):
+            if not candidate.acquire(timeout=seconds):
                 break
             held.append(candidate)
         else:
             _held = held
             return
         _release(held)
-        with candidate:
-            pass
+        seconds *= 2
 
 
 def _release(held: "list[threading.RLock]") -> None:
