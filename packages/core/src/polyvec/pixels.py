@@ -45,8 +45,8 @@ def of_array(array: np.ndarray, name: str) -> Image.Image:
         RefusedError: floats are not within 0 and 1, or no number of sixteen bits needs more than eight.
     """
     shades = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if shades.dtype == np.uint16:
-        highest = int(shades.max())
+    if shades.dtype.type is np.uint16:  # in either byte order
+        highest = int((shades[..., :3] if shades.ndim == 3 else shades).max())  # without the alpha channel
         if 0 < highest <= 255:
             raise RefusedError(
                 f"{name} has no number above {highest}, and white is 65535: if its values are of eight bits, write "
