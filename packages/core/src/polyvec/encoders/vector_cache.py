@@ -326,10 +326,11 @@ def _is_busy(error: BaseException) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return numbers that tell which file a path leads to; None if there is none."""
+    """Return numbers that tell which file a path leads to; None if it leads to none."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError as error:
+        pass_alarm(error)
         return None
     return status.st_dev, status.st_ino
 
