@@ -273,3 +273,15 @@ def test_the_middle_of_the_uses_takes_no_scan(path):
     plan = cache._connection().execute(f"EXPLAIN QUERY PLAN {vector_cache._MIDDLE}").fetchall()
     assert not any("SCAN uses" in step[3] for step in plan)
     assert sum("SEARCH uses" in step[3] for step in plan) == 2
+
+
+def test_a_cache_stays_in_its_folder_when_the_working_directory_changes(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache = VectorCache(path.name)
+    cache.put([entry(1)])
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert kept(cache, [1]) == [1]
+    cache.close()
+    assert kept(cache, [1]) == [1]
+    assert not any((tmp_path / "other").iterdir())

@@ -80,7 +80,7 @@ class VectorCache:
         self._file: tuple[int, int] | None = None  # the file that is open
         if max_bytes is not None and ((number := whole(max_bytes)) is None or number < 1):
             raise ValueError(f"`max_bytes` is {max_bytes!r}; it is a whole number of bytes, at least 1.")
-        self.path, self.max_bytes = Path(path), max_bytes
+        self.path, self.max_bytes = Path(path).absolute(), max_bytes
         self._hits = self._misses = 0
         self._read_after = self._write_after = 0.0  # on the monotonic clock
         self._inherited: sqlite3.Connection | None = None
@@ -95,7 +95,7 @@ class VectorCache:
             self._pause(error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(VectorCache, max_bytes=self.max_bytes), (self.path.absolute(),)
+        return partial(VectorCache, max_bytes=self.max_bytes), (self.path,)
 
     @classmethod
     def of(cls, cache: "str | Path | VectorCache") -> "VectorCache":
