@@ -451,8 +451,12 @@ def test_an_array_that_is_no_image_is_refused(array, complaint):
 
 
 @pytest.mark.parametrize(
-    ("value", "advice"), [(255, "divide them by 255"), (-0.1, "scale them"), (1e6, "scale"), (np.nan, ""), (np.inf, "")]
-)
+    ("value", "advice"),
+    [
+        (255, "divide them by 255"), (-0.1, "scale them"), (1e6, "scale"), (np.nan, ""), (np.inf, ""),
+        (1.0000001, "clip them"), (-1e-9, "clip them"),
+    ],
+)  # fmt: skip
 def test_floats_that_are_no_shades_are_refused(value, advice):
     array = np.array([[0.5, value]], np.float32)
     with pytest.raises(ValueError, match=rf"shape \(1, 2\) and dtype float32 has floats .* within 0 and 1.*{advice}"):

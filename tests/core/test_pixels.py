@@ -131,3 +131,15 @@ def test_part_of_an_image_of_sixteen_bits_is_told_how_to_be_given():
     with pytest.raises(ValueError, match=r"give `numpy.asarray\(image\).astype\(numpy.uint16\)`"):
         open_image(part)
     assert greys(np.asarray(part).astype(np.uint16)) == [[0, 255]]
+
+
+def test_sixteen_bits_may_stand_in_either_byte_order():
+    for order in "<>":
+        assert greys(np.array([[0, 0x40FF, 0xFF00]], f"{order}u2")) == [[0, 0x40, 0xFF]]
+        with pytest.raises(ValueError, match="no number above 200"):
+            open_image(np.array([[0, 200]], f"{order}u2"))
+
+
+def test_an_opaque_layer_of_sixteen_bits_may_not_have_colours_of_eight():
+    with pytest.raises(ValueError, match="no number above 200"):
+        open_image(np.array([[[0, 100, 200, 65_535]]], np.uint16))

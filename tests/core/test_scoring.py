@@ -302,3 +302,14 @@ def test_a_query_longer_than_a_chunk_is_scored_whole(monkeypatch):
     rng = np.random.default_rng(0)
     queries, documents = rng.standard_normal((5, 7, 2), np.float32), rng.standard_normal((7, 2, 2), np.float32)
     np.testing.assert_allclose(maxsim(list(queries), list(documents)), naive(queries, documents), rtol=1e-5)
+
+
+def test_packed_bits_have_no_length():
+    with pytest.raises(ValueError, match="packed bits, which have no length"):
+        unit(BITS)
+
+
+@pytest.mark.parametrize(("query", "document"), [(1e30, 1e30), (np.float64(1e50), 1.0)])
+def test_a_score_beyond_float32_is_refused(query, document):
+    with pytest.raises(ValueError, match="too large for float32; scale"):
+        maxsim([np.array([[query, 0]])], [np.array([[document, 0]])])

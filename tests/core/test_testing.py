@@ -120,6 +120,12 @@ def test_a_large_image_is_shrunk_to_the_limit_of_a_call(fake):
     assert fake.encode_document([image], task="code").grids == (Grid(3, 5, 0),)
 
 
+@pytest.mark.parametrize("limit", [783, 1e6, "1000", True])
+def test_an_impossible_limit_of_pixels_is_refused(fake, limit):
+    with pytest.raises(ValueError, match="an image needs at least 784, one token"):
+        fake.encode_document(["a"], task="code", max_pixels=limit)
+
+
 def test_a_stream_is_encoded_in_windows(fake, monkeypatch):
     monkeypatch.setattr(encoder, "_WINDOW", 2)
     stream = fake.encode_iter(iter(["a", b"", "b", "c", "d"]), task=iter(["code"] * 5), multivector=True)

@@ -224,3 +224,64 @@ def test_the_logs_of_a_damaged_file_are_renamed_with_it(path):
     assert sorted(file.name for file in path.parent.iterdir()) == [
         "vectors.db.damaged-1", "vectors.db.damaged-2", "vectors.db.damaged-2-shm", "vectors.db.damaged-2-wal",
     ]  # fmt: skip
+
+
+def test_a_deleted_file_is_begun_anew(path):
+    cache = VectorCache(path)
+    cache.put([entry(1)])
+    for file in path.parent.iterdir():
+        file.unlink()
+    assert kept(cache, [1]) == []
+    cache.put([entry(2)])
+    cache.close()
+    assert kept(VectorCache(path), [1, 2]) == [2]
+
+
+def test_caches_that_share_a_damaged_file_begin_one_new_file(path):
+    VectorCache(path).put([entry(number) for number in range(50)])
+    first, second = VectorCache(path), VectorCache(path)
+    assert kept(second, [1]) == [1]
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.warns(UserWarning, match="damaged-1"):
+        assert kept(first, range(50)) == []
+    first.put([entry(1)])
+    second.put([entry(2)])
+    assert kept(first, range(50)) == kept(second, range(50)) == [1, 2]
+    assert not path.with_name("vectors.db.damaged-2").exists()
+
+
+def test_a_file_that_another_cache_renames_meanwhile_is_not_renamed_again(path, monkeypatch):
+    first, second = VectorCache(path), VectorCache(path)
+    first.put([entry(1)])
+    errors = [sqlite3.DatabaseError("damaged")]
+    errors[0].sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def fail_once(file):
+        if errors:
+            vector_cache._set_aside(path)
+            first.put([entry(2)])
+            raise errors.pop()
+        return file.execute("SELECT key FROM vectors").fetchall()
+
+    assert second._use(fail_once) == [(b"2",)]
+    assert not path.with_name("vectors.db.damaged-2").exists()
+
+
+def test_the_middle_of_the_uses_takes_no_scan(path):
+    cache = VectorCache(path)
+    plan = cache._connection().execute(f"EXPLAIN QUERY PLAN {vector_cache._MIDDLE}").fetchall()
+    assert not any("SCAN uses" in step[3] for step in plan)
+    assert sum("SEARCH uses" in step[3] for step in plan) == 2
+
+
+def test_a_cache_stays_in_its_folder_when_the_working_directory_changes(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache = VectorCache(path.name)
+    cache.put([entry(1)])
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert kept(cache, [1]) == [1]
+    cache.close()
+    assert kept(cache, [1]) == [1]
+    assert not any((tmp_path / "other").iterdir())

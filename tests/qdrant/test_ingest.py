@@ -127,6 +127,20 @@ def test_metadata_that_the_engine_could_not_read_again_are_refused(docs):
     assert len(docs.search("d")) == 2
 
 
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.complex64])
+def test_an_embedding_of_bits_or_no_real_numbers_stops_nobody(docs, kind):
+    dense, late = np.ones((1, 16), np.float32), np.ones((2, 8), np.float32)
+    pairs = (dense.astype(kind), late), (dense, late.astype(kind))
+    bad = [
+        Item("bad", embedding=OfOne(dense=one, multivector=(rows,), grids=(None,), fingerprint=""))
+        for one, rows in pairs
+    ]
+    report = docs.add(iter([*bad, "good"]))
+    assert len(report.ok) == 1
+    assert all(f"its dtype is {np.dtype(kind)}; vectors are floats" in failure.reason for failure in report.failed)
+    assert len(report.failed) == 2
+
+
 @pytest.mark.parametrize("dense", [[["x"] * 16], np.full((1, 16), None, object), np.full((1, 16), "x")])
 def test_an_embedding_that_is_not_made_of_numbers_stops_nobody(docs, dense):
     late = np.ones((2, 8), np.float32)

@@ -67,8 +67,8 @@ def _rough(image: ImageInput) -> Hashable:
         return ("file", status.st_size) if stat.S_ISREG(status.st_mode) else image
     try:
         with alone_with(image):
-            if getattr(image, "tile", None):  # not loaded yet
-                return id(image)
+            if getattr(image, "tile", None) or getattr(image, "_im", None) is None:  # WebP files have no tiles
+                return id(image)  # not loaded yet
             pixels = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).tobytes()
             return "pixels", image.mode, image.size, pixels
     except decoding.ERRORS as error:  # what is wrong is said when it is opened

@@ -45,8 +45,8 @@ def of_array(array: np.ndarray, name: str) -> Image.Image:
         RefusedError: floats are not within 0 and 1, or no number of sixteen bits needs more than eight.
     """
     shades = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if shades.dtype == np.uint16:
-        highest = int(shades.max())
+    if shades.dtype.type is np.uint16:  # in either byte order
+        highest = int((shades[..., :3] if shades.ndim == 3 else shades).max())  # without the alpha channel
         if 0 < highest <= 255:
             raise RefusedError(
                 f"{name} has no number above {highest}, and white is 65535: if its values are of eight bits, write "
@@ -98,7 +98,10 @@ def _eight_bits(shades: np.ndarray, name: str) -> np.ndarray:
     lowest, highest = float(shades.min()), float(shades.max())
     if not (lowest >= 0 and highest <= 1):  # also true if any of them is NaN
         advice = "divide them by 255" if lowest >= 0 and 1 < highest <= 255 else "scale them"
-        raise RefusedError(f"{name} has floats from {lowest:g} to {highest:g}; they must be within 0 and 1: {advice}")
+        if lowest > -0.01 and highest < 1.01:  # rounding, or what resizing leaves
+            advice = "clip them with `numpy.clip`"
+        limits = f"{lowest:.9g} to {highest:.9g}"
+        raise RefusedError(f"{name} has floats from {limits}; they must be within 0 and 1: {advice}")
     rounded: np.ndarray = np.rint(shades * 255)
     return rounded
 

@@ -109,7 +109,8 @@ def maxsim(
 
     Raises:
         TypeError: a side is no sequence of arrays.
-        ValueError: a multi-vector has not two axes or has a number that is not finite, or dimensions differ.
+        ValueError: a multi-vector has not two axes or has a number that is not finite, dimensions differ, or a score is
+            too large for float32.
     """
     dims: dict[int, str] = {}
     _note_dims(dims, "queries", queries)
@@ -132,7 +133,7 @@ def maxsim(
         document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
         for block in _blocks(query_lengths, max(1, _CHUNK_SIMILARITIES // len(document_tokens))):
-            with np.errstate(invalid="ignore"):  # infinite numbers, refused below
+            with np.errstate(over="ignore", invalid="ignore"):  # numbers that are refused below
                 similarities = query_tokens[block] @ document_tokens.T
             best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
             members, starts = np.unique(query_by_token[block], return_index=True)
@@ -140,6 +141,7 @@ def maxsim(
     if not np.isfinite(scores).all():
         _check_finite("queries", queries)
         _check_finite("documents", documents)
+        raise ValueError("a score is too large for float32; scale the vectors to unit length, as `unit` does.")
     return scores
 
 

@@ -21,6 +21,7 @@ from polyvec.inputs import (
     checked_items,
     checked_size,
     checked_whole,
+    whole,
 )
 from polyvec.outcomes import Encoding, Outcome, collect
 from polyvec.types import TASKS, Embeddings, Grid, ImageInput, Input, Side, Task
@@ -56,7 +57,7 @@ class HashEncoder(Encoder):
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         max_length = _limit("max_length", options.get("max_length"), _MOST, "tokens")
         max_pixels = options.get("max_pixels")
-        if max_pixels is not None and max_pixels < _TILE**2:
+        if max_pixels is not None and ((number := whole(max_pixels)) is None or number < _TILE**2):
             raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {_TILE**2}, one token.")
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)

@@ -40,7 +40,8 @@ def decoded(name: str, rows: Real[np.ndarray, "rows _"]) -> Float32[np.ndarray, 
     """
     kind = kind_of(name, rows)
     if kind == "vectors":
-        return rows.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # they become infinite
+            return rows.astype(np.float32, copy=False)
     return unit(rows if kind == "int8 codes" else signs(rows))
 
 
@@ -76,9 +77,10 @@ def unit(rows: Real[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
     A zero row stays zero. A row with a number that is not finite becomes NaN.
 
     Raises:
-        TypeError, ValueError: as `kind_of`.
+        TypeError, ValueError: as `kind_of`; also if the rows are packed bits.
     """
-    kind_of("rows", rows)
+    if kind_of("rows", rows) == "bits":
+        raise ValueError("`rows` has dtype uint8, packed bits, which have no length; `signs` makes vectors of them.")
     with np.errstate(over="ignore", invalid="ignore"):  # in rows that are done again
         singles = rows.astype(np.float32, copy=False)
         norms = np.linalg.norm(singles, axis=1, keepdims=True)

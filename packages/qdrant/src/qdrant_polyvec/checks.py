@@ -233,11 +233,18 @@ def _arrays(embedding: Embeddings) -> Embeddings:
     """Convert an embedding to float32; a ValueError if it is not made of numbers."""
     try:
         rows = embedding.multivector
-        late = None if rows is None else tuple(np.asarray(row, np.float32) for row in rows)
-        dense, grids = np.asarray(embedding.dense, np.float32), tuple(embedding.grids) or (None,)
+        late = None if rows is None else tuple(map(_floats, rows))
+        dense, grids = _floats(embedding.dense), tuple(embedding.grids) or (None,)
         return Embeddings(dense, late, grids, embedding.fingerprint)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"its embedding is not made of numbers: {error}") from error
+
+
+def _floats(rows: Any) -> np.ndarray:  # Any: an array by its type, which nobody has checked
+    array = np.asarray(rows)
+    if array.dtype.kind in "bc" or array.dtype == np.uint8:
+        raise ValueError(f"its dtype is {array.dtype}; vectors are floats or int8 codes (uint8 means packed bits)")
+    return array.astype(np.float32, copy=False)
 
 
 def _check_text(name: str, value: object) -> None:

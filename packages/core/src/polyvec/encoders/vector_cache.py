@@ -29,6 +29,8 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
 # When entries were last used, as a number that grows. A table of its own, whose rows are cheap to write again.
 _USES = """CREATE TABLE IF NOT EXISTS uses (key BLOB PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID"""
 _USES_INDEX = "CREATE INDEX IF NOT EXISTS uses_by_age ON uses (used)"
+# Two subqueries, as SQLite reads one end of an index only for a single min or max, and otherwise all of it.
+_MIDDLE = "SELECT ((SELECT min(used) FROM uses) + (SELECT max(used) FROM uses)) / 2.0"
 _APPLICATION = 0x706F6C79  # SQLite's field for the program that owns the file
 _MAGIC = b"SQLite format 3\0"
 _BUSY_SECONDS = 60.0
@@ -60,8 +62,8 @@ class VectorCache:
 
     Dense vectors are kept at full length, so that every `truncate_dim` finds them. Each entry has a checksum, and
     damaged entries are encoded again. A file of this class that is damaged as a whole, or cut short, is renamed, with a
-    warning, and a new one is begun. A file that cannot be read or written now, as it is locked for more than a minute
-    or the disk is full, is tried again after a minute.
+    warning, and a new one is begun, as it is after the file was deleted. A file that cannot be read or written now, as
+    it is locked for more than a minute or the disk is full, is tried again after a minute.
     """
 
     def __init__(self, path: str | Path, *, max_bytes: int | None = None) -> None:
@@ -75,9 +77,10 @@ class VectorCache:
         """
         self._lock = forking.lock()  # reentrant, as a finaliser may run within a call
         self._open: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the file that is open
         if max_bytes is not None and ((number := whole(max_bytes)) is None or number < 1):
             raise ValueError(f"`max_bytes` is {max_bytes!r}; it is a whole number of bytes, at least 1.")
-        self.path, self.max_bytes = Path(path), max_bytes
+        self.path, self.max_bytes = Path(path).absolute(), max_bytes
         self._hits = self._misses = 0
         self._read_after = self._write_after = 0.0  # on the monotonic clock
         self._inherited: sqlite3.Connection | None = None
@@ -92,7 +95,7 @@ class VectorCache:
             self._pause(error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(VectorCache, max_bytes=self.max_bytes), (self.path.absolute(),)
+        return partial(VectorCache, max_bytes=self.max_bytes), (self.path,)
 
     @classmethod
     def of(cls, cache: "str | Path | VectorCache") -> "VectorCache":
@@ -201,7 +204,7 @@ class VectorCache:
             return
 
         def touch(file: sqlite3.Connection) -> None:
-            (middle,) = file.execute("SELECT (min(used) + max(used)) / 2.0 FROM uses").fetchone()
+            (middle,) = file.execute(_MIDDLE).fetchone()
             older = [
                 key
                 for key in keys
@@ -219,16 +222,18 @@ class VectorCache:
     def _use(self, action: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Call with the open file. A damaged file is renamed, and a new one begun."""
         with self._lock:
+            file = _identity(self.path)
             try:
                 return action(self._connection())
             except sqlite3.DatabaseError as error:
                 if _code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                     raise
                 self.close()
-                if not _is_ours(self.path):
-                    raise
-                aside = _set_aside(self.path)
-                warn(f"{self.path} is damaged ({error}). It was renamed to {aside}, and a new cache is begun.")
+                if _identity(self.path) == file:  # otherwise another user of the cache has renamed it meanwhile
+                    if not _is_ours(self.path):
+                        raise
+                    aside = _set_aside(self.path)
+                    warn(f"{self.path} is damaged ({error}). It was renamed to {aside}, and a new cache is begun.")
                 return action(self._connection())
 
     def _pause(self, error: Exception, *, reading: bool = True) -> None:
@@ -241,9 +246,12 @@ class VectorCache:
         warn(f"{self.path} cannot be {verb} ({error}); {effect}. It is tried again after {_PAUSE_SECONDS:.0f} seconds.")
 
     def _connection(self) -> sqlite3.Connection:
+        if self._file != _identity(self.path):  # renamed, as it was damaged, or deleted: nobody would find its entries
+            self.close()
         if self._open is None or self._process != os.getpid():
             self._inherited = self._open  # a forked child must neither use nor close it
             self._open, self._process = _connect(self.path), os.getpid()
+            self._file = _identity(self.path)
         return self._open
 
 
@@ -315,6 +323,16 @@ def _code(error: BaseException) -> int:
 
 def _is_busy(error: BaseException) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return numbers that tell which file a path leads to; None if it leads to none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        pass_alarm(error)
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_ours(path: Path) -> bool:
