@@ -146,7 +146,8 @@ class Workers:
         threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu else None
         arguments = (partial(self._load, adapters=self._adapters), devices, threads)
         pool = ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=arguments)
-        # A process of multiprocessing waits for its children before concurrent.futures would end them.
+        # A process of multiprocessing waits for its children before concurrent.futures would end them. The pool ends
+        # before its queues, whose priority is 10.
         Finalize(pool, _shut_down, args=(weakref.ref(pool),), exitpriority=100)
         return pool
 
