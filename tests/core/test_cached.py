@@ -192,6 +192,13 @@ def test_what_cannot_be_read_has_no_key_or_fails_later(tmp_path, item):
     assert (content_key(item, "scope") is None) == (not isinstance(item, bytes))
 
 
+@pytest.mark.parametrize("name", ["null\0.png", "surrogate\ud800.png"])
+def test_a_name_that_no_file_can_have_fails_alone(tmp_path, name):
+    with pytest.raises(UnreadableInputs) as caught:
+        CachedEncoder(HashEncoder(), tmp_path / "cache").encode_document(["a", Path(name)], task="code")
+    assert (caught.value.kept, list(caught.value.reasons)) == ([0], [1])
+
+
 def test_any_encoder_finds_its_vectors_again(tmp_path, tiny):
     plain, inner = HashEncoder(), CountingEncoder()
     cached = CachedEncoder(inner, tmp_path / "vectors.db")

@@ -16,6 +16,7 @@ from PIL import Image
 from polyvec import CheckpointError, Encoder
 from polyvec import embedder as module
 from polyvec.embedder import Embedder
+from polyvec.encoders.cached import CachedEncoder
 from polyvec.engine import loading, requests
 from polyvec.model import adapters
 from polyvec.testing import HashEncoder
@@ -200,6 +201,17 @@ def test_equal_items_are_encoded_once_in_each_call(embedder, tiny, tmp_path, for
         assert found.grids[one] == found.grids[other]
         assert not np.shares_memory(found.multivector[one], found.multivector[other])
     assert not np.allclose(found.dense[0], found.dense[6])
+
+
+def test_equal_files_that_cannot_be_read_are_each_named(embedder, tmp_path):
+    files = [tmp_path / "one.png", tmp_path / "other.png"]
+    for file in files:
+        file.write_bytes(b"no image")
+    for encoder in (embedder, CachedEncoder(HashEncoder(), tmp_path / "cache")):
+        with pytest.raises(UnreadableInputs) as caught:
+            encoder.encode_document([files[0], "a", files[1]], task="code")
+        assert [name in caught.value.reasons[index] for index, name in ((0, "one"), (2, "other"))] == [True, True]
+        assert (caught.value.kept, caught.value.reasons.keys()) == ([1], {0, 2})
 
 
 def test_equal_items_count_for_progress_and_warnings(embedder, forwards, capsys):

@@ -618,7 +618,15 @@ class SoftTimeLimit(Exception):
     """As the signal handlers of Celery and others raise it."""
 
 
-@pytest.mark.parametrize("error", [SoftTimeLimit, TimeoutError])
+class AssertedTimeLimit(AssertionError):
+    """As that of timeout-decorator raises it."""
+
+
+class RuntimeLimit(RuntimeError):
+    """As that of a user may raise it."""
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimit, TimeoutError, AssertedTimeLimit, RuntimeLimit])
 @pytest.mark.parametrize("place", ["load", "seek", "getexif"])
 def test_an_error_of_the_callers_signal_handler_is_no_fault_of_the_image(monkeypatch, scan, error, place):
     def handler(*_):

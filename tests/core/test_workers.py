@@ -308,13 +308,17 @@ def test_an_embedder_refuses_to_wake_up_beside_another_checkpoint(copy):
         pickle.loads(data)
 
 
-def test_a_script_spreads_a_call_over_processes(tiny, tmp_path):
+def test_a_script_spreads_a_call_of_its_child_over_processes_and_ends(tiny, tmp_path):
+    call = "get_context('fork').Process(target=encode).start()" if hasattr(os, "fork") else "encode()"
     script = tmp_path / "spread.py"
     script.write_text(
+        "from multiprocessing import get_context\n"
         "from polyvec import Embedder\n"
+        "def encode():\n"
+        "    print(embedder.encode_document(['a', 'b', 'c'], task='code').dense.shape, flush=True)\n"
         "if __name__ == '__main__':\n"
         f"    embedder = Embedder.from_pretrained({str(tiny / 'checkpoint')!r}, device=['cpu', 'cpu'])\n"
-        "    print(embedder.encode_document(['a', 'b', 'c'], task='code').dense.shape)\n",
+        f"    {call}\n",
         encoding="utf-8",
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)

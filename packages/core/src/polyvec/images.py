@@ -320,7 +320,7 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Return a value that changes when a file is written again; None if there is no file."""
     try:
         status = path.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         pass_alarm(error)
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

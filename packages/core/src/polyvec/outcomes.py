@@ -43,14 +43,23 @@ def once_each(
 ) -> Iterator[tuple[int, Outcome]]:
     """Run one of all items with equal keys, and yield each item's index and outcome. The key None equals no other.
 
-    `run` encodes items, given their indices; it yields positions in the list of indices, and outcomes.
+    If it fails, the others run, too, because the reason names the item. `run` encodes items, given their indices; it
+    yields positions in the list of indices, and outcomes.
     """
     indices_by_key: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         indices_by_key.setdefault((index, None) if key is None else key, []).append(index)
     groups = list(indices_by_key.values())
+    unfinished: list[int] = []
     for position, outcome in run([group[0] for group in groups]):
-        yield from ((index, outcome) for index in groups[position])
+        first, *others = groups[position]
+        yield first, outcome
+        if isinstance(outcome, str):
+            unfinished += others
+        else:
+            yield from ((index, outcome) for index in others)
+    if unfinished:
+        yield from ((unfinished[position], outcome) for position, outcome in run(unfinished))
 
 
 def collect(

@@ -2,12 +2,14 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -143,7 +145,16 @@ class Workers:
         on_cpu = sum(torch.device(device).type == "cpu" for device in self._devices)
         threads = max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu else None
         arguments = (partial(self._load, adapters=self._adapters), devices, threads)
-        return ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=arguments)
+        pool = ProcessPoolExecutor(len(self._devices), context, initializer=_start, initargs=arguments)
+        # A process of multiprocessing waits for its children before concurrent.futures would end them. The pool ends
+        # before its queues, whose priority is 10.
+        Finalize(pool, _shut_down, args=(weakref.ref(pool),), exitpriority=100)
+        return pool
+
+
+def _shut_down(reference: "weakref.ref[ProcessPoolExecutor]") -> None:
+    if (pool := reference()) is not None:
+        pool.shutdown()
 
 
 def _cost(request: Request) -> int:
