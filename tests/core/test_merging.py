@@ -18,11 +18,12 @@ class Network:
     """Gives each row its number back. It notes its batches, and can be held up and made to fail."""
 
     def __init__(self):
-        self.batches, self.bad = [], set()
+        self.batches, self.bad, self.n_entered = [], set(), 0
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
 
     def __call__(self, rows):
+        self.n_entered += 1
         self.entered.set()
         assert self.gate.wait(10)
         numbers = [int(each.item.input_ids[0]) for each in rows]
@@ -50,6 +51,8 @@ def network():
 
 def start(merging, *batches):
     """Each batch in a thread of its own, begun one after another; the results, or errors, by batch."""
+    network, n_waiting = merging._run, len(merging._waiting)
+    n_entered = network.n_entered
     results = [None] * len(batches)
 
     def run(index, rows):
@@ -62,11 +65,18 @@ def start(merging, *batches):
     for index, rows in enumerate(batches):
         threads.append(threading.Thread(target=run, args=(index, rows), daemon=True))
         threads[-1].start()
-        n_waiting = index if index else 0
-        deadline = time.monotonic() + 10
-        while len(merging._waiting) < n_waiting and time.monotonic() < deadline:
-            time.sleep(0.001)
+        if index == 0:  # a first batch that has not entered yet could take along one that waits
+            until(lambda: network.n_entered > n_entered or len(merging._waiting) > n_waiting)
+        else:
+            until(lambda: len(merging._waiting) >= index)  # noqa: B023 — called at once
     return threads, results
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def held(network, merging, *batches):
@@ -129,17 +139,17 @@ class SoftTimeLimit(Exception):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimit, TimeoutError])
 def test_an_interrupt_of_the_leading_caller_disturbs_nobody(network, error):
     """A signal handler's error reaches the thread that runs the shared batch."""
-    run = network.__call__
 
     def interrupted(rows):
-        encodings = run(rows)
+        encodings = network(rows)
         if len(rows) == 3:
             raise error
         return encodings
 
-    merging = merged(interrupted, 100)
+    merging = merged(network, 100)
     network.gate.clear()
     threads, results = start(merging, [row(0)], [row(1)], [row(2)], [row(3)])
+    merging._run = interrupted
     caught = []
     hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_type)
     try:
@@ -196,11 +206,8 @@ def test_as_many_batches_run_at_once_as_there_are_places(network):
     network.gate.clear()
     threads, results = start(merging, [row(0)])
     more, more_results = start(merging, [row(1)])
-    while len(merging._leaders) < 2:
-        time.sleep(0.001)
     last, last_results = start(merging, [row(2)])
-    while not merging._waiting:
-        time.sleep(0.001)
+    assert merging._waiting
     network.gate.set()
     for thread in [*threads, *more, *last]:
         thread.join(10)

@@ -255,7 +255,7 @@ def test_calls_that_wait_at_once_share_forward_passes(embedder):
         ]
         pending = asyncio.gather(*calls, return_exceptions=True)
         await asyncio.to_thread(entered.wait, 30)
-        while len(embedder._runner._merging._waiting) < 30:
+        while rows[0] + len(embedder._runner._merging._waiting) < 31:  # the first pass may have taken some along
             await asyncio.sleep(0.01)
         go_on.set()
         return await pending

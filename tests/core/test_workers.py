@@ -374,9 +374,12 @@ def test_small_calls_that_wait_at_once_share_a_worker_s_batch(gated):
 
     calls = [("wait", "a"), ("c",), ("d", "e"), ("f",), ("g",)]
     threads = [threading.Thread(target=call, args=items, daemon=True) for items in calls]
-    for number, thread in enumerate(threads):
+    threads[0].start()
+    while not gated.seen:  # before, it could take along a call that waits
+        threads[0].join(0.001)
+    for number, thread in enumerate(threads[1:], start=1):
         thread.start()
-        while len(workers._merging._leaders) + len(workers._merging._waiting) < number + 1:
+        while len(workers._merging._waiting) < number:
             thread.join(0.001)
     gated.gate.set()
     for thread in threads:
