@@ -78,7 +78,8 @@ OTHERS = [
     (np.datetime64("2026-01-02T00:00:00.1", "ns"), "2026-01-02T00:00:00.100000"),
     (np.timedelta64(5, "s"), "PT5S"),
     (Place("here", np.float32([1.5])), {"name": "here", "heights": [1.5]}),
-    ({10, 9, 2}, [2, 9, 10]),  # sorted, since the order of strings in a set differs between processes
+    # Sorted, since the order of strings in a set differs between processes.
+    pytest.param({10, 9, 2}, [2, 9, 10], id="a set of numbers"),
     pytest.param({"b", "a", 1}, ["a", "b", 1], id="a set of mixed values"),
 ]
 
