@@ -184,6 +184,23 @@ def test_a_caller_interrupted_while_it_waits_is_forgotten(network, monkeypatch):
     assert network.batches == [[0]]
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_a_caller_interrupted_while_it_leaves_holds_nobody_up(network, monkeypatch, done):
+    merging, leave, interrupts = merged(network, 1), Merging._leave, [KeyboardInterrupt]
+
+    def interrupted(self, ticket, guests):
+        if done or not interrupts:
+            leave(self, ticket, guests)
+        if interrupts:
+            raise interrupts.pop()
+
+    monkeypatch.setattr(Merging, "_leave", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merging([row(0)])
+    assert not merging._leaders
+    assert held(network, merging, [row(1)], [row(2)]) == [[1], [2]]
+
+
 def test_many_threads_get_each_row_once(network):
     merging = merged(network, 7)
     numbers = range(200)

@@ -17,7 +17,7 @@ from PIL import Image
 from polyvec import Embedder, UnreadableInputs
 from polyvec.engine import workers as workers_module
 from polyvec.engine.requests import Request
-from polyvec.engine.workers import Workers, _parts, _start
+from polyvec.engine.workers import Workers, _parts, _run, _start
 
 
 class Echo:
@@ -32,6 +32,8 @@ class Echo:
                 os._exit(3)
             if request.item == "fail":
                 raise ValueError("a bug")
+            if request.item == "interrupt":
+                signal.raise_signal(signal.SIGINT)
             yield index, f"{request.item} {self.device} {os.getpid()} {torch.get_num_threads()}"
 
 
@@ -125,6 +127,27 @@ def test_a_dead_worker_is_an_error_and_the_next_call_starts_anew(workers):
     assert len(list(workers.run(requests(["a"])))) == 1
 
 
+def test_ctrl_c_ends_calls_of_workers_but_no_worker(workers):
+    """A terminal sends it to all processes: those that start, those that wait, those that work."""
+
+    def interrupt():
+        for worker in workers._pool._processes:
+            os.kill(worker, signal.SIGINT)
+
+    workers.close()
+    with workers._submit(_run, [(range(1), requests(["a"]))]) as (future,):
+        interrupt()
+        assert len(future.result()) == 1
+    pool = workers._pool
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        list(workers.run(requests(["a", "interrupt", "b"])))
+    interrupt()
+    assert len(list(workers.run(requests(["a", "b"])))) == 2
+    assert workers._pool is pool
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_a_worker_that_cannot_load_is_an_error():
     with pytest.raises(RuntimeError, match="could not load the model"):
         list(Workers(broken, ["cpu", "cpu"], 512).run(requests(["a"])))
@@ -194,6 +217,7 @@ def test_a_worker_s_gpu_is_its_current_device(monkeypatch, device, current):
     made_current, devices = [], queue.SimpleQueue()
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: made_current.append(str(device)))
     monkeypatch.setattr(workers_module, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(workers_module, "_ignore_interrupts", lambda: None)
     monkeypatch.setattr(workers_module, "_engine", None)
     devices.put(device)
     _start(Echo, devices, None)

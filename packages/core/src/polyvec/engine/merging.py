@@ -65,7 +65,11 @@ class Merging(Generic[_Row, _Result]):
             if ticket.results is None:
                 self._lead(ticket, guests)
         finally:
-            self._leave(ticket, guests)
+            try:
+                self._leave(ticket, guests)
+            except BaseException:  # of a signal handler; all other callers would wait for ever
+                self._leave(ticket, guests)
+                raise
         assert ticket.results is not None, "the batch has run, or an error was raised"
         return ticket.results
 
@@ -86,20 +90,22 @@ class Merging(Generic[_Row, _Result]):
             member.results = [next(results) for _ in member.rows]
 
     def _leave(self, ticket: _Ticket[_Row, _Result], guests: Sequence[_Ticket[_Row, _Result]]) -> None:
-        """Wake the guests that are done, let the other guests wait again, and choose the next leader."""
+        """Wake the guests that are done, let the other guests wait again, and choose the next leader.
+
+        It may be interrupted anywhere and run again: what it has done is done once.
+        """
         with self._lock:
-            if ticket not in self._leaders:
+            if ticket in self._leaders:
+                unfinished = [guest for guest in guests if guest.results is None]
+                unfinished += [other for other in self._waiting if other not in unfinished]
+                waiting = [other for other in unfinished if not other.abandoned]
+                leaders = self._leaders - {ticket} | set(waiting[:1])
+                self._leaders, self._waiting = leaders, waiting[1:]
+            else:
                 ticket.abandoned = True  # or done, which makes no difference
                 self._waiting = [other for other in self._waiting if other is not ticket]
-                return
-            self._leaders.remove(ticket)
-            unfinished = [guest for guest in guests if guest.results is None]
-            unfinished += [other for other in self._waiting if other not in unfinished]
-            self._waiting = [other for other in unfinished if not other.abandoned]
-            if self._waiting:
-                successor = self._waiting.pop(0)
-                self._leaders.add(successor)
-                successor.woken.set()
+            for leader in self._leaders:
+                leader.woken.set()  # no matter to those that run already
         for guest in guests:
             if guest.results is not None:
                 guest.woken.set()

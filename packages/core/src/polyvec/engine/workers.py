@@ -1,6 +1,7 @@
 """Workers: one process per device, each with its own replica, which share the requests of a call."""
 
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +109,8 @@ class Workers:
             with self._lock:  # for all lines: a pool that is closed in between takes no calls
                 self._leave_to_parent()
                 pool = self._pool = self._pool or self._start_pool()
-                futures |= {pool.submit(function, *call) for call in calls}
+                with _interrupts_later():
+                    futures |= {pool.submit(function, *call) for call in calls}
             yield futures
         except BrokenProcessPool as error:
             with self._lock:
@@ -177,8 +179,42 @@ def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:
     return parts
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and in processes that it starts, until they ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_interrupts() -> None:
+    """Let Ctrl-C, which a terminal sends to all processes, not end this one: the pool would be broken."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the call of this worker, but not the worker."""
+    if threading.current_thread() is not threading.main_thread():  # no worker process
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start(load: Callable[[str], Engine], devices: Any, threads: int | None) -> None:
     global _engine
+    _ignore_interrupts()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     name = devices.get()
     device = torch.device(name)
@@ -199,9 +235,11 @@ def _end_with_parent() -> None:
 
 def _run(part: Sequence[int], requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
     assert _engine is not None, "workers start with an engine"
-    return [(part[position], outcome) for position, outcome in _engine.run(requests)]
+    with _interruptible():
+        return [(part[position], outcome) for position, outcome in _engine.run(requests)]
 
 
 def _chunks(request: Request, spans: Sequence[Span], overlap: int | None) -> list[Encoding]:
     assert _engine is not None, "workers start with an engine"
-    return _engine.chunks(request, spans, overlap)
+    with _interruptible():
+        return _engine.chunks(request, spans, overlap)
