@@ -1,10 +1,9 @@
-from unittest.mock import Mock
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from polyvec.model import vision
 from polyvec.model.vision import encode_images
 
 # Windows are 4×4 merged tokens: exact, smaller, ragged on one side, ragged on both.
@@ -55,18 +54,26 @@ def test_an_image_does_not_depend_on_its_neighbours(visual):
     torch.testing.assert_close(together[35:62], alone, rtol=0, atol=1e-6)
 
 
-def test_rows_that_fill_a_batch_up_take_no_part(visual, monkeypatch):
-    fill = Mock(side_effect=lambda n_rows, states: 3)
-    for grids in ([(5, 7)], [(5, 7), (1, 3), (9, 3)]):
+@pytest.mark.parametrize("filled", [7, 32])
+def test_rows_that_fill_a_batch_up_take_no_part(visual, monkeypatch, filled):
+    for grids in ([(5, 8)], [(5, 7), (1, 3), (9, 3)]):
         pixels = patches(grids)
+        monkeypatch.setattr(vision, "_FILLED", 1)
         plain = ours(visual, pixels, grids)
-        with monkeypatch.context() as patch:
-            patch.setattr("polyvec.model.vision.n_fill_rows", fill)
-            torch.testing.assert_close(ours(visual, pixels, grids), plain, rtol=0, atol=1e-6)
-    assert fill.call_count == 2
+        monkeypatch.setattr(vision, "_FILLED", filled)
+        torch.testing.assert_close(ours(visual, pixels, grids), plain, rtol=0, atol=1e-6)
+
+
+def test_a_batch_on_a_cpu_is_filled_up_in_every_precision(visual):
+    counts = set()
+    hook = visual.blocks[0].attn.qkv.register_forward_pre_hook(lambda _, states: counts.add(len(states[0])))
+    ours(visual, patches([(5, 7), (1, 3)]), [(5, 7), (1, 3)])
+    hook.remove()
+    assert {count % (32 * visual.config.spatial_merge_size**2) for count in counts} == {0}
 
 
 def attention_calls(visual, monkeypatch, grids):
+    monkeypatch.setattr(vision, "_FILLED", 1)
     calls = []
     attention = functional.scaled_dot_product_attention
 

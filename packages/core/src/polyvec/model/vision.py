@@ -19,7 +19,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 
 from polyvec.model.attention import Segments, attend
 from polyvec.model.config import VISION_ROPE_THETA
-from polyvec.model.layers import gated, n_fill_rows, rms_norm, rotate
+from polyvec.model.layers import gated, rms_norm, rotate
+
+_FILLED = 32  # tokens of a batch on a CPU are a multiple of it: oneDNN keeps code for each count of rows
 
 
 def encode_images(
@@ -36,7 +38,7 @@ def encode_images(
     unit = config.spatial_merge_size**2
     kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)  # (dim, pixels)
     n_tokens = sum(rows * columns for rows, columns in grids)
-    if n_fill := n_fill_rows(n_tokens, kernel):  # a blank image, whose vectors are dropped
+    if n_fill := -n_tokens % _FILLED if device.type == "cpu" else 0:  # a blank image, whose vectors are dropped
         grids, patches = [*grids, (1, n_fill)], functional.pad(patches, (0, 0, 0, n_fill * unit))
     cells = _windows(grids, config.window_size // config.spatial_merge_size // config.patch_size)
     tokens = np.concatenate(cells)  # window order: index of each token in processor order
