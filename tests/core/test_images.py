@@ -724,8 +724,6 @@ def test_threads_may_share_images_that_are_not_decoded_yet(in_one_file):
                 np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12, and what is tested here
 def test_an_error_names_the_image():
     assert describe(Path("a/b.png")) == "image file 'a/b.png'"
     assert describe(b"abc") == "image of 3 bytes"

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
+from tqdm import tqdm
 
 from polyvec.compression import truncate
-from polyvec.encoder import Attempt
+from polyvec.encoder import Attempt, Encoder
 from polyvec.types import Embeddings, Failure, Grid
 
-__all__ = ["Encoding", "Outcome", "collect", "once_each"]
+__all__ = ["Encoding", "Outcome", "collect", "collect_shown", "once_each"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,3 +104,17 @@ def collect(
         fingerprint,
     )
     return Attempt(embeddings, kept, [failures[index] for index in sorted(failures)]), sorted(cut)
+
+
+def collect_shown(
+    encoder: Encoder,
+    outcomes: Iterable[tuple[int, Outcome]],
+    n: int,
+    *,
+    dim: int,
+    multivector: bool,
+    show_progress: bool,
+) -> tuple[Attempt, list[int]]:
+    """Call `collect` for an encoder, with a progress bar if `show_progress`."""
+    with tqdm(total=n, desc="Encoding", unit="item", disable=not show_progress) as bar:
+        return collect(outcomes, n, dim=dim, multivector=multivector, fingerprint=encoder.fingerprint, done=bar.update)

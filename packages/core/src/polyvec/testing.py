@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-from tqdm import tqdm
 
 from polyvec.chunking import Span, checked_spans, token_spans
 from polyvec.encoder import ChunkOptions, EncodeOptions, Encoder, in_thread
@@ -23,7 +22,7 @@ from polyvec.inputs import (
     checked_whole,
     whole,
 )
-from polyvec.outcomes import Encoding, Outcome, collect
+from polyvec.outcomes import Encoding, Outcome, collect, collect_shown
 from polyvec.types import TASKS, Embeddings, Grid, ImageInput, Input, Side, Task
 from polyvec.warning import warn
 
@@ -64,15 +63,10 @@ class HashEncoder(Encoder):
         pairs = enumerate(zip(items, tasks, strict=True))
         outcomes = ((index, self._outcome(*pair, max_length, max_pixels)) for index, pair in pairs)
         multivector = options.get("multivector", False)
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            collected, cut = collect(
-                outcomes,
-                len(items),
-                dim=size,
-                multivector=multivector,
-                fingerprint=self.fingerprint,
-                done=bar.update,
-            )
+        show_progress = options.get("show_progress", False)
+        collected, cut = collect_shown(
+            self, outcomes, len(items), dim=size, multivector=multivector, show_progress=show_progress
+        )
         if cut:
             n_texts = sum(isinstance(item, str) for item in items)
             warn(f"{len(cut)} of {n_texts} texts are longer than {max_length} tokens and were cut on the right.")

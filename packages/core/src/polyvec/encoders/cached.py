@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
-from tqdm import tqdm
 
 from polyvec.content import content_key
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.encoders.vector_cache import CacheStatistics, VectorCache
 from polyvec.images import file_stamp
 from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
-from polyvec.outcomes import Encoding, Outcome, collect, once_each
+from polyvec.outcomes import Encoding, Outcome, collect_shown, once_each
 from polyvec.types import Embeddings, Input, Side
 
 __all__ = ["CacheStatistics", "CachedEncoder", "VectorCache"]
@@ -87,15 +86,9 @@ class CachedEncoder(Encoder):
                 yield from ((start + failure.index, failure.reason) for failure in part_result.failures)
 
         outcomes = cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
-            collected, _ = collect(
-                outcomes,
-                len(items),
-                dim=size,
-                multivector=multivector,
-                fingerprint=self.fingerprint,
-                done=bar.update,
-            )
+        collected, _ = collect_shown(
+            self, outcomes, len(items), dim=size, multivector=multivector, show_progress=show_progress
+        )
         return collected.result()
 
 

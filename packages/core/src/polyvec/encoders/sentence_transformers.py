@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from PIL import Image
-from tqdm import tqdm
 
 from polyvec import forking
 from polyvec.compression import truncate
@@ -18,7 +17,7 @@ from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.model.ambient import own_settings
-from polyvec.outcomes import Encoding, Outcome, collect, once_each
+from polyvec.outcomes import Encoding, Outcome, collect_shown, once_each
 from polyvec.types import TASKS, Embeddings, Input, Side
 from polyvec.vectors import unit_means
 
@@ -121,15 +120,10 @@ class SentenceTransformersEncoder(Encoder):
             return self._outcomes([items[index] for index in indices], side, size, multivector=multivector)
 
         outcomes = once_each(equality_keys(items), run)
-        with tqdm(total=len(items), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
-            collected, _ = collect(
-                outcomes,
-                len(items),
-                dim=size,
-                multivector=multivector,
-                fingerprint=self.fingerprint,
-                done=bar.update,
-            )
+        show_progress = options.get("show_progress", False)
+        collected, _ = collect_shown(
+            self, outcomes, len(items), dim=size, multivector=multivector, show_progress=show_progress
+        )
         return collected.result()
 
     def _outcomes(
