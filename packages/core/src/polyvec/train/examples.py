@@ -1,0 +1,71 @@
+"""What training reads and draws: examples, the pairs of a step, and their vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyvec.types import Input
+
+__all__ = ["Document", "Example", "Pair", "PdfPage", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class PdfPage:
+    """A page of a PDF file, counted from 1. It is rendered when it is needed."""
+
+    path: Path
+    number: int
+
+
+Document = Input | PdfPage
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row of training data.
+
+    Attributes:
+        query: what is searched for, or the first of two texts to compare.
+        positives: what answers it, one or more; with a `score`, the second of two texts.
+        negatives: what does not answer it, although it seems to; best first.
+        score: the gold similarity of the query and its only positive, on the scale of its source.
+        group: documents of one group, such as the pages of one file, are never negatives of each other.
+        place: where the row stands, `file:line`, for messages.
+    """
+
+    query: Document
+    positives: tuple[Document, ...]
+    negatives: tuple[Document, ...] = ()
+    score: float | None = None
+    group: str | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a step draws from an example: its query, one positive, and some of its negatives.
+
+    Attributes:
+        scale: names the scale of the score; scores of different scales are never compared.
+    """
+
+    query: Document
+    document: Document
+    negatives: tuple[Document, ...] = ()
+    score: float | None = None
+    scale: str = ""
+    group: str | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The pairs of one optimisation step: B_txt and B_multi of eq. 6. Either may be empty.
+
+    Attributes:
+        seed: of everything random in the step, such as dropout.
+    """
+
+    texts: Sequence[Pair]
+    images: Sequence[Pair]
+    seed: int = 0
