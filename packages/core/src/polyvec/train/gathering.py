@@ -4,6 +4,8 @@ A loss is a sum over the queries of one process, divided by `mean_count` of them
 that of the whole batch, without a factor for the number of processes.
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.nn import functional
 
 from polyvec.train.batches import Labels, Vectors
 
-__all__ = ["gather_documents", "gather_rows", "mean_count", "n_processes"]
+__all__ = ["gather_documents", "gather_names", "gather_rows", "mean_count", "n_processes"]
 
 
 def n_processes() -> int:
@@ -48,6 +50,15 @@ def gather_rows(rows: Shaped[Tensor, "rows *rest"]) -> Shaped[Tensor, "all_rows 
         return rows
     counts = _all_sizes(torch.tensor([len(rows)], device=rows.device))[:, 0].tolist()
     return _gather(counts, rows)[0]
+
+
+def gather_names(names: Iterable[str]) -> list[str]:
+    """Return the names that any process has, in one order for all processes."""
+    if n_processes() == 1:
+        return list(names)
+    gathered: list[list[str]] = [[] for _ in range(n_processes())]
+    dist.all_gather_object(gathered, list(names))
+    return list(dict.fromkeys(itertools.chain.from_iterable(gathered)))
 
 
 def mean_count(n: int) -> float:

@@ -17,11 +17,16 @@ from polyvec.model.batching import plan
 from polyvec.model.network import Outputs
 from polyvec.model.processing import Encoded, collate
 from polyvec.train.batches import Labels, PairBatch, Vectors
+from polyvec.train.gathering import gather_names
 
 __all__ = ["Terms", "cached_loss", "check_gradients"]
 
 # The terms of the loss, from a kind of pairs, the vectors of its queries and of its documents, and its labels.
 Terms = Callable[[str, Vectors, Vectors, Labels], Mapping[str, Tensor]]
+
+_NO_IDS = torch.zeros(0, dtype=torch.int64)
+_NO_LABELS = Labels(_NO_IDS, _NO_IDS, _NO_IDS, _NO_IDS, _NO_IDS.bool(), _NO_IDS.float(), _NO_IDS)
+_NO_PAIRS = PairBatch([], [], [], _NO_LABELS, [])
 
 _Item = tuple[Encoded, Bool[np.ndarray, "_"]]  # with the tokens that late interaction scores
 _Rows = tuple[Tensor, Tensor]  # of a chunk: dense (items, dim), and the scored tokens of all items (tokens, late_dim)
@@ -34,7 +39,11 @@ def cached_loss(
 
     All queries and documents are encoded together, the longest first, in chunks of at most `chunk_tokens` tokens with
     padding. Without `chunk_tokens`, or if all fit into one chunk, there is one pass and one graph; under
-    `torch.no_grad()` there is no graph. Under DistributedDataParallel, gradients are exchanged with the last chunk.
+    `torch.no_grad()` there is no graph.
+
+    Under DistributedDataParallel, gradients are exchanged with the last chunk. Processes may have different numbers of
+    pairs and of chunks, and a process without pairs of a kind calls `terms` without pairs. Between this call and
+    `backward()` they must not exchange anything else.
 
     Args:
         network: called as `network(batch, multivector=True, packed=True)`.
@@ -43,11 +52,14 @@ def cached_loss(
         chunk_tokens: how many tokens to keep a graph of at a time.
 
     Raises:
+        ValueError: there are no pairs at all.
         FloatingPointError: the loss is not finite; the message names the terms and the pairs.
     """
     if chunk_tokens is not None and chunk_tokens < 1:
         raise ValueError(f"`chunk_tokens` is {chunk_tokens}; give how many tokens fit into memory, or None for all.")
     items = [item for batch in batches.values() for item in _items(batch)]
+    if not items:
+        raise ValueError("the step has no pairs; every process needs a pair in every step.")
     lengths = [len(item.input_ids) for item, _ in items]
     plans = [list(range(len(items)))] if chunk_tokens is None else plan(lengths, chunk_tokens)
     chunks = [_Chunk(network, [items[index] for index in indices]) for indices in plans]
@@ -59,10 +71,12 @@ def cached_loss(
     values: dict[str, Tensor] = {}
     start = 0
     with torch.autocast(device.type, enabled=False):
-        for kind, batch in batches.items():
+        for kind in gather_names(batches):
+            batch = batches.get(kind, _NO_PAIRS)
             middle, stop = start + len(batch.queries), start + len(batch.queries) + len(batch.documents)
             queries, documents = (
-                _vectors(items_dense[a:b], items_tokens[a:b]) for a, b in ((start, middle), (middle, stop))
+                _vectors(items_dense[a:b], items_tokens[a:b], like=rows[0])
+                for a, b in ((start, middle), (middle, stop))
             )
             named = terms(kind, queries, documents, batch.labels.to(device))
             values |= {f"{kind}_{name}": value for name, value in named.items()}
@@ -150,8 +164,12 @@ def _items(batch: PairBatch) -> list[_Item]:
     return [*queries, *zip(batch.documents, batch.masks, strict=True)]
 
 
-def _vectors(dense: Sequence[Tensor], tokens: Sequence[Tensor]) -> Vectors:
-    """Pad the tokens of items; time is linear in their number, forward and backward."""
+def _vectors(dense: Sequence[Tensor], tokens: Sequence[Tensor], *, like: _Rows) -> Vectors:
+    """Pad the tokens of items; time is linear in their number, forward and backward. `like` has the sizes of both."""
+    if not dense:
+        some_dense, some_tokens = like
+        nothing = some_tokens.new_zeros(0, 0, some_tokens.shape[1])
+        return Vectors(some_dense.new_zeros(0, some_dense.shape[1]), nothing, nothing[..., 0].bool())
     lengths = torch.tensor([len(part) for part in tokens])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     joined = torch.cat(list(tokens))
