@@ -64,6 +64,6 @@ class PairBatch:
 
     queries: Sequence[Encoded]
     documents: Sequence[Encoded]
-    masks: Sequence[Bool[np.ndarray, "tokens"]]
+    masks: Sequence[Bool[np.ndarray, "_"]]
     labels: Labels
     places: Sequence[str]
