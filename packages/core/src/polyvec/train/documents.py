@@ -10,7 +10,7 @@ from polyvec.content import content_key
 from polyvec.train.examples import Document, Example, PdfPage
 from polyvec.types import Input
 
-__all__ = ["Contents", "ExampleDocuments", "Identity", "loaded"]
+__all__ = ["Contents", "ExampleDocuments", "Identity", "identities", "loaded"]
 
 Identity = str | int
 
@@ -91,3 +91,8 @@ class ExampleDocuments(Mapping[Identity, Document]):
 
 def _number(digest: bytes) -> int:
     return int.from_bytes(digest[:16], "little")
+
+
+def identities(documents: Sequence[Document]) -> Sequence[str | None]:
+    """Return the ids by which a row names its documents; None where it has their contents."""
+    return getattr(documents, "ids", (None,) * len(documents))

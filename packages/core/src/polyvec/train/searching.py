@@ -53,9 +53,8 @@ class Search(Protocol):
         limit: int = ...,
         mode: Mode = ...,
         task: str = ...,
-        ids: Sequence[Identity] | None = ...,
     ) -> Sequence[Sequence[Hit]]:
-        """Return the best documents of each query, best first; with `ids`, only these are ranked.
+        """Return the best documents of each query, best first.
 
         Raises:
             UnreadableInputs: queries that cannot be read.
@@ -122,7 +121,6 @@ class EncoderSearch:
                 self._ids += [window[index] for index in result.kept]
                 self.failures |= {window[failure.index]: failure.reason for failure in result.failures}
                 bar.update(len(window))
-        self._position = {identity: position for position, identity in enumerate(self._ids)}
         kept = dense[: len(self._ids)]
         grids = (None,) * len(kept)
         self._vectors = Embeddings(kept, tuple(tokens) if self._multivector else None, grids, encoder.fingerprint)
@@ -134,9 +132,8 @@ class EncoderSearch:
         limit: int = 5,
         mode: Mode = "two-stage",
         task: str | None = None,
-        ids: Sequence[Identity] | None = None,
     ) -> list[list[Found]]:
-        """Search for each query; see `Search`. Mode `two-stage` scores all `ids` by MaxSim.
+        """Search for each query; see `Search`.
 
         Raises:
             ValueError: another `task` than that of the documents, a mode that needs multi-vectors where there are
@@ -150,56 +147,47 @@ class EncoderSearch:
         if mode != "dense" and not self._multivector:
             raise ValueError(f"`mode` is {mode!r}; it needs multi-vectors, and there are none: use mode 'dense'.")
         vectors = self._encode(queries, "query", mode != "dense").result()
-        if ids is None:
-            chosen = np.arange(len(self._ids))
-        else:
-            chosen = np.array([self._position[identity] for identity in ids if identity in self._position], np.intp)
-        if not len(chosen):
+        if not self._ids:
             return [[] for _ in queries]
         found: list[list[Found]] = []
         for start in range(0, len(queries), _QUERIES):
-            found += self._block(vectors[start : start + _QUERIES], chosen, limit, mode, whole=ids is None)
+            found += self._block(vectors[start : start + _QUERIES], limit, mode)
         return found
 
-    def _block(
-        self, queries: Embeddings, chosen: Int[np.ndarray, " chosen"], limit: int, mode: Mode, *, whole: bool
-    ) -> list[list[Found]]:
-        if mode != "two-stage" or not whole:
-            positions, values = self._best(queries, chosen, limit, "dense" if mode == "dense" else "late")
-            return self._found(positions, values)
+    def _block(self, queries: Embeddings, limit: int, mode: Mode) -> list[list[Found]]:
+        if mode != "two-stage":
+            return self._found(*self._best(queries, limit, mode))
         n_candidates = max(self._candidates or max(100, 4 * limit), limit)
-        candidates, _ = self._best(queries, chosen, n_candidates, "dense")
+        candidates, _ = self._best(queries, n_candidates, "dense")
         found = []
         for query, rows in zip(queries, candidates, strict=True):
-            positions, values = self._best(query, np.sort(rows), limit, "late")
-            found += self._found(positions, values)
+            values = scores(EncodedDataset(query, self._picked(rows), [{}]), mode="late")
+            order = np.lexsort((rows, -values[0]))[:limit]
+            found += self._found(rows[None, order], values[:, order])
         return found
 
     def _best(
-        self, queries: Embeddings, chosen: Int[np.ndarray, " chosen"], limit: int, mode: Mode
+        self, queries: Embeddings, limit: int, mode: Mode
     ) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
-        """Return the positions and scores of the best documents of each query. Of equal scores the first is first."""
-        best = np.zeros((len(queries), 0), np.intp), np.zeros((len(queries), 0), np.float32)
-        for start in range(0, len(chosen), _DOCUMENTS):
-            rows = chosen[start : start + _DOCUMENTS]
-            block = EncodedDataset(queries, self._rows(rows, mode), [{}] * len(queries))
-            positions = np.hstack([best[0], np.broadcast_to(rows, (len(queries), len(rows)))])
-            values = np.hstack([best[1], scores(block, mode=mode)])
+        """Return the positions and scores of the best documents of each query, best first."""
+        positions: np.ndarray = np.zeros((len(queries), 0), np.intp)
+        values: np.ndarray = np.zeros((len(queries), 0), np.float32)
+        for start in range(0, len(self._vectors), _DOCUMENTS):
+            documents = self._vectors[start : start + _DOCUMENTS]
+            block = scores(EncodedDataset(queries, documents, [{}] * len(queries)), mode=mode)
+            places = np.broadcast_to(np.arange(start, start + len(documents)), block.shape)
+            positions, values = np.hstack([positions, places]), np.hstack([values, block])
             if values.shape[1] > limit:
                 top = np.argpartition(values, -limit, axis=1)[:, -limit:]
                 positions, values = (np.take_along_axis(array, top, axis=1) for array in (positions, values))
-            best = positions, values
-        order = np.lexsort((best[0], -best[1]), axis=1)
-        positions, values = (np.take_along_axis(array, order, axis=1) for array in best)
-        return positions, values
+        order = np.lexsort((positions, -values), axis=1)
+        return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
 
-    def _rows(self, rows: Int[np.ndarray, " rows"], mode: Mode) -> Embeddings:
-        if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):  # consecutive: nothing is copied
-            return self._vectors[int(rows[0]) : int(rows[-1]) + 1]
-        dense = self._vectors.dense[rows] if mode == "dense" else self._vectors.dense[: len(rows)]
+    def _picked(self, rows: Int[np.ndarray, " rows"]) -> Embeddings:
         tokens = self._vectors.multivector
-        chosen = None if tokens is None or mode == "dense" else tuple(tokens[row] for row in rows)
-        return Embeddings(dense, chosen, (None,) * len(rows), self._vectors.fingerprint)
+        assert tokens is not None, "checked by `search_batch`"
+        dense = self._vectors.dense[rows]
+        return Embeddings(dense, tuple(tokens[row] for row in rows), (None,) * len(rows), self._vectors.fingerprint)
 
     def _found(
         self, positions: Int[np.ndarray, "queries best"], values: Float32[np.ndarray, "queries best"]
@@ -224,7 +212,6 @@ def search_readable(
     limit: int,
     mode: Mode,
     task: str,
-    ids: Sequence[Identity] | None = None,
     dpi: float = 150,
 ) -> list[Sequence[Hit] | str]:
     """Search for each query that can be read; for any other, return what is wrong with it."""
@@ -235,7 +222,7 @@ def search_readable(
             inputs[position] = loaded(query, dpi=dpi)
         except ValueError as error:
             results[position] = str(error)
-    run = partial(search.search_batch, limit=limit, mode=mode, task=task, ids=ids)
+    run = partial(search.search_batch, limit=limit, mode=mode, task=task)
     try:
         hits = run(list(inputs.values())) if inputs else []
     except UnreadableInputs as error:
@@ -271,8 +258,12 @@ def open_search(location: str, name: str, *, model: str | None, **loading: Any) 
     Raises:
         ImportError: no such package is installed.
     """
-    entries = metadata.entry_points(group=_GROUP)
-    if not entries:
+    entry = next(iter(_entry_points()), None)
+    if entry is None:
         raise ImportError("collections are searched by qdrant-polyvec; install it with `pip install qdrant-polyvec`.")
-    opened: AbstractContextManager[Search] = next(iter(entries)).load()(location, name, model=model, **loading)
+    opened: AbstractContextManager[Search] = entry.load()(location, name, model=model, **loading)
     return opened
+
+
+def _entry_points() -> metadata.EntryPoints:
+    return metadata.entry_points(group=_GROUP)
