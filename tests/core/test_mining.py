@@ -7,6 +7,7 @@ from polyvec.train.examples import Example, PdfPage
 from polyvec.train.mining import mine_negatives
 from polyvec.train.searching import EncoderSearch
 from polyvec.train.selection import Selection
+from polyvec.train.sources import open_rows
 
 ALL = Selection(per_query=99, relative_margin=None)
 
@@ -67,10 +68,10 @@ def test_positives_are_known_by_content_whatever_their_id():
 
 
 def test_positives_are_known_by_id_whatever_their_content():
-    class Named(tuple):
-        ids = ("b",)
-
-    mined = mine([Example("q", Named(["in the corpus it has other words"]))], Ranked(*"abc"), TEXTS)
+    rows = open_rows(
+        [{"query": "q", "document_id": "b"}], corpus=[{"_id": "b", "text": "in the corpus it has other words"}]
+    )
+    mined = mine(rows, Ranked(*"abc"), TEXTS)
     assert (ids(mined), mined[0].positive_score) == (["ac"], pytest.approx(0.9))
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from polyvec import pdf
 from polyvec.content import content_key
+from polyvec.train.corpora import Corpus
 from polyvec.train.examples import Document, Example, PdfPage
 from polyvec.types import Input
 
-__all__ = ["Contents", "ExampleDocuments", "Identity", "identities", "loaded"]
+__all__ = ["Contents", "CorpusDocuments", "ExampleDocuments", "Identity", "loaded"]
 
 Identity = str | int
 
@@ -89,10 +90,27 @@ class ExampleDocuments(Mapping[Identity, Document]):
         return len(self._places)
 
 
+class CorpusDocuments(Mapping[Identity, Document]):
+    """The documents of a corpus by id, and their groups. They are read when needed."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._groups = dict(corpus.entries())
+        self.groups: dict[Identity, str] = {
+            identity: group for identity, group in self._groups.items() if group is not None
+        }
+
+    def __getitem__(self, identity: Identity) -> Document:
+        if identity not in self._groups:
+            raise KeyError(identity)
+        return self._corpus[str(identity)]
+
+    def __iter__(self) -> Iterator[Identity]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+
 def _number(digest: bytes) -> int:
     return int.from_bytes(digest[:16], "little")
-
-
-def identities(documents: Sequence[Document]) -> Sequence[str | None]:
-    """Return the ids by which a row names its documents; None where it has their contents."""
-    return getattr(documents, "ids", (None,) * len(documents))

@@ -8,7 +8,8 @@ from functools import partial
 from tqdm import tqdm
 
 from polyvec.retrieval import Mode
-from polyvec.train.documents import Contents, Identity, identities
+from polyvec.train.corpora import identities
+from polyvec.train.documents import Contents, Identity
 from polyvec.train.examples import Document, Example, PdfPage
 from polyvec.train.searching import EncoderSearch, Hit, Search, document_of, search_readable
 from polyvec.train.selection import Selection
