@@ -10,7 +10,7 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.train.examples import Pair, Step
 from polyvec.train.objective import Losses
-from polyvec.train.trainer import NotFinite, TooManyBadRows, spread_adapter, trainable
+from polyvec.train.trainer import NotFinite, TooManySkipped, spread_adapter, trainable
 
 COLOURS = ("red", "blue", "lime", "gold")
 TEXTS = [
@@ -190,7 +190,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_counted_once(joint_trainer, w
 
 def test_too_many_rows_that_cannot_be_read_stop_the_training_by_name(joint_trainer, with_missing):
     trainer = joint_trainer(with_missing, max_bad_rows=1)
-    with pytest.raises(TooManyBadRows, match=r"2 rows .*`max_bad_rows` is 1: images\.jsonl:91: .*images\.jsonl:92: "):
+    with pytest.raises(TooManySkipped, match=r"2 rows .*`max_bad_rows` is 1: images\.jsonl:91: .*images\.jsonl:92: "):
         trainer.train()
     assert trainer.state.global_step == 0
 
@@ -294,7 +294,7 @@ def distinct(n, *, pages):
 
 
 @pytest.mark.parametrize("pages", [False, True])
-def test_thirty_two_pairs_are_learned_by_heart(joint_trainer, pages):
+def test_thirty_two_pairs_are_learned_by_heart(joint_trainer, checkpoint, pages):
     pairs = distinct(32, pages=pages)
     step = Step([], pairs, seed=1) if pages else Step(pairs, [], seed=1)
     held_out = Dataset(
@@ -303,7 +303,12 @@ def test_thirty_two_pairs_are_learned_by_heart(joint_trainer, pages):
         {str(i): pair.document for i, pair in enumerate(pairs)},
         [{i: 1.0} for i in range(len(pairs))],
     )
-    trainer = joint_trainer([step] * 20, held_out=held_out, arguments={"logging_steps": 20, "learning_rate": 1e-2})
+    network = trainable(checkpoint, "code", train_backbone=True, dtype=torch.float32)
+    if not pages:
+        network.get_base_model().model.visual.requires_grad_(requires_grad=False)
+    losses = Losses(temperature=0.2, late_temperature=0.1)
+    arguments = {"logging_steps": 32, "adam_beta1": 0.8, "adam_beta2": 0.95}
+    trainer = joint_trainer([step] * 32, network=network, losses=losses, held_out=held_out, arguments=arguments)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()

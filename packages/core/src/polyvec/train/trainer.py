@@ -26,7 +26,7 @@ from polyvec.train.resuming import ResumableTrainer, check_arguments
 from polyvec.train.windows import Window, peak_memory
 from polyvec.types import Failure, Task
 
-__all__ = ["JointTrainer", "NotFinite", "TooManyBadRows", "spread_adapter", "trainable"]
+__all__ = ["JointTrainer", "NotFinite", "TooManySkipped", "spread_adapter", "trainable"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class NotFinite(FloatingPointError):  # noqa: N818 — what the loss is
     """A loss or gradient is not finite. The weights are as before the step."""
 
 
-class TooManyBadRows(ValueError):  # noqa: N818
+class TooManySkipped(ValueError):  # noqa: N818
     """More rows could not be read than `max_bad_rows`."""
 
 
@@ -155,12 +155,12 @@ class JointTrainer(ResumableTrainer):
                 self.skipped[_row(failure)] = failure.reason
         if len(self.skipped) > self.max_bad_rows:
             listed = "; ".join(f"{place}: {reason}" for place, reason in list(self.skipped.items())[:20])
-            raise TooManyBadRows(
+            raise TooManySkipped(
                 f"{len(self.skipped)} rows could not be read, and `max_bad_rows` is {self.max_bad_rows}: {listed}. "
                 "Repair or remove them, or raise the limit."
             )
         if n_empty and self.args.world_size > 1:  # gradients would be averaged with nothing
-            raise TooManyBadRows("no pair of a step of one process could be read, and each process needs one.")
+            raise TooManySkipped("no pair of a step of one process could be read, and each process needs one.")
 
     def _stop(self, problem: str, places: Sequence[str]) -> NoReturn:
         raise NotFinite(
