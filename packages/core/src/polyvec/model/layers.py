@@ -11,7 +11,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP, Qw
 
 def rms_norm(norm: Qwen2_5_VLRMSNorm, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
     """Compute `norm(hidden)`; in half precision it is rounded once instead of twice."""
-    return functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
+    weight = norm.weight.to(hidden.dtype)  # they differ under autocast
+    return functional.rms_norm(hidden, hidden.shape[-1:], weight, norm.variance_epsilon)
 
 
 def gated(mlp: Qwen2MLP | Qwen2_5_VLMLP, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
