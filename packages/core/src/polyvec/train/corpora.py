@@ -2,7 +2,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -14,7 +14,7 @@ from polyvec.train.fields import DocumentId, Reference
 from polyvec.train.formats import corpus_row
 from polyvec.train.tables import Table, read_all
 
-__all__ = ["Corpus", "documents"]
+__all__ = ["Corpus", "documents", "identities"]
 
 
 class Corpus:
@@ -69,6 +69,14 @@ class Corpus:
             raise RowError("two ids of a corpus have the same hash; rename one of them", f"{same!r} and {identity!r}")
         return document
 
+    def entries(self) -> Iterator[tuple[str, str | None]]:
+        """Yield the id of each document and the group that its row names, in the order of the file."""
+        for index in np.sort(self._rows).tolist():
+            row = self._table[index]
+            identity, _ = corpus_row(row, self._table.folder)
+            group = row.get("group")
+            yield identity, group if isinstance(group, str) else None
+
     def _position(self, identity: str) -> int:
         key = np.uint64(_hash(identity))
         position = int(np.searchsorted(self._hashes, key))
@@ -83,12 +91,20 @@ def documents(references: Sequence[Reference], corpus: Corpus | None) -> Sequenc
     return known if len(known) == len(references) else _Documents(references, corpus)
 
 
+def identities(documents: Sequence[Document]) -> Sequence[str | None]:
+    """Return the ids by which a row names its documents; None where it has their contents."""
+    if not isinstance(documents, _Documents):
+        return [None] * len(documents)
+    references = documents.references
+    return [reference.identity if isinstance(reference, DocumentId) else None for reference in references]
+
+
 class _Documents(Sequence[Document]):
     def __init__(self, references: Sequence[Reference], corpus: Corpus | None) -> None:
-        self._references, self._corpus = references, corpus
+        self.references, self._corpus = references, corpus
 
     def __len__(self) -> int:
-        return len(self._references)
+        return len(self.references)
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -96,8 +112,8 @@ class _Documents(Sequence[Document]):
     def __getitem__(self, index: slice) -> Sequence[Document]: ...
     def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
         if isinstance(index, slice):
-            return documents(self._references[index], self._corpus)
-        reference = self._references[index]
+            return documents(self.references[index], self._corpus)
+        reference = self.references[index]
         if not isinstance(reference, DocumentId):
             return reference
         assert self._corpus is not None, "rows with ids are bad without a corpus"
