@@ -62,9 +62,11 @@ class Report:
 
     def __str__(self) -> str:
         """One line for the source, then one line for each reason with its first places."""
-        lines = [f"{self.name}: {self.n_rows:,} rows, {self.n_examples:,} examples, {self.n_bad:,} bad rows"]
-        for counts, what in ((self.bad, "rows"), (self.dropped, "documents left out")):
-            for reason, n in counts.most_common():
+        counts = {"examples": self.n_examples, "documents": self.n_documents}
+        good = "".join(f"{n:,} {what}, " for what, n in counts.items() if n)
+        lines = [f"{self.name}: {self.n_rows:,} rows, {good}{self.n_bad:,} bad rows"]
+        for reasons, what in ((self.bad, "rows"), (self.dropped, "documents left out")):
+            for reason, n in reasons.most_common():
                 lines.append(f"  {n:,} {what}: {reason} ({'; '.join(self.places[reason])})")
         return printable("\n".join(lines))
 

@@ -60,7 +60,7 @@ class Lines:
         self._ends, self.digest = _index(path, show_progress=show_progress)
 
     def __len__(self) -> int:
-        return len(self._ends) - self._n_header
+        return max(0, len(self._ends) - self._n_header)
 
     def __getitem__(self, index: int) -> RawRow:
         line = range(len(self))[index] + self._n_header
@@ -227,6 +227,8 @@ def _open_tabs(path: Path, *, show_progress: bool) -> Lines:
     """Open lines of values between tabs. Without a header they are a score and two sentences."""
     with path.open("rb") as file:
         first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    if len(first) == 1 and first[0]:
+        raise ValueError(f"{str(path)!r} has no tab in its first line; its values must stand between tabs.")
     has_header = not _is_number(first[0])
     names = first if has_header else ["score", "sentence1", "sentence2"]
     return Lines(path, partial(_cells, names), n_header=int(has_header), show_progress=show_progress)
