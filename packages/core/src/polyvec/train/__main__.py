@@ -8,8 +8,11 @@ from transformers import TrainingArguments
 
 from polyvec.model.checkpoint import Checkpoint, locate
 from polyvec.model.processing import Processor
-from polyvec.train.data import PairSteps, StepCollator, read_pairs
-from polyvec.train.trainer import PairTrainer, trainable
+from polyvec.train.batches import StepCollator
+from polyvec.train.objective import Losses
+from polyvec.train.sources import SourceSettings, open_source
+from polyvec.train.steps import Steps
+from polyvec.train.trainer import JointTrainer, trainable
 from polyvec.types import TASKS
 
 
@@ -30,8 +33,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
 
     checkpoint = Checkpoint(locate(options.model))
-    texts, images = read_pairs(options.pairs)
-    trainer = PairTrainer(
+    steps = Steps(
+        [open_source(SourceSettings(options.pairs))],
+        n_texts=options.batch_size,
+        n_images=options.batch_size,
+        n_steps=options.steps,
+        seed=options.seed,
+    )
+    trainer = JointTrainer(
         trainable(checkpoint, options.task, train_backbone=options.train_backbone),
         checkpoint,
         TrainingArguments(
@@ -42,11 +51,12 @@ def main() -> None:
             warmup_steps=options.steps // 20,
             save_strategy="no",
             report_to="none",
+            train_sampling_strategy="sequential",
             remove_unused_columns=False,
             seed=options.seed,
         ),
-        temperature=options.temperature,
-        train_dataset=PairSteps(texts, images, batch_size=options.batch_size, seed=options.seed),
+        losses=Losses(temperature=options.temperature, late_temperature=options.temperature),
+        train_dataset=steps,
         data_collator=StepCollator(Processor(checkpoint.path, checkpoint.config), task=options.task),
     )
     trainer.train()
