@@ -19,7 +19,7 @@ from polyvec.types import TASKS
 # Values of the released checkpoint, for files that lack them.
 _DEFAULT_IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEFAULT_IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-_DEFAULT_TARGETS = (
+DEFAULT_TARGETS = (
     "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$"
     "|.*(single_vector_projector|multi_vector_projector).*$)"
 )
@@ -104,22 +104,8 @@ class ModelConfig:
             ValueError: a file is missing, is not JSON, or has an invalid field.
         """
         raw = _read_json(path / "config.json")
-        if "vision_config" not in raw or not {"text_config", "hidden_size"} & raw.keys():
-            raise ValueError(
-                f"{path / 'config.json'} describes no Qwen2.5-VL model: it needs `vision_config` and either "
-                "`text_config` or the text fields at the top level."
-            )
-        text = raw.get("text_config") or raw
-        backbone = Qwen2_5_VLConfig(
-            text_config=_known_fields(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
-            vision_config=_known_fields(Qwen2_5_VLVisionConfig, raw["vision_config"]),
-            tie_word_embeddings=True,
-            **{name: raw[name] for name in _TOKEN_IDS if name in raw},
-        )
+        backbone = _backbone(raw, path)
         hidden_size = backbone.text_config.hidden_size
-        _check_fixed("config.json", raw)
-        _check_text(backbone.text_config)
-        _check_vision(backbone.vision_config, dim=hidden_size)
         tasks = _first_not_none(raw.get("task_names"), list(TASKS))
         dims = _first_not_none(raw.get("matryoshka_dims"), [hidden_size])
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
@@ -133,7 +119,7 @@ class ModelConfig:
         return cls(
             backbone=backbone,
             lora=read_lora(path / "adapters"),
-            image=_image_config(_read_json(path / "preprocessor_config.json"), backbone.vision_config),
+            image=_image_config(path, backbone.vision_config),
             tasks=tuple(tasks),
             multivector_dim=multivector_dim,
             matryoshka_dims=tuple(dims),
@@ -170,7 +156,40 @@ class ModelConfig:
         (path / "adapters").mkdir(parents=True, exist_ok=True)
         files = {"config.json": backbone, "preprocessor_config.json": image, "adapters/adapter_config.json": adapter}
         for name, content in files.items():
-            (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(content, indent=2, default=sorted)  # PEFT keeps lists of modules as sets
+            (path / name).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_backbone(path: Path) -> tuple[Qwen2_5_VLConfig, ImageConfig]:
+    """Read `config.json` and `preprocessor_config.json` under `path`, as a stock Qwen2.5-VL directory has them.
+
+    Raises:
+        ValueError: a file is missing, is not JSON, or has an invalid field.
+    """
+    raw = _read_json(path / "config.json")
+    backbone = _backbone(raw, path)
+    kind = raw.get("model_type", backbone.model_type)
+    _check("config.json", "model_type", kind, kind == backbone.model_type, repr(backbone.model_type))
+    return backbone, _image_config(path, backbone.vision_config)
+
+
+def _backbone(raw: Mapping[str, Any], path: Path) -> Qwen2_5_VLConfig:  # Any: any JSON value
+    if "vision_config" not in raw or not {"text_config", "hidden_size"} & raw.keys():
+        raise ValueError(
+            f"{path / 'config.json'} describes no Qwen2.5-VL model: it needs `vision_config` and either "
+            "`text_config` or the text fields at the top level."
+        )
+    text = raw.get("text_config") or raw
+    backbone = Qwen2_5_VLConfig(
+        text_config=_known_fields(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
+        vision_config=_known_fields(Qwen2_5_VLVisionConfig, raw["vision_config"]),
+        tie_word_embeddings=True,
+        **{name: raw[name] for name in _TOKEN_IDS if name in raw},
+    )
+    _check_fixed("config.json", raw)
+    _check_text(backbone.text_config)
+    _check_vision(backbone.vision_config, dim=backbone.text_config.hidden_size)
+    return backbone
 
 
 def _known_fields(kind: type, raw: Mapping[str, Any], *extra: str) -> dict[str, Any]:
@@ -207,7 +226,7 @@ def read_lora(path: Path) -> LoraConfig:
         "r": raw.get("r"),
         "lora_alpha": raw.get("lora_alpha"),
         "lora_dropout": raw.get("lora_dropout", 0.0),
-        "target_modules": raw.get("target_modules", _DEFAULT_TARGETS),
+        "target_modules": raw.get("target_modules", DEFAULT_TARGETS),
         "exclude_modules": raw.get("exclude_modules", ".*visual.*"),
         "rank_pattern": raw.get("rank_pattern") or {},
         "alpha_pattern": raw.get("alpha_pattern") or {},
@@ -302,7 +321,8 @@ def _check_vision(vision: Qwen2_5_VLVisionConfig, dim: int) -> None:
     _check("config.json", "vision_config.rope_theta", theta, theta == VISION_ROPE_THETA, str(VISION_ROPE_THETA))
 
 
-def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+def _image_config(path: Path, vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+    raw = _read_json(path / "preprocessor_config.json")
     _check_fixed("preprocessor_config.json", raw)
     size = raw.get("size") or {}
     edges = {"shortest_edge", "longest_edge"}
