@@ -146,18 +146,10 @@ class ModelConfig:
             "temporal_patch_size": self.backbone.vision_config.temporal_patch_size,
             **dataclasses.asdict(self.image),
         }
-        adapter = {
-            "peft_type": "LORA",
-            "task_type": "FEATURE_EXTRACTION",
-            **{name: getattr(self.lora, name) for name in _LORA_FIELDS},
-            **({"use_rslora": True} if self.lora.use_rslora else {}),
-            "inference_mode": True,
-        }
         (path / "adapters").mkdir(parents=True, exist_ok=True)
-        files = {"config.json": backbone, "preprocessor_config.json": image, "adapters/adapter_config.json": adapter}
-        for name, content in files.items():
-            text = json.dumps(content, indent=2, default=sorted)  # PEFT keeps lists of modules as sets
-            (path / name).write_text(f"{text}\n", encoding="utf-8")
+        for name, content in (("config.json", backbone), ("preprocessor_config.json", image)):
+            (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_lora(self.lora, path / "adapters", task_type="FEATURE_EXTRACTION")
 
 
 def read_backbone(path: Path) -> tuple[Qwen2_5_VLConfig, ImageConfig]:
@@ -245,6 +237,22 @@ def read_lora(path: Path) -> LoraConfig:
     ):
         _check("adapter_config.json", name, fields[name], valid, requirement)
     return LoraConfig(bias="none", **fields)
+
+
+def write_lora(lora: LoraConfig, path: Path, *, task_type: str | None = None) -> None:
+    """Write `adapter_config.json` under `path`, as `read_lora` and PEFT read it.
+
+    With a `task_type`, PEFT calls the network with token ids and masks, as it calls models of transformers.
+    """
+    adapter = {
+        "peft_type": "LORA",
+        "task_type": task_type,
+        **{name: getattr(lora, name) for name in _LORA_FIELDS},
+        **({"use_rslora": True} if lora.use_rslora else {}),
+        "inference_mode": True,
+    }
+    text = json.dumps(adapter, indent=2, default=sorted)  # PEFT keeps lists of modules as sets
+    (path / "adapter_config.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def _check(file: str, name: str, value: object, valid: object, requirement: str) -> None:

@@ -111,11 +111,12 @@ def _bytes_of_layer(config: ModelConfig) -> int:
     text = config.backbone.text_config
     width, inner = text.hidden_size, text.intermediate_size
     keys = width * text.num_key_value_heads // text.num_attention_heads
-    layer: int = _BFLOAT16 * (3 * inner + 2 * width + 2 * keys) + _FLOAT32 * 2 * width  # the norms compute in float32
+    layer = _BFLOAT16 * (3 * inner + 2 * width + 2 * keys) + _FLOAT32 * 2 * width  # the norms compute in float32
     # Inputs of the seven LoRA A, cast to float32, and of LoRA B; then the masks of dropout.
     lora = _FLOAT32 * (6 * width + inner + 7 * config.lora.r)
-    masks: int = 6 * width + inner if config.lora.lora_dropout else 0
-    return layer + lora + masks
+    masks = 6 * width + inner if config.lora.lora_dropout else 0
+    total: int = layer + lora + masks
+    return total
 
 
 def _bytes_of_patches(config: ModelConfig) -> int:
