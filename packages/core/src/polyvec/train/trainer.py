@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from polyvec.model.checkpoint import Checkpoint, save
+from polyvec.train.batches import Labels, Vectors
 from polyvec.train.data import PairBatch
-from polyvec.train.losses import Weights, joint, late_scores
+from polyvec.train.objective import Losses, Weights, terms
 from polyvec.types import Task
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,24 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
 
     def _terms_of(self, model: PeftModel, pairs: PairBatch, weights: Weights) -> dict[str, Tensor]:
         queries, documents = model(pairs.queries, multivector=True), model(pairs.documents, multivector=True)
-        late = late_scores(queries.multivector, pairs.queries.mask(), documents.multivector, pairs.document_mask)
-        dense = (queries.dense, documents.dense)
-        dims = self.checkpoint.config.matryoshka_dims
-        return joint(*dense, late, pairs.targets, temperature=self.temperature, matryoshka_dims=dims, weights=weights)
+        n_queries, n_documents, device = len(pairs.targets), len(documents.dense), pairs.targets.device
+        labels = Labels(
+            targets=pairs.targets,
+            query_keys=-1 - torch.arange(n_queries, device=device),
+            document_keys=torch.arange(n_documents, device=device),
+            groups=torch.zeros(n_documents, dtype=torch.long, device=device),
+            in_batch=torch.ones(n_documents, dtype=torch.bool, device=device),
+            scores=torch.full((n_queries,), torch.nan, device=device),
+            scales=torch.zeros(n_queries, dtype=torch.long, device=device),
+        )
+        return terms(
+            Vectors(queries.dense, queries.multivector, pairs.queries.mask()),
+            Vectors(documents.dense, documents.multivector, pairs.document_mask),
+            labels,
+            Losses(temperature=self.temperature, late_temperature=self.temperature, kl_stop_gradient="none"),
+            weights,
+            sizes=self.checkpoint.config.matryoshka_dims,
+        )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log(logs | {name: round(term.item(), 4) for name, term in self._terms.items()}, *args, **kwargs)
