@@ -89,6 +89,19 @@ def test_an_embedder_loads_what_is_merged_with_its_one_task(checkpoint, embedder
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
+def python_of_the_card(path):
+    _, code = (path / "README.md").read_text(encoding="utf-8").split("```python\n")
+    return code.partition("```")[0]
+
+
+@pytest.mark.parametrize("export", [export_adapter, export_merged])
+def test_the_python_of_the_card_runs(checkpoint, tmp_path, monkeypatch, capsys, export):
+    export(checkpoint, "code", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_of_the_card(tmp_path / "out"), "README.md", "exec"), {})
+    assert capsys.readouterr().out == "(1, 64)\n"
+
+
 def test_the_scale_of_each_module_is_used(checkpoint, copy, batch, tmp_path):
     file = copy / "adapters" / "adapter_config.json"
     content = json.loads(file.read_text()) | {"lora_alpha": 3, "use_rslora": True, "alpha_pattern": {"q_proj": 9}}

@@ -137,6 +137,13 @@ def test_the_settings_are_in_the_checkpoint(started):
     assert not any("visual" in name for name in adapted)
 
 
+def test_the_card_names_the_base_and_its_licence(started, stock):
+    card = (started.path / "README.md").read_text(encoding="utf-8")
+    assert f'base_model: "{stock.name}"\nlicense: other\nlicense_name: "qwen-research"\n' in card
+    assert f'Embedder.from_pretrained("{started.path.name}")' in card
+    assert "**Not for commercial use**" in card
+
+
 def test_the_seed_decides_what_is_drawn(stock, started, tmp_path):
     def weights(path):
         return load_file(path / "adapters" / "adapter_model.safetensors")

@@ -15,6 +15,7 @@ from torch import Tensor
 from polyvec.model.checkpoint import Checkpoint, build, copy_tokenizer, network_name
 from polyvec.model.config import ModelConfig, write_lora
 from polyvec.model.tensor_files import TensorSource, hub_name, read_tensor, shard_files, write_index
+from polyvec.train.card import Form, base_of, read_history, write_card
 from polyvec.train.staging import check_output, staged
 
 __all__ = ["export_adapter", "export_merged", "write_trained"]
@@ -78,6 +79,7 @@ def export_adapter(
             staging / _ADAPTERS.name,
             metadata=_METADATA,
         )
+        _write_card(checkpoint, staging, name=output.name, form="peft", task=task)
 
 
 def export_merged(
@@ -111,6 +113,7 @@ def export_merged(
         zeros = {name: torch.zeros(shape, dtype=kept) for name, shape in shapes.items()}
         save_file(zeros, staging / _ADAPTERS, metadata=_METADATA)
         write_index(staging)
+        _write_card(checkpoint, staging, name=output.name, form="merged", task=task)
 
 
 def _merged(
@@ -138,6 +141,12 @@ def _write_stock_config(config: ModelConfig, path: Path) -> None:
     file = path / "config.json"
     content: dict[str, Any] = json.loads(file.read_text("utf-8")) | {"architectures": ["Qwen2_5_VLModel"]}
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_card(checkpoint: Checkpoint, path: Path, *, name: str, form: Form, task: str) -> None:
+    history = read_history(checkpoint.path, base=base_of(checkpoint.path))
+    source = str(checkpoint.path)
+    write_card(path, checkpoint.config, history, name=name, form=form, task=task, source=source)
 
 
 def _check_task(checkpoint: Checkpoint, task: str) -> None:

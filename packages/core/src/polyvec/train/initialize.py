@@ -25,6 +25,7 @@ from polyvec.model.checkpoint import (
 from polyvec.model.config import DEFAULT_TARGETS, ModelConfig, read_backbone
 from polyvec.model.processing import Processor
 from polyvec.model.tensor_files import TensorSource, base_name, shard_files, tensor_sources, write_index
+from polyvec.train.card import History, base_of, write_card
 from polyvec.train.staging import check_output, staged
 from polyvec.types import TASKS
 
@@ -117,6 +118,7 @@ def initialize(
         save_file(projector, staging / _PROJECTOR_SHARD, metadata={"format": "pt"})
         save_file(adapters, staging / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
         write_index(staging)
+        write_card(staging, config, History(base_of(source)), name=output.name, form="checkpoint", task=config.tasks[0])
         Checkpoint(staging)  # what cannot be opened does not become `output`
     return Checkpoint(output)
 
