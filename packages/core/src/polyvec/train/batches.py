@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from polyvec import pdf
 from polyvec.alarms import pass_alarm
 from polyvec.content import content_key
 from polyvec.model.processing import Encoded, Processor
 from polyvec.prompts import prefix
+from polyvec.train.documents import loaded
 from polyvec.train.examples import Document, Pair, PdfPage, Step
-from polyvec.types import Failure, ImageInput, Side, Task
+from polyvec.types import Failure, Side, Task
 
 __all__ = ["Labels", "PairBatch", "StepCollator", "Vectors"]
 
@@ -165,7 +165,8 @@ class StepCollator:
             (ids,) = self.processor.texts([content], prefix(self.task, side), max_lengths=[self.max_length])
             encoded = self.processor.text(ids, self.max_length)
             return _Item(encoded, _key(hashlib.sha256(encoded.input_ids.tobytes()).digest()))
-        image = _rendered(content, self.dpi) if isinstance(content, PdfPage) else content
+        image = loaded(content, dpi=self.dpi)
+        assert not isinstance(image, str), "a page is an image"
         encoded = self.processor.image(image, self.max_pixels)
         digest = content_key(image, "")
         if digest is None:
@@ -216,10 +217,3 @@ def _key(digest: bytes) -> int:
 def _name_key(name: str) -> int:
     """Return a number that is 0 for the empty name alone."""
     return (_key(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()) or 1) if name else 0
-
-
-def _rendered(page: PdfPage, dpi: float) -> ImageInput:
-    rendered = next(pdf.pages(page.path, dpi=dpi, first=page.number), None)
-    if rendered is None or rendered.number != page.number:
-        raise ValueError(f"page {page.number} of {str(page.path)!r} does not exist or cannot be read.")
-    return rendered.image

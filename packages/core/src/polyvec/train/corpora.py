@@ -2,7 +2,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from polyvec.train.bad_rows import Report, RowError
 from polyvec.train.checks import check_document
 from polyvec.train.examples import Document
-from polyvec.train.formats import DocumentId, Reference, corpus_row
+from polyvec.train.fields import DocumentId, Reference
+from polyvec.train.formats import corpus_row
 from polyvec.train.tables import Table, read_all
 
-__all__ = ["Corpus", "documents"]
+__all__ = ["Corpus", "documents", "identities"]
 
 
 class Corpus:
@@ -26,7 +27,7 @@ class Corpus:
     def __init__(self, table: Table, *, show_progress: bool = False) -> None:
         self._table = table
         self.report = Report(table.name)
-        hashes, rows, kinds = array("Q"), array("I"), bytearray()
+        hashes, rows, kinds = array("Q"), array("I"), array("B")
         for index, row in read_all(table, self.report, show_progress=show_progress):
             try:
                 identity, document = corpus_row(row, table.folder)
@@ -41,7 +42,7 @@ class Corpus:
         first = np.ones(len(order), bool)
         self._hashes = np.asarray(hashes)[order]
         first[1:] = self._hashes[1:] != self._hashes[:-1]
-        self._rows, self._is_image = np.asarray(rows)[order], np.frombuffer(kinds, bool)[order]
+        self._rows, self._is_image = np.asarray(rows)[order], np.asarray(kinds)[order]
         for row_index in self._rows[~first].tolist():
             identity, _ = corpus_row(table[row_index], table.folder)
             self.report.add_bad(RowError("an earlier row has the same id", repr(identity)), table.place(row_index))
@@ -68,6 +69,14 @@ class Corpus:
             raise RowError("two ids of a corpus have the same hash; rename one of them", f"{same!r} and {identity!r}")
         return document
 
+    def entries(self) -> Iterator[tuple[str, str | None]]:
+        """Yield the id of each document and the group that its row names, in the order of the file."""
+        for index in np.sort(self._rows).tolist():
+            row = self._table[index]
+            identity, _ = corpus_row(row, self._table.folder)
+            group = row.get("group")
+            yield identity, group if isinstance(group, str) else None
+
     def _position(self, identity: str) -> int:
         key = np.uint64(_hash(identity))
         position = int(np.searchsorted(self._hashes, key))
@@ -82,12 +91,20 @@ def documents(references: Sequence[Reference], corpus: Corpus | None) -> Sequenc
     return known if len(known) == len(references) else _Documents(references, corpus)
 
 
+def identities(documents: Sequence[Document]) -> Sequence[str | None]:
+    """Return the ids by which a row names its documents; None where it has their contents."""
+    if not isinstance(documents, _Documents):
+        return [None] * len(documents)
+    references = documents.references
+    return [reference.identity if isinstance(reference, DocumentId) else None for reference in references]
+
+
 class _Documents(Sequence[Document]):
     def __init__(self, references: Sequence[Reference], corpus: Corpus | None) -> None:
-        self._references, self._corpus = references, corpus
+        self.references, self._corpus = references, corpus
 
     def __len__(self) -> int:
-        return len(self._references)
+        return len(self.references)
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -95,8 +112,8 @@ class _Documents(Sequence[Document]):
     def __getitem__(self, index: slice) -> Sequence[Document]: ...
     def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
         if isinstance(index, slice):
-            return documents(self._references[index], self._corpus)
-        reference = self._references[index]
+            return documents(self.references[index], self._corpus)
+        reference = self.references[index]
         if not isinstance(reference, DocumentId):
             return reference
         assert self._corpus is not None, "rows with ids are bad without a corpus"
