@@ -95,8 +95,8 @@ def python_of_the_card(path):
 
 
 @pytest.mark.parametrize("export", [export_adapter, export_merged])
-def test_the_python_of_the_card_runs(checkpoint, tmp_path, monkeypatch, capsys, export):
-    export(checkpoint, "code", tmp_path / "out")
+def test_the_python_of_the_card_runs(copy, tmp_path, monkeypatch, capsys, export):
+    export(Checkpoint(copy), "code", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     exec(compile(python_of_the_card(tmp_path / "out"), "README.md", "exec"), {})
     assert capsys.readouterr().out == "(1, 64)\n"

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLModel
 
 from polyvec.embedder import Embedder
-from polyvec.model.checkpoint import CheckpointError
+from polyvec.model.checkpoint import Checkpoint, CheckpointError
 from polyvec.model.network import Network
 from polyvec.model.processing import Processor, collate
 from polyvec.train import staging
+from polyvec.train.__main__ import train
 from polyvec.train.initialize import initialize
 
 TASKS = ("retrieval", "text-matching", "code")
@@ -269,3 +271,39 @@ def test_a_disk_that_fills_up_leaves_nothing(stock, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         initialize(stock, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def command(*arguments):
+    return CliRunner().invoke(train, arguments, prog_name="polyvec train")
+
+
+def test_the_command_takes_lists(stock, tmp_path):
+    made = tmp_path / "made"
+    result = command(
+        "init", str(stock), "--output", str(made), "--rank", "2", "--targets", "q_proj, v_proj", "--tasks", "a,b",
+        "--matryoshka", "16,64",
+    )  # fmt: skip
+    assert (result.exit_code, result.stdout) == (0, f"{made}: adapters of rank 2 for a, b\n")
+    config = Checkpoint(made).config
+    assert (config.matryoshka_dims, set(config.lora.target_modules)) == ((16, 64), {"q_proj", "v_proj"})
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--matryoshka", "16,x"], "'16,x' is no list of whole numbers, such as 128,256,512"),
+        (["--rank", "0"], "0 is not in the range x>=1"),
+        (["--targets", "zzz"], "error: "),
+    ],
+)
+def test_the_command_refuses_what_makes_no_checkpoint(stock, tmp_path, options, complaint):
+    result = command("init", str(stock), "--output", str(tmp_path / "made"), *options)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_wants_a_directory_or_a_hub_id(tmp_path):
+    result = command("init", str(tmp_path / "nowhere"), "--output", str(tmp_path / "made"))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "no such directory" in result.stderr

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from polyvec.train.objective import Losses
 
 from polyvec.data.folders import Dataset
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.train.examples import Pair, Step
+from polyvec.train.objective import Losses
 from polyvec.train.trainer import NotFinite, TooManyBadRows, spread_adapter, trainable
 
 COLOURS = ("red", "blue", "lime", "gold")

@@ -12,7 +12,7 @@ from polyvec.model.config import ModelConfig
 __all__ = ["Items", "Parameters", "flops", "image_tokens", "memory", "parameters"]
 
 _TEMPLATE_TOKENS = 11  # around an image
-_FLOAT32, _BFLOAT16 = 4, 2  # bytes
+_FLOAT32 = 4  # bytes
 _ADAM = 4 * _FLOAT32  # a weight, its gradient and two moments
 
 
@@ -81,8 +81,9 @@ def memory(
     chunk_tokens: int | None,
     checkpointing: bool,
     trains_projector: bool,
+    n_bytes: int = 2,
 ) -> dict[str, int]:
-    """Return the bytes that a step takes on the device, by what they hold. Frozen weights have bfloat16.
+    """Return the bytes that a step takes on the device, by what they hold. A frozen weight has `n_bytes`.
 
     Activations of a layer are the tensors that PEFT's LoRA and transformers' decoder keep for the backward pass. The
     chunk is as large as the batch without GradCache. What a library keeps for itself is not counted.
@@ -93,25 +94,25 @@ def memory(
     n_trained = sizes.adapter + (sizes.projector if trains_projector else 0)
     n_frozen = sizes.base + sizes.adapter * sizes.n_adapters - n_trained
     layers, width = text.num_hidden_layers, text.hidden_size
-    kept = _BFLOAT16 * layers * width if checkpointing else layers * _bytes_of_layer(config)
+    layer = _bytes_of_layer(config, n_bytes)
+    kept = n_bytes * layers * width if checkpointing else layers * layer
+    n_numbers = n_tokens * config.multivector_dim + len(items.lengths) * config.dim
     return {
-        "frozen weights": _BFLOAT16 * n_frozen,
+        "frozen weights": n_bytes * n_frozen,
         "trained weights, their gradients and Adam": _ADAM * n_trained,
         "activations that are kept of a chunk": n_chunk * kept,
-        "a layer of a chunk, computed again": n_chunk * _bytes_of_layer(config) if checkpointing else 0,
-        "vision tower, without a graph": n_chunk * _bytes_of_patches(config) if items.images else 0,
-        "vectors of all items, and their gradients": 2
-        * _FLOAT32
-        * (n_tokens * config.multivector_dim + len(items.lengths) * config.dim),
+        "a layer of a chunk, computed again": n_chunk * layer if checkpointing else 0,
+        "vision tower, without a graph": n_chunk * n_bytes * _numbers_of_patches(config) if items.images else 0,
+        "vectors of all items, and their gradients": 2 * _FLOAT32 * n_numbers,
     }
 
 
-def _bytes_of_layer(config: ModelConfig) -> int:
+def _bytes_of_layer(config: ModelConfig, n_bytes: int) -> int:
     """Return the bytes per token that a decoder layer with LoRA keeps for its backward pass."""
     text = config.backbone.text_config
     width, inner = text.hidden_size, text.intermediate_size
     keys = width * text.num_key_value_heads // text.num_attention_heads
-    layer = _BFLOAT16 * (3 * inner + 2 * width + 2 * keys) + _FLOAT32 * 2 * width  # the norms compute in float32
+    layer = n_bytes * (3 * inner + 2 * width + 2 * keys) + _FLOAT32 * 2 * width  # the norms compute in float32
     # Inputs of the seven LoRA A, cast to float32, and of LoRA B; then the masks of dropout.
     lora = _FLOAT32 * (6 * width + inner + 7 * config.lora.r)
     masks = 6 * width + inner if config.lora.lora_dropout else 0
@@ -119,11 +120,11 @@ def _bytes_of_layer(config: ModelConfig) -> int:
     return total
 
 
-def _bytes_of_patches(config: ModelConfig) -> int:
-    """Return the bytes per merged token that a block of the vision tower holds at the same time."""
+def _numbers_of_patches(config: ModelConfig) -> int:
+    """Return the numbers per merged token that a block of the vision tower holds at the same time."""
     vision = config.backbone.vision_config
-    n_bytes: int = _BFLOAT16 * vision.spatial_merge_size**2 * (6 * vision.hidden_size + 3 * vision.intermediate_size)
-    return n_bytes
+    numbers: int = vision.spatial_merge_size**2 * (6 * vision.hidden_size + 3 * vision.intermediate_size)
+    return numbers
 
 
 def flops(

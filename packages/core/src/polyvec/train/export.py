@@ -39,7 +39,8 @@ def write_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor], path: P
         raise ValueError(f"{checkpoint.path} has no tensor {unknown[0]} to replace.")
     checkpoint.config.write(path)
     copy_tokenizer(checkpoint.path, path)
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in trained.items()}
+    # Copies, because one adapter may be that of several tasks, and a file holds no tensor twice.
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in trained.items()}
     for file in [*shard_files(checkpoint.path), checkpoint.path / _ADAPTERS]:
         target = path / file.relative_to(checkpoint.path)
         changed = {
@@ -144,8 +145,8 @@ def _write_stock_config(config: ModelConfig, path: Path) -> None:
 
 
 def _write_card(checkpoint: Checkpoint, path: Path, *, name: str, form: Form, task: str) -> None:
-    history = read_history(checkpoint.path, base=base_of(checkpoint.path))
-    source = str(checkpoint.path)
+    source = base_of(checkpoint.path)
+    history = read_history(checkpoint.path, base=source)
     write_card(path, checkpoint.config, history, name=name, form=form, task=task, source=source)
 
 
