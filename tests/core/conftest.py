@@ -1,3 +1,4 @@
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -106,4 +107,6 @@ def joint_trainer(checkpoint, tmp_path):
             **options,
         )
 
-    return make
+    gc.freeze()  # each run collects garbage, which takes longer than its steps
+    yield make
+    gc.unfreeze()

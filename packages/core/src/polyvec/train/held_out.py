@@ -18,8 +18,9 @@ from polyvec.model.network import Outputs
 from polyvec.model.processing import Encoded, Processor, collate
 from polyvec.outcomes import Encoding, Outcome, collect_shown
 from polyvec.prompts import prefix
-from polyvec.retrieval import encode_dataset, scores
-from polyvec.train.processes import from_all, n_processes, rank
+from polyvec.retrieval import Mode, encode_dataset, scores
+from polyvec.train.gathering import n_processes
+from polyvec.train.processes import from_all, rank
 from polyvec.types import Embeddings, Failure, Input, Side
 
 __all__ = ["NetworkEncoder", "measures"]
@@ -123,6 +124,6 @@ def measures(encoder: Encoder, dataset: Dataset, *, task: str) -> tuple[dict[str
         ValueError: no query is left.
     """
     encoded = encode_dataset(encoder, dataset, task=task)
-    modes = ("dense", "late") if encoder.multivector_dim else ("dense",)
+    modes: tuple[Mode, ...] = ("dense", "late") if encoder.multivector_dim else ("dense",)
     values = {f"{mode}_ndcg_at_{K}": ndcg(scores(encoded, mode=mode), encoded.relevant, k=K) for mode in modes}
     return values, encoded.left_out

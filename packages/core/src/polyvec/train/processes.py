@@ -7,19 +7,16 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-__all__ = ["from_all", "n_processes", "rank", "total"]
+from polyvec.train.gathering import n_processes
+
+__all__ = ["from_all", "rank", "total"]
 
 _T = TypeVar("_T")
 
 
-def n_processes() -> int:
-    """Return the number of processes."""
-    return distributed.get_world_size() if _together() else 1
-
-
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return distributed.get_rank() if _together() else 0
+    return distributed.get_rank() if n_processes() > 1 else 0
 
 
 def from_all(own: Sequence[_T]) -> list[_T]:
@@ -39,7 +36,3 @@ def total(numbers: Sequence[float], device: torch.device) -> list[float]:
     distributed.all_reduce(tensor)
     sums: list[float] = tensor.tolist()
     return sums
-
-
-def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized()

@@ -1,6 +1,7 @@
 """A trainer that is killed at any moment and resumed does what it would have done."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     A subclass adds to the facts that make a run what it is, and to the notes that a resumed run needs.
     """
 
+    control: Any  # of transformers, which is not followed by the type checker
+
     def facts(self) -> dict[str, Any]:  # Any: any JSON value
         """Return what must be equal in the run that resumes."""
         return {name: getattr(self.args, name) for name in _OF_RUN}
@@ -47,8 +50,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     def restore(self, notes: Mapping[str, Any]) -> None:  # Any: any JSON value
         """Continue from notes; without any, from the beginning."""
 
+    @cached_property
     def free(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are trained."""
+        """The parameters that are trained."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def train(  # its signature is that of transformers
@@ -98,7 +102,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def _write(self, folder: Path, run: Mapping[str, Any]) -> None:
         if self.args.should_save:
-            checkpoints.write(folder, self.free(), run)
+            checkpoints.write(folder, self.free, run)
         if not self.args.save_only_model:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
@@ -127,11 +131,11 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:  # noqa: ARG002
         folder = Path(resume_from_checkpoint)
-        checkpoints.read_weights(folder, self.free())
+        checkpoints.read_weights(folder, self.free)
         self.restore(checkpoints.read_run(folder)["notes"])
 
     def _load_best_model(self) -> None:
-        checkpoints.read_weights(Path(self.state.best_model_checkpoint), self.free())
+        checkpoints.read_weights(Path(self.state.best_model_checkpoint), self.free)
 
 
 def check_arguments(args: TrainingArguments, dataset: Any) -> None:  # Any: a dataset of torch

@@ -26,7 +26,7 @@ from polyvec.train.resuming import ResumableTrainer, check_arguments
 from polyvec.train.windows import Window, peak_memory
 from polyvec.types import Failure, Task
 
-__all__ = ["JointTrainer", "NotFinite", "TooManyBadRows", "spread_adapter", "trainable"]
+__all__ = ["JointTrainer", "NotFinite", "TooManySkipped", "spread_adapter", "trainable"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class NotFinite(FloatingPointError):  # noqa: N818 — what the loss is
     """A loss or gradient is not finite. The weights are as before the step."""
 
 
-class TooManyBadRows(ValueError):  # noqa: N818
+class TooManySkipped(ValueError):  # noqa: N818
     """More rows could not be read than `max_bad_rows`."""
 
 
@@ -106,7 +106,7 @@ class JointTrainer(ResumableTrainer):
             token_budget=chunk_tokens or _EVALUATION_TOKENS,
         )
         self.add_callback(_BeforeOptimizer(self.check_gradients))
-        if not self.free():
+        if not self.free:
             raise ValueError("no parameter of the network is free; make it with `trainable`.")
 
     # The loss
@@ -125,7 +125,7 @@ class JointTrainer(ResumableTrainer):
             terms_of = partial(self._terms, batches)
             loss, by_name = cached_loss(model, batches, terms_of, chunk_tokens=self.chunk_tokens)
         else:  # no pair could be read
-            loss, by_name = torch.stack([parameter.sum() for parameter in self.free().values()]).sum() * 0, {}
+            loss, by_name = torch.stack([parameter.sum() for parameter in self.free.values()]).sum() * 0, {}
         self._window.add({"loss": loss.item(), **{name: term.item() for name, term in by_name.items()}})
         return (loss, {}) if return_outputs else loss
 
@@ -136,20 +136,18 @@ class JointTrainer(ResumableTrainer):
         weights = self.losses.text if kind == "text" else self.losses.images
         sizes = self.checkpoint.config.matryoshka_dims
         values = terms(queries, documents, labels, self.losses, weights, sizes=sizes)
-        self._places += batches[kind].places
+        places = batches[kind].places if kind in batches else ()
+        self._places += places
         broken = {name: value.item() for name, value in values.items() if not value.isfinite()}
         if total([len(broken)], self.args.device)[0]:
             shown = ", ".join(f"{kind}_{name} is {value}" for name, value in broken.items())
-            self._stop(
-                f"the loss is not finite ({shown or 'in another process'})", batches[kind].places if broken else []
-            )
+            self._stop(f"the loss is not finite ({shown or 'in another process'})", places if broken else ())
         return values
 
     def _check_rows(self, inputs: Mapping[str, Any]) -> None:
         """Count what could not be read, and stop if it is too much."""
         failures: list[Failure] = [failure for failure in inputs["skipped"] if _row(failure) not in self.skipped]
-        present = [kind in inputs for kind in _KINDS]
-        n_new, *n_present = total([len(failures), *present], self.args.device)
+        n_new, n_empty = total([len(failures), not inputs["n_pairs"].any()], self.args.device)
         if n_new:
             for failure in from_all(failures):
                 if self.is_world_process_zero():
@@ -157,16 +155,12 @@ class JointTrainer(ResumableTrainer):
                 self.skipped[_row(failure)] = failure.reason
         if len(self.skipped) > self.max_bad_rows:
             listed = "; ".join(f"{place}: {reason}" for place, reason in list(self.skipped.items())[:20])
-            raise TooManyBadRows(
+            raise TooManySkipped(
                 f"{len(self.skipped)} rows could not be read, and `max_bad_rows` is {self.max_bad_rows}: {listed}. "
                 "Repair or remove them, or raise the limit."
             )
-        n_processes = self.args.world_size
-        if n_processes > 1 and not (any(n_present) and {0, n_processes}.issuperset(n_present)):
-            raise TooManyBadRows(
-                "in one process no pair of a half of the step could be read, and the processes need each other's "
-                f"pairs: {'; '.join(f'{place}: {reason}' for place, reason in self.skipped.items())}. Remove them."
-            )
+        if n_empty and self.args.world_size > 1:  # gradients would be averaged with nothing
+            raise TooManySkipped("no pair of a step of one process could be read, and each process needs one.")
 
     def _stop(self, problem: str, places: Sequence[str]) -> NoReturn:
         raise NotFinite(
@@ -176,12 +170,10 @@ class JointTrainer(ResumableTrainer):
 
     def check_gradients(self) -> None:
         """Check the gradients before they change the weights."""
-        free = self.free()
-        if getattr(self.accelerator, "scaler", None) is None:  # a scaler leaves out such steps, and lowers its scale
-            gradients = [parameter.grad for parameter in free.values() if parameter.grad is not None]
-            finite = bool(torch.isfinite(torch.stack([gradient.norm() for gradient in gradients])).all())
-            if not finite:  # in all processes, as their gradients are averaged
-                self._stop("a gradient is not finite", self._places)
+        gradients = [parameter.grad for parameter in self.free.values() if parameter.grad is not None]
+        scaled = getattr(self.accelerator, "scaler", None) is not None  # a scaler leaves out such steps by itself
+        if not scaled and not nn.utils.get_total_norm(gradients).isfinite():
+            self._stop("a gradient is not finite", self._places)  # in all processes, as gradients are averaged
         if not self._checked and self._places:
             check_gradients(self.model)
             self._checked = True
