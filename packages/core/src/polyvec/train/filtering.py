@@ -50,7 +50,7 @@ class Filtered:
     n_unknown: int = 0
 
     @property
-    def counts(self) -> dict[Reason, int]:
+    def counts(self) -> dict[str, int]:
         """The number of examples removed for each reason, zeros included."""
         counts = Counter(rejection.reason for rejection in self.rejected.values())
         return {reason: counts[reason] for reason in REASONS}
