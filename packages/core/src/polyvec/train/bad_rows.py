@@ -28,7 +28,7 @@ class Report:
         n_examples: rows to train on.
         n_documents: rows that are documents for other rows, without a query.
         bad: number of rows that are left out, by reason.
-        dropped: number of negatives that were left out of a good row, by reason.
+        dropped: number of documents that are left out of good rows, by reason.
         places: where each reason was met first, with the value.
         bad_places: what is wrong with each row that is left out, by its place.
     """
@@ -54,7 +54,7 @@ class Report:
         self._note(error, place)
 
     def add_dropped(self, error: RowError, place: str) -> None:
-        """Count a negative that is left out of a good row."""
+        """Count a document that is left out of a good row."""
         self.dropped[error.reason] += 1
         self._note(error, place)
 
@@ -66,7 +66,7 @@ class Report:
     def __str__(self) -> str:
         """One line for the source, then one line for each reason with its first places."""
         lines = [f"{self.name}: {self.n_rows:,} rows, {self.n_examples:,} examples, {self.n_bad:,} bad rows"]
-        for counts, what in ((self.bad, "rows"), (self.dropped, "negatives left out")):
+        for counts, what in ((self.bad, "rows"), (self.dropped, "documents left out")):
             for reason, n in counts.most_common():
                 lines.append(f"  {n:,} {what}: {reason} ({'; '.join(self.places[reason])})")
         return printable("\n".join(lines))
@@ -77,7 +77,7 @@ class TooManyBadRowsError(ValueError):
 
     def __init__(self, report: Report, max_bad_rows: int) -> None:
         super().__init__(
-            f"{report.n_bad:,} bad rows, and `max_bad_rows` is {max_bad_rows:,}. Correct the rows, or allow more.\n"
-            f"{report}"
+            f"{report.name} has {report.n_bad:,} bad rows, and `max_bad_rows` is {max_bad_rows:,}; correct the rows or "
+            f"allow more.\n{report}"
         )
         self.report = report

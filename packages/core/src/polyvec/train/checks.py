@@ -11,7 +11,8 @@ from polyvec.images import file_stamp
 from polyvec.inputs import check_text
 from polyvec.train.bad_rows import RowError
 from polyvec.train.examples import Document, PdfPage
-from polyvec.train.formats import DocumentId, Reference, Row
+from polyvec.train.fields import DocumentId, Reference
+from polyvec.train.formats import Row
 
 __all__ = ["check_document", "clean"]
 

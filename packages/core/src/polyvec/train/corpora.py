@@ -10,7 +10,8 @@ import numpy as np
 from polyvec.train.bad_rows import Report, RowError
 from polyvec.train.checks import check_document
 from polyvec.train.examples import Document
-from polyvec.train.formats import DocumentId, Reference, corpus_row
+from polyvec.train.fields import DocumentId, Reference
+from polyvec.train.formats import corpus_row
 from polyvec.train.tables import Table, read_all
 
 __all__ = ["Corpus", "documents", "identities"]
@@ -26,7 +27,7 @@ class Corpus:
     def __init__(self, table: Table, *, show_progress: bool = False) -> None:
         self._table = table
         self.report = Report(table.name)
-        hashes, rows, kinds = array("Q"), array("I"), bytearray()
+        hashes, rows, kinds = array("Q"), array("I"), array("B")
         for index, row in read_all(table, self.report, show_progress=show_progress):
             try:
                 identity, document = corpus_row(row, table.folder)
@@ -41,7 +42,7 @@ class Corpus:
         first = np.ones(len(order), bool)
         self._hashes = np.asarray(hashes)[order]
         first[1:] = self._hashes[1:] != self._hashes[:-1]
-        self._rows, self._is_image = np.asarray(rows)[order], np.frombuffer(kinds, bool)[order]
+        self._rows, self._is_image = np.asarray(rows)[order], np.asarray(kinds)[order]
         for row_index in self._rows[~first].tolist():
             identity, _ = corpus_row(table[row_index], table.folder)
             self.report.add_bad(RowError("an earlier row has the same id", repr(identity)), table.place(row_index))

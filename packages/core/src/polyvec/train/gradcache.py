@@ -17,7 +17,7 @@ from polyvec.model.batching import plan
 from polyvec.model.network import Outputs
 from polyvec.model.processing import Encoded, collate
 from polyvec.train.batches import Labels, PairBatch, Vectors
-from polyvec.train.gathering import gather_names
+from polyvec.train.gathering import gather_names, mean_count
 
 __all__ = ["Terms", "cached_loss", "check_gradients"]
 
@@ -42,8 +42,7 @@ def cached_loss(
     `torch.no_grad()` there is no graph.
 
     Under DistributedDataParallel, gradients are exchanged with the last chunk. Processes may have different numbers of
-    pairs and of chunks, and a process without pairs of a kind calls `terms` without pairs. Between this call and
-    `backward()` they must not exchange anything else.
+    pairs and of chunks; a process without pairs of a kind calls `terms` without pairs.
 
     Args:
         network: called as `network(batch, multivector=True, packed=True)`.
@@ -64,8 +63,8 @@ def cached_loss(
     plans = [list(range(len(items)))] if chunk_tokens is None else plan(lengths, chunk_tokens)
     chunks = [_Chunk(network, [items[index] for index in indices]) for indices in plans]
     device = chunks[0].device
-    cached = len(chunks) > 1 and torch.is_grad_enabled()
-    rows = [chunk.leaves() if cached else chunk.encode(last=len(chunks) == 1) for chunk in chunks]
+    learns = torch.is_grad_enabled()
+    rows = [chunk.leaves(keep_graph=len(chunks) == 1) if learns else chunk.encode(last=False) for chunk in chunks]
 
     items_dense, items_tokens = _by_item(chunks, rows, np.argsort(np.concatenate(plans)).tolist())
     values: dict[str, Tensor] = {}
@@ -84,7 +83,7 @@ def cached_loss(
         loss = torch.stack(list(values.values())).sum()
     _check_finite(loss, values, batches)
     detached = {name: value.detach() for name, value in values.items()}
-    return (_replayed(loss, chunks, rows) if cached else loss), detached
+    return (_replayed(loss, chunks, rows) if learns else loss), detached
 
 
 class _Chunk:
@@ -95,7 +94,8 @@ class _Chunk:
         self.n_scored = [int(mask.sum()) for _, mask in items]
         self.device = device = next(network.parameters()).device
         self.autocast = (torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type))
-        self.random = _random_state(device)
+        self.random: list[Tensor] = []
+        self.graph: _Rows | None = None
 
     def encode(self, *, last: bool) -> _Rows:
         """Encode the items; the gradients of the last chunk are exchanged, so all free parameters take part in it."""
@@ -112,21 +112,24 @@ class _Chunk:
         dense = outputs.dense + _nothing(self.network) if last else outputs.dense
         return dense, outputs.multivector.flatten(0, 1).index_select(0, positions)
 
-    def leaves(self) -> _Rows:
-        """Encode the items without a graph."""
+    def leaves(self, *, keep_graph: bool) -> _Rows:
+        """Encode the items for the loss, whose graph begins at the vectors."""
         self.random = _random_state(self.device)
-        with torch.no_grad():
-            dense, tokens = self.encode(last=False)
-        return dense.requires_grad_(), tokens.requires_grad_()
+        with torch.set_grad_enabled(keep_graph):
+            rows = self.encode(last=keep_graph)
+        self.graph = rows if keep_graph else None
+        dense, tokens = rows
+        return dense.detach().requires_grad_(), tokens.detach().requires_grad_()
 
     def replay(self, gradients: Sequence[Tensor], *, last: bool) -> None:
-        """Encode the items again as `leaves` did, and add the gradients of the weights."""
-        _set_random_state(self.device, self.random)
+        """Add the gradients of the weights; the items are encoded again, as `leaves` did, unless there is a graph."""
         postponed: AbstractContextManager[object] = nullcontext()
         if not last and isinstance(self.network, DistributedDataParallel):
             postponed = self.network.no_sync()
         with postponed, torch.enable_grad():
-            torch.autograd.backward(self.encode(last=last), gradients)
+            if self.graph is None:
+                _set_random_state(self.device, self.random)
+            torch.autograd.backward(self.graph or self.encode(last=last), gradients)
 
 
 def _replayed(loss: Tensor, chunks: Sequence[_Chunk], rows: Sequence[_Rows]) -> Tensor:
@@ -165,11 +168,14 @@ def _items(batch: PairBatch) -> list[_Item]:
 
 
 def _vectors(dense: Sequence[Tensor], tokens: Sequence[Tensor], *, like: _Rows) -> Vectors:
-    """Pad the tokens of items; time is linear in their number, forward and backward. `like` has the sizes of both."""
+    """Pad the tokens of items; time is linear in their number, forward and backward.
+
+    No items are an empty part of `like`, so that the gradients of other processes' documents are exchanged here, too.
+    """
     if not dense:
         some_dense, some_tokens = like
-        nothing = some_tokens.new_zeros(0, 0, some_tokens.shape[1])
-        return Vectors(some_dense.new_zeros(0, some_dense.shape[1]), nothing, nothing[..., 0].bool())
+        nothing = some_tokens[None, :0][:0]
+        return Vectors(some_dense[:0], nothing, torch.zeros(0, 0, dtype=torch.bool, device=nothing.device))
     lengths = torch.tensor([len(part) for part in tokens])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     joined = torch.cat(list(tokens))
@@ -204,8 +210,11 @@ def _set_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
 
 
 def _check_finite(loss: Tensor, values: Mapping[str, Tensor], batches: Mapping[str, PairBatch]) -> None:
-    if loss.isfinite():
+    finite = bool(loss.isfinite())
+    if not mean_count(int(not finite)):  # all processes stop; a process that waits for another would wait for ever
         return
+    if finite:
+        raise FloatingPointError("the loss of another process is not finite; its message names the pairs.")
     broken = {name: value.item() for name, value in values.items() if not value.isfinite()} or {"the sum": loss.item()}
     listed = ", ".join(f"{name} is {value}" for name, value in broken.items())
     places = ", ".join(place for batch in batches.values() for place in batch.places)

@@ -15,7 +15,8 @@ from polyvec.train.bad_rows import Report, RowError, TooManyBadRowsError
 from polyvec.train.checks import clean
 from polyvec.train.corpora import Corpus, documents
 from polyvec.train.examples import Example
-from polyvec.train.formats import FORMATS, DocumentId, Reference, Row, check_format, present, recognise
+from polyvec.train.fields import DocumentId, Reference, present
+from polyvec.train.formats import FORMATS, Row, check_format, recognise
 from polyvec.train.tables import Table, first_columns, open_table, read_all, table_of
 
 logger = logging.getLogger(__name__)
@@ -58,43 +59,32 @@ def open_source(settings: SourceSettings, *, max_bad_rows: int = 100, show_progr
         ImportError: the extra `data` or `pdf` is needed and not installed.
     """
     table = open_table(Path(settings.path), show_progress=show_progress)
-    corpus = None
-    if settings.corpus is not None:
-        corpus = Corpus(open_table(Path(settings.corpus), show_progress=show_progress), show_progress=show_progress)
-        _check_report(corpus.report, max_bad_rows)
-    source = Source(
-        table, name=settings.name or table.name, format=settings.format, corpus=corpus, show_progress=show_progress
-    )
-    _check_report(source.report, max_bad_rows)
-    return source
+    corpus = None if settings.corpus is None else open_table(Path(settings.corpus), show_progress=show_progress)
+    name = settings.name or table.name
+    return Source(table, corpus, name, settings.format, max_bad_rows=max_bad_rows, show_progress=show_progress)
 
 
 def open_rows(
     rows: Sequence[Mapping[str, Any]],  # Any: values are checked when they are read
+    settings: SourceSettings | None = None,
     *,
-    name: str = "rows",
-    format: str | None = None,  # noqa: A002 — as the field of `SourceSettings`
     corpus: Sequence[Mapping[str, Any]] | None = None,  # Any: as above
-    folder: str | Path = ".",
     max_bad_rows: int = 100,
     show_progress: bool = False,
 ) -> "Source":
-    """Open rows in memory, or a `datasets.Dataset`, as a source. Paths in the rows are relative to `folder`.
+    """Open rows in memory, or a `datasets.Dataset`, as a source. `corpus` has the documents that they name by id.
+
+    The `path` of the settings is the folder that paths in the rows are relative to; the working directory by default.
 
     Raises:
         ValueError: no known format has the columns of the rows.
         TooManyBadRowsError: more rows than `max_bad_rows` are bad, in the source or in its corpus.
     """
-    if format is not None:
-        check_format(format)
-    documents = None
-    if corpus is not None:
-        documents = Corpus(table_of(corpus, name=f"{name} (corpus)", folder=Path(folder)), show_progress=show_progress)
-        _check_report(documents.report, max_bad_rows)
-    table = table_of(rows, name=name, folder=Path(folder))
-    source = Source(table, name=name, format=format, corpus=documents, show_progress=show_progress)
-    _check_report(source.report, max_bad_rows)
-    return source
+    settings = settings or SourceSettings(".")
+    name, folder = settings.name or "rows", Path(settings.path)
+    documents = None if corpus is None else table_of(corpus, name=f"{name} (corpus)", folder=folder)
+    table = table_of(rows, name=name, folder=folder)
+    return Source(table, documents, name, settings.format, max_bad_rows=max_bad_rows, show_progress=show_progress)
 
 
 class Source(Sequence[Example]):
@@ -112,21 +102,24 @@ class Source(Sequence[Example]):
     def __init__(
         self,
         table: Table,
-        *,
+        corpus: Table | None,
         name: str,
-        format: str | None = None,  # noqa: A002 — as the field of `SourceSettings`
-        corpus: Corpus | None = None,
-        show_progress: bool = False,
+        form: str | None,
+        *,
+        max_bad_rows: int,
+        show_progress: bool,
     ) -> None:
+        """Read all rows once; `open_source` and `open_rows` do it for users."""
         self.name, self.digest, self.corpus_digest = name, table.digest, "" if corpus is None else corpus.digest
+        self.format = form or recognise(first_columns(table), table.name)
+        self._table, self._form = table, FORMATS[self.format]
+        if self._form.own_corpus and corpus is None:
+            corpus = table
+        self._corpus = None if corpus is None else Corpus(corpus, show_progress=show_progress)
+        if self._corpus is not None:
+            _check_report(self._corpus.report, max_bad_rows)
         self.report = Report(name)
-        self._table = table
-        self.format = format or recognise(first_columns(table), table.name)
-        self._format = FORMATS[self.format]
-        if self._format.own_corpus and corpus is None:
-            corpus = Corpus(table, show_progress=show_progress)
-        self._corpus = corpus
-        indices, kinds = array("I"), bytearray()
+        indices, kinds = array("I"), array("B")
         for index, raw in read_all(table, self.report, show_progress=show_progress):
             try:
                 read = self._read(raw)
@@ -141,9 +134,9 @@ class Source(Sequence[Example]):
                 self.report.add_dropped(reason, table.place(index))
             indices.append(index)
             kinds.append(self._is_image(row.positives[0]))
-        self._indices = np.asarray(indices)
-        self.is_image = np.frombuffer(kinds, bool)
+        self._indices, self.is_image = np.asarray(indices), np.asarray(kinds).astype(bool)
         self.report.n_examples = len(self._indices)
+        _check_report(self.report, max_bad_rows)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -170,7 +163,7 @@ class Source(Sequence[Example]):
         )
 
     def _read(self, raw: Mapping[str, Any]) -> Row | None:  # Any: as above
-        return self._format.read(present(raw), self._table.folder)
+        return self._form.read(present(raw), self._table.folder)
 
     def _is_image(self, reference: Reference) -> bool:
         if not isinstance(reference, DocumentId):
@@ -181,7 +174,7 @@ class Source(Sequence[Example]):
 
 
 def _check_report(report: Report, max_bad_rows: int) -> None:
-    if report.bad:
+    if report.bad or report.dropped:
         logger.warning("%s", report)
     if report.n_bad > max_bad_rows:
         raise TooManyBadRowsError(report, max_bad_rows)

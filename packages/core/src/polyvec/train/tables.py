@@ -175,6 +175,7 @@ def open_table(path: Path, *, show_progress: bool = False) -> Table:
     if not path.is_file():
         raise ValueError(f"the file {str(path)!r} does not exist, or is no regular file.")
     if path.suffix in (".jsonl", ".json", ".ndjson"):
+        _check_lines(path)
         return Lines(path, _json_object, show_progress=show_progress)
     if path.suffix in (".tsv", ".txt", ".csv"):
         return _open_tabs(path, show_progress=show_progress)
@@ -202,6 +203,12 @@ def _index(path: Path, *, show_progress: bool) -> tuple[Int64[np.ndarray, "lines
     last = ends[-1][-1] if ends and len(ends[-1]) else -1
     tail = [np.array([size])] if size and size != last else []
     return np.concatenate([*ends, *tail, np.zeros(0, np.int64)]), digest.hexdigest()
+
+
+def _check_lines(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+            raise ValueError(f"{str(path)!r} is one JSON list; write each of its items on a line of its own.")
 
 
 def _json_object(line: str) -> RawRow:
@@ -260,11 +267,12 @@ def _open_parquet(path: Path, files: Sequence[Path]) -> ArrowRows:
 
 
 def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file; of several files, that of their digests."""
+    digests = []
     for path in files:
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+            digests.append(hashlib.file_digest(file, "sha256"))
+    return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(d.digest() for d in digests))).hexdigest()
 
 
 def _datasets() -> Any:  # Any: an optional extra
