@@ -163,11 +163,21 @@ def test_a_corpus_has_documents_by_id(tmp_path):
     )
 
 
+def test_a_positive_that_a_corpus_lacks_does_not_lose_the_others(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    corpus = write(tmp_path / "corpus.jsonl", CORPUS[0], CORPUS[2], {"docid": "a", "image": "a.png"})
+    row = {"query": "q", "positive_document_ids": ["gone", "d1", "a", "3"]}
+    source = opened(write(tmp_path / "pairs.jsonl", row), corpus=corpus)
+    assert list(source[0].positives) == ["one", "three"]
+    assert "some positives are texts and some are images" in str(source.report)
+
+
 def test_bad_rows_of_a_corpus_count(tmp_path):
     corpus = write(tmp_path / "corpus.jsonl", *CORPUS)
     file = write(tmp_path / "pairs.jsonl", {"query": "q", "document_id": "d1"})
     table = refused(file, corpus=corpus)
-    assert "has 3 bad rows" in table
+    assert f"{corpus} has 3 bad rows" in table
+    assert f"{corpus}: 5 rows, 2 documents, 3 bad rows" in table
     assert f"an earlier row has the same id ({corpus}:4: 'd1')" in table
     assert f"the document is empty ({corpus}:2)" in table
     source = open_source(SourceSettings(file, corpus=corpus), max_bad_rows=3)
@@ -230,9 +240,7 @@ def test_datasets_are_read_without_decoding_images(dataset, tmp_path):
     source = opened(tmp_path / "pages.parquet")
     assert contents(source) == expected
     assert source[1].place == f"{tmp_path / 'pages.parquet'}:2"
-    assert (
-        source.digest == hashlib.sha256(hashlib.sha256((tmp_path / "pages.parquet").read_bytes()).digest()).hexdigest()
-    )
+    assert source.digest == hashlib.sha256((tmp_path / "pages.parquet").read_bytes()).hexdigest()
 
 
 def test_a_folder_of_parquet_files_is_one_source(tmp_path):
@@ -265,6 +273,8 @@ def test_the_extra_is_named(tmp_path, monkeypatch):
         ("pairs.json", b' [\n{"query": "q"}]', "is one JSON list"),
         ("pairs.jsonl", b"", "has no row to read"),
         ("pairs.jsonl", b"{\n", "has no row to read"),
+        ("pairs.tsv", b"", "has no row to read"),
+        ("pairs.csv", b"anchor,positive\na,b\n", "no tab in its first line"),
         ("folder/pairs.jsonl", b"{}", "neither Parquet files nor"),
     ],
 )

@@ -30,8 +30,10 @@ def clean(row: Row, is_image: Callable[[Reference], bool]) -> tuple[Row, list[Ro
 
     def check_positive(reference: Reference) -> None:
         _check_reference(reference, "a positive", is_image)
-        if is_image(reference) != is_image(row.positives[0]):
-            raise RowError("some positives are texts and some are images; those like the first are used")
+
+    def check_kind(reference: Reference) -> None:
+        if is_image(reference) != is_image(positives[0]):
+            raise RowError("some positives are texts and some are images; only those like the first are used")
 
     def check_negative(reference: Reference) -> None:
         _check_reference(reference, "a negative", is_image)
@@ -41,14 +43,15 @@ def clean(row: Row, is_image: Callable[[Reference], bool]) -> tuple[Row, list[Ro
     positives = _usable(row.positives, check_positive, dropped)
     if not positives:
         raise dropped[0] if dropped else RowError("the row has no positive")
-    answers = set(map(_identity, positives))
+    positives = _usable(positives, check_kind, dropped)
+    answers = set(map(_identity, positives)) if row.negatives else set()
     negatives = _usable(row.negatives, check_negative, dropped)
-    return replace(row, positives=positives, negatives=negatives), dropped
+    return (replace(row, positives=positives, negatives=negatives) if dropped else row), dropped
 
 
 def _usable(
     references: Sequence[Reference], check: Callable[[Reference], None], dropped: list[RowError]
-) -> tuple[Reference, ...]:
+) -> Sequence[Reference]:
     usable = []
     for reference in references:
         try:
@@ -57,7 +60,7 @@ def _usable(
             dropped.append(error)
         else:
             usable.append(reference)
-    return tuple(usable)
+    return usable
 
 
 def _check_reference(reference: Reference, name: str, is_image: Callable[[Reference], bool]) -> None:

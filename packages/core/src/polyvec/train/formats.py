@@ -241,7 +241,7 @@ FORMATS: Mapping[str, Format] = {
     "tevatron": Format(_tevatron, ("query|query_text|query_image", "positive_document_ids|positive_passages")),
     "wiki-ss": Format(_wiki_ss),
     "flag-embedding": Format(_flag_embedding, ("query", "pos")),
-    "cornstack": Format(_cornstack, ("query", "document", "metadata|negative_0", "negatives|negative_0")),
+    "cornstack": Format(_cornstack, ("query", "document", "document_score|document_rank|negative_0")),
     "colpali": Format(_image, ("query", "image", "image_filename", "source")),
     "polyvec": Format(_polyvec, ("query|query_image|first", "document|image|document_id|pdf|second")),
     "sick": Format(_scored, ("sentence_A", "sentence_B", "relatedness_score|score")),

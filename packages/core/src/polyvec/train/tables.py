@@ -60,7 +60,7 @@ class Lines:
         self._ends, self.digest = _index(path, show_progress=show_progress)
 
     def __len__(self) -> int:
-        return len(self._ends) - self._n_header
+        return max(0, len(self._ends) - self._n_header)
 
     def __getitem__(self, index: int) -> RawRow:
         line = range(len(self))[index] + self._n_header
@@ -121,19 +121,19 @@ class ArrowRows:
     """A `datasets.Dataset`: files mapped into memory. Images stay the bytes that they are."""
 
     def __init__(self, dataset: Any, *, name: str, folder: Path, digest: str = "") -> None:  # Any: an optional extra
-        self._dataset = dataset.with_format("arrow")
+        self.dataset = dataset.with_format("arrow")
         self.name, self.folder, self.digest = name, folder, digest
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> RawRow:
-        rows: list[RawRow] = self._dataset[[range(len(self))[index]]].to_pylist()
+        rows: list[RawRow] = self.dataset[[range(len(self))[index]]].to_pylist()
         return rows[0]
 
     def rows(self) -> Iterator[RawRow | RowError | None]:
         for start in range(0, len(self), _ROWS_AT_A_TIME):
-            yield from self._dataset[start : start + _ROWS_AT_A_TIME].to_pylist()
+            yield from self.dataset[start : start + _ROWS_AT_A_TIME].to_pylist()
 
     def place(self, index: int) -> str:
         return f"{self.name}:{index + 1}"
@@ -227,6 +227,8 @@ def _open_tabs(path: Path, *, show_progress: bool) -> Lines:
     """Open lines of values between tabs. Without a header they are a score and two sentences."""
     with path.open("rb") as file:
         first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    if len(first) == 1 and first[0]:
+        raise ValueError(f"{str(path)!r} has no tab in its first line; its values must stand between tabs.")
     has_header = not _is_number(first[0])
     names = first if has_header else ["score", "sentence1", "sentence2"]
     return Lines(path, partial(_cells, names), n_header=int(has_header), show_progress=show_progress)
