@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
+from jaxtyping import Bool
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
@@ -97,7 +98,7 @@ class JointTrainer(ResumableTrainer):
         self._places: list[str] = []  # of the pairs since the last change of the weights
         self._window = Window(_TERMS, args.device)
         self._checked = False  # that all free parameters get gradients
-        self._encoder = NetworkEncoder(
+        self.encoder = NetworkEncoder(
             network,
             checkpoint,
             data_collator.processor,
@@ -141,7 +142,9 @@ class JointTrainer(ResumableTrainer):
         broken = {name: value.item() for name, value in values.items() if not value.isfinite()}
         if total([len(broken)], self.args.device)[0]:
             shown = ", ".join(f"{kind}_{name} is {value}" for name, value in broken.items())
-            self._stop(f"the loss is not finite ({shown or 'in another process'})", places if broken else ())
+            finite = _finite(queries) & _finite(documents)[labels.targets]
+            suspects = [place for place, good in zip(places, finite.tolist(), strict=True) if not good]
+            self._stop(f"the loss is not finite ({shown or 'in another process'})", suspects, places)
         return values
 
     def _check_rows(self, inputs: Mapping[str, Any]) -> None:
@@ -162,10 +165,12 @@ class JointTrainer(ResumableTrainer):
         if n_empty and self.args.world_size > 1:  # gradients would be averaged with nothing
             raise TooManySkipped("no pair of a step of one process could be read, and each process needs one.")
 
-    def _stop(self, problem: str, places: Sequence[str]) -> NoReturn:
+    def _stop(self, problem: str, *places: Sequence[str]) -> NoReturn:
+        """Stop all processes. `places` are rows to name, the best guess first; the next if no process has one."""
+        named = next((found for guess in places if (found := from_all(guess))), [])
         raise NotFinite(
-            f"{problem} at step {self.state.global_step + 1}, with the pairs of {_by_file(from_all(places))}. It "
-            "changed no weight. Look at these rows, or lower the learning rate or raise the temperatures."
+            f"{problem} at step {self.state.global_step + 1}, with the pairs of {_by_file(named)}. It changed no "
+            "weight. Look at these rows, or lower the learning rate or raise the temperatures."
         )
 
     def check_gradients(self) -> None:
@@ -207,7 +212,7 @@ class JointTrainer(ResumableTrainer):
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         for name, dataset in (held_out if isinstance(held_out, Mapping) else {"": held_out}).items():
-            values, left_out = measures(self._encoder, dataset, task=self.data_collator.task)
+            values, left_out = measures(self.encoder, dataset, task=self.data_collator.task)
             stem = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             metrics |= {f"{stem}_{measure}": value for measure, value in values.items()}
             for failure in left_out if self.is_world_process_zero() else ():
@@ -248,6 +253,10 @@ class _BeforeOptimizer(TrainerCallback):  # type: ignore[misc]  # transformers i
 
 def _row(failure: Failure) -> str:
     return failure.source or failure.reason
+
+
+def _finite(vectors: Vectors) -> Bool[Tensor, "items"]:
+    return vectors.dense.isfinite().all(1) & vectors.tokens.isfinite().flatten(1).all(1)
 
 
 def _by_file(places: Iterable[str]) -> str:
