@@ -122,7 +122,7 @@ def test_each_pass_costs_what_it_computes(v4, sizes):
     assert plain == {
         "forward": linear + lora,
         "forward again (GradCache)": 0,
-        "decoder again (gradient checkpointing)": 0,
+        "decoder again (activation checkpointing)": 0,
         "backward": linear + 2 * lora,
     }
-    assert full["forward again (GradCache)"] == full["decoder again (gradient checkpointing)"] == linear + lora
+    assert full["forward again (GradCache)"] == full["decoder again (activation checkpointing)"] == linear + lora

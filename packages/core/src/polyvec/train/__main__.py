@@ -6,6 +6,7 @@ from typing import Any, Literal
 import click
 
 from polyvec.cli import UserError, command, group
+from polyvec.train.commands import filter_command, mine_command
 from polyvec.types import TASKS
 
 __all__ = ["train"]
@@ -134,7 +135,7 @@ def _export(
     click.echo(f"{output}: the adapter for {task}, {'as PEFT stores it' if form == 'peft' else 'merged into the base'}")
 
 
-for _subcommand in (_init, _run, _export):
+for _subcommand in (_init, filter_command, mine_command, _run, _export):
     train.add_command(_subcommand)
 
 if __name__ == "__main__":

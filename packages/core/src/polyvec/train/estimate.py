@@ -150,7 +150,7 @@ def flops(
     return {
         "forward": forward,
         "forward again (GradCache)": forward if cached else 0.0,
-        "decoder again (gradient checkpointing)": decoder + lora if checkpointing else 0.0,
+        "decoder again (activation checkpointing)": decoder + lora if checkpointing else 0.0,
         "backward": decoder + 2 * lora,
     }
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 from peft import LoraConfig
@@ -29,7 +30,7 @@ from polyvec.train.card import History, base_of, write_card
 from polyvec.train.staging import check_output, staged
 from polyvec.types import TASKS
 
-__all__ = ["initialize"]
+__all__ = ["Settings", "initialize", "stock_config"]
 
 _PROJECTOR = "multi_vector_projector."
 _PROJECTOR_SHARD = "model-projector.safetensors"
@@ -37,21 +38,36 @@ _SMALLEST = 128  # the smallest Matryoshka size of the released checkpoint
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
+class Settings(TypedDict, total=False):
+    """Settings of a checkpoint. Defaults are the values of the released checkpoint."""
+
+    rank: int
+    """of the adapters (32)"""
+    alpha: float
+    """the adapters are scaled by alpha / rank (32)"""
+    dropout: float
+    """of the adapters' inputs, while they are trained (0.1)"""
+    targets: str | Sequence[str]
+    """names of the modules to adapt, or a regular expression; the vision tower is never adapted"""
+    tasks: Sequence[str]
+    """names of the adapters"""
+    matryoshka: Sequence[int]
+    """sizes to train dense vectors for; by default the full size, and 128 and its doubles below it"""
+    multivector_dim: int
+    """size of the vector of a token (128)"""
+    max_pixels: int
+    """the area that larger images are scaled down to (602,112)"""
+    license_name: str | None
+    """of the result; by default that of the source's README.md"""
+
+
 def initialize(
     source: Path,
     output: Path,
     *,
-    rank: int = 32,
-    alpha: float = 32,
-    dropout: float = 0.1,
-    targets: str | Sequence[str] = DEFAULT_TARGETS,
-    tasks: Sequence[str] = TASKS,
-    matryoshka: Sequence[int] = (),
-    multivector_dim: int = 128,
-    max_pixels: int = 602_112,
-    license_name: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    **settings: Unpack[Settings],
 ) -> Checkpoint:
     """Make a checkpoint in the layout of jinaai/jina-embeddings-v4 from a stock Qwen2.5-VL directory of any size.
 
@@ -62,17 +78,9 @@ def initialize(
     Args:
         source: the stock directory, with tensors in either of Qwen's naming schemes.
         output: the directory to make.
-        rank: of the adapters.
-        alpha: the adapters are scaled by alpha / rank.
-        dropout: of the adapters' inputs, while they are trained.
-        targets: names of the modules to adapt, or a regular expression. The vision tower is never adapted.
-        tasks: names of the adapters.
-        matryoshka: sizes to train dense vectors for; if empty, the full size, and 128 and its doubles below it.
-        multivector_dim: size of a token's vector.
-        max_pixels: the area that larger images are scaled down to.
-        license_name: of the result; that of the source's README.md if None.
         seed: of everything that is drawn.
         overwrite: replace what is at `output`.
+        settings: see Settings.
 
     Raises:
         CheckpointError: `source` is no stock Qwen2.5-VL directory, or the settings do not fit it.
@@ -82,26 +90,11 @@ def initialize(
     check_output(output, source=source, overwrite=overwrite)
     shards = shard_files(source)
     stock = tensor_sources(shards)
-    lora = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        exclude_modules=".*visual.*",
-    )
+    config = stock_config(source, **settings)
     try:
-        backbone, image = read_backbone(source)
-        image = dataclasses.replace(image, max_pixels=max_pixels)
-        dim = backbone.text_config.hidden_size
-        sizes = tuple(matryoshka) or (*_doubles_below(dim), dim)
-        license_name = license_name or _license_of(source)
-        config = ModelConfig(backbone, lora, image, tuple(tasks), multivector_dim, sizes, license_name)
-        with tempfile.TemporaryDirectory() as folder:
-            config.write(Path(folder))
-            config = ModelConfig.read(Path(folder))  # checks every setting
         with torch.device("meta"):
             network = build(config)
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{source} and these settings make no checkpoint: {error}") from error
     new = _check(stock, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, source)
     Processor(source, config)  # refuses another model's tokenizer
@@ -121,6 +114,39 @@ def initialize(
         write_card(staging, config, History(base_of(source)), name=output.name, form="checkpoint", task=config.tasks[0])
         Checkpoint(staging)  # what cannot be opened does not become `output`
     return Checkpoint(output)
+
+
+def stock_config(source: Path, **settings: Unpack[Settings]) -> ModelConfig:
+    """Return the configuration of the checkpoint that a stock directory and settings make. It reads no weights.
+
+    Raises:
+        CheckpointError: the directory is not of Qwen2.5-VL, or a setting does not fit it.
+    """
+    targets = settings.get("targets", DEFAULT_TARGETS)
+    lora = LoraConfig(
+        r=settings.get("rank", 32),
+        lora_alpha=settings.get("alpha", 32),
+        lora_dropout=settings.get("dropout", 0.1),
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        exclude_modules=".*visual.*",
+    )
+    try:
+        backbone, image = read_backbone(source)
+        dim = backbone.text_config.hidden_size
+        config = ModelConfig(
+            backbone=backbone,
+            lora=lora,
+            image=dataclasses.replace(image, max_pixels=settings.get("max_pixels", 602_112)),
+            tasks=tuple(settings.get("tasks", TASKS)),
+            multivector_dim=settings.get("multivector_dim", 128),
+            matryoshka_dims=tuple(settings.get("matryoshka", ())) or (*_doubles_below(dim), dim),
+            license=settings.get("license_name") or _license_of(source),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            config.write(Path(folder))
+            return ModelConfig.read(Path(folder))  # checks every setting
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{source} and these settings make no checkpoint: {error}") from error
 
 
 def _check(

@@ -78,7 +78,7 @@ def _costs(opened: Opened, batch: dict[str, Any]) -> Iterable[str]:  # Any: see 
         images=[item.grid.rows * item.grid.columns for item in encoded if item.grid is not None],
     )
     sizes = parameters(config)
-    checkpointing = bool(run.trainer.get("gradient_checkpointing") or run.trainer.get("activation_checkpointing"))
+    checkpointing = bool(run.trainer.get("activation_checkpointing") or run.trainer.get("gradient_checkpointing"))
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     is_half = run.dtype != "float32" and (run.dtype != "auto" or computes_bfloat16(device))
     parts = memory(

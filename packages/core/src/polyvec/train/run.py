@@ -141,8 +141,7 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
             skipped=len(trainer.skipped),
             versions=_versions(),
         )
-        free = {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
-        _write_result(opened, _trained(free, opened), stage, log)
+        _write_result(opened, _trained(trainer.free, opened), stage, log)
         echo(f"{run.output}: {_summary(stage)}")
     trainer.accelerator.wait_for_everyone()
 
