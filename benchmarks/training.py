@@ -1,85 +1,66 @@
 """What training costs: `python benchmarks/training.py`.
 
-MaxSim of queries and pages, forward and backward, beside the plain formula, which keeps the similarities of all query
-tokens to all page tokens; each case is a process of its own, and its peak is `ru_maxrss` beyond that before the first
-score.
+The joint step of both heads, and beside it a step that trains the dense head and then one that trains late
+interaction, on the same pairs: forward, loss, backward and optimizer, in turns.
 """
 
-import argparse
 import os
-import resource
-import subprocess
-import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from made import images, medium, texts
 
-from polyvec.train.maxsim import late_scores
+from polyvec.model.checkpoint import Checkpoint
+from polyvec.model.processing import Processor
+from polyvec.train.batches import StepCollator
+from polyvec.train.examples import Pair, Step
+from polyvec.train.gradcache import cached_loss
+from polyvec.train.objective import Losses, Weights, terms
+from polyvec.train.trainer import trainable
 
-QUERY_TOKENS, PAGE_TOKENS, DIM = 20, 779, 128  # of jina-embeddings-v4; a page of 602,112 pixels
-LARGEST_PLAIN = 128  # pages: the plain formula takes about 14 GiB for 256
-LIMIT = 400  # MiB for 256 × 256 pages
-
-
-def plain_scores(queries: Tensor, query_mask: Tensor, pages: Tensor, page_mask: Tensor) -> Tensor:
-    similarities = torch.einsum("qid,pjd->qpij", queries, pages)
-    best = similarities.masked_fill(~page_mask[None, :, None, :], -torch.inf).amax(-1)
-    return best.masked_fill(~query_mask[:, None, :], 0.0).sum(-1) / query_mask.sum(-1)[:, None]
-
-
-def score(formula: str, n: int) -> None:
-    """Score `n` queries and `n` pages, and print the MiB that scores and gradients took, and the seconds."""
-    torch.manual_seed(0)
-    queries = torch.randn(n, QUERY_TOKENS, DIM, requires_grad=True)
-    pages = torch.randn(n, PAGE_TOKENS, DIM, requires_grad=True)
-    masks = [torch.ones(side.shape[:2], dtype=torch.bool) for side in (queries, pages)]
-    (queries[:1, 0] @ pages[0].T).sum().backward()  # the gradients of both sides, and what torch loads on first use
-    before, start = peak(), time.perf_counter()
-    scores = {"chunked": late_scores, "plain": plain_scores}[formula](queries, masks[0], pages, masks[1])
-    torch.nn.functional.cross_entropy(scores / 0.02, torch.arange(n)).backward()
-    print(peak() - before, time.perf_counter() - start)
+N_TEXTS, N_IMAGES = 24, 4  # pairs of a step
+ROUNDS = 7
+HEADS = {"joint": Weights(), "dense": Weights(late=0.0, kl=0.0), "late": Weights(dense=0.0, kl=0.0)}
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+def steps() -> None:
+    """Print how many pairs per second the joint step and two separate steps train on."""
+    with tempfile.TemporaryDirectory() as folder:
+        medium(Path(folder))
+        checkpoint = Checkpoint(Path(folder))
+        network = trainable(checkpoint, "retrieval", dtype=torch.float32)
+        collator = StepCollator(Processor(checkpoint.path, checkpoint.config), task="retrieval")
+        queries, documents, pages = texts(N_TEXTS + N_IMAGES), texts(2 * N_TEXTS)[N_TEXTS:], images(N_IMAGES)
+        pairs = [Pair(*pair) for pair in zip(queries, documents + pages, strict=True)]
+        batch = collator([Step(pairs[:N_TEXTS], pairs[N_TEXTS:])])
+        batches = {kind: batch[kind] for kind in ("text", "image")}
+        optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-5)
 
+        def step(weights: Weights) -> float:
+            start = time.perf_counter()
+            of_kind = lambda _, *vectors_and_labels: terms(  # noqa: E731
+                *vectors_and_labels, Losses(), weights, sizes=checkpoint.config.matryoshka_dims
+            )
+            cached_loss(network, batches, of_kind)[0].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return time.perf_counter() - start
 
-def child(*arguments: str) -> list[float]:
-    """Run a case in a process of its own, and return the numbers that it prints."""
-    command = [sys.executable, __file__, "--case", *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 — this very file
-    return [float(number) for number in done.stdout.split()]
-
-
-def maxsim() -> bool:
-    """Print what MaxSim takes; True if that is too much."""
-    print(f"\nMaxSim, {QUERY_TOKENS} query tokens, {PAGE_TOKENS} page tokens, float32, forward and backward")
-    print(f"{'pages':>12}{'plain':>12}{'chunked':>12}{'ratio':>8}{'plain':>10}{'chunked':>10}{'ratio':>8}")
-    for n in (64, 128, 256):
-        mib, seconds = child("chunked", str(n))
-        line = f"{f'{n} × {n}':>12}"
-        if n <= LARGEST_PLAIN:
-            plain_mib, plain_seconds = child("plain", str(n))
-            line += f"{plain_mib:8.0f} MiB{mib:8.0f} MiB{plain_mib / mib:7.0f}×"
-            line += f"{plain_seconds:8.1f} s{seconds:8.1f} s{plain_seconds / seconds:7.1f}×"
-        else:
-            line += f"{'':12}{mib:8.0f} MiB{'':18}{seconds:8.1f} s"
-        print(line, flush=True)
-    return mib > LIMIT
+        for weights in HEADS.values():
+            step(weights)
+        seconds = [{head: step(weights) for head, weights in HEADS.items()} for _ in range(ROUNDS)]
+    joint, dense, late = (min(took[head] for took in seconds) for head in HEADS)
+    n = len(pairs)
+    print(f"\nA step of {N_TEXTS} text pairs and {N_IMAGES} image pairs, medium weights, float32, quickest of {ROUNDS}")
+    print(f"both heads in one step: {n / joint:.1f} pairs/s; a step for each: {n / (dense + late):.1f} pairs/s")
+    print(f"ratio {(dense + late) / joint:.2f}×", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", nargs="+", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.case:
-        formula, n = arguments.case
-        score(formula, int(n))
-        return
     print(f"CPU, {torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.1f}")
-    if maxsim():
-        sys.exit(f"MaxSim of 256 × 256 pages takes more than {LIMIT} MiB")
+    steps()
 
 
 if __name__ == "__main__":

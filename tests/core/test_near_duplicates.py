@@ -24,6 +24,7 @@ def duplicates(rows, threshold=0.9):
 def test_texts_are_compared_without_case_spaces_and_compatible_forms():
     one, other = features("Ｆull-width  CAFE\u0301\n№ 5"), features("full-width café no 5")
     assert one.numbers.tolist() == other.numbers.tolist()
+    assert are_near(features("aaaaaaaaa"), features("aaaaaaa"), 1), "sets count"
 
 
 def test_features_of_a_text_are_its_sequences_of_six_bytes():

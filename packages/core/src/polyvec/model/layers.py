@@ -10,7 +10,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP, Qw
 
 
 def rms_norm(norm: Qwen2_5_VLRMSNorm, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
-    """Compute `norm(hidden)`; in half precision it is rounded once instead of twice."""
+    """Compute `norm(hidden)` in the dtype of its weights; in half precision it is rounded once instead of twice."""
+    hidden = hidden.to(norm.weight.dtype)  # which autocast may have narrowed
     return functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
 
 

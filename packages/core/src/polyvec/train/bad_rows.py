@@ -30,6 +30,7 @@ class Report:
         bad: number of rows that are left out, by reason.
         dropped: number of documents that are left out of good rows, by reason.
         places: where each reason was met first, with the value.
+        bad_places: what is wrong with each row that is left out, by its place.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Report:
     bad: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
+    bad_places: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_bad(self) -> int:
@@ -48,6 +50,7 @@ class Report:
     def add_bad(self, error: RowError, place: str) -> None:
         """Count a row that is left out."""
         self.bad[error.reason] += 1
+        self.bad_places[place] = str(error)
         self._note(error, place)
 
     def add_dropped(self, error: RowError, place: str) -> None:

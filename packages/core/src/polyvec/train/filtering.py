@@ -13,7 +13,7 @@ from polyvec.encoder import Encoder
 from polyvec.retrieval import Mode
 from polyvec.train.consistency import misfits
 from polyvec.train.documents import Contents, loaded
-from polyvec.train.examples import Example
+from polyvec.train.examples import Document, Example
 from polyvec.train.languages import Languages
 from polyvec.train.near_duplicates import Features, Sketches, features
 
@@ -50,7 +50,7 @@ class Filtered:
     n_unknown: int = 0
 
     @property
-    def counts(self) -> dict[Reason, int]:
+    def counts(self) -> dict[str, int]:
         """The number of examples removed for each reason, zeros included."""
         counts = Counter(rejection.reason for rejection in self.rejected.values())
         return {reason: counts[reason] for reason in REASONS}
@@ -168,7 +168,7 @@ class _Sieve:
 
     def remove_near_duplicates(self) -> None:
         if self._sketches is not None:
-            for position, original in self._sketches.duplicates(self._features).items():
+            for position, original in self._sketches.duplicates(self._features_again).items():
                 self.rejected[position] = Rejection("near duplicate", f"of {self._place(original)}")
 
     def _look(self, position: int) -> Rejection | None:
@@ -192,12 +192,15 @@ class _Sieve:
             if any(verdict == "unknown" for verdict, _ in verdicts):
                 self.unknown.add(position)
         if self._sketches is not None:
-            self._sketches.add(position, self._features(position))
+            self._sketches.add(position, self._features(items))
         return None
 
-    def _features(self, position: int) -> list[Features]:
+    def _features(self, items: Sequence[Document]) -> list[Features]:
+        return [features(loaded(item, dpi=self._dpi)) for item in items]
+
+    def _features_again(self, position: int) -> list[Features]:
         example = self._examples[position]
-        return [features(loaded(item, dpi=self._dpi)) for item in (example.query, *example.positives)]
+        return self._features([example.query, *example.positives])
 
     def _place(self, position: int) -> str:
         return self._examples[position].place or f"example {position}"

@@ -129,7 +129,9 @@ class _Chunk:
         with postponed, torch.enable_grad():
             if self.graph is None:
                 _set_random_state(self.device, self.random)
-            torch.autograd.backward(self.graph or self.encode(last=last), gradients)
+            rows = zip(self.graph or self.encode(last=last), gradients, strict=True)
+            learning = [(part, gradient) for part, gradient in rows if part.requires_grad]
+            torch.autograd.backward([part for part, _ in learning], [gradient for _, gradient in learning])
 
 
 def _replayed(loss: Tensor, chunks: Sequence[_Chunk], rows: Sequence[_Rows]) -> Tensor:

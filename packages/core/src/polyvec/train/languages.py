@@ -10,7 +10,7 @@ _SURE = (
     0.8  # probability that the three likeliest languages share: close relatives divide it, short texts do not reach it
 )
 _UNLIKELY = 0.05  # probability of all accepted languages together, below which a text is in none of them
-_ENOUGH = 500  # characters that are looked at
+_ENOUGH = 200  # characters that are looked at
 
 
 class Languages:

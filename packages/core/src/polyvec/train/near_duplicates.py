@@ -38,7 +38,7 @@ _STRIDES, _SHIFTS = (_RNG.integers(2**32, size=_N_HASHES, dtype=np.uint32) | np.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What is compared of an item: ascending numbers, and the mean colour of an image; None for a text."""
+    """What is compared of an item: a set of numbers, some of them repeated, and the mean colour of an image."""
 
     numbers: UInt64[np.ndarray, " features"]
     colour: Float32[np.ndarray, "3"] | None = None
@@ -59,7 +59,7 @@ def features(item: Input) -> Features:
     numbers = np.zeros(len(letters) - _SHINGLE + 1, np.uint64)
     for place in range(_SHINGLE):
         numbers = (numbers << np.uint64(8)) | letters[place : place + len(numbers)]
-    return Features(np.unique(numbers))
+    return Features(numbers)
 
 
 def are_near(first: Features, second: Features, threshold: float) -> bool:
@@ -151,6 +151,7 @@ def _edges(image: Image.Image) -> Features:
 def _jaccard(first: UInt64[np.ndarray, " a"], second: UInt64[np.ndarray, " b"]) -> float:
     if not len(first) and not len(second):
         return 1.0
+    first, second = np.unique(first), np.unique(second)
     n_common = len(np.intersect1d(first, second, assume_unique=True))
     return n_common / (len(first) + len(second) - n_common)
 

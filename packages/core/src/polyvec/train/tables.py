@@ -121,19 +121,19 @@ class ArrowRows:
     """A `datasets.Dataset`: files mapped into memory. Images stay the bytes that they are."""
 
     def __init__(self, dataset: Any, *, name: str, folder: Path, digest: str = "") -> None:  # Any: an optional extra
-        self._dataset = dataset.with_format("arrow")
+        self.dataset = dataset.with_format("arrow")
         self.name, self.folder, self.digest = name, folder, digest
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> RawRow:
-        rows: list[RawRow] = self._dataset[[range(len(self))[index]]].to_pylist()
+        rows: list[RawRow] = self.dataset[[range(len(self))[index]]].to_pylist()
         return rows[0]
 
     def rows(self) -> Iterator[RawRow | RowError | None]:
         for start in range(0, len(self), _ROWS_AT_A_TIME):
-            yield from self._dataset[start : start + _ROWS_AT_A_TIME].to_pylist()
+            yield from self.dataset[start : start + _ROWS_AT_A_TIME].to_pylist()
 
     def place(self, index: int) -> str:
         return f"{self.name}:{index + 1}"
