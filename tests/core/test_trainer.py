@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_terms_are_averaged_over_the_steps_of_a_log_entry(joint_trainer):
     assert entry["text_late"] == pytest.approx((first["text_late"] + second["text_late"]) / 2, rel=1e-6)
     assert entry["image_kl"] == pytest.approx(third["image_kl"], rel=1e-6)  # the mean over the steps that have it
     assert entry["loss"] == pytest.approx((first["loss"] + second["loss"] + third["loss"]) / 3, rel=1e-6)
+
+
+def test_dropout_depends_on_the_step_and_not_on_what_came_before(joint_trainer):
+    frozen = {"learning_rate": 0.0}
+    after_another = joint_trainer([Step(TEXTS, [], seed=2), STEP], arguments=frozen)
+    first, reseeded = joint_trainer([STEP], arguments=frozen), joint_trainer([replace(STEP, seed=3)], arguments=frozen)
+    for trainer in (after_another, first, reseeded):
+        trainer.train()
+    assert losses_of(after_another)[1]["loss"] == losses_of(first)[0]["loss"]
+    assert losses_of(reseeded)[0]["loss"] != losses_of(first)[0]["loss"]
 
 
 def test_accumulated_steps_count_as_the_mean_of_their_losses(joint_trainer):
@@ -316,15 +327,16 @@ def test_thirty_two_pairs_are_learned_by_heart(joint_trainer, checkpoint, pages)
         assert after[f"eval_{head}_ndcg_at_10"] == 1
 
 
-def test_a_trained_network_is_saved_as_a_checkpoint(joint_trainer, tmp_path, embedder):
+def test_a_trained_network_is_saved_as_a_checkpoint(joint_trainer, checkpoint, tmp_path, embedder):
     trainer = joint_trainer([STEP])
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
-    saved = Checkpoint(tmp_path / "saved").load(torch.float32, torch.device("cpu")).state_dict()
-    assert saved.keys() == trainer.model.state_dict().keys()
-    assert all(
-        torch.equal(saved[name], tensor.bfloat16().float()) for name, tensor in trainer.model.state_dict().items()
-    )
+    cpu = torch.device("cpu")
+    saved = Checkpoint(tmp_path / "saved").load(torch.float32, cpu).state_dict()
+    before = checkpoint.load(torch.float32, cpu).state_dict()
+    assert saved.keys() == before.keys()
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, trainer.free[name] if name in trainer.free else before[name]), name
     after = Embedder.from_pretrained(tmp_path / "saved", device="cpu", dtype=torch.float32)
     assert after.fingerprint != embedder.fingerprint
     new, old = after.encode_query(["what is one"], task="code"), embedder.encode_query(["what is one"], task="code")

@@ -17,8 +17,9 @@ from transformers import TrainerCallback, TrainingArguments
 
 from polyvec.data.folders import Dataset
 from polyvec.model.ambient import computes_bfloat16
-from polyvec.model.checkpoint import Checkpoint, network_name, save
+from polyvec.model.checkpoint import Checkpoint, network_name
 from polyvec.train.batches import Labels, PairBatch, StepCollator, Vectors
+from polyvec.train.export import write_trained
 from polyvec.train.gradcache import cached_loss, check_gradients
 from polyvec.train.held_out import NetworkEncoder, measures
 from polyvec.train.objective import Losses, terms
@@ -237,10 +238,12 @@ class JointTrainer(ResumableTrainer):
         self._places, self._checked = [], False
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Write a checkpoint that `Embedder.from_pretrained` loads."""
+        """Write a checkpoint that `Embedder.from_pretrained` loads. What was not trained keeps its bits."""
         if self.args.should_save:
             target = Path(output_dir or self.args.output_dir)
-            save(self.model, self.checkpoint.config, target, files_from=self.checkpoint.path, dtype=torch.bfloat16)
+            target.mkdir(parents=True, exist_ok=True)
+            trained = {network_name(name): parameter for name, parameter in self.free.items()}
+            write_trained(self.checkpoint, trained, target)
 
 
 class _BeforeOptimizer(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by the type checker
