@@ -194,6 +194,7 @@ def test_a_run_that_changed_is_not_continued(pairs, data):
     other = replace(run, batch=BatchSettings(texts=3, images=3, workers=1), seed=1)
     with pytest.raises(ValueError, match=r"`batch.texts` was 4 and is 3; .*`seed` was 0 and is 1"):
         train_run(other, resume=True)
+    assert (run.output / "run.toml").read_text() == content
     texts = data / "texts.jsonl"
     before = texts.read_bytes()
     write_lines(texts, [{"query": f"{number}", "document": f"{number} is a number"} for number in NUMBERS])
@@ -202,7 +203,6 @@ def test_a_run_that_changed_is_not_continued(pairs, data):
             train_run(run, resume=True)
     finally:
         texts.write_bytes(before)
-    assert (run.output / "run.toml").read_text() == content
 
 
 def test_a_run_that_stops_while_its_result_is_written_is_continued(settings, pairs, tmp_path, monkeypatch):

@@ -36,8 +36,9 @@ _PACKAGES = ("polyvec", "torch", "transformers", "peft", "accelerate", "tokenize
 # Settings that change neither the losses nor the weights of a run, or that something else stands for.
 _FREE = ("model", "output", "steps", "dtype", "evaluation", "batch.workers", "sources")
 _FREE_ARGUMENTS = (
-    "activation_checkpointing", "dataloader_", "disable_tqdm", "eval_", "gradient_checkpointing", "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_",
-    "skip_memory_metrics", "torch_empty_cache_steps", "trackio_", "ddp_timeout", "debug",
+    "activation_checkpointing", "dataloader_", "ddp_timeout", "debug", "disable_tqdm", "eval_", "gradient_checkpointing",
+    "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_", "skip_memory_metrics",
+    "torch_empty_cache_steps", "trackio_",
 )  # fmt: skip
 
 
@@ -137,8 +138,9 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         trainer.train(resume_from_checkpoint=last)
     except torch.OutOfMemoryError as error:
         raise ValueError(
-            f"the memory of {opened.arguments.device} is too small ({error}). Set `trainer.activation_checkpointing` and "
-            "resume; or set or lower `batch.chunk_tokens`, lower `batch.max_pixels` or `batch.max_length`, and begin anew."
+            f"the memory of {opened.arguments.device} is too small ({error}). Set `trainer.activation_checkpointing` "
+            "and resume; or set or lower `batch.chunk_tokens`, lower `batch.max_pixels` or `batch.max_length`, and "
+            "begin anew."
         ) from error
     after = _measures(trainer.evaluate()) if opened.held_out else {}
     if is_first:
