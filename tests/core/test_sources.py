@@ -163,6 +163,13 @@ def test_a_corpus_has_documents_by_id(tmp_path):
     )
 
 
+def test_the_first_of_many_rows_of_one_id_is_used():
+    corpus = [{"docid": f"d{n % 3}", "text": f"text {n}"} for n in range(300)]
+    rows = [{"query": "q", "document_id": f"d{n}"} for n in range(3)]
+    source = open_rows(rows, corpus=corpus, max_bad_rows=297)
+    assert [example.positives[0] for example in source] == ["text 0", "text 1", "text 2"]
+
+
 def test_a_positive_that_a_corpus_lacks_does_not_lose_the_others(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     corpus = write(tmp_path / "corpus.jsonl", CORPUS[0], CORPUS[2], {"docid": "a", "image": "a.png"})
@@ -313,7 +320,7 @@ def test_the_digest_is_that_of_the_file(tmp_path):
 
 
 def test_progress_is_shown_on_request(tmp_path, capsys):
-    file = write(tmp_path / "pairs.jsonl", *PAIRS)
+    file = write(tmp_path / "pairs.jsonl", *PAIRS, "")  # no line follows the last line feed
     open_source(SourceSettings(file), show_progress=True)
     assert "3/3" in capsys.readouterr().err
     open_source(SourceSettings(file))

@@ -165,11 +165,10 @@ def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(joint_tra
 
 def test_a_free_parameter_without_a_gradient_stops_the_first_step(joint_trainer, checkpoint):
     network = trainable(checkpoint, "code", dtype=torch.float32)
-    network.base_model.set_adapter("retrieval")  # which is run, although the other one is free
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = ".code." in name or "multi_vector_projector.base_layer" in name
+    for name, parameter in network.named_parameters():  # of an adapter that is not run
+        parameter.requires_grad |= ".retrieval." in name
     trainer = joint_trainer([STEP], network=network)
-    with pytest.raises(RuntimeError, match=r"first step does not reach.*\.code\."):
+    with pytest.raises(RuntimeError, match=r"first step does not reach.*no gradient: .*\.retrieval\."):
         trainer.train()
 
 
@@ -307,8 +306,8 @@ def test_thirty_two_pairs_are_learned_by_heart(joint_trainer, checkpoint, pages)
     if not pages:
         network.get_base_model().model.visual.requires_grad_(requires_grad=False)
     losses = Losses(temperature=0.2, late_temperature=0.1)
-    arguments = {"logging_steps": 32, "adam_beta1": 0.8, "adam_beta2": 0.95}
-    trainer = joint_trainer([step] * 32, network=network, losses=losses, held_out=held_out, arguments=arguments)
+    arguments = {"logging_steps": 40, "adam_beta1": 0.8, "adam_beta2": 0.95}
+    trainer = joint_trainer([step] * 40, network=network, losses=losses, held_out=held_out, arguments=arguments)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
