@@ -10,9 +10,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP, Qw
 
 
 def rms_norm(norm: Qwen2_5_VLRMSNorm, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
-    """Compute `norm(hidden)`; in half precision it is rounded once instead of twice."""
-    weight = norm.weight.to(hidden.dtype)  # they differ under autocast
-    return functional.rms_norm(hidden, hidden.shape[-1:], weight, norm.variance_epsilon)
+    """Compute `norm(hidden)` in the dtype of its weights; in half precision it is rounded once instead of twice."""
+    hidden = hidden.to(norm.weight.dtype)  # which autocast may have narrowed
+    return functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
 
 
 def gated(mlp: Qwen2MLP | Qwen2_5_VLMLP, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:

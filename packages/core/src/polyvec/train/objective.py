@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -77,12 +77,18 @@ class Losses:
     def __post_init__(self) -> None:
         for name in ("temperature", "late_temperature", "cosent_temperature"):
             _check_number(name, getattr(self, name), positive=True)
-        for name, choices in (("kl_direction", Direction), ("kl_stop_gradient", StopGradient), ("kl_sizes", Sizes)):
-            if getattr(self, name) not in get_args(choices):
-                allowed = ", ".join(f'"{choice}"' for choice in get_args(choices))
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; use one of {allowed}.")
+        for name, choices in (
+            ("kl_direction", get_args(Direction)),
+            ("kl_stop_gradient", get_args(StopGradient)),
+            ("kl_sizes", get_args(Sizes)),
+            ("kl_negatives", (True, False)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; use {' or '.join(map(repr, choices))}.")
         if self.false_negative_margin is not None:
             _check_number("false_negative_margin", self.false_negative_margin, signed=True)
+        if not any(astuple(self.text) + astuple(self.images)):
+            raise ValueError("all six weights are 0, so there is nothing to learn; give one of them a weight.")
         for size, weight in (self.matryoshka_weights or {}).items():
             _check_number(f"matryoshka_weights[{size!r}]", weight)
 
@@ -115,9 +121,10 @@ def terms(
 
     "dense" and "late" are InfoNCE over all documents, hard negatives included (L_NCE+), for queries without a gold
     score, plus CoSENT over queries with one. "dense" is their weighted mean over the Matryoshka `sizes`. "kl" is over
-    all queries. Means are over queries, and over those of all processes once gradients are averaged over the processes.
+    all queries, each head with its own temperature.
 
-    With several processes each must call this for each batch, with or without pairs.
+    Means are over queries, and over those of all processes once gradients are averaged over the processes. Each
+    process must call this for each batch, with or without pairs.
     """
     with torch.autocast(queries.dense.device.type, enabled=False):
         documents, labels = gather_documents(documents, labels)
@@ -129,17 +136,17 @@ def terms(
         }
         weighted = {}
         if weights.dense:
-            kept_out = _with_suspects(left_out, dense[full], labels, losses)
+            no_negatives = _with_suspects(left_out, dense[full], labels, losses)
             by_size = [
-                weight * _ranking(dense[size], labels, kept_out, losses.temperature, losses.cosent_temperature)
+                weight * _ranking(dense[size], labels, no_negatives, losses.temperature, losses.cosent_temperature)
                 for size, weight in size_weights.items()
             ]
             weighted["dense"] = weights.dense * torch.stack(by_size).sum()
         if weights.late or weights.kl:
             late = late_scores(queries.tokens, queries.mask, documents.tokens, documents.mask)
         if weights.late:
-            kept_out = _with_suspects(left_out, late, labels, losses)
-            ranking = _ranking(late, labels, kept_out, losses.late_temperature, losses.cosent_temperature)
+            no_negatives = _with_suspects(left_out, late, labels, losses)
+            ranking = _ranking(late, labels, no_negatives, losses.late_temperature, losses.cosent_temperature)
             weighted["late"] = weights.late * ranking
         if weights.kl:
             kl_weights = size_weights if losses.kl_sizes == "each" else {full: 1.0}
