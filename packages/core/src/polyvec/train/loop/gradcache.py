@@ -182,7 +182,7 @@ def _vectors(dense: Sequence[Tensor], tokens: Sequence[Tensor], *, like: _Rows) 
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     joined = torch.cat(list(tokens))
     positions = mask.flatten().nonzero()[:, 0].to(joined.device)
-    padded = joined.new_zeros(mask.numel(), joined.shape[1]).index_copy(0, positions, joined)
+    padded = joined.new_zeros(mask.numel(), joined.shape[1]).index_copy_(0, positions, joined)
     return Vectors(torch.stack(list(dense)), padded.view(*mask.shape, -1), mask.to(joined.device))
 
 
