@@ -36,8 +36,9 @@ _PACKAGES = ("polyvec", "torch", "transformers", "peft", "accelerate", "tokenize
 # Settings that change neither the losses nor the weights of a run, or that something else stands for.
 _FREE = ("model", "output", "steps", "dtype", "evaluation", "batch.workers", "sources")
 _FREE_ARGUMENTS = (
-    "dataloader_", "disable_tqdm", "eval_", "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_",
-    "skip_memory_metrics", "torch_empty_cache_steps", "trackio_", "ddp_timeout", "debug",
+    "activation_checkpointing", "dataloader_", "ddp_timeout", "debug", "disable_tqdm", "eval_", "gradient_checkpointing",
+    "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_", "skip_memory_metrics",
+    "torch_empty_cache_steps", "trackio_",
 )  # fmt: skip
 
 
@@ -71,17 +72,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     held_out = {folder.name: read_folder(folder, limit=run.evaluation.limit) for folder in run.evaluation.folders}
     show = show_progress and arguments.process_index == 0
     sources = [open_source(one, max_bad_rows=run.max_bad_rows, show_progress=show) for one in run.sources]
-    weights = [source.weight for source in run.sources]
-    steps = Steps(
-        sources,
-        None if set(weights) == {None} else weights,
-        n_texts=run.batch.texts,
-        n_images=run.batch.images,
-        n_negatives=run.batch.hard_negatives,
-        temperature=run.source_temperature,
-        seed=run.seed,
-        n_steps=run.steps * run.batch.accumulation * arguments.world_size,
-    )
+    steps = _steps(run, sources, n_batches=run.steps * run.batch.accumulation * arguments.world_size)
     collator = StepCollator(
         Processor(checkpoint.path, checkpoint.config),
         task=run.task,  # type: ignore[arg-type]  # checked above
@@ -91,6 +82,25 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
         dpi=run.batch.dpi,
     )
     return Opened(run, arguments, checkpoint, sources, steps, collator, held_out)
+
+
+def _steps(run: Run, sources: list[Source], *, n_batches: int) -> Steps:
+    weights = [source.weight for source in run.sources]
+    try:
+        return Steps(
+            sources,
+            None if set(weights) == {None} else weights,
+            n_texts=run.batch.texts,
+            n_images=run.batch.images,
+            n_negatives=run.batch.hard_negatives,
+            temperature=run.source_temperature,
+            seed=run.seed,
+            n_steps=n_batches,
+        )
+    except ValueError as error:  # of an argument whose name in the run file differs
+        raise ValueError(
+            str(error).replace("`n_texts`", "`batch.texts`").replace("`n_images`", "`batch.images`")
+        ) from error
 
 
 def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] = print) -> None:
@@ -124,7 +134,14 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         for source in opened.sources:
             echo(str(source.report))
     before = _measures_before(trainer, opened, folder / _BEFORE)
-    trainer.train(resume_from_checkpoint=last)
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"the memory of {opened.arguments.device} is too small ({error}). Set `trainer.activation_checkpointing` "
+            "and resume; or set or lower `batch.chunk_tokens`, lower `batch.max_pixels` or `batch.max_length`, and "
+            "begin anew."
+        ) from error
     after = _measures(trainer.evaluate()) if opened.held_out else {}
     if is_first:
         log = trainer.state.log_history
