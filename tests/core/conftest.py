@@ -75,7 +75,7 @@ def folder(tmp_path):
 @pytest.fixture(scope="session")
 def untrained(checkpoint):
     """The tiny network whose code adapter is free; never trained, only copied, which is faster than to load it."""
-    from polyvec.train.trainer import trainable
+    from polyvec.train.loop.trainer import trainable
 
     return trainable(checkpoint, "code", dtype=torch.float32)
 
@@ -86,9 +86,9 @@ def joint_trainer(checkpoint, untrained, tmp_path):
     from transformers import TrainingArguments
 
     from polyvec.model.processing import Processor
-    from polyvec.train.batches import StepCollator
-    from polyvec.train.objective import Losses
-    from polyvec.train.trainer import JointTrainer
+    from polyvec.train.data.batches import StepCollator
+    from polyvec.train.loop.trainer import JointTrainer
+    from polyvec.train.loss.objective import Losses
 
     processor = Processor(checkpoint.path, checkpoint.config)
 

@@ -6,7 +6,7 @@ from PIL import Image
 from polyvec.data.folders import Dataset
 from polyvec.model.processing import Processor
 from polyvec.testing import HashEncoder
-from polyvec.train.held_out import NetworkEncoder, measures
+from polyvec.train.loop.held_out import NetworkEncoder, measures
 from polyvec.types import UnreadableInputs
 
 ITEMS = ["a text", Image.new("RGB", (56, 28), "red"), "another text that is longer", Image.new("RGB", (28, 28), "blue")]

@@ -16,8 +16,8 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from polyvec.data.folders import Dataset
-from polyvec.train.examples import Pair, Step
-from polyvec.train.processes import from_all, rank, total
+from polyvec.train.data.examples import Pair, Step
+from polyvec.train.loop.processes import from_all, rank, total
 from polyvec.types import UnreadableInputs
 
 SECONDS = 20  # until processes that wait for each other are ended

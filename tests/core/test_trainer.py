@@ -9,9 +9,9 @@ from PIL import Image
 from polyvec.data.folders import Dataset
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
-from polyvec.train.examples import Pair, Step
-from polyvec.train.objective import Losses
-from polyvec.train.trainer import NotFinite, TooManySkipped, spread_adapter, trainable
+from polyvec.train.data.examples import Pair, Step
+from polyvec.train.loop.trainer import NotFinite, TooManySkipped, spread_adapter, trainable
+from polyvec.train.loss.objective import Losses
 
 COLOURS = ("red", "blue", "lime", "gold")
 TEXTS = [
@@ -192,7 +192,7 @@ def with_missing(tmp_path):
 
 def test_rows_that_cannot_be_read_are_left_out_and_counted_once(joint_trainer, with_missing, caplog):
     trainer = joint_trainer(with_missing, max_bad_rows=2)
-    with caplog.at_level(logging.WARNING, "polyvec.train.trainer"):
+    with caplog.at_level(logging.WARNING, "polyvec.train.loop.trainer"):
         trainer.train()
     assert [entry["skipped_rows"] for entry in losses_of(trainer)] == [2, 2]
     assert [record.args[0].source for record in caplog.records] == ["images.jsonl:91", "images.jsonl:92"]
@@ -355,7 +355,7 @@ def test_training_the_backbone_leaves_every_adapter_alone(joint_trainer, checkpo
 
 
 def test_the_projector_may_be_left_alone(checkpoint, caplog):
-    with caplog.at_level(logging.INFO, "polyvec.train.trainer"):
+    with caplog.at_level(logging.INFO, "polyvec.train.loop.trainer"):
         network = trainable(checkpoint, "text-matching", train_projector=False)
     free = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert free == {name for name in network.state_dict() if ".lora_" in name and ".text-matching." in name}

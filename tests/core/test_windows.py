@@ -1,6 +1,6 @@
 import torch
 
-from polyvec.train.windows import Window, peak_memory
+from polyvec.train.loop.windows import Window, peak_memory
 
 CPU = torch.device("cpu")
 
