@@ -1,6 +1,7 @@
 import gc
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -71,15 +72,25 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def untrained(checkpoint):
+    """The tiny network whose code adapter is free; never trained, only copied, which is faster than to load it."""
+    from polyvec.train.loop.trainer import trainable
+
+    return trainable(checkpoint, "code", dtype=torch.float32)
+
+
 @pytest.fixture
-def joint_trainer(checkpoint, tmp_path):
+def joint_trainer(checkpoint, untrained, tmp_path):
     """Makes a trainer of the tiny checkpoint's code adapter on the CPU, in float32."""
     from transformers import TrainingArguments
 
     from polyvec.model.processing import Processor
     from polyvec.train.data.batches import StepCollator
-    from polyvec.train.loop.trainer import JointTrainer, trainable
+    from polyvec.train.loop.trainer import JointTrainer
     from polyvec.train.loss.objective import Losses
+
+    processor = Processor(checkpoint.path, checkpoint.config)
 
     def make(steps, *, of=checkpoint, network=None, losses=None, patches_only=False, arguments=None, **options):
         arguments = {
@@ -98,10 +109,10 @@ def joint_trainer(checkpoint, tmp_path):
             "seed": 0,
         } | (arguments or {})
         return JointTrainer(
-            network or trainable(of, "code", dtype=torch.float32),
+            network or deepcopy(untrained),
             of,
             TrainingArguments(**arguments),
-            data_collator=StepCollator(Processor(of.path, of.config), task="code", patches_only=patches_only),
+            data_collator=StepCollator(processor, task="code", patches_only=patches_only),
             losses=losses or Losses(temperature=0.1, late_temperature=0.1),
             train_dataset=steps,
             **options,

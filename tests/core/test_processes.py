@@ -3,6 +3,7 @@
 import os
 import pickle
 import warnings
+from copy import deepcopy
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,6 @@ from PIL import Image
 from polyvec.data.folders import Dataset
 from polyvec.train.data.examples import Pair, Step
 from polyvec.train.loop.processes import from_all, rank, total
-from polyvec.train.loop.trainer import trainable
 from polyvec.types import UnreadableInputs
 
 SECONDS = 20  # until processes that wait for each other are ended
@@ -79,7 +79,7 @@ def encoded(trainer):
     return caught.value.kept, embeddings.dense, np.concatenate(embeddings.multivector)
 
 
-def run(number, make, checkpoint, folder):
+def run(number, make, untrained, folder):
     """What one of the two processes computes."""
     torch.set_num_threads(1)  # those of the parent are not in a fork
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -95,7 +95,7 @@ def run(number, make, checkpoint, folder):
             "output_dir": str(folder / name),
             "ddp_find_unused_parameters": False,
         }
-        network = without_dropout(trainable(checkpoint, "code", dtype=torch.float32))
+        network = without_dropout(deepcopy(untrained))
         return make(steps, network=network, arguments=arguments | options.pop("arguments", {}), **options)
 
     missing = Step(TEXTS[:2], [*IMAGES, Pair("q", folder / "none.png", place="images.jsonl:9")])
@@ -120,7 +120,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def processes(joint_trainer, checkpoint, folder):
+def processes(joint_trainer, untrained, folder):
     """The results of both processes. They are forks, because their imports would take longer than all of the work."""
     if not hasattr(os, "fork") or torch.accelerator.is_available():
         pytest.skip("a fork of a process that used autograd on a GPU cannot use autograd")
@@ -128,7 +128,7 @@ def processes(joint_trainer, checkpoint, folder):
     if not files[0].exists():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about threads and forks
-            arguments = [(number, joint_trainer, checkpoint, folder) for number in (0, 1)]
+            arguments = [(number, joint_trainer, untrained, folder) for number in (0, 1)]
             forks = [get_context("fork").Process(target=run, args=each) for each in arguments]
             for fork in forks:
                 fork.start()
@@ -140,9 +140,9 @@ def processes(joint_trainer, checkpoint, folder):
 
 
 @pytest.fixture
-def alone(joint_trainer, checkpoint):
+def alone(joint_trainer, untrained):
     """The log and the weights of one process that has all pairs."""
-    network = without_dropout(trainable(checkpoint, "code", dtype=torch.float32))
+    network = without_dropout(deepcopy(untrained))
     return outcome(joint_trainer(WHOLE, network=network, held_out=HELD_OUT, arguments=EVALUATED))
 
 

@@ -194,21 +194,38 @@ def full_disk(trainer, monkeypatch, place):
         *("fsync", "20000", "150000"),
     ],
 )
-def test_a_full_disk_leaves_the_last_good_checkpoint(joint_trainer, tmp_path, monkeypatch, place):
-    trainer = joint_trainer(STEPS, arguments=SAVING)
-    output = tmp_path / "run"
-
-    class FullAfter(TrainerCallback):
-        def on_save(self, *_, **__):
-            full_disk(trainer, monkeypatch, place)
-
-    trainer.add_callback(FullAfter())
+def test_a_full_disk_leaves_the_last_good_checkpoint(one_step, monkeypatch, place):
+    trainer = one_step
+    trainer.state.global_step = 2
+    full_disk(trainer, monkeypatch, place)
     message = r"checkpoint-2 could not be written: .*the last good one is .*checkpoint-1, resume from it"
     with pytest.raises(NotSaved, match=message):
-        trainer.train()
+        trainer._save_checkpoint(trainer.model, None)
     monkeypatch.undo()
+    output = Path(trainer.args.output_dir)
     assert sorted(path.name for path in output.iterdir()) == ["checkpoint-1"]
     checkpoints.check(output / "checkpoint-1", trainer.facts())
+
+
+def test_a_full_disk_stops_the_training(joint_trainer, monkeypatch):
+    trainer = joint_trainer(STEPS, arguments=SAVING)
+    full_disk(trainer, monkeypatch, "run.json")
+    with pytest.raises(NotSaved, match="no earlier checkpoint is there"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+
+
+ONE_STEP = []
+
+
+@pytest.fixture
+def one_step(joint_trainer, tmp_path_factory):
+    """A trainer that has saved its first step; several tests share it."""
+    if not ONE_STEP:
+        arguments = SAVING | {"max_steps": 1, "output_dir": str(tmp_path_factory.mktemp("one"))}
+        ONE_STEP.append(joint_trainer(STEPS, arguments=arguments))
+        ONE_STEP[0].train()
+    return ONE_STEP[0]
 
 
 @pytest.fixture
