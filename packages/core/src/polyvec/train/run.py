@@ -36,8 +36,8 @@ _PACKAGES = ("polyvec", "torch", "transformers", "peft", "accelerate", "tokenize
 # Settings that change neither the losses nor the weights of a run, or that something else stands for.
 _FREE = ("model", "output", "steps", "dtype", "evaluation", "batch.workers", "sources")
 _FREE_ARGUMENTS = (
-    "activation_checkpointing", "dataloader_", "ddp_timeout", "debug", "disable_tqdm", "eval_", "gradient_checkpointing",
-    "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_", "skip_memory_metrics",
+    "activation_checkpointing", "dataloader_", "ddp_timeout", "debug", "disable_tqdm", "eval_",
+    "gradient_checkpointing", "hub_", "log_", "logging_", "project", "report_to", "run_name", "save_", "skip_memory_metrics",
     "torch_empty_cache_steps", "trackio_",
 )  # fmt: skip
 
