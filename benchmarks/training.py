@@ -14,11 +14,11 @@ from made import images, medium, texts
 
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.processing import Processor
-from polyvec.train.batches import StepCollator
-from polyvec.train.examples import Pair, Step
-from polyvec.train.gradcache import cached_loss
-from polyvec.train.objective import Losses, Weights, terms
-from polyvec.train.trainer import trainable
+from polyvec.train.data.batches import StepCollator
+from polyvec.train.data.examples import Pair, Step
+from polyvec.train.loop.gradcache import cached_loss
+from polyvec.train.loop.trainer import trainable
+from polyvec.train.loss.objective import Losses, Weights, terms
 
 N_TEXTS, N_IMAGES = 24, 4  # pairs of a step
 ROUNDS = 7

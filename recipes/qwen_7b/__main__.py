@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from polyvec.train.estimate import Items, Parameters, flops, image_tokens, memory, parameters
-from polyvec.train.initialize import stock_config
-from polyvec.train.run_file import Run, read_run
+from polyvec.train.output.initialize import stock_config
+from polyvec.train.runs.estimate import Items, Parameters, flops, image_tokens, memory, parameters
+from polyvec.train.runs.run_file import Run, read_run
 
 FOLDER = Path(__file__).parent
 RUNS = ("pairs", "retrieval", "text-matching", "code")

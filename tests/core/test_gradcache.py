@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint as reentrant
 from polyvec.model import recompute
 from polyvec.model.batching import plan
 from polyvec.model.processing import Processor, collate
-from polyvec.train.batches import Labels, PairBatch, Vectors
-from polyvec.train.gradcache import cached_loss, check_gradients
+from polyvec.train.data.batches import Labels, PairBatch, Vectors
+from polyvec.train.loop.gradcache import cached_loss, check_gradients
 
 QUERIES = ["red", "what is blue and far longer than the others", "seven small birds"]
 TEXTS = ["a red apple", "the sea", "birds, seven of them, sit on a wire and sing", "nothing of the kind"]

@@ -1,9 +1,9 @@
 import pytest
 
 from polyvec.model.config import ModelConfig
-from polyvec.train.estimate import parameters
-from polyvec.train.initialize import stock_config
-from polyvec.train.run_file import read_run
+from polyvec.train.output.initialize import stock_config
+from polyvec.train.runs.estimate import parameters
+from polyvec.train.runs.run_file import read_run
 from recipes.qwen_7b import __main__ as recipe
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerState
 
 from polyvec.model.checkpoint import Checkpoint
-from polyvec.train import checkpoints
-from polyvec.train.checkpoints import NotSaved
-from polyvec.train.examples import Pair, Step
-from polyvec.train.objective import Losses
-from polyvec.train.trainer import trainable
+from polyvec.train.data.examples import Pair, Step
+from polyvec.train.loop import checkpoints
+from polyvec.train.loop.checkpoints import NotSaved
+from polyvec.train.loop.trainer import trainable
+from polyvec.train.loss.objective import Losses
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork and no limits on this platform")
 TEXTS = [Pair(n, f"the {n}", place=f"texts.jsonl:{i}") for i, n in enumerate(("one", "two", "ten"))]

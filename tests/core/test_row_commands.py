@@ -6,9 +6,10 @@ from PIL import Image
 
 import polyvec
 from polyvec.testing import HashEncoder
-from polyvec.train import commands, searching
-from polyvec.train.searching import EncoderSearch
-from polyvec.train.sources import SourceSettings, open_source
+from polyvec.train import commands
+from polyvec.train.data.sources import SourceSettings, open_source
+from polyvec.train.selection import searching
+from polyvec.train.selection.searching import EncoderSearch
 
 PASSAGE = (
     "In the third quarter the revenue of the company rose by five percent, because more machines were sold to Asia."

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from polyvec.train.bad_rows import RowError, TooManyBadRowsError
-from polyvec.train.examples import Example
-from polyvec.train.sources import SourceSettings, open_rows, open_source
-from polyvec.train.steps import Steps
+from polyvec.train.data.bad_rows import RowError, TooManyBadRowsError
+from polyvec.train.data.examples import Example
+from polyvec.train.data.sources import SourceSettings, open_rows, open_source
+from polyvec.train.data.steps import Steps
 
 PAIRS = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1, 4)]
 
@@ -64,7 +64,7 @@ def test_lines_are_those_of_any_system(tmp_path):
 def test_a_line_ends_where_it_ends_in_any_block(tmp_path, monkeypatch):
     file = write(tmp_path / "pairs.jsonl", *PAIRS)
     for size in (1, 7, len(json.dumps(PAIRS[0])) + 1):
-        monkeypatch.setattr("polyvec.train.tables._BLOCK", size)
+        monkeypatch.setattr("polyvec.train.data.tables._BLOCK", size)
         assert queries(opened(file)) == ["q1", "q2", "q3"]
 
 

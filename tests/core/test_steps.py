@@ -3,8 +3,8 @@ from itertools import chain
 import pytest
 from torch.utils.data import DataLoader
 
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.steps import Steps
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.data.steps import Steps
 
 TEXTS = [Example(f"q{n}", (f"d{n}",), place=f"rows:{n}") for n in range(10)]
 IMAGES = [Example(f"q{n}", (b"image %d" % n,)) for n in range(5)]

@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLConfig
 
 from polyvec.model.checkpoint import build
 from polyvec.model.processing import Processor, collate
-from polyvec.train.estimate import Items, flops, image_tokens, memory, parameters
+from polyvec.train.runs.estimate import Items, flops, image_tokens, memory, parameters
 
 V4_TEXT = {
     "vocab_size": 151_936, "hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16,

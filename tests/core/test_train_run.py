@@ -15,13 +15,13 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Network
 from polyvec.model.processing import Processor, collate
-from polyvec.train import run as module
 from polyvec.train.__main__ import train
-from polyvec.train.export import export_adapter
-from polyvec.train.run import train_run
-from polyvec.train.run_file import BatchSettings, EvaluationSettings, Run, read_run
-from polyvec.train.sources import SourceSettings
-from polyvec.train.trainer import JointTrainer, trainable
+from polyvec.train.data.sources import SourceSettings
+from polyvec.train.loop.trainer import JointTrainer, trainable
+from polyvec.train.output.export import export_adapter
+from polyvec.train.runs import run as module
+from polyvec.train.runs.run import train_run
+from polyvec.train.runs.run_file import BatchSettings, EvaluationSettings, Run, read_run
 
 NUMBERS = ("one", "two", "three", "four", "five")
 TRAINER = {
@@ -310,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(file, data, monkeypatch):
     def broken(*_, **__):
         return {"dense": torch.tensor(float("nan"), requires_grad=True)}
 
-    monkeypatch.setattr("polyvec.train.trainer.terms", broken)
+    monkeypatch.setattr("polyvec.train.loop.trainer.terms", broken)
     result = command("run", file())
     assert result.exit_code == 2
     assert "the loss is not finite (text_dense is nan) at step 1" in result.stderr
