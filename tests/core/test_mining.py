@@ -84,7 +84,7 @@ def test_ranks_are_those_without_positives():
 
 def test_the_smallest_score_of_the_positives_counts():
     selection = Selection(relative_margin=0.125)  # at most 0.7 where the positive has 0.8
-    (mined,) = mine([example("q", "a", "c")], Ranked(*"abcdef"), TEXTS, selection=selection)
+    (mined,) = mine([example("q", "c", "a")], Ranked(*"abcdef"), TEXTS, selection=selection)
     assert (ids([mined]), mined.positive_score) == (["def"], pytest.approx(0.8))
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from polyvec.testing import HashEncoder
 from polyvec.train.data.examples import PdfPage
-from polyvec.train.selection import searching
+from polyvec.train.selection.negatives import searching
 from polyvec.train.selection.searching import EncoderSearch, document_of, open_search, search_readable
 
 FRUIT = {"a": "red apple", "b": "green pear", "c": "red plum", "d": "apple pear plum"}
@@ -21,7 +21,10 @@ def search():
 @pytest.mark.parametrize("mode", ["dense", "late", "two-stage"])
 def test_documents_with_the_words_of_a_query_come_first(search, mode):
     assert ids(search.search_batch(["green pear", "plum red"], limit=1, mode=mode)) == [["b"], ["c"]]
-    assert len(search.search_batch(["pear"], limit=9, mode=mode)[0]) == 4, "there are no more"
+    (ranked,) = search.search_batch(["red plum"], limit=9, mode=mode)
+    assert [hit.id for hit in ranked] == ["c", *[hit.id for hit in ranked[1:3]], "b"], "there are no more"
+    assert [hit.score for hit in ranked] == sorted((hit.score for hit in ranked), reverse=True)
+    assert {hit.id for hit in ranked[1:3]} == {"a", "d"}
 
 
 def test_scores_are_cosine_or_the_sum_of_the_best_similarities(search):

@@ -13,7 +13,7 @@ def chosen(positive, **options):
 def test_negatives_keep_their_distance_from_the_positive():
     assert chosen(1.0, relative_margin=0.05) == [0.9, 0.7, 0.4, -0.2], "at most 0.95"
     assert chosen(0.8, relative_margin=0.125) == [0.7, 0.4, -0.2], "0.7 itself is allowed"
-    assert chosen(-0.1, relative_margin=0.5) == [-0.2], "at most -0.15: the margin of a negative score is its size"
+    assert chosen(-0.15, relative_margin=0.5) == [], "at most -0.225: the margin of a negative score is of its size"
     assert chosen(1.0, absolute_margin=0.35) == [0.4, -0.2]
     assert chosen(1.0, absolute_margin=0.05, relative_margin=0.2) == [0.7, 0.4, -0.2], "the stricter margin counts"
     assert chosen(0.5, relative_margin=-1) == SCORES, "at most 1"
