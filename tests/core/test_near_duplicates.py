@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from polyvec.synthetic.datasets import dataset
-from polyvec.train.selection.negatives import near_duplicates
+from polyvec.train.selection import near_duplicates
 from polyvec.train.selection.near_duplicates import Features, Sketches, are_near, features
 
 

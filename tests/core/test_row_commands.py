@@ -8,7 +8,7 @@ import polyvec
 from polyvec.testing import HashEncoder
 from polyvec.train import commands
 from polyvec.train.data.sources import SourceSettings, open_source
-from polyvec.train.selection.negatives import searching
+from polyvec.train.selection import searching
 from polyvec.train.selection.searching import EncoderSearch
 
 PASSAGE = (

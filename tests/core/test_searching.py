@@ -3,7 +3,7 @@ import pytest
 
 from polyvec.testing import HashEncoder
 from polyvec.train.data.examples import PdfPage
-from polyvec.train.selection.negatives import searching
+from polyvec.train.selection import searching
 from polyvec.train.selection.searching import EncoderSearch, document_of, open_search, search_readable
 
 FRUIT = {"a": "red apple", "b": "green pear", "c": "red plum", "d": "apple pear plum"}

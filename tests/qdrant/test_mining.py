@@ -13,7 +13,7 @@ from polyvec import pdf
 from polyvec.testing import HashEncoder
 from polyvec.train import commands
 from polyvec.train.data.examples import Example, PdfPage
-from polyvec.train.selection.negatives import searching
+from polyvec.train.selection import searching
 from polyvec.train.selection.mining import mine_negatives
 from polyvec.train.selection.negatives import Selection
 from polyvec.train.selection.searching import EncoderSearch
