@@ -20,9 +20,9 @@ from made import medium, texts
 
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.processing import Processor
-from polyvec.train.batches import Labels, PairBatch, Vectors
-from polyvec.train.gradcache import cached_loss
-from polyvec.train.objective import Losses, terms
+from polyvec.train.data.batches import Labels, PairBatch, Vectors
+from polyvec.train.loop.gradcache import cached_loss
+from polyvec.train.loss.objective import Losses, terms
 
 BATCHES = (32, 128, 512)
 CHUNK_TOKENS = 512
