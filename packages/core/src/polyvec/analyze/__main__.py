@@ -1,6 +1,5 @@
 """The command `polyvec analyze`, which is also `python -m polyvec.analyze`."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import click
 
 import polyvec
 from polyvec.analyze import plots
-from polyvec.analyze.captions import Captioned, demo_captions, read_captions, with_template
+from polyvec.analyze.captions import demo_captions, read_captions, with_template
 from polyvec.analyze.encoding import encode_captions
 from polyvec.analyze.panel import Panel, analyze, as_json, table
 from polyvec.analyze.projection import map_points, write_parquet
@@ -85,10 +84,7 @@ def analyze_command(
     if output is not None:
         plots.check_matplotlib()
         output.mkdir(parents=True, exist_ok=True)
-    if folder is None:
-        captioned = demo_captions(limit or _DEMO_LIMIT)
-    else:
-        captioned = read_captions(folder, limit=limit)
+    captioned = demo_captions(limit or _DEMO_LIMIT) if folder is None else read_captions(folder, limit=limit)
     if template is not None:
         captioned = with_template(captioned, template)
     panels: list[Panel] = []
@@ -105,9 +101,7 @@ def analyze_command(
         left_out[model] = {failure.source: failure.reason for failure in encoded.left_out}
         for paired in (encoded.dense, encoded.late):
             if paired is not None:
-                panel = analyze(
-                    paired, model=model, seed=seed, n_aligned=n_aligned, k=k, rates=list(rates) or None
-                )
+                panel = analyze(paired, model=model, seed=seed, n_aligned=n_aligned, k=k, rates=list(rates) or None)
                 panels.append(panel)
                 if output is not None:
                     points = map_points(panel.map, paired, encoded.captioned)

@@ -71,9 +71,10 @@ def cutoffs(
     resampled = _resampled(ordered, [rows[order] for rows in pairs], rates, seed)
     return [
         Cutoff(
-            rate,
-            score,
-            *(float(bound) for bound in np.percentile(values, (2.5, 97.5))),
+            rate=rate,
+            score=score,
+            low=float(np.percentile(values, 2.5)),
+            high=float(np.percentile(values, 97.5)),
             recall=float((matched > score).mean()),
             n_unmatched=len(unmatched),
             n_above=int((unmatched > score).sum()),

@@ -1,6 +1,7 @@
 """Images with their captions: read from a file or a folder, or drawn from the demo world."""
 
 import csv
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,18 @@ class Captioned:
     pairs: Sequence[tuple[int, int]]
     notes: Sequence[str] = ()
 
+    def choose(self, pairs: Sequence[tuple[int, int]]) -> "Captioned":
+        """Keep some of the pairs, and the images and texts that are in them, in order."""
+        images, texts = (sorted(set(side)) for side in zip(*pairs, strict=True))
+        new_images, new_texts = ({old: new for new, old in enumerate(side)} for side in (images, texts))
+        all_images, all_texts = list(self.images.items()), list(self.texts.items())
+        return replace(
+            self,
+            images=dict(all_images[index] for index in images),
+            texts=dict(all_texts[index] for index in texts),
+            pairs=[(new_images[image], new_texts[text]) for image, text in pairs],
+        )
+
 
 def read_captions(path: Path, *, limit: int | None = None) -> Captioned:
     """Read images and their texts.
@@ -50,14 +63,14 @@ def read_captions(path: Path, *, limit: int | None = None) -> Captioned:
     rows = {".csv": _csv_rows, ".jsonl": _json_rows}.get(path.suffix.lower())
     if rows is None or not path.is_file():
         raise ValueError(
-            f"{str(path)!r} is no folder and no .csv or .jsonl file; give a folder with corpus.jsonl, queries.jsonl and "
-            "qrels, a CSV with the header image,caption, or JSON Lines with `image` and `caption`."
+            f"{str(path)!r} is no folder and no .csv or .jsonl file; give a folder with corpus.jsonl, queries.jsonl "
+            "and qrels, a CSV with the header image,caption, or JSON Lines with `image` and `caption`."
         )
     return _captioned(path.name, rows(path), limit)
 
 
 def demo_captions(n: int) -> Captioned:
-    """Draw `n` pages of the demo world, each with the three to five queries that ask for it. Needs the extra `train`."""
+    """Draw `n` pages of the demo world, each with three to five queries that ask for it. Needs the extra `train`."""
     from polyvec.synthetic import pages, world
 
     rng = np.random.default_rng(_SEED)
@@ -145,9 +158,9 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
 def _json_rows(path: Path) -> Iterator[_Row]:
     def parse(row: dict[str, Any]) -> list[_Row]:
         image, captions = text_field(row, "image"), row.get("caption")
-        texts = captions if isinstance(captions, list) else [captions]
+        texts: list[Any] = captions if isinstance(captions, list) else [captions]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise TypeError(f"`caption` is {captions!r}; it must be a text or a list of texts")
+            raise TypeError(f"`caption` is {reprlib.repr(captions)}; it must be a text or a list of texts")
         return [(image, path.parent / image, text) for text in texts]
 
     return (row for rows in read_rows(path, parse) for row in rows)

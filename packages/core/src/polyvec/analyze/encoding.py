@@ -1,6 +1,6 @@
 """Encode images and their captions with any `Encoder`; what cannot be used is left out and named."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,7 +9,7 @@ import numpy as np
 from polyvec.analyze.captions import Captioned
 from polyvec.analyze.paired import Paired
 from polyvec.encoder import Encoder, attempt
-from polyvec.types import Embeddings, Failure, Input, Side
+from polyvec.types import Embeddings, Failure, Input
 
 __all__ = ["EncodedCaptions", "encode_captions"]
 
@@ -41,69 +41,75 @@ def encode_captions(
     Raises:
         ValueError: fewer than two images or texts are left.
     """
-    left_out: list[Failure] = []
     multivector = late and encoder.multivector_dim > 0
-
-    def encode(side: Side, kind: str, items: dict[int, Input], names: Sequence[str]) -> tuple[dict[int, int], Embeddings]:
-        """Return the row of each item, and the vectors."""
-        positions = list(items)
-        run = partial(encoder.encode, side=side, task=task, multivector=multivector, show_progress=show_progress)
-        result = attempt(run, list(items.values()))
-        left_out.extend(
-            Failure(positions[failure.index], f"{kind} {names[positions[failure.index]]!r}", failure.reason)
-            for failure in result.failures
-        )
-        lengths = np.linalg.norm(result.embeddings.dense, axis=1)
-        rows = {}
-        for row, index in enumerate(result.kept):
-            if np.isfinite(lengths[row]) and lengths[row] > 0:
-                rows[positions[index]] = row
-            else:
-                reason = "the encoder gave it a vector that is zero or not finite"
-                left_out.append(Failure(positions[index], f"{kind} {names[positions[index]]!r}", reason))
-        return rows, result.embeddings
-
-    images, texts = list(captioned.images), list(captioned.texts)
-    image_rows, image_vectors = encode("document", "image", dict(enumerate(captioned.images.values())), images)
-    wanted = {text for image, text in captioned.pairs if image in image_rows}
-    contents = list(captioned.texts.values())
-    left_out.extend(
-        Failure(index, f"text {name!r}", "no image of it could be encoded")
-        for index, name in enumerate(texts)
-        if index not in wanted
-    )
-    text_rows, text_vectors = encode("query", "text", {index: contents[index] for index in sorted(wanted)}, texts)
-    document_rows, documents = encode("document", "text", {index: contents[index] for index in text_rows}, texts)
-    pairs = [(image, text) for image, text in captioned.pairs if image in image_rows and text in document_rows]
-    kept_images, kept_texts = (sorted(set(side)) for side in zip(*pairs, strict=True)) if pairs else ([], [])
-    if len(kept_images) < 2 or len(kept_texts) < 2:
-        reasons = "; ".join(map(str, left_out[:3]))
+    run = partial(encoder.encode, task=task, multivector=multivector, show_progress=show_progress)
+    left_out: list[Failure] = []
+    pictures = _encode(partial(run, side="document"), "image", captioned.images, range(len(captioned.images)), left_out)
+    wanted = {text for image, text in captioned.pairs if image in pictures.row_by_position}
+    _note(left_out, "text", captioned.texts, range(len(captioned.texts)), wanted, "no image of it could be encoded")
+    queries = _encode(partial(run, side="query"), "text", captioned.texts, sorted(wanted), left_out)
+    documents = _encode(partial(run, side="document"), "text", captioned.texts, queries.row_by_position, left_out)
+    pairs = [
+        (image, text)
+        for image, text in captioned.pairs
+        if image in pictures.row_by_position and text in documents.row_by_position
+    ]
+    images, texts = ({image for image, _ in pairs}, {text for _, text in pairs})
+    _note(left_out, "image", captioned.images, pictures.row_by_position, images, "no text of it could be encoded")
+    if len(images) < 2 or len(texts) < 2:
         raise ValueError(
-            f"{len(kept_images)} images and {len(kept_texts)} texts that belong together are left of {len(images)} and "
-            f"{len(texts)}; an analysis compares two or more of either. {reasons}".rstrip()
+            f"{len(images)} images and {len(texts)} texts that belong together could be encoded; an analysis compares "
+            f"two or more of either. {'; '.join(map(str, left_out[:3]))}".rstrip()
         )
-    left_out.extend(
-        Failure(index, f"image {images[index]!r}", "no text of it could be encoded")
-        for index in sorted(image_rows.keys() - set(kept_images))
-    )
-    numbers = [{index: row for row, index in enumerate(kept)} for kept in (kept_images, kept_texts)]
-    new_pairs = [(numbers[0][image], numbers[1][text]) for image, text in pairs]
-    sides = (
-        (image_vectors, [image_rows[index] for index in kept_images]),
-        (text_vectors, [text_rows[index] for index in kept_texts]),
-        (documents, [document_rows[index] for index in kept_texts]),
-    )
-    dense = [embeddings.dense[rows] for embeddings, rows in sides]
-    tokens = [[embeddings.multivector[row] for row in rows] for embeddings, rows in sides if embeddings.multivector]
-    array = np.array(new_pairs)
-    return EncodedCaptions(
-        replace(
-            captioned,
-            images={images[index]: list(captioned.images.values())[index] for index in kept_images},
-            texts={texts[index]: contents[index] for index in kept_texts},
-            pairs=new_pairs,
-        ),
-        Paired(dense[0], dense[1], array, dense[2]),
-        Paired(tokens[0], tokens[1], array, tokens[2]) if tokens else None,
-        left_out,
-    )
+    kept = captioned.choose(pairs)
+    sides = [side.choose(sorted(rows)) for side, rows in ((pictures, images), (queries, texts), (documents, texts))]
+    rows = np.array(kept.pairs)
+    dense = Paired(sides[0].dense, sides[1].dense, rows, sides[2].dense)
+    tokens = [side.multivector for side in sides if side.multivector is not None]
+    return EncodedCaptions(kept, dense, Paired(tokens[0], tokens[1], rows, tokens[2]) if tokens else None, left_out)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoded:
+    """Items that have vectors: their rows by their positions among all items."""
+
+    row_by_position: Mapping[int, int]
+    embeddings: Embeddings
+
+    def choose(self, positions: Sequence[int]) -> Embeddings:
+        rows = [self.row_by_position[position] for position in positions]
+        tokens = self.embeddings.multivector
+        return replace(
+            self.embeddings,
+            dense=self.embeddings.dense[rows],
+            multivector=None if tokens is None else tuple(tokens[row] for row in rows),
+            grids=(None,) * len(rows),
+        )
+
+
+def _encode(
+    run: Callable[[list[Input]], Embeddings],
+    kind: str,
+    items: Mapping[str, Input],
+    chosen: Iterable[int],
+    left_out: list[Failure],
+) -> _Encoded:
+    """Encode the items at the chosen positions; those that fail are added to `left_out`."""
+    positions, contents = list(chosen), list(items.values())
+    result = attempt(run, [contents[position] for position in positions])
+    lengths = np.linalg.norm(result.embeddings.dense, axis=1)
+    usable = np.isfinite(lengths) & (lengths > 0)
+    reasons = {positions[failure.index]: failure.reason for failure in result.failures}
+    flawed = (positions[index] for index, good in zip(result.kept, usable, strict=True) if not good)
+    reasons |= dict.fromkeys(flawed, "the encoder gave it a vector that is zero or not finite")
+    names = list(items)
+    left_out.extend(Failure(index, f"{kind} {names[index]!r}", reason) for index, reason in sorted(reasons.items()))
+    rows = {positions[index]: row for row, index in enumerate(result.kept) if usable[row]}
+    return _Encoded(rows, result.embeddings)
+
+
+def _note(
+    left_out: list[Failure], kind: str, items: Mapping[str, Input], positions: Iterable[int], kept: set[int], why: str
+) -> None:
+    names = list(items)
+    left_out.extend(Failure(index, f"{kind} {names[index]!r}", why) for index in positions if index not in kept)

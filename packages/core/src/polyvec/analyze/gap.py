@@ -28,9 +28,9 @@ class Gap:
     Attributes:
         l2m: ‖mean(X) − mean(Y)‖, the length of the gap vector (arXiv 2203.02053).
         l2i: mean ‖x − y‖ of the pairs.
-        rmg: relative modality gap (arXiv 2404.07983): with d = (1 − cos) / 2, mean d(x, y) of the pairs divided by itself
-            plus the mean of d within X and within Y, different rows. 0: pairs coincide; ½: pairs are as far apart as
-            two items of one modality; 1: two collapsed clusters. 0 as well if everything is one point.
+        rmg: relative modality gap (arXiv 2404.07983): with d = (1 − cos) / 2, mean d(x, y) of the pairs divided by
+            itself plus the mean of d within X and within Y, different rows. 0: pairs coincide; ½: pairs are as far
+            apart as two items of one modality; 1: two collapsed clusters. 0 as well if everything is one point.
         centroid: l2m², the part of the squared Fréchet distance of X and Y that the means make.
         residual: its other part, Tr(A + B − 2 (A^½ B A^½)^½) of the covariances: what removing the means leaves
             (arXiv 2604.00279).

@@ -96,7 +96,9 @@ def mixed_ranking(corpus: Corpus, *, k: int = 10) -> MixedRanking:
 _Means = tuple[Float64[np.ndarray, " dim"], Float64[np.ndarray, " dim"]] | None
 
 
-def _measure(corpus: Corpus, judged: np.ndarray, k: int, image_means: _Means, text_means: _Means) -> tuple[float, float]:
+def _measure(
+    corpus: Corpus, judged: np.ndarray, k: int, image_means: _Means, text_means: _Means
+) -> tuple[float, float]:
     """Return the share of images among the first k results, and nDCG@k."""
     n_images, n_documents = len(corpus.images), len(corpus.images) + len(corpus.texts)
     top = _top(_blocks(corpus, image_means, text_means), corpus, min(k, n_documents))[judged]

@@ -56,7 +56,9 @@ class Paired:
         if len(np.unique(self.pairs @ np.array([len(self.texts), 1]))) < len(self.pairs):
             raise ValueError("a pair is there twice; give each pair of an image and a text once.")
         if self.text_documents is not None and len(self.text_documents) != len(self.texts):
-            raise ValueError(f"`text_documents` has {len(self.text_documents)} items; there are {len(self.texts)} texts.")
+            raise ValueError(
+                f"`text_documents` has {len(self.text_documents)} items; there are {len(self.texts)} texts."
+            )
         dims = {_dim(vectors) for vectors in (self.images, self.texts, self.text_documents) if vectors is not None}
         if len(dims) > 1:
             raise ValueError(f"the vectors have {sorted(dims)} numbers; images and texts must have equally many.")
@@ -79,7 +81,9 @@ def _check(name: str, vectors: Vectors) -> None:
         flawed = ~(np.isfinite(squares) & (squares > 0))
         if flawed.any():
             row = int(flawed.argmax())
-            fault = "is a zero vector, which has no direction" if squares[row] == 0 else "has a number that is not finite"
+            fault = (
+                "is a zero vector, which has no direction" if squares[row] == 0 else "has a number that is not finite"
+            )
             raise ValueError(f"row {start + row} of `{name}` {fault}; leave it and its pairs out.")
 
 
@@ -129,7 +133,9 @@ def pair_scores(
         if isinstance(queries, np.ndarray) and isinstance(documents, np.ndarray):
             block = np.einsum("ij,ij->i", unit_rows(queries[rows]), unit_rows(documents[others]))
         else:
-            block = np.array([(queries[i] @ documents[j].T).max(axis=1).mean() for i, j in zip(rows, others, strict=True)])
+            block = np.array(
+                [(queries[i] @ documents[j].T).max(axis=1).mean() for i, j in zip(rows, others, strict=True)]
+            )
         scores[start : start + len(rows)] = block
     return scores
 

@@ -144,7 +144,10 @@ def table(panels: Sequence[Panel]) -> str:
     for start in range(0, len(panels), _PER_TABLE):
         columns = [_rows(panel) for panel in panels[start : start + _PER_TABLE]]
         labels = dict.fromkeys(label for column in columns for label in column)
-        lines = [label.ljust(_LABEL) + "".join(f"{column.get(label, '–'):>{_COLUMN}}" for column in columns) for label in labels]
+        lines = [
+            label.ljust(_LABEL) + "".join(f"{column.get(label, '–'):>{_COLUMN}}" for column in columns)
+            for label in labels
+        ]
         parts.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(parts)
 
@@ -167,10 +170,10 @@ def _rows(panel: Panel) -> dict[str, str]:
         "  residual of two halves of a modality": _number(gap.residual_floor),
         "linear separability, ½ to 1": _number(gap.separability),
         "matched image–text: mean": _number(matched.image_text.mean),
-        "  standard deviation": _number(matched.image_text.sd),
-        "matched text–text: mean": _number(text_text and text_text.mean),
-        "  standard deviation": _number(text_text and text_text.sd),
-        "  pairs": f"{text_text.n:,}" if text_text else "–",
+        "  standard deviation of image–text": _number(matched.image_text.sd),
+        "matched text–text: mean": _number(None if text_text is None else text_text.mean),
+        "  standard deviation of text–text": _number(None if text_text is None else text_text.sd),
+        "  text–text pairs": f"{text_text.n:,}" if text_text else "–",
         "  mean above image–text": _number(matched.difference),
         "  overlap of the histograms": _number(matched.overlap),
         "nearer to an unrelated text than to own image": f"{matched.nearer_unrelated:.1%}",
@@ -183,13 +186,13 @@ def _rows(panel: Panel) -> dict[str, str]:
         "uniformity of texts": _number(spread.text_uniformity),
         "CONE EFFECT": "",
         "unmatched pairs: mean": _number(cone.unmatched.mean),
-        "  standard deviation": _number(cone.unmatched.sd),
-        "  pairs": f"{cone.unmatched.n:,}",
+        "  standard deviation of unmatched": _number(cone.unmatched.sd),
+        "  unmatched pairs": f"{cone.unmatched.n:,}",
         "AUC, matched above unmatched": _number(cone.auc, 4),
         "d′": _number(cone.d_prime),
         "mean cosine of two images": _number(spread.image_cosine),
         "mean cosine of two texts": _number(spread.text_cosine),
-        "margin over the hardest negative": _number(panel.margin and panel.margin.mean),
+        "margin over the hardest negative": _number(None if panel.margin is None else panel.margin.mean),
         "  above 0": "–" if panel.margin is None else f"{panel.margin.positive:.1%}",
         "MIXED CORPUS": "",
         f"nDCG@{mixed.k}": _number(mixed.ndcg),

@@ -126,9 +126,10 @@ def thumbnail(image: ImageInput, *, size: int = 96) -> bytes:
 
 
 def write_parquet(path: Path, points: Iterator[MapPoint]) -> None:
-    """Write points to a Parquet file, a thousand at a time: `embedding-atlas FILE --x x --y y --text text --image image`.
+    """Write points to a Parquet file, a thousand at a time.
 
-    Its columns are the fields of `MapPoint`; pictures are in the layout of Hugging Face datasets.
+    `embedding-atlas FILE --x x --y y --text text --image image` opens it. Its columns are
+    the fields of `MapPoint`; pictures are in the layout of Hugging Face datasets.
 
     Raises:
         ImportError: pyarrow is not installed.

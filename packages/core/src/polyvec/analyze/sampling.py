@@ -5,12 +5,23 @@ from jaxtyping import Int
 
 from polyvec.analyze.paired import Paired
 
-__all__ = ["MOST_PAIRS", "MOST_TEXTS", "off_diagonal", "related_images", "related_texts", "sample", "text_pairs", "unmatched"]
+__all__ = [
+    "MOST_PAIRS",
+    "MOST_TEXTS",
+    "off_diagonal",
+    "related_images",
+    "related_texts",
+    "sample",
+    "text_pairs",
+    "unmatched",
+]
 
-MOST_PAIRS = 1_000_000  # pairs that do not match; so many give ±0.0003 or less at any share (one standard error ≤ 0.0005)
+MOST_PAIRS = (
+    1_000_000  # pairs that do not match; so many give ±0.0003 or less at any share (one standard error ≤ 0.0005)
+)
 MOST_TEXTS = 1000  # texts that are compared with everything
 
-_Rows = Int[np.ndarray, " rows"]
+_Rows = Int[np.ndarray, " _"]  # of any number
 
 
 def sample(n: int, most: int, *, seed: int) -> _Rows:
