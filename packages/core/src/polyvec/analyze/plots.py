@@ -95,8 +95,8 @@ def map_figure(panels: Sequence[Panel]) -> "Figure":
     caption = (
         "Map of images and texts. Above: principal component analysis of the unit vectors of both together (late: of "
         "the means of an item's tokens). Below: coordinate along the gap vector; 0 is half-way between the centres. "
-        "Both are linear projections: distances can be compared within a panel. Non-linear maps such as UMAP exaggerate the "
-        "separation. "
+        "Both are linear projections: distances can be compared within a panel. Non-linear maps such as UMAP "
+        "exaggerate the separation. "
     )
     with _grid(panels, caption, rows_per_panel=2) as (figure, cells):
         for axes, panel in cells[::2]:
