@@ -23,12 +23,12 @@ def test_equal_scores_never_exceed_the_rate():
 
 def test_cutoffs_of_a_normal_distribution():
     rng = np.random.default_rng(1)
-    scores = rng.standard_normal(200_000) / 10
-    each = np.arange(200_000), np.arange(200_000)
+    scores = rng.standard_normal(50_000) / 10
+    each = np.arange(50_000), np.arange(50_000)
     for cutoff in cutoffs(scores, scores, each, rates=(0.1, 0.001), seed=0):
-        assert cutoff.score == pytest.approx(NormalDist(0, 0.1).inv_cdf(1 - cutoff.rate), abs=0.01)
+        assert cutoff.score == pytest.approx(NormalDist(0, 0.1).inv_cdf(1 - cutoff.rate), abs=0.015)
         assert cutoff.low < cutoff.score < cutoff.high
-        assert cutoff.high - cutoff.low < 0.02
+        assert cutoff.high - cutoff.low < 0.04
 
 
 def test_pairs_of_few_texts_give_a_wider_interval():

@@ -78,6 +78,7 @@ def test_without_another_document_the_best_score_is_minus_infinity():
     ("images", "texts", "pairs", "message"),
     [
         (DENSE, DENSE, TWO[:1], "there are 1 pairs"),
+        (DENSE, DENSE.astype(np.uint8), TWO, "`texts` holds packed bits"),
         (DENSE, DENSE[:1], TWO, "`texts` has 1 items"),
         (DENSE[:0], DENSE, TWO, "`images` has 0 items"),
         (DENSE, DENSE, np.array([[0, 0], [1, 1], [0, 0]]), "a pair is there twice"),

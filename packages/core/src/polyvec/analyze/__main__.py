@@ -127,7 +127,7 @@ def _encoder(model: str, loading: dict[str, Any]) -> Encoder:
 
 
 def _file_name(model: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+    return re.sub(r"[^\w.-]+", "-", model).strip("-.")[-100:] or "model"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from polyvec.analyze.sampling import MOST_TEXTS, related_images, related_texts, 
 
 __all__ = ["Corpus", "MixedRanking", "corpus_of_pairs", "mixed_ranking"]
 
+_RESAMPLES = 1000
+
 _Block = tuple[int, Float32[np.ndarray, "queries block"]]
 
 
@@ -44,6 +46,7 @@ class MixedRanking:
         ndcg: mean nDCG@k over the queries, binary grades; of equal scores a relevant document is ranked last.
         top_images_centred, ndcg_centred: the same after the mean of the images is subtracted from the images and the
             mean of the text documents from texts and queries, and all have unit length again (late: token by token).
+        change_low, change_high: the middle 95 % of `ndcg_centred` − `ndcg` over 1,000 bootstrap resamples of queries.
     """
 
     k: int
@@ -53,6 +56,8 @@ class MixedRanking:
     ndcg: float
     top_images_centred: float
     ndcg_centred: float
+    change_low: float
+    change_high: float
 
 
 def corpus_of_pairs(paired: Paired, *, seed: int, most: int = MOST_TEXTS) -> Corpus:
@@ -74,7 +79,7 @@ def corpus_of_pairs(paired: Paired, *, seed: int, most: int = MOST_TEXTS) -> Cor
     return Corpus(paired.texts, texts, paired.images, documents, (judged[0], judged[1]), hidden)
 
 
-def mixed_ranking(corpus: Corpus, *, k: int = 10) -> MixedRanking:
+def mixed_ranking(corpus: Corpus, *, k: int = 10, seed: int) -> MixedRanking:
     """Rank the corpus for its queries, with the modalities' means and without.
 
     Raises:
@@ -87,10 +92,21 @@ def mixed_ranking(corpus: Corpus, *, k: int = 10) -> MixedRanking:
         raise ValueError("no query has a relevant document.")
     judged = np.unique(positions)
     text_mean, image_mean = token_mean(corpus.texts), token_mean(corpus.images)
-    plain = _measure(corpus, judged, k, None, None)
-    centred = _measure(corpus, judged, k, (text_mean, image_mean), (text_mean, text_mean))
-    share = float((documents < len(corpus.images)).mean())
-    return MixedRanking(k, len(judged), share, *plain, *centred)
+    top, ndcg = _measure(corpus, judged, k, None, None)
+    top_centred, ndcg_centred = _measure(corpus, judged, k, (text_mean, image_mean), (text_mean, text_mean))
+    rng = np.random.default_rng(seed)
+    changes = [rng.choice(ndcg_centred - ndcg, len(judged)).mean() for _ in range(_RESAMPLES)]
+    return MixedRanking(
+        k=k,
+        n_queries=len(judged),
+        relevant_images=float((documents < len(corpus.images)).mean()),
+        top_images=top,
+        ndcg=float(ndcg.mean()),
+        top_images_centred=top_centred,
+        ndcg_centred=float(ndcg_centred.mean()),
+        change_low=float(np.percentile(changes, 2.5)),
+        change_high=float(np.percentile(changes, 97.5)),
+    )
 
 
 _Means = tuple[Float64[np.ndarray, " dim"], Float64[np.ndarray, " dim"]] | None
@@ -98,8 +114,8 @@ _Means = tuple[Float64[np.ndarray, " dim"], Float64[np.ndarray, " dim"]] | None
 
 def _measure(
     corpus: Corpus, judged: np.ndarray, k: int, image_means: _Means, text_means: _Means
-) -> tuple[float, float]:
-    """Return the share of images among the first k results, and nDCG@k."""
+) -> tuple[float, Float64[np.ndarray, " judged"]]:
+    """Return the share of images among the first k results, and nDCG@k of each query."""
     n_images, n_documents = len(corpus.images), len(corpus.images) + len(corpus.texts)
     top = _top(_blocks(corpus, image_means, text_means), corpus, min(k, n_documents))[judged]
     relevant = np.sort(corpus.relevant[0] * n_documents + corpus.relevant[1])
@@ -108,7 +124,7 @@ def _measure(
     weights = 1 / np.log2(np.arange(2, k + 2))
     n_relevant = np.bincount(corpus.relevant[0])[judged].clip(max=k)
     scores = gains @ weights[: top.shape[1]] / np.cumsum(weights)[n_relevant - 1]
-    return float((top[top >= 0] < n_images).mean()), float(scores.mean())
+    return float((top[top >= 0] < n_images).mean()), scores
 
 
 def _blocks(corpus: Corpus, image_means: _Means, text_means: _Means) -> Iterable[_Block]:

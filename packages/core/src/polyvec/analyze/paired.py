@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Real
 
 from polyvec.scoring import maxsim
+from polyvec.vectors import kind_of
 
 __all__ = ["Paired", "Vectors", "best_scores", "item_vectors", "pair_scores", "score_blocks", "token_mean", "unit_rows"]
 
@@ -72,6 +73,8 @@ class Paired:
 def _check(name: str, vectors: Vectors) -> None:
     if len(vectors) < 2:
         raise ValueError(f"`{name}` has {len(vectors)} items; an analysis compares two or more.")
+    if kind_of(name, vectors if isinstance(vectors, np.ndarray) else vectors[0]) == "bits":
+        raise ValueError(f"`{name}` holds packed bits (uint8); an analysis needs vectors, or `polyvec.vectors.signs`.")
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = vectors[start : start + _BLOCK_ROWS]
         if isinstance(block, np.ndarray):

@@ -111,7 +111,7 @@ def analyze(
             uniformity(images, seed=seed),
             uniformity(texts, seed=seed),
         ),
-        mixed=mixed_ranking(corpus_of_pairs(paired, seed=seed), k=k),
+        mixed=mixed_ranking(corpus_of_pairs(paired, seed=seed), k=k, seed=seed),
         cutoffs=cutoffs(scores, other_scores, others, rates=rates, seed=seed),
         map=project(images, texts, image, text),
     )
@@ -197,6 +197,7 @@ def _rows(panel: Panel) -> dict[str, str]:
         "MIXED CORPUS": "",
         f"nDCG@{mixed.k}": _number(mixed.ndcg),
         "  without the means": _number(mixed.ndcg_centred),
+        "  95 % interval of the change": f"{mixed.change_low:+.3f} to {mixed.change_high:+.3f}",
         "images among relevant documents": f"{mixed.relevant_images:.1%}",
         f"  among the first {mixed.k}": f"{mixed.top_images:.1%}",
         f"  among the first {mixed.k} without the means": f"{mixed.top_images_centred:.1%}",

@@ -209,7 +209,8 @@ def _matched(panel: Panel) -> list[Histogram]:
 
 
 def _name(panel: Panel) -> str:
-    return f"{panel.model}, {panel.mode}"
+    model = panel.model if len(panel.model) < 40 else f"…{panel.model[-38:]}"
+    return f"{model}, {panel.mode}"
 
 
 def _seeds(panels: Sequence[Panel]) -> str:

@@ -16,9 +16,7 @@ __all__ = [
     "unmatched",
 ]
 
-MOST_PAIRS = (
-    1_000_000  # pairs that do not match; so many give ±0.0003 or less at any share (one standard error ≤ 0.0005)
-)
+MOST_PAIRS = 1_000_000  # pairs that do not match; the standard error of a share of them is 0.0005 or less
 MOST_TEXTS = 1000  # texts that are compared with everything
 
 _Rows = Int[np.ndarray, " _"]  # of any number
