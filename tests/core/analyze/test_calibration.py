@@ -59,3 +59,10 @@ def test_rates_that_the_pairs_do_not_support_are_refused():
 def test_a_rate_is_between_0_and_1(rate):
     with pytest.raises(ValueError, match="it must be between 0 and 1"):
         cutoffs(SCORES, SCORES, EACH, rates=(rate,), seed=0)
+
+
+def test_a_resample_keeps_to_the_rate_as_the_scores_themselves_do():
+    """All pairs have one text and one image, so every resample weighs them alike."""
+    alike = np.zeros(1000, int), np.zeros(1000, int)
+    (cutoff,) = cutoffs(SCORES, SCORES, alike, rates=(0.1,), seed=0)
+    assert cutoff.low == cutoff.score == cutoff.high

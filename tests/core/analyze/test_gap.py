@@ -126,3 +126,9 @@ def test_without_two_texts_of_one_image_there_is_no_text_text():
     matched = matched_cosines(paired, np.array([0.9, 0.95]), seed=0)
     assert matched.text_text is matched.difference is matched.overlap is None
     assert matched.nearer_unrelated == 0
+
+
+def test_a_text_is_never_unrelated_to_itself_or_to_other_texts_of_its_image():
+    # text 2 of image 1 lies at 1.9, far from the two texts of image 0, which are nearer to each other than to it
+    paired = Paired(at(0, 2), at(0.5, 0.5, 1.9), np.array([[0, 0], [0, 1], [1, 2]]))
+    assert matched_cosines(paired, np.array([0.9, 0.9, 0.9]), seed=0).nearer_unrelated == 0
