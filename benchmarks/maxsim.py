@@ -15,7 +15,7 @@ import time
 import torch
 from torch import Tensor
 
-from polyvec.train.maxsim import late_scores
+from polyvec.train.loss.maxsim import late_scores
 
 QUERY_TOKENS, PAGE_TOKENS, DIM = 20, 779, 128  # of jina-embeddings-v4; a page of 602,112 pixels
 LARGEST_PLAIN = 128  # pages: the plain formula takes four times as much for twice as many

@@ -14,11 +14,11 @@ from made import images, medium, texts
 
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.processing import Processor
-from polyvec.train.batches import StepCollator
-from polyvec.train.examples import Pair, Step
-from polyvec.train.gradcache import cached_loss
-from polyvec.train.objective import Losses, Weights, terms
-from polyvec.train.trainer import trainable
+from polyvec.train.data.batches import StepCollator
+from polyvec.train.data.examples import Pair, Step
+from polyvec.train.loop.gradcache import cached_loss
+from polyvec.train.loop.trainer import trainable
+from polyvec.train.loss.objective import Losses, Weights, terms
 
 N_TEXTS, N_IMAGES = 24, 4  # pairs of a step
 ROUNDS = 7
@@ -30,7 +30,7 @@ def steps() -> None:
     with tempfile.TemporaryDirectory() as folder:
         medium(Path(folder))
         checkpoint = Checkpoint(Path(folder))
-        network = trainable(checkpoint, "retrieval")
+        network = trainable(checkpoint, "retrieval", dtype=torch.float32)
         collator = StepCollator(Processor(checkpoint.path, checkpoint.config), task="retrieval")
         queries, documents, pages = texts(N_TEXTS + N_IMAGES), texts(2 * N_TEXTS)[N_TEXTS:], images(N_IMAGES)
         pairs = [Pair(*pair) for pair in zip(queries, documents + pages, strict=True)]
@@ -53,7 +53,7 @@ def steps() -> None:
         seconds = [{head: step(weights) for head, weights in HEADS.items()} for _ in range(ROUNDS)]
     joint, dense, late = (min(took[head] for took in seconds) for head in HEADS)
     n = len(pairs)
-    print(f"\nA step of {N_TEXTS} text pairs and {N_IMAGES} image pairs, medium weights, the quickest of {ROUNDS}")
+    print(f"\nA step of {N_TEXTS} text pairs and {N_IMAGES} image pairs, medium weights, float32, quickest of {ROUNDS}")
     print(f"both heads in one step: {n / joint:.1f} pairs/s; a step for each: {n / (dense + late):.1f} pairs/s")
     print(f"ratio {(dense + late) / joint:.2f}×", flush=True)
 

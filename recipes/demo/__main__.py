@@ -15,9 +15,9 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint, save
 from polyvec.model.processing import Processor
 from polyvec.synthetic import pages, world
-from polyvec.train.batches import StepCollator
-from polyvec.train.objective import Losses
-from polyvec.train.trainer import JointTrainer, spread_adapter, trainable
+from polyvec.train.data.batches import StepCollator
+from polyvec.train.loop.trainer import JointTrainer, spread_adapter, trainable
+from polyvec.train.loss.objective import Losses
 from recipes.demo.card import card_scores, markdown
 from recipes.demo.optimizer import muon_with_adamw
 from recipes.demo.recipe import SEED, STAGES, Curriculum, Stage, blank

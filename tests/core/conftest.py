@@ -77,9 +77,9 @@ def joint_trainer(checkpoint, tmp_path):
     from transformers import TrainingArguments
 
     from polyvec.model.processing import Processor
-    from polyvec.train.batches import StepCollator
-    from polyvec.train.objective import Losses
-    from polyvec.train.trainer import JointTrainer, trainable
+    from polyvec.train.data.batches import StepCollator
+    from polyvec.train.loop.trainer import JointTrainer, trainable
+    from polyvec.train.loss.objective import Losses
 
     def make(steps, *, of=checkpoint, network=None, losses=None, patches_only=False, arguments=None, **options):
         arguments = {

@@ -8,8 +8,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from polyvec.model.processing import Processor
-from polyvec.train.batches import StepCollator
-from polyvec.train.examples import Pair, PdfPage, Step
+from polyvec.train.data.batches import StepCollator
+from polyvec.train.data.examples import Pair, PdfPage, Step
 
 TEXTS = [Pair(f"what is {n}", f"{n} is a number", place=f"rows:{n}") for n in ("one", "two", "three")]
 

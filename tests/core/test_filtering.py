@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from polyvec.testing import HashEncoder
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.filtering import filter_examples
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.selection.filtering import filter_examples
 
 TEXTS = {  # a query and a passage in each language
     "en": (
@@ -182,10 +182,10 @@ def test_blocks_change_nothing(monkeypatch):
     rows = [Example(" ".join(rng.choice(vocabulary, 3)), (" ".join(rng.choice(vocabulary, 6)),)) for _ in range(60)]
     whole = misfits(rows, 12)
     assert 5 < len(whole) < 55
-    monkeypatch.setattr("polyvec.train.consistency._QUERIES", 7)
-    monkeypatch.setattr("polyvec.train.searching._QUERIES", 3)
-    monkeypatch.setattr("polyvec.train.searching._DOCUMENTS", 11)
-    monkeypatch.setattr("polyvec.train.searching._WINDOW", 13)
+    monkeypatch.setattr("polyvec.train.selection.consistency._QUERIES", 7)
+    monkeypatch.setattr("polyvec.train.selection.searching._QUERIES", 3)
+    monkeypatch.setattr("polyvec.train.selection.searching._DOCUMENTS", 11)
+    monkeypatch.setattr("polyvec.train.selection.searching._WINDOW", 13)
     assert misfits(rows, 12) == whole
 
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from polyvec.train.bad_rows import TooManyBadRowsError
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.formats import FORMATS
-from polyvec.train.sources import SourceSettings, open_rows
+from polyvec.train.data.bad_rows import TooManyBadRowsError
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.data.formats import FORMATS
+from polyvec.train.data.sources import SourceSettings, open_rows
 
 SCREENSHOT = {"bytes": b"a screenshot", "path": None}  # as `datasets` stores images
 

@@ -14,10 +14,10 @@ from PIL import Image
 from torch.nn.parallel import DistributedDataParallel
 
 from polyvec.model.processing import Processor
-from polyvec.train.batches import Labels, PairBatch, Vectors
-from polyvec.train.gathering import gather_documents, gather_names, gather_rows, mean_count, n_processes
-from polyvec.train.gradcache import _check_finite, cached_loss
-from polyvec.train.objective import Losses, terms
+from polyvec.train.data.batches import Labels, PairBatch, Vectors
+from polyvec.train.loop.gradcache import _check_finite, cached_loss
+from polyvec.train.loss.gathering import gather_documents, gather_names, gather_rows, mean_count, n_processes
+from polyvec.train.loss.objective import Losses, terms
 
 SECONDS = 60  # until processes that wait for each other are ended
 CHUNK = 30

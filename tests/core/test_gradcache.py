@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,8 @@ from torch.utils.checkpoint import checkpoint as reentrant
 from polyvec.model import recompute
 from polyvec.model.batching import plan
 from polyvec.model.processing import Processor, collate
-from polyvec.train.batches import Labels, PairBatch, Vectors
-from polyvec.train.gradcache import cached_loss, check_gradients
+from polyvec.train.data.batches import Labels, PairBatch, Vectors
+from polyvec.train.loop.gradcache import cached_loss, check_gradients
 
 QUERIES = ["red", "what is blue and far longer than the others", "seven small birds"]
 TEXTS = ["a red apple", "the sea", "birds, seven of them, sit on a wire and sing", "nothing of the kind"]
@@ -156,18 +159,13 @@ def test_gradients_of_a_whole_network_with_its_image_tower(network, batches):
     assert_same(found, gradients(network, one_graph(network, batches)))
 
 
-def test_gradients_under_autocast_which_ends_before_the_backward_pass(checkpoint, batches):
+@pytest.mark.parametrize("backward_too", [False, True])
+def test_gradients_under_autocast(checkpoint, batches, backward_too):
     network = free(checkpoint.load(torch.float32, torch.device("cpu")))
-
-    def autocast(compute):
-        def wrapped():
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                return compute()
-
-        return wrapped
-
-    found, found_loss = gradients(network, autocast(cached(network, batches)))
-    wanted, wanted_loss = gradients(network, autocast(one_graph(network, batches)))
+    half = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    with half() if backward_too else nullcontext():
+        found, found_loss = gradients(network, half()(cached(network, batches)))
+        wanted, wanted_loss = gradients(network, half()(one_graph(network, batches)))
     _, exact_loss = gradients(network, cached(network, batches))
     assert found_loss == pytest.approx(wanted_loss, rel=1e-6)
     assert found_loss != pytest.approx(exact_loss, rel=1e-6)
@@ -185,6 +183,7 @@ def test_without_dropout_chunks_change_nothing(network, batches, chunk_tokens):
 
 def test_the_backward_pass_leaves_random_numbers_where_they_were(network, batches):
     loss = cached(network, batches)()
+    torch.rand(1)  # such as of something else in the step
     before = torch.get_rng_state()
     loss.backward()
     assert torch.equal(torch.get_rng_state(), before)

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from torch import tensor
 
-from polyvec.train.losses import cosent, cosine_scores, divergence, info_nce
+from polyvec.train.loss.losses import cosent, cosine_scores, divergence, info_nce
 
 
 def close(found, expected):

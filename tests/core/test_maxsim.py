@@ -3,8 +3,8 @@ import torch
 from sentence_transformers.multi_vector_encoder.scoring.colbert import mean_colbert_scores
 from torch import tensor
 
-from polyvec.train import maxsim
-from polyvec.train.maxsim import late_scores
+from polyvec.train.loss import maxsim
+from polyvec.train.loss.maxsim import late_scores
 
 
 def close(found, expected):

@@ -3,11 +3,11 @@ from dataclasses import dataclass
 import pytest
 
 from polyvec.testing import HashEncoder
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.mining import mine_negatives
-from polyvec.train.searching import EncoderSearch
-from polyvec.train.selection import Selection
-from polyvec.train.sources import open_rows
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.data.sources import open_rows
+from polyvec.train.selection.mining import mine_negatives
+from polyvec.train.selection.negatives import Selection
+from polyvec.train.selection.searching import EncoderSearch
 
 ALL = Selection(per_query=99, relative_margin=None)
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from polyvec.synthetic.datasets import dataset
-from polyvec.train import near_duplicates
-from polyvec.train.near_duplicates import Features, Sketches, are_near, features
+from polyvec.train.selection import near_duplicates
+from polyvec.train.selection.near_duplicates import Features, Sketches, are_near, features
 
 
 def numbers(*values):

@@ -7,11 +7,11 @@ import torch
 from torch import nan, tensor
 from torch.nn import functional
 
-from polyvec.train import objective
-from polyvec.train.batches import Labels, Vectors
-from polyvec.train.losses import cosent, cosine_scores, divergence, info_nce
-from polyvec.train.maxsim import late_scores
-from polyvec.train.objective import Losses, Weights, excluded, terms
+from polyvec.train.data.batches import Labels, Vectors
+from polyvec.train.loss import objective
+from polyvec.train.loss.losses import cosent, cosine_scores, divergence, info_nce
+from polyvec.train.loss.maxsim import late_scores
+from polyvec.train.loss.objective import Losses, Weights, excluded, terms
 
 SIZES = (4, 8)
 

@@ -6,9 +6,10 @@ from PIL import Image
 
 import polyvec
 from polyvec.testing import HashEncoder
-from polyvec.train import commands, searching
-from polyvec.train.searching import EncoderSearch
-from polyvec.train.sources import SourceSettings, open_source
+from polyvec.train import commands
+from polyvec.train.data.sources import SourceSettings, open_source
+from polyvec.train.selection import searching
+from polyvec.train.selection.searching import EncoderSearch
 
 PASSAGE = (
     "In the third quarter the revenue of the company rose by five percent, because more machines were sold to Asia."
@@ -308,3 +309,43 @@ def test_impossible_searches_write_nothing(tmp_path, arguments, message):
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", "").split())
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_files_of_values_between_tabs_keep_one_header(tmp_path):
+    header = b"pair_ID\tsentence_A\tsentence_B\trelatedness_score\n"
+    first, second = tmp_path / "first.tsv", tmp_path / "second.tsv"
+    first.write_bytes(header + b"1\tA man sings.\tA man is singing.\t4.5\n2\tA dog runs.\tA cat sleeps.\t1.5\n")
+    second.write_bytes(header + b"3\tA man sings.\tA man is singing.\t4.5\n4\tA bird flies.\tThe bird flies.\t4.8\n")
+    assert run(commands.filter_command, first, second, "--output", tmp_path / "clean.tsv").exit_code == 0
+    assert [line.split(b"\t")[0] for line in (tmp_path / "clean.tsv").read_bytes().splitlines()] == [
+        b"pair_ID",
+        b"1",
+        b"2",
+        b"4",
+    ]
+    second.write_bytes(b"id\tsentence_A\tsentence_B\tscore\n1\tSun.\tMoon.\t1\n")
+    result = run(commands.filter_command, first, second, "--output", tmp_path / "other.tsv")
+    assert "has other columns than the files before" in result.stderr
+    assert not (tmp_path / "other.tsv").exists()
+
+
+def test_rows_of_other_formats_become_a_row_for_each_positive(tmp_path):
+    rows = write(
+        tmp_path / "rows.jsonl",
+        {"query": "red apple", "pos": ["red apple pie", "red apple"], "neg": ["an old negative"]},
+        {"query": "moon", "pos": ["the moon"], "neg": []},
+    )
+    _, mined = mine(rows, "--model", "any", "--relative-margin", "none")
+    assert [(row["query"], row["document"], row["negatives"]) for row in mined] == [
+        ("red apple", "red apple pie", ["the moon"]),
+        ("red apple", "red apple", ["the moon"]),
+        ("moon", "the moon", mined[2]["negatives"]),
+    ]
+    assert sorted(mined[2]["negatives"]) == ["red apple", "red apple pie"]
+
+
+def test_rows_with_a_gold_score_are_written_without_negatives(tmp_path):
+    rows = write(tmp_path / "rows.jsonl", {"first": "a b", "second": "b c", "score": 4.0, "group": "g"})
+    facts, mined = mine(rows, "--model", "any")
+    assert mined == [{"first": "a b", "second": "b c", "score": 4.0, "group": "g"}]
+    assert facts["it has a gold score"] == 1

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from polyvec.testing import HashEncoder
-from polyvec.train import searching
-from polyvec.train.examples import PdfPage
-from polyvec.train.searching import EncoderSearch, document_of, open_search, search_readable
+from polyvec.train.data.examples import PdfPage
+from polyvec.train.selection import searching
+from polyvec.train.selection.searching import EncoderSearch, document_of, open_search, search_readable
 
 FRUIT = {"a": "red apple", "b": "green pear", "c": "red plum", "d": "apple pear plum"}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from polyvec.train.selection import Selection
+from polyvec.train.selection.negatives import Selection
 
 SCORES = [0.96, 0.9, 0.7, 0.4, -0.2]
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from polyvec.train.bad_rows import RowError, TooManyBadRowsError
-from polyvec.train.examples import Example
-from polyvec.train.sources import SourceSettings, open_rows, open_source
-from polyvec.train.steps import Steps
+from polyvec.train.data.bad_rows import RowError, TooManyBadRowsError
+from polyvec.train.data.examples import Example
+from polyvec.train.data.sources import SourceSettings, open_rows, open_source
+from polyvec.train.data.steps import Steps
 
 PAIRS = [{"query": f"q{n}", "document": f"d{n}"} for n in range(1, 4)]
 
@@ -64,7 +64,7 @@ def test_lines_are_those_of_any_system(tmp_path):
 def test_a_line_ends_where_it_ends_in_any_block(tmp_path, monkeypatch):
     file = write(tmp_path / "pairs.jsonl", *PAIRS)
     for size in (1, 7, len(json.dumps(PAIRS[0])) + 1):
-        monkeypatch.setattr("polyvec.train.tables._BLOCK", size)
+        monkeypatch.setattr("polyvec.train.data.tables._BLOCK", size)
         assert queries(opened(file)) == ["q1", "q2", "q3"]
 
 
@@ -161,6 +161,13 @@ def test_a_corpus_has_documents_by_id(tmp_path):
     assert f"the corpus {corpus} has no good row with a document's id ({file}:1: 'd2')" in refused(
         write(file, {"query": "q", "document_id": "d2"}), corpus=corpus
     )
+
+
+def test_the_first_of_many_rows_of_one_id_is_used():
+    corpus = [{"docid": f"d{n % 3}", "text": f"text {n}"} for n in range(300)]
+    rows = [{"query": "q", "document_id": f"d{n}"} for n in range(3)]
+    source = open_rows(rows, corpus=corpus, max_bad_rows=297)
+    assert [example.positives[0] for example in source] == ["text 0", "text 1", "text 2"]
 
 
 def test_a_positive_that_a_corpus_lacks_does_not_lose_the_others(tmp_path):
@@ -313,7 +320,7 @@ def test_the_digest_is_that_of_the_file(tmp_path):
 
 
 def test_progress_is_shown_on_request(tmp_path, capsys):
-    file = write(tmp_path / "pairs.jsonl", *PAIRS)
+    file = write(tmp_path / "pairs.jsonl", *PAIRS, "")  # no line follows the last line feed
     open_source(SourceSettings(file), show_progress=True)
     assert "3/3" in capsys.readouterr().err
     open_source(SourceSettings(file))

@@ -3,8 +3,8 @@ from itertools import chain
 import pytest
 from torch.utils.data import DataLoader
 
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.steps import Steps
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.data.steps import Steps
 
 TEXTS = [Example(f"q{n}", (f"d{n}",), place=f"rows:{n}") for n in range(10)]
 IMAGES = [Example(f"q{n}", (b"image %d" % n,)) for n in range(5)]
@@ -29,16 +29,26 @@ def test_an_epoch_draws_each_example_once():
     assert len({tuple(batch) for batch in drawn}) == 12  # each epoch has another order
 
 
+def test_the_epochs_of_a_source_do_not_depend_on_other_sources():
+    others = [Example("other", (f"d{n}",)) for n in range(10)]
+    drawn = [[pair.query for pair in step.texts] for step in every(steps([TEXTS, others], n_texts=5, n_steps=40))]
+    mine = [batch for batch in drawn if batch[0] != "other"]
+    assert len(mine) > 10
+    for first, second in zip(mine[::2], mine[1::2], strict=False):
+        assert sorted(first + second) == sorted(example.query for example in TEXTS)
+
+
 def test_examples_that_fill_no_batch_wait_for_the_next_epoch():
     drawn = every(steps([TEXTS], n_texts=4))
     assert all(len({pair.query for step in drawn[k : k + 2] for pair in step.texts}) == 8 for k in range(0, 12, 2))
 
 
 def test_a_step_is_a_function_of_the_seed_and_its_index():
-    whole = every(steps([TEXTS, IMAGES], n_steps=12))
-    shorter = steps([TEXTS, IMAGES], n_steps=7)
-    assert [shorter[index] for index in (6, 2)] == [whole[6], whole[2]]
-    assert queries(steps([TEXTS, IMAGES], seed=2)[3]) != queries(whole[3])
+    others = [Example(f"other {n}", (f"d{n}",)) for n in range(10)]
+    whole = every(steps([TEXTS, IMAGES, others], n_steps=12))
+    shorter = steps([TEXTS, IMAGES, others], n_steps=7)
+    assert [shorter[index] for index in (6, 4, 5, 0, 1, 2, 3)] == [whole[index] for index in (6, 4, 5, 0, 1, 2, 3)]
+    assert queries(steps([TEXTS, IMAGES, others], seed=2)[3]) != queries(whole[3])
     assert len({step.seed for step in whole}) == 12
     assert all(0 <= step.seed < 2**63 for step in whole)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvec.train.card import Data, History, Stage, base_of, read_history, write_card
+from polyvec.train.output.card import Data, History, Stage, base_of, read_history, write_card
 
 STAGE = Stage(
     phase="task",

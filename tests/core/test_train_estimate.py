@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLConfig
 
 from polyvec.model.checkpoint import build
 from polyvec.model.processing import Processor, collate
-from polyvec.train.estimate import Items, flops, image_tokens, memory, parameters
+from polyvec.train.runs.estimate import Items, flops, image_tokens, memory, parameters
 
 V4_TEXT = {
     "vocab_size": 151_936, "hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16,
@@ -122,7 +122,7 @@ def test_each_pass_costs_what_it_computes(v4, sizes):
     assert plain == {
         "forward": linear + lora,
         "forward again (GradCache)": 0,
-        "decoder again (gradient checkpointing)": 0,
+        "decoder again (activation checkpointing)": 0,
         "backward": linear + 2 * lora,
     }
-    assert full["forward again (GradCache)"] == full["decoder again (gradient checkpointing)"] == linear + lora
+    assert full["forward again (GradCache)"] == full["decoder again (activation checkpointing)"] == linear + lora

@@ -12,7 +12,7 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Network
 from polyvec.model.processing import Processor, collate
-from polyvec.train.export import export_adapter, export_merged, write_trained
+from polyvec.train.output.export import export_adapter, export_merged, write_trained
 
 CPU = torch.device("cpu")
 TEXTS = ["some words", "def other(words): pass"]
@@ -196,7 +196,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there(checkpoint, tmp_path, monkey
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    monkeypatch.setattr("polyvec.train.export.save_file", full)
+    monkeypatch.setattr("polyvec.train.output.export.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         export(checkpoint, "code", tmp_path / "out", overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]

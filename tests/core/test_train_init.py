@@ -15,9 +15,9 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint, CheckpointError
 from polyvec.model.network import Network
 from polyvec.model.processing import Processor, collate
-from polyvec.train import staging
 from polyvec.train.__main__ import train
-from polyvec.train.initialize import initialize
+from polyvec.train.output import staging
+from polyvec.train.output.initialize import initialize
 
 TASKS = ("retrieval", "text-matching", "code")
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_leaves_nothing(stock, tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("polyvec.train.initialize.shutil.copyfile", full)
+    monkeypatch.setattr("polyvec.train.output.initialize.shutil.copyfile", full)
     with pytest.raises(OSError, match="No space left"):
         initialize(stock, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

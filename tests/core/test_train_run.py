@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file
 
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
-from polyvec.train import run as module
+from polyvec.model.network import Network
+from polyvec.model.processing import Processor, collate
 from polyvec.train.__main__ import train
-from polyvec.train.run import train_run
-from polyvec.train.run_file import BatchSettings, EvaluationSettings, Run, read_run
-from polyvec.train.sources import SourceSettings
+from polyvec.train.data.sources import SourceSettings
+from polyvec.train.loop.trainer import JointTrainer, trainable
+from polyvec.train.output.export import export_adapter
+from polyvec.train.runs import run as module
+from polyvec.train.runs.run import train_run
+from polyvec.train.runs.run_file import BatchSettings, EvaluationSettings, Run, read_run
 
 NUMBERS = ("one", "two", "three", "four", "five")
 TRAINER = {
-    "learning_rate": 3e-3, "lr_scheduler_type": "constant", "warmup_steps": 0, "logging_steps": 1, "save_steps": 2,
+    "learning_rate": 3e-3, "lr_scheduler_type": "constant", "warmup_steps": 0, "logging_steps": 1, "save_steps": 3,
     "save_total_limit": 2, "disable_tqdm": True,
 }  # fmt: skip
 TASKS = ("retrieval", "text-matching", "code")
@@ -101,16 +106,36 @@ def test_pair_training_gives_every_task_the_adapter_and_trains_the_projector(pai
         assert all(torch.equal(after[name], after[name.replace(".code.", f".{task}.")]) for task in TASKS)
 
 
-def test_the_result_has_what_was_trained(pairs):
+def test_the_result_has_what_was_trained_to_the_bit(pairs):
     run, _ = pairs
-    trained = load_file(run.output / "training" / "checkpoint-2" / "trained.safetensors")
+    trained = load_file(run.output / "training" / "checkpoint-3" / "trained.safetensors")
     result = tensors(run.output)
     assert len(trained) == 2 * (3 * 7 + 1) + 2
-    after_3 = {name.removeprefix("base_model.model.").replace(".base_layer", "") for name in trained}
-    assert after_3 <= result.keys()
-    embedder = Embedder.from_pretrained(run.output, device="cpu", dtype=torch.float32)
-    vectors = [embedder.encode_document(["one is a number"], task=task).dense for task in ("code", "retrieval")]
-    np.testing.assert_array_equal(*vectors)
+    for name, tensor in trained.items():
+        assert torch.equal(result[name.removeprefix("base_model.model.").replace(".base_layer", "")], tensor), name
+
+
+def test_stock_peft_and_an_embedder_have_the_vectors_of_the_trainer(pairs, tmp_path, monkeypatch):
+    run, _ = pairs
+    checkpoint = Checkpoint(run.output)
+    processor = Processor(checkpoint.path, checkpoint.config)
+    batch = collate([processor.text(ids) for ids in processor.texts(["what is one"], "Query: ")])
+    network = trainable(Checkpoint(Path(run.model)), "code", dtype=torch.float32).eval()
+    trained = load_file(run.output / "training" / "checkpoint-3" / "trained.safetensors")
+    network.load_state_dict(trained, strict=False)
+    export_adapter(checkpoint, "code", tmp_path / "adapter")
+    plain = Network(checkpoint.config)
+    plain.load_state_dict({name: checkpoint.base_tensor(name, torch.empty(0)) for name in plain.state_dict()})
+    stock = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        expected, found = (one(batch, multivector=True) for one in (network, stock))
+    torch.testing.assert_close(found.dense, expected.dense, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.multivector, expected.multivector, rtol=0, atol=1e-6)
+    monkeypatch.chdir(run.output.parent)
+    scope = {}
+    exec((run.output / "README.md").read_text(encoding="utf-8").split("```")[1].removeprefix("python\n"), scope)
+    vectors = scope["embedder"].encode_query(["what is one"], task="code").dense
+    assert (vectors @ expected.dense.numpy().T).item() > 0.999  # the card's code takes bfloat16 where it can
 
 
 def test_training_a_task_leaves_every_other_bit_alone(only_code, pairs):
@@ -169,6 +194,7 @@ def test_a_run_that_changed_is_not_continued(pairs, data):
     other = replace(run, batch=BatchSettings(texts=3, images=3, workers=1), seed=1)
     with pytest.raises(ValueError, match=r"`batch.texts` was 4 and is 3; .*`seed` was 0 and is 1"):
         train_run(other, resume=True)
+    assert (run.output / "run.toml").read_text() == content
     texts = data / "texts.jsonl"
     before = texts.read_bytes()
     write_lines(texts, [{"query": f"{number}", "document": f"{number} is a number"} for number in NUMBERS])
@@ -177,14 +203,13 @@ def test_a_run_that_changed_is_not_continued(pairs, data):
             train_run(run, resume=True)
     finally:
         texts.write_bytes(before)
-    assert (run.output / "run.toml").read_text() == content
 
 
 def test_a_run_that_stops_while_its_result_is_written_is_continued(settings, pairs, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    run = replace(settings, output=tmp_path / "again", trainer={**TRAINER, "save_steps": 3})
+    run = replace(settings, output=tmp_path / "again")
     monkeypatch.setattr(module, "write_trained", full)
     with pytest.raises(OSError, match="No space left"):
         train_run(run, echo=lambda _: None)
@@ -204,7 +229,7 @@ def test_a_run_that_stops_while_its_result_is_written_is_continued(settings, pai
     [
         ({"task": "cod"}, "`task` is 'cod'; .* has 'retrieval', 'text-matching', 'code'"),
         ({"model": "nowhere/at/all"}, "no such directory"),
-        ({"batch": BatchSettings(texts=6)}, "has 5 text examples, and a step takes 6"),
+        ({"batch": BatchSettings(texts=6)}, r"has 5 text examples, and a step takes 6; set `batch\.texts`"),
         ({"sources": (SourceSettings("gone.jsonl"),)}, "gone.jsonl"),
         ({"evaluation": EvaluationSettings((Path("a/x"), Path("b/x")))}, "two folders of one name among x, x"),
         ({"evaluation": EvaluationSettings((Path("a/x"),))}, "corpus.jsonl is missing"),
@@ -268,11 +293,24 @@ def test_an_error_is_one_line_and_exit_code_2(file, more, options, complaint):
         assert complaint in result.stderr
 
 
+def test_memory_that_is_too_small_is_one_line_with_what_to_do(file, monkeypatch):
+    def too_large(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(JointTrainer, "train", too_large)
+    result = command("run", file())
+    assert result.exit_code == 2
+    assert (
+        "the memory of cpu is too small (tried to allocate 20 GiB). Set `trainer.activation_checkpointing`"
+        in result.stderr
+    )
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_rows(file, data, monkeypatch):
     def broken(*_, **__):
         return {"dense": torch.tensor(float("nan"), requires_grad=True)}
 
-    monkeypatch.setattr("polyvec.train.trainer.terms", broken)
+    monkeypatch.setattr("polyvec.train.loop.trainer.terms", broken)
     result = command("run", file())
     assert result.exit_code == 2
     assert "the loss is not finite (text_dense is nan) at step 1" in result.stderr

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from polyvec.train.run_file import TRAINER_DEFAULTS, Run, by_name, changes, plain, read_run
-from polyvec.train.sources import SourceSettings
-from polyvec.train.toml_text import dumps
+from polyvec.train.data.sources import SourceSettings
+from polyvec.train.runs.run_file import TRAINER_DEFAULTS, Run, by_name, changes, plain, read_run
+from polyvec.train.runs.toml_text import dumps
 
 TOP = 'model = "demo"\noutput = "out"\n'
 SOURCE = '[[sources]]\npath = "pairs.jsonl"\n'

@@ -1,6 +1,6 @@
 import tomllib
 
-from polyvec.train.toml_text import dumps
+from polyvec.train.runs.toml_text import dumps
 
 
 def test_what_is_written_is_read_back():

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 import polyvec
 from polyvec import pdf
 from polyvec.testing import HashEncoder
-from polyvec.train import commands, searching
-from polyvec.train.examples import Example, PdfPage
-from polyvec.train.mining import mine_negatives
-from polyvec.train.searching import EncoderSearch
-from polyvec.train.selection import Selection
+from polyvec.train import commands
+from polyvec.train.data.examples import Example, PdfPage
+from polyvec.train.selection import searching
+from polyvec.train.selection.mining import mine_negatives
+from polyvec.train.selection.negatives import Selection
+from polyvec.train.selection.searching import EncoderSearch
 from qdrant_polyvec import Collection, Item
 
 FRUIT = {

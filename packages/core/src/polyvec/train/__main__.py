@@ -6,6 +6,7 @@ from typing import Any, Literal
 import click
 
 from polyvec.cli import UserError, command, group
+from polyvec.train.commands import filter_command, mine_command
 from polyvec.types import TASKS
 
 __all__ = ["train"]
@@ -70,7 +71,7 @@ def _init(source: str, output: Path, *, targets: str | None, **settings: Any) ->
     """
     from polyvec.model.checkpoint import locate
     from polyvec.model.config import DEFAULT_TARGETS
-    from polyvec.train.initialize import initialize
+    from polyvec.train.output.initialize import initialize
 
     names = [name.strip() for name in (targets or "").split(",")]
     chosen = names if all(name.isidentifier() for name in names) else targets or DEFAULT_TARGETS
@@ -87,9 +88,9 @@ def _run(file: Path, *, resume: bool, dry_run: bool) -> None:
 
     It runs on several GPUs with `torchrun --nproc-per-node N -m polyvec.train run RUN.toml`.
     """
-    from polyvec.train.preview import preview
-    from polyvec.train.run import train_run
-    from polyvec.train.run_file import read_run
+    from polyvec.train.runs.preview import preview
+    from polyvec.train.runs.run import train_run
+    from polyvec.train.runs.run_file import read_run
 
     run = read_run(file)
     try:
@@ -121,7 +122,7 @@ def _export(
     import torch
 
     from polyvec.model.checkpoint import Checkpoint, locate
-    from polyvec.train.export import export_adapter, export_merged
+    from polyvec.train.output.export import export_adapter, export_merged
 
     write = export_adapter if form == "peft" else export_merged
     write(
@@ -134,7 +135,7 @@ def _export(
     click.echo(f"{output}: the adapter for {task}, {'as PEFT stores it' if form == 'peft' else 'merged into the base'}")
 
 
-for _subcommand in (_init, _run, _export):
+for _subcommand in (_init, filter_command, mine_command, _run, _export):
     train.add_command(_subcommand)
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
     """
     if (consistency is None) != (model is None):
         raise click.UsageError("--consistency K and --model MODEL belong together")
-    from polyvec.train import work
+    from polyvec.train.selection import work
 
     return work.filter_rows(model=model, consistency=consistency, **options)
 
@@ -131,7 +131,7 @@ def mine_command(model: str | None, collection: str | None, *, again: bool, **op
         raise click.UsageError("--again searches nothing; leave out --model and --collection")
     if not (again or model or collection):
         raise click.UsageError("give a --model or a --collection that searches")
-    from polyvec.train import work
+    from polyvec.train.selection import work
 
     if again:
         return work.choose_again(**options)
