@@ -75,14 +75,19 @@ def test_what_cannot_be_analyzed_is_one_line_and_exit_code_2(arguments, message,
     printed, messages = capsys.readouterr()
     assert not printed
     assert messages.splitlines()[-1].startswith(message)
+    assert "Encoding" not in messages
 
 
-def test_missing_matplotlib_is_reported_before_anything_is_encoded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+@pytest.mark.parametrize("name", ["matplotlib", "pyarrow"])
+def test_a_missing_library_is_reported_before_anything_is_encoded(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
     assert run("--model", "untrained", "--output", tmp_path / "out") == 2
-    assert "pip install 'polyvec[evaluate]'" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert f"{name}: pip install 'polyvec[evaluate]'" in printed
+    assert "Encoding" not in printed
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--limit", 1], ["--k", 0], ["--rate", "x"], ["--pairs", 1]])
+@pytest.mark.parametrize("arguments", [["--limit", 1], ["--k", 0], ["--rate", "x"], ["--rate", 1], ["--pairs", 1]])
 def test_wrong_usage_is_exit_code_2(arguments):
     assert run(*arguments) == 2

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from polyvec.analyze.paired import Paired
-from polyvec.analyze.panel import analyze, as_json, table
+from polyvec.analyze.panel import analyze, table, to_json
 
 
 def test_a_panel_holds_every_analysis(vectors):
@@ -28,20 +28,20 @@ def test_multivectors_of_one_token_are_dense_vectors(vectors):
     late = analyze(Paired([row[None] for row in images], [row[None] for row in texts], pairs))
     assert late.mode == "late"
     for name in ("gap", "alignment", "margin", "spread", "mixed"):
-        values, others = (as_json(panel)[name] for panel in (dense, late))
+        values, others = (to_json(panel)[name] for panel in (dense, late))
         assert values == pytest.approx(others, abs=1e-5)
     assert dense.cone.auc == pytest.approx(late.cone.auc, abs=1e-5)
 
 
 def test_the_seed_decides_every_sample(vectors):
-    first, again, other = (as_json(analyze(Paired(*vectors), seed=seed, n_aligned=20)) for seed in (3, 3, 4))
+    first, again, other = (to_json(analyze(Paired(*vectors), seed=seed, n_aligned=20)) for seed in (3, 3, 4))
     assert first == again != other
 
 
 def test_json_has_no_infinite_number(vectors):
     panel = analyze(Paired(*vectors))
     infinite = replace(panel, cone=replace(panel.cone, d_prime=float("inf")), margin=None)
-    content = json.loads(json.dumps(as_json(infinite), allow_nan=False))
+    content = json.loads(json.dumps(to_json(infinite), allow_nan=False))
     assert content["cone"]["d_prime"] is content["margin"] is None
     assert sum(content["matched"]["image_text"]["counts"]) == 60
     assert content["map"].keys() == {"explained"}

@@ -10,10 +10,12 @@ import click
 
 import polyvec
 from polyvec.analyze import plots
+from polyvec.analyze.calibration import check_rates
 from polyvec.analyze.captions import demo_captions, read_captions, with_template
 from polyvec.analyze.encoding import encode_captions
-from polyvec.analyze.panel import Panel, analyze, as_json, table
-from polyvec.analyze.projection import map_points, write_parquet
+from polyvec.analyze.panel import Panel, analyze, table, to_json
+from polyvec.analyze.projection import check_pyarrow, map_points, write_parquet
+from polyvec.analyze.sampling import MOST_PAIRS
 from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.encoder import Encoder
 from polyvec.testing import UntrainedTowers
@@ -53,7 +55,7 @@ with lines {"image": path, "caption": text or list of texts}. Paths of images ar
 @click.option(
     "--rate",
     "rates",
-    type=float,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
     multiple=True,
     help="false-positive rate of a cut-off; repeat it (default: 0.1 to 0.0001, as far as there are enough pairs)",
 )
@@ -83,10 +85,13 @@ def analyze_command(
     """Analyze how models place the images and the texts of FOLDER, or of the demo world, in one space."""
     if output is not None:
         plots.check_matplotlib()
+        check_pyarrow()
         output.mkdir(parents=True, exist_ok=True)
     captioned = demo_captions(limit or _DEMO_LIMIT) if folder is None else read_captions(folder, limit=limit)
     if template is not None:
         captioned = with_template(captioned, template)
+    n_unmatched = len(captioned.images) * len(captioned.texts) - len(captioned.pairs)
+    check_rates(rates, min(n_unmatched, MOST_PAIRS))
     panels: list[Panel] = []
     left_out: dict[str, dict[str, str]] = {}
     for note in captioned.notes:
@@ -107,7 +112,12 @@ def analyze_command(
                     points = map_points(panel.map, paired, encoded.captioned)
                     write_parquet(output / f"map-{_file_name(model)}-{panel.mode}.parquet", points)
     title = f"{captioned.title}; task {task}"
-    report = {"title": title, "notes": list(captioned.notes), "left_out": left_out, "panels": list(map(_json, panels))}
+    report = {
+        "title": title,
+        "notes": list(captioned.notes),
+        "left_out": left_out,
+        "panels": list(map(to_json, panels)),
+    }
     if output is not None:
         for name, draw in (("gap", plots.gap_figure), ("cone", plots.cone_figure), ("map", plots.map_figure)):
             plots.save(draw(panels), output / name)
@@ -117,9 +127,6 @@ def analyze_command(
     else:
         click.echo(f"{title}\n\n{table(panels)}")
     return int(any(left_out.values()))
-
-
-_json = as_json
 
 
 def _encoder(model: str, loading: dict[str, Any]) -> Encoder:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int
 
-__all__ = ["RATES", "Cutoff", "cutoffs", "supported"]
+__all__ = ["RATES", "Cutoff", "check_rates", "cutoffs", "supported"]
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 _LEAST = 10  # false positives a cut-off rests on
@@ -40,6 +40,22 @@ def supported(rates: Sequence[float], n_unmatched: int) -> list[float]:
     return [rate for rate in rates if rate * n_unmatched >= _LEAST]
 
 
+def check_rates(rates: Sequence[float], n_unmatched: int) -> None:
+    """Refuse rates that so many unmatched pairs do not support.
+
+    Raises:
+        ValueError: a rate is not between 0 and 1, or would leave fewer than ten false positives.
+    """
+    for rate in rates:
+        if not 0 < rate < 1:
+            raise ValueError(f"a false-positive rate is {rate:g}; it must be between 0 and 1.")
+        if not supported([rate], n_unmatched):
+            raise ValueError(
+                f"a false-positive rate of {rate:g} needs {int(np.ceil(_LEAST / rate)):,} unmatched pairs, ten times "
+                f"1/rate; there are {n_unmatched:,}."
+            )
+
+
 def cutoffs(
     matched: Float64[np.ndarray, " matched"],
     unmatched: Float64[np.ndarray, " unmatched"],
@@ -55,16 +71,9 @@ def cutoffs(
     bootstrap"); it errs towards wide intervals.
 
     Raises:
-        ValueError: a rate is not between 0 and 1, or would leave fewer than ten false positives.
+        ValueError: as `check_rates`.
     """
-    for rate in rates:
-        if not 0 < rate < 1:
-            raise ValueError(f"a false-positive rate is {rate:g}; it must be between 0 and 1.")
-        if not supported([rate], len(unmatched)):
-            raise ValueError(
-                f"a false-positive rate of {rate:g} needs {int(np.ceil(_LEAST / rate)):,} unmatched pairs, ten times "
-                f"1/rate; there are {len(unmatched):,}."
-            )
+    check_rates(rates, len(unmatched))
     order = np.argsort(-unmatched)
     ordered = unmatched[order]
     scores = [float(ordered[_n_allowed(rate, len(ordered))]) for rate in rates]

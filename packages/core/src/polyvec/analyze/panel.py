@@ -17,7 +17,7 @@ from polyvec.analyze.paired import Paired, item_vectors, pair_scores
 from polyvec.analyze.projection import Map, project
 from polyvec.analyze.sampling import unmatched
 
-__all__ = ["Panel", "Spread", "analyze", "as_json", "table"]
+__all__ = ["Panel", "Spread", "analyze", "table", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def analyze(
     )
 
 
-def as_json(panel: Panel) -> dict[str, Any]:
+def to_json(panel: Panel) -> dict[str, Any]:
     """Return everything but the map's points as JSON knows it; an infinite number becomes None."""
     content = asdict(panel)
     content["map"] = {"explained": panel.map.explained}

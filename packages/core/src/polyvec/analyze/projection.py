@@ -16,7 +16,7 @@ from polyvec.analyze.paired import Paired, pair_scores, unit_rows
 from polyvec.images import open_image
 from polyvec.types import ImageInput
 
-__all__ = ["Map", "MapPoint", "map_points", "project", "thumbnail", "write_parquet"]
+__all__ = ["Map", "MapPoint", "check_pyarrow", "map_points", "project", "thumbnail", "write_parquet"]
 
 _BLOCK_ROWS = 4096
 _ROWS_PER_GROUP = 1000
@@ -125,6 +125,18 @@ def thumbnail(image: ImageInput, *, size: int = 96) -> bytes:
     return file.getvalue()
 
 
+def check_pyarrow() -> None:
+    """Refuse to go on without pyarrow.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import pyarrow as _  # noqa: F401 — only whether it is there
+    except ImportError as error:
+        raise ImportError("a Parquet file needs pyarrow: pip install 'polyvec[evaluate]'") from error
+
+
 def write_parquet(path: Path, points: Iterator[MapPoint]) -> None:
     """Write points to a Parquet file, a thousand at a time.
 
@@ -132,13 +144,12 @@ def write_parquet(path: Path, points: Iterator[MapPoint]) -> None:
     the fields of `MapPoint`; pictures are in the layout of Hugging Face datasets.
 
     Raises:
-        ImportError: pyarrow is not installed.
+        ImportError: as `check_pyarrow`.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("a Parquet file needs pyarrow: pip install 'polyvec[evaluate]'") from error
+    check_pyarrow()
+    import pyarrow as pa
+    from pyarrow import parquet
+
     numbers = [(name, pa.float32()) for name in ("x", "y", "delta")]
     words = [(name, pa.string()) for name in ("kind", "id", "text")]
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
