@@ -16,7 +16,7 @@ from polyvec.analyze.sampling import MOST_TEXTS, related_images, related_texts, 
 
 __all__ = ["Gap", "MatchedCosines", "gap", "matched_cosines", "separability"]
 
-_MOST_ROWS = 20_000  # of either modality that the linear classifier sees
+_MOST_ROWS = 10_000  # of either modality that the linear classifier sees
 _FOLDS = 5
 _SHRINKAGE = 0.01
 
@@ -84,7 +84,7 @@ def separability(
 
     It is the mean of the shares of images and of texts that are told right (balanced accuracy), cross-validated in five
     folds, by linear discriminant analysis of unit rows: w = (S + 0.01 tr(S)/dim)⁻¹ (mean(X) − mean(Y)), S the pooled
-    covariance, cut half-way between the means. An image and its texts are in one fold. At most 20,000 items of either
+    covariance, cut half-way between the means. An image and its texts are in one fold. At most 10,000 items of either
     modality take part.
     """
     rng = np.random.default_rng(seed)
