@@ -10,8 +10,8 @@ from polyvec.vectors import Kind, decoded, kind_of, signs, unit
 
 __all__ = ["asymmetric_cosine", "cosine", "hamming_similarity", "maxsim", "pairwise_cosine", "signs", "unit"]
 
-_CHUNK_ROWS = 32_768  # document tokens per matrix product: larger ones fall out of the cache and are slower
-_CHUNK_SIMILARITIES = 1 << 22  # numbers per matrix product of MaxSim
+_CHUNK_ROWS = 2_048  # document tokens per matrix product
+_CHUNK_SIMILARITIES = 1 << 19  # numbers per matrix product of MaxSim: the maxima of larger ones miss the cache
 _CHUNK_NUMBERS = 1 << 20  # numbers of either side at work at a time; they stay in the cache
 _N_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
 _n_bits: Callable[[np.ndarray], np.ndarray] = getattr(np, "bitwise_count", _N_BITS.__getitem__)  # numpy 1 has none
