@@ -154,10 +154,12 @@ def retrieval_task(
         )
 
         data_loaded: bool
+        dataset: dict[str, dict[str, Any]]
 
         def load_data(self, num_proc: int | None = None, **_: Any) -> None:  # noqa: ARG002 — as mteb calls it
             if self.data_loaded:
                 return
+            self.dataset = {}
             for subset in self.hf_subsets:
                 split = load(subset)
                 relevant = {query: dict(judged) for query, judged in split.relevant.items()}
@@ -170,9 +172,7 @@ def retrieval_task(
                 model = _BestOfFile(model)
             return super()._evaluate_subset(model, data_split, **options)
 
-    task = Task()
-    task.dataset = {}
-    return task
+    return Task()
 
 
 class _BestOfFile:
