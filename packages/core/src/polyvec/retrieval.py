@@ -34,6 +34,7 @@ Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with t
 Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
 
 _QUERIES = 512  # whose tokens are at work at a time
+_MERGED = 1024  # scores per query that are merged at a time, at least: a merge looks at all of the best again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +190,7 @@ def best_documents(
     for block in blocks:
         pending.append(block)
         n_seen += block.shape[1]
-        if n_seen - n_merged >= n:  # seldom, because each merge looks at all of the best again
+        if n_seen - n_merged >= max(n, _MERGED):
             positions, best = merge()
             pending, n_merged = [], n_seen
     return merge() if pending else (positions, best)

@@ -129,14 +129,18 @@ def maxsim(
     query_tokens = np.concatenate([decoded("queries", queries[index]) for index in rows])
     query_lengths = [len(queries[index]) for index in rows]
     query_by_token = np.repeat(rows, query_lengths)
+    blocks: dict[int, list[tuple[slice, np.ndarray, np.ndarray]]] = {}  # by their size, which is mostly one
     for chunk in _chunks(columns, [len(documents[index]) for index in columns], _CHUNK_ROWS):
         document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
-        for block in _blocks(query_lengths, max(1, _CHUNK_SIMILARITIES // len(document_tokens))):
+        size = max(1, _CHUNK_SIMILARITIES // max(len(document_tokens), _CHUNK_ROWS))
+        if size not in blocks:
+            slices = _blocks(query_lengths, size)
+            blocks[size] = [(block, *np.unique(query_by_token[block], return_index=True)) for block in slices]
+        for block, members, starts in blocks[size]:
             with np.errstate(over="ignore", invalid="ignore"):  # numbers that are refused below
                 similarities = query_tokens[block] @ document_tokens.T
             best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
-            members, starts = np.unique(query_by_token[block], return_index=True)
             scores[members[:, None], chunk] += np.add.reduceat(best, starts, axis=0)
     if not np.isfinite(scores).all():
         _check_finite("queries", queries)
