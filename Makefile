@@ -64,6 +64,9 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/callers.py
 	$(BIN)/python benchmarks/peak.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/gradcache.py
+	$(BIN)/python benchmarks/maxsim.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/frameworks.py
 	$(BIN)/python benchmarks/evaluation.py

@@ -1,9 +1,9 @@
 """What evaluation costs beside what it needs: `python benchmarks/evaluation.py`. It fails above its limits.
 
 Ranking 1,000 queries × 10,000 pages late, from multi-vectors in memory, beside the bare matrix products of the same
-tokens, and beside mteb's own route (`MultiVectorWrapper`) on a twenty-fifth of the same arrays; the working memory for 100 and
-for 1,000 queries; and a run of a task through mteb beside the time inside the encoder. Pages have fewer tokens than
-real pages (`--tokens`), so that the products end in minutes.
+tokens, and beside mteb's own route (`MultiVectorWrapper`) on a twenty-fifth of the same arrays; the working memory for
+100 and for 1,000 queries; and a run of a task through mteb beside the time inside the encoder. Pages have fewer tokens
+than real pages (`--tokens`), so that the products end in minutes.
 """
 
 import argparse

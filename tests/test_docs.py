@@ -1,14 +1,22 @@
-"""The Python in the documents runs, in order, and type-checks."""
+"""The Python in the documents runs, in order, and type-checks; so do the commands of the guide to training."""
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mypy import api
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from polyvec.embedder import Embedder
+from polyvec.model.checkpoint import Checkpoint
+from polyvec.synthetic.datasets import dataset
+from polyvec.train.__main__ import train
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
@@ -64,3 +72,54 @@ def test_the_desk_has_what_a_stock_adapter_has(desk):
     assert names
     assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in names)
     assert json.loads((desk / "my-adapter" / "adapter_config.json").read_text(encoding="utf-8"))["peft_type"] == "LORA"
+
+
+@pytest.fixture
+def training_desk(tmp_path, monkeypatch):
+    """A working directory with the data that the guide to training speaks of, and a small stock model."""
+    stock = tmp_path / "Qwen2.5-VL-7B-Instruct"
+    shutil.copytree(ROOT / "tests" / "parity" / "tiny" / "checkpoint", stock, ignore=shutil.ignore_patterns("adapters"))
+    for file in stock.glob("model*"):
+        file.unlink()
+    backbone = Checkpoint(ROOT / "tests" / "parity" / "tiny" / "checkpoint").config.backbone
+    Qwen2_5_VLForConditionalGeneration(backbone).save_pretrained(tmp_path / "weights")
+    shutil.move(tmp_path / "weights" / "model.safetensors", stock)
+    texts = dataset("text passages", 24)
+    rows = [
+        {"query": query, "document": list(texts.documents.values())[next(iter(relevant))]}
+        for query, relevant in zip(texts.queries.values(), texts.relevant, strict=True)
+    ]
+    queries = (ROOT / "examples" / "queries.txt").read_text(encoding="utf-8").splitlines()
+    images = [str(page) for page in sorted((ROOT / "examples" / "pages").glob("*.png"))]
+    pages = [{"query": query, "image": image} for query, image in zip(queries, images, strict=True)]
+    held_out = tmp_path / "held-out"
+    (held_out / "qrels").mkdir(parents=True)
+    numbered = [(f"{number}", row) for number, row in enumerate(rows[:4])]
+    for path, content in (
+        (tmp_path / "texts.jsonl", rows),
+        (tmp_path / "pages.jsonl", pages),
+        (held_out / "corpus.jsonl", [{"_id": number, "text": row["document"]} for number, row in numbered]),
+        (held_out / "queries.jsonl", [{"_id": number, "text": row["query"]} for number, row in numbered]),
+    ):
+        path.write_text("\n".join(map(json.dumps, content)), encoding="utf-8")
+    grades = ["query-id\tcorpus-id\tscore", *(f"{number}\t{number}\t1" for number, _ in numbered)]
+    (held_out / "qrels" / "test.tsv").write_text("\n".join(grades), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_of_the_guide_to_training_run(training_desk):
+    """In order, but for the number of steps and the size of batches."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for name, content in re.findall(r"```toml\n# (\S+)\n(.*?)```", page, re.S):
+        small = re.sub(r"(?m)^steps = \d+", "steps = 2", content)
+        small = re.sub(r"(?m)^images = \d+", "images = 2", re.sub(r"(?m)^texts = \d+", "texts = 4", small))
+        (training_desk / name).write_text(small, encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("polyvec train ")]
+    assert len(lines) == 9
+    for line in lines:
+        result = CliRunner().invoke(train, shlex.split(line)[2:])
+        assert result.exit_code == 0, (line, result.output, result.exception)
+    for name in ("start", "pairs", "trained", "merged"):
+        assert Embedder.from_pretrained(name, device="cpu").encode_query(["a"], task="retrieval").dense.shape[0] == 1

@@ -15,8 +15,9 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint, save
 from polyvec.model.processing import Processor
 from polyvec.synthetic import pages, world
-from polyvec.train.data import StepCollator
-from polyvec.train.trainer import PairTrainer, spread_adapter, trainable
+from polyvec.train.data.batches import StepCollator
+from polyvec.train.loop.trainer import JointTrainer, spread_adapter, trainable
+from polyvec.train.loss.objective import Losses
 from recipes.demo.card import card_scores, markdown
 from recipes.demo.optimizer import muon_with_adamw
 from recipes.demo.recipe import SEED, STAGES, Curriculum, Stage, blank
@@ -51,7 +52,7 @@ def run(stage: Stage, source: Path, target: Path) -> None:
     checkpoint = Checkpoint(source)
     task = stage.task or "retrieval"
     # The tasks share the projector, so it is trained with the backbone alone.
-    network = trainable(checkpoint, task, train_backbone=stage.task is None, train_projector=False)
+    network = trainable(checkpoint, task, train_backbone=stage.task is None, train_projector=False, dtype=torch.float32)
     if stage.task is None:
         optimizer = muon_with_adamw(network, stage.learning_rate)
     else:
@@ -78,11 +79,11 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         seed=SEED,
     )
     processor = Processor(checkpoint.path, checkpoint.config)
-    trainer = PairTrainer(
+    trainer = JointTrainer(
         network,
         checkpoint,
         arguments,
-        temperature=0.05,
+        losses=Losses(temperature=0.05, late_temperature=0.05, kl_stop_gradient="none"),
         train_dataset=Curriculum(stage, SEED),
         data_collator=StepCollator(processor, task=task, patches_only=stage.patches_only),
         optimizers=(optimizer, schedule),

@@ -16,7 +16,7 @@ from polyvec.model.checkpoint import build, save
 from polyvec.model.config import ImageConfig, ModelConfig
 from polyvec.synthetic import pages, world
 from polyvec.synthetic.words import VOCABULARY
-from polyvec.train.data import Pair, Step
+from polyvec.train.data.examples import Pair, Step
 from polyvec.types import TASKS, Task
 
 # Common words of English and of programming, for the tokenizer; the pages of the world do not use them.

@@ -1,5 +1,7 @@
+import gc
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,54 @@ def folder(tmp_path):
     grades = ["query-id\tcorpus-id\tscore", "q0\td1\t2", "q0\td0\t0", "q1\td0\t0", "q2\td0\t1", "q2\td2\t1"]
     (tmp_path / "qrels" / "test.tsv").write_text("\n".join(grades) + "\n", encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def untrained(checkpoint):
+    """The tiny network whose code adapter is free; never trained, only copied, which is faster than to load it."""
+    from polyvec.train.loop.trainer import trainable
+
+    return trainable(checkpoint, "code", dtype=torch.float32)
+
+
+@pytest.fixture
+def joint_trainer(checkpoint, untrained, tmp_path):
+    """Makes a trainer of the tiny checkpoint's code adapter on the CPU, in float32."""
+    from transformers import TrainingArguments
+
+    from polyvec.model.processing import Processor
+    from polyvec.train.data.batches import StepCollator
+    from polyvec.train.loop.trainer import JointTrainer
+    from polyvec.train.loss.objective import Losses
+
+    processor = Processor(checkpoint.path, checkpoint.config)
+
+    def make(steps, *, of=checkpoint, network=None, losses=None, patches_only=False, arguments=None, **options):
+        arguments = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": len(steps),
+            "per_device_train_batch_size": 1,
+            "train_sampling_strategy": "sequential",
+            "learning_rate": 3e-3,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "dataloader_pin_memory": False,
+            "seed": 0,
+        } | (arguments or {})
+        return JointTrainer(
+            network or deepcopy(untrained),
+            of,
+            TrainingArguments(**arguments),
+            data_collator=StepCollator(processor, task="code", patches_only=patches_only),
+            losses=losses or Losses(temperature=0.1, late_temperature=0.1),
+            train_dataset=steps,
+            **options,
+        )
+
+    gc.freeze()  # each run collects garbage, which takes longer than its steps
+    yield make
+    gc.unfreeze()

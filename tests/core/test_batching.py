@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvec.engine.batching import plan, prepare_ahead
+from polyvec.model.batching import plan, prepare_ahead
 from polyvec.model.replica import _halving as halving
 
 

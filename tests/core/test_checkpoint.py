@@ -21,6 +21,7 @@ from polyvec.model import checkpoint as module
 from polyvec.model import config
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, build, check_tensors, locate, network_name, save
 from polyvec.model.config import ModelConfig
+from polyvec.model.tensor_files import base_name
 
 CPU = torch.device("cpu")
 
@@ -95,9 +96,9 @@ def test_the_released_layout_is_the_network_tensor_for_tensor(full_size, layout)
     with torch.device("meta"):
         network = build(ModelConfig.read(full_size))
     wanted = {network_name(name): list(tensor.shape) for name, tensor in network.state_dict().items()}
-    claims = Counter(module._base_name(key) for key in layout["base_tensors"])
+    claims = Counter(base_name(key) for key in layout["base_tensors"])
     claims.update(key.removeprefix("base_model.model.") for key in layout["adapter_tensors"])
-    found = {module._base_name(key): shape for key, shape in layout["base_tensors"].items()}
+    found = {base_name(key): shape for key, shape in layout["base_tensors"].items()}
     found |= {key.removeprefix("base_model.model."): shape for key, shape in layout["adapter_tensors"].items()}
     assert set(claims.values()) == {1}
     assert found == wanted
@@ -643,7 +644,7 @@ def test_base_weights_that_are_not_the_loaded_ones_are_refused(copy, change):
     checkpoint = Checkpoint(copy)
     like = checkpoint.load(torch.float32, CPU).get_base_model().model.language_model.norm.weight
     assert torch.equal(checkpoint.base_tensor(NORM, like), like)
-    file = checkpoint._sources[NORM].file
+    file = checkpoint.sources[NORM].file
     content = file.read_bytes()
     file.unlink()
     if change == "saved again":

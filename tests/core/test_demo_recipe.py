@@ -1,11 +1,14 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from polyvec import Embedder
+from polyvec.model.checkpoint import Checkpoint
 from polyvec.synthetic.words import VOCABULARY
+from recipes.demo.__main__ import run
 from recipes.demo.card import markdown
 from recipes.demo.optimizer import muon_with_adamw
 from recipes.demo.recipe import LEXICON, STAGES, Curriculum, blank, tokenizer
@@ -32,6 +35,21 @@ def test_one_seed_makes_one_tokenizer_that_knows_the_words_of_the_world():
     assert max(pieces) <= 4
     assert np.mean([n == 1 for n in pieces]) > 0.7
     assert "embedding" in LEXICON
+
+
+def test_a_stage_trains_its_adapter_and_spreads_it(untrained, tmp_path, monkeypatch):
+    stage = next(stage for stage in STAGES if stage.name == "retrieval")
+    stage = replace(stage, steps=1, pictures={"word": (1.0, 6)}, texts=("paraphrase", 2))
+    monkeypatch.setattr("recipes.demo.recipe.STAGES", (stage,))
+    run(stage, untrained, tmp_path / "trained")
+    before, after = (
+        Checkpoint(path).load(torch.float32, torch.device("cpu")).state_dict()
+        for path in (untrained, tmp_path / "trained")
+    )
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in after if ".lora_" in name}
+    for name, tensor in after.items():
+        assert torch.equal(tensor, after[name.replace(".code.", ".retrieval.")])
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)

@@ -3,17 +3,17 @@
 import json
 import logging
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from polyvec import Embeddings
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
-from polyvec.evaluate.benchmark_command import run_benchmarks
+from polyvec.evaluate.benchmark_command import benchmark_command, run_benchmarks
 from polyvec.evaluate.benchmark_tables import section_table
 from polyvec.evaluate.benchmarks import BENCHMARKS, PAGES, RETRIEVAL, SYMMETRIC, Benchmark
 from polyvec.evaluate.mteb_models import DenseModel, LateModel, model_of
@@ -183,9 +183,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(go, tmp_path):
     resumed = go(encoder, task())
     assert resumed.rows == whole.rows
     assert encoder.encoder.n_encoded == 20, "the queries of the second subset; its pages are in the cache"
-    encoder.encoder.n_encoded = 0
-    assert go(encoder, task()).rows == whole.rows
-    assert encoder.encoder.n_encoded == 0
+    uncached = Fragile()
+    assert go(uncached, task()).rows == whole.rows
+    assert uncached.n_encoded == 0, "all results are stored"
     assert go(encoder, task(), truncate_dim=8).rows[0].settings != whole.rows[0].settings
 
 
@@ -286,6 +286,29 @@ def test_settings_and_mode_are_part_of_what_results_are_stored_under():
     assert name == "polyvec/m-dense"
     assert revision.startswith("dense-retrieval-64d-37788800px-")
     assert stored() == stored()
+
+
+@pytest.mark.parametrize("mode", ["dense", "late"])
+def test_each_side_is_encoded_as_the_rule_says(go, mode):
+    class Recorder(Oracle):
+        calls = ()
+
+        def encode(self, inputs, **options):
+            items = list(inputs)
+            if items:
+                limits = options["task"], options["side"], options.get("max_pixels"), options.get("multivector", False)
+                self.calls += ((type(items[0]), *limits),)
+            return super().encode(items, **options)
+
+    encoder = Recorder()
+    go(encoder, make("Own", lambda _: one_to_one()), mode=mode, rule=PAGES)
+    (text, *of_queries), (image, *of_pages) = encoder.calls
+    assert (text is str, issubclass(image, Image.Image)) == (True, True)
+    assert of_queries == ["retrieval", "query", 37_788_800, mode == "late"]
+    assert of_pages == ["retrieval", "document", 37_788_800, mode == "late"]
+    encoder.calls = ()
+    go(encoder, make("Own", lambda _: one_to_one()), mode=mode, rule=SYMMETRIC)
+    assert [call[1:3] for call in encoder.calls] == [("text-matching", "query")] * 2
 
 
 def test_what_an_encoder_does_not_have_is_left_out_and_said(go):
@@ -416,10 +439,16 @@ def test_the_paper_in_late_mode_is_jina_vdr_and_vidore():
     assert model_of("late") is LateModel
 
 
-def test_rules_are_printed_without_an_encoder(capsys, tmp_path):
-    run_benchmarks(None, "LongEmbed", mode="dense", label="t", output=tmp_path, json=False, options={})
-    assert (
-        "LEMBNeedleRetrieval        retrieval  'Query: '  'Passage: '  encoder's  32,768  mteb's"
-        in capsys.readouterr().out
-    )
-    assert not list(Path(tmp_path).iterdir())
+def test_the_command_prints_rules_without_a_model(tmp_path):
+    arguments = ["--benchmark", "LongEmbed", "--rules", "--output", str(tmp_path / "results")]
+    result = CliRunner().invoke(benchmark_command, arguments)
+    line = "LEMBNeedleRetrieval        retrieval  'Query: '  'Passage: '  encoder's  32,768  mteb's"
+    assert (result.exit_code, line in result.output) == (0, True)
+    assert not (tmp_path / "results").exists()
+    assert CliRunner().invoke(benchmark_command, ["--benchmark", "LongEmbd"]).exit_code == 2
+
+
+def test_without_mteb_the_error_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    with pytest.raises(ImportError, match=r"pip install 'polyvec\[evaluate\]'"):
+        run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path)

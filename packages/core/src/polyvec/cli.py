@@ -25,6 +25,7 @@ __all__ = [
     "command",
     "device_option",
     "dtype_option",
+    "group",
     "json_option",
     "location_option",
     "main",
@@ -154,6 +155,11 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]],
     arguments of `click.command`.
     """
     return click.command(name, cls=_Command, context_settings=_SETTINGS, **settings)
+
+
+def group(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.Group]:
+    """Make a function the command `name` that has subcommands. `settings` are arguments of `click.group`."""
+    return click.group(name, context_settings=_SETTINGS, **settings)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyvec.chunking import Span, token_spans, windows
-from polyvec.engine.batching import plan, prepare_ahead
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size
 from polyvec.inputs import check_text
 from polyvec.model.adapter_files import UserAdapter
+from polyvec.model.batching import plan, prepare_ahead
 from polyvec.model.processing import Encoded, Processor
 from polyvec.model.replica import Replica
 from polyvec.outcomes import Encoding, Outcome

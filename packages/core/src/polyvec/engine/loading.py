@@ -11,6 +11,7 @@ import torch
 from polyvec.encoders.cached import VectorCache
 from polyvec.engine.encoding import Engine
 from polyvec.model.adapter_files import UserAdapter
+from polyvec.model.ambient import computes_bfloat16
 from polyvec.model.checkpoint import Checkpoint, CheckpointError, locate
 from polyvec.model.processing import ImageBackend, Processor
 from polyvec.model.replica import Replica
@@ -166,7 +167,7 @@ class Setup:
         dtype = self.options["dtype"]
         if isinstance(dtype, torch.dtype):
             return dtype
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
 
 
 def _checked_dtype(dtype: object) -> torch.dtype | Literal["auto"]:
@@ -197,14 +198,3 @@ def checked_device(device: object) -> str:
             "'mps' or another device of torch, or a list of devices."
         ) from error
     return str(resolved)
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    """Return True if the device computes bfloat16 natively; False for a CPU if torch is too old to tell."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return True
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(bool(has) for name, has in capabilities.items() if name.endswith("bf16"))

@@ -1,4 +1,4 @@
-"""Settings of torch that surround a call. None of them changes a vector, except how float32 matrices are multiplied."""
+"""What surrounds a call: torch's settings and the device. They change no vector, except how float32 is multiplied."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,3 +24,14 @@ def matmul_precision(device: torch.device) -> str:
     # torch.get_float32_matmul_precision raises if a user chose for one backend only, which torch can since 2.9.
     name = getattr(getattr(backend, "matmul", None), "fp32_precision", None) or torch.get_float32_matmul_precision()
     return "" if name in _EXACT else str(name)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return True if the device computes bfloat16 natively; False for a CPU if torch is too old to tell."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return True
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(has) for name, has in capabilities.items() if name.endswith("bf16"))

@@ -4,19 +4,16 @@ Every tensor of a checkpoint is used and every tensor of the model is filled, or
 """
 
 import hashlib
-import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, StrictDataclassError
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,26 +21,21 @@ from polyvec.alarms import pass_alarm
 from polyvec.images import file_stamp
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Network
+from polyvec.model.tensor_files import CheckpointError as CheckpointError  # whoever opens checkpoints knows it
+from polyvec.model.tensor_files import (
+    TensorSource,
+    base_name,
+    hub_name,
+    read_tensor,
+    shard_files,
+    tensor_sources,
+)
 
 DEMO = Path(__file__).parent / "demo"
 _FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
 _FLOATS = ("F64", "F32", "F16", "BF16", torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _PEFT_PREFIX = "base_model.model."
 _HASHED_BYTES = 4096  # at each of three positions in a tensor
-
-
-class CheckpointError(ValueError):
-    """A directory holds no checkpoint of this kind, or its tensors do not fit the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    file: Path
-    stamp: tuple[int, ...] | None  # of the file when it was opened
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-    span: tuple[int, int]  # where its bytes begin and end in the file
 
 
 def locate(
@@ -100,15 +92,16 @@ class Checkpoint:
             self.config = ModelConfig.read(path)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
-        shards = _sources(_shards(path))
+        shards = tensor_sources(shard_files(path))
         shards.pop("lm_head.weight", None)  # tied to the embeddings; logits are never computed
-        base: dict[str, _Source] = {}
+        base: dict[str, TensorSource] = {}
         for key, source in shards.items():
-            if (name := _base_name(key)) in base:
+            if (name := base_name(key)) in base:
                 raise CheckpointError(f"tensors {base[name].key} and {key} of {path} are both {name}; one is allowed.")
             base[name] = source
-        adapters = _sources([path / "adapters" / "adapter_model.safetensors"])
-        self._sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
+        adapters = tensor_sources([path / "adapters" / "adapter_model.safetensors"])
+        self.base = base  # by the network's names
+        self.sources = base | {name.removeprefix(_PEFT_PREFIX): source for name, source in adapters.items()}
 
     def load(self, dtype: torch.dtype, device: torch.device) -> PeftModel:
         """Load the model with its adapters. Tensors are read one at a time, so weights are never in memory twice.
@@ -126,12 +119,12 @@ class Checkpoint:
             ) from error
         names = {name: network_name(name) for name in adapted.state_dict()}
         expected = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
-        check_floats({source.key: source.dtype for source in self._sources.values()}, self.path)
-        check_tensors(expected, {name: source.shape for name, source in self._sources.items()}, self.path)
+        check_floats({source.key: source.dtype for source in self.sources.values()}, self.path)
+        check_tensors(expected, {name: source.shape for name, source in self.sources.items()}, self.path)
         for peft_name, name in names.items():
             owner, _, leaf = peft_name.rpartition(".")
-            source = self._sources[name]
-            tensor = _read(source).to(device, dtype, copy=True)
+            source = self.sources[name]
+            tensor = read_tensor(source).to(device, dtype, copy=True)
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(f"{source.file} has values in {source.key} that are not finite in {dtype}.")
             setattr(adapted.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
@@ -147,12 +140,12 @@ class Checkpoint:
         Raises:
             CheckpointError: its file is gone or has changed since it was loaded.
         """
-        return _read(self._sources[name]).to(like.device, like.dtype, copy=True)
+        return read_tensor(self.sources[name]).to(like.device, like.dtype, copy=True)
 
     def is_current(self) -> bool:
         """Return True if no file of tensors was written again since the checkpoint was opened."""
         return all(
-            file_stamp(file) == stamp for file, stamp in {(one.file, one.stamp) for one in self._sources.values()}
+            file_stamp(file) == stamp for file, stamp in {(one.file, one.stamp) for one in self.sources.values()}
         )
 
     def fingerprint(self) -> str:
@@ -166,9 +159,9 @@ class Checkpoint:
         for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "adapters/adapter_config.json"):
             digest.update((self.path / name).read_bytes())
         with ExitStack() as opened:
-            files = {source.file for source in self._sources.values()}
+            files = {source.file for source in self.sources.values()}
             streams = {file: opened.enter_context(file.open("rb", buffering=0)) for file in files}
-            for name, source in sorted(self._sources.items()):
+            for name, source in sorted(self.sources.items()):
                 digest.update(f"{name} {source.dtype} {list(source.shape)}\n".encode())
                 for start, end in _hashed_ranges(*source.span):
                     streams[source.file].seek(start)
@@ -239,75 +232,19 @@ def save(adapted: PeftModel, config: ModelConfig, path: Path, *, files_from: Pat
     """Write a network with its adapters in the layout that `Checkpoint` reads; the tokenizer is copied."""
     path.mkdir(parents=True, exist_ok=True)
     config.write(path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (files_from / name).is_file() and files_from.resolve() != path.resolve():
-            shutil.copyfile(files_from / name, path / name)
+    copy_tokenizer(files_from, path)
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in adapted.state_dict().items()}
     adapters = {name: tensor for name, tensor in state.items() if ".lora_" in name}
-    base = {_hub_name(network_name(name)): tensor for name, tensor in state.items() if name not in adapters}
+    base = {hub_name(network_name(name)): tensor for name, tensor in state.items() if name not in adapters}
     save_torch_state_dict(base, path)
     save_file(adapters, path / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def _base_name(key: str) -> str:
-    """Return the network's name of the tensor `key` of hub files, which use either of two naming schemes."""
-    if key.startswith("multi_vector_projector."):
-        return key
-    suffix = key.removeprefix("model.")
-    if suffix.startswith(("language_model.", "visual.")):
-        return f"model.{suffix}"
-    return f"model.language_model.{suffix}" if key.startswith("model.") else key
-
-
-def _hub_name(name: str) -> str:
-    if name.startswith("model.language_model."):
-        return "model." + name.removeprefix("model.language_model.")
-    return name.removeprefix("model.") if name.startswith("model.visual.") else name
-
-
-def _shards(path: Path) -> list[Path]:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            return [path / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index} is no shard index: {error!r}") from error
-    shards = sorted(path.glob("model*.safetensors"))
-    if not shards:
-        raise CheckpointError(
-            f"{path} holds no model*.safetensors. Only safetensors are read; pickled weights are never opened."
-        )
-    return shards
-
-
-def _sources(files: Iterable[Path]) -> dict[str, _Source]:
-    sources: dict[str, _Source] = {}
-    for file in files:
-        try:
-            stamp = file_stamp(file)
-            with safe_open(file, framework="pt"):  # it detects damage
-                start, header = _header(file)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{file} is missing.") from error
-        except (SafetensorError, OSError) as error:
-            pass_alarm(error)
-            raise CheckpointError(f"{file} is no safetensors file, or it is cut short: {error}") from error
-        for key, tensor in header.items():
-            if key in sources:
-                raise CheckpointError(f"tensor {key} stands in both {sources[key].file} and {file}.")
-            begin, end = tensor["data_offsets"]
-            span = (start + begin, start + end)
-            sources[key] = _Source(file, stamp, key, tuple(tensor["shape"]), tensor["dtype"], span)
-    return sources
-
-
-def _header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:  # Any: any JSON value
-    """Read from a safetensors file where its data begin, and the description of each tensor."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    return 8 + length, header
+def copy_tokenizer(source: Path, path: Path) -> None:
+    """Copy the tokenizer's files from one checkpoint to another."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (source / name).is_file() and source.resolve() != path.resolve():
+            shutil.copyfile(source / name, path / name)
 
 
 def _hashed_ranges(start: int, end: int) -> list[tuple[int, int]]:
@@ -316,13 +253,3 @@ def _hashed_ranges(start: int, end: int) -> list[tuple[int, int]]:
         return [(start, end)]
     middle = (start + end - _HASHED_BYTES) // 2
     return [(offset, offset + _HASHED_BYTES) for offset in (start, middle, end - _HASHED_BYTES)]
-
-
-def _read(source: _Source) -> Tensor:
-    stamp = file_stamp(source.file)
-    if stamp != source.stamp:
-        state = "is gone" if stamp is None else "changed since it was loaded"
-        raise CheckpointError(f"{source.file} {state}, and it is still needed; load the model again.")
-    with safe_open(source.file, framework="pt") as tensors:
-        tensor: Tensor = tensors.get_tensor(source.key)
-    return tensor

@@ -19,7 +19,7 @@ from polyvec.types import TASKS
 # Values of the released checkpoint, for files that lack them.
 _DEFAULT_IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEFAULT_IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-_DEFAULT_TARGETS = (
+DEFAULT_TARGETS = (
     "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$"
     "|.*(single_vector_projector|multi_vector_projector).*$)"
 )
@@ -104,22 +104,8 @@ class ModelConfig:
             ValueError: a file is missing, is not JSON, or has an invalid field.
         """
         raw = _read_json(path / "config.json")
-        if "vision_config" not in raw or not {"text_config", "hidden_size"} & raw.keys():
-            raise ValueError(
-                f"{path / 'config.json'} describes no Qwen2.5-VL model: it needs `vision_config` and either "
-                "`text_config` or the text fields at the top level."
-            )
-        text = raw.get("text_config") or raw
-        backbone = Qwen2_5_VLConfig(
-            text_config=_known_fields(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
-            vision_config=_known_fields(Qwen2_5_VLVisionConfig, raw["vision_config"]),
-            tie_word_embeddings=True,
-            **{name: raw[name] for name in _TOKEN_IDS if name in raw},
-        )
+        backbone = _backbone(raw, path)
         hidden_size = backbone.text_config.hidden_size
-        _check_fixed("config.json", raw)
-        _check_text(backbone.text_config)
-        _check_vision(backbone.vision_config, dim=hidden_size)
         tasks = _first_not_none(raw.get("task_names"), list(TASKS))
         dims = _first_not_none(raw.get("matryoshka_dims"), [hidden_size])
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
@@ -133,7 +119,7 @@ class ModelConfig:
         return cls(
             backbone=backbone,
             lora=read_lora(path / "adapters"),
-            image=_image_config(_read_json(path / "preprocessor_config.json"), backbone.vision_config),
+            image=_image_config(path, backbone.vision_config),
             tasks=tuple(tasks),
             multivector_dim=multivector_dim,
             matryoshka_dims=tuple(dims),
@@ -160,17 +146,42 @@ class ModelConfig:
             "temporal_patch_size": self.backbone.vision_config.temporal_patch_size,
             **dataclasses.asdict(self.image),
         }
-        adapter = {
-            "peft_type": "LORA",
-            "task_type": "FEATURE_EXTRACTION",
-            **{name: getattr(self.lora, name) for name in _LORA_FIELDS},
-            **({"use_rslora": True} if self.lora.use_rslora else {}),
-            "inference_mode": True,
-        }
         (path / "adapters").mkdir(parents=True, exist_ok=True)
-        files = {"config.json": backbone, "preprocessor_config.json": image, "adapters/adapter_config.json": adapter}
-        for name, content in files.items():
+        for name, content in (("config.json", backbone), ("preprocessor_config.json", image)):
             (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_lora(self.lora, path / "adapters", task_type="FEATURE_EXTRACTION")
+
+
+def read_backbone(path: Path) -> tuple[Qwen2_5_VLConfig, ImageConfig]:
+    """Read `config.json` and `preprocessor_config.json` under `path`, as a stock Qwen2.5-VL directory has them.
+
+    Raises:
+        ValueError: a file is missing, is not JSON, or has an invalid field.
+    """
+    raw = _read_json(path / "config.json")
+    backbone = _backbone(raw, path)
+    kind = raw.get("model_type", backbone.model_type)
+    _check("config.json", "model_type", kind, kind == backbone.model_type, repr(backbone.model_type))
+    return backbone, _image_config(path, backbone.vision_config)
+
+
+def _backbone(raw: Mapping[str, Any], path: Path) -> Qwen2_5_VLConfig:  # Any: any JSON value
+    if "vision_config" not in raw or not {"text_config", "hidden_size"} & raw.keys():
+        raise ValueError(
+            f"{path / 'config.json'} describes no Qwen2.5-VL model: it needs `vision_config` and either "
+            "`text_config` or the text fields at the top level."
+        )
+    text = raw.get("text_config") or raw
+    backbone = Qwen2_5_VLConfig(
+        text_config=_known_fields(Qwen2_5_VLTextConfig, text, "rope_scaling", "rope_theta"),
+        vision_config=_known_fields(Qwen2_5_VLVisionConfig, raw["vision_config"]),
+        tie_word_embeddings=True,
+        **{name: raw[name] for name in _TOKEN_IDS if name in raw},
+    )
+    _check_fixed("config.json", raw)
+    _check_text(backbone.text_config)
+    _check_vision(backbone.vision_config, dim=backbone.text_config.hidden_size)
+    return backbone
 
 
 def _known_fields(kind: type, raw: Mapping[str, Any], *extra: str) -> dict[str, Any]:
@@ -207,7 +218,7 @@ def read_lora(path: Path) -> LoraConfig:
         "r": raw.get("r"),
         "lora_alpha": raw.get("lora_alpha"),
         "lora_dropout": raw.get("lora_dropout", 0.0),
-        "target_modules": raw.get("target_modules", _DEFAULT_TARGETS),
+        "target_modules": raw.get("target_modules", DEFAULT_TARGETS),
         "exclude_modules": raw.get("exclude_modules", ".*visual.*"),
         "rank_pattern": raw.get("rank_pattern") or {},
         "alpha_pattern": raw.get("alpha_pattern") or {},
@@ -226,6 +237,22 @@ def read_lora(path: Path) -> LoraConfig:
     ):
         _check("adapter_config.json", name, fields[name], valid, requirement)
     return LoraConfig(bias="none", **fields)
+
+
+def write_lora(lora: LoraConfig, path: Path, *, task_type: str | None = None) -> None:
+    """Write `adapter_config.json` under `path`, as `read_lora` and PEFT read it.
+
+    With a `task_type`, PEFT calls the network with token ids and masks, as it calls models of transformers.
+    """
+    adapter = {
+        "peft_type": "LORA",
+        "task_type": task_type,
+        **{name: getattr(lora, name) for name in _LORA_FIELDS},
+        **({"use_rslora": True} if lora.use_rslora else {}),
+        "inference_mode": True,
+    }
+    text = json.dumps(adapter, indent=2, default=sorted)  # PEFT keeps lists of modules as sets
+    (path / "adapter_config.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def _check(file: str, name: str, value: object, valid: object, requirement: str) -> None:
@@ -302,7 +329,8 @@ def _check_vision(vision: Qwen2_5_VLVisionConfig, dim: int) -> None:
     _check("config.json", "vision_config.rope_theta", theta, theta == VISION_ROPE_THETA, str(VISION_ROPE_THETA))
 
 
-def _image_config(raw: Mapping[str, Any], vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+def _image_config(path: Path, vision: Qwen2_5_VLVisionConfig) -> ImageConfig:
+    raw = _read_json(path / "preprocessor_config.json")
     _check_fixed("preprocessor_config.json", raw)
     size = raw.get("size") or {}
     edges = {"shortest_edge", "longest_edge"}

@@ -1,14 +1,20 @@
 """The decoder's forward pass on transformers' weights, without cache and mask, and where possible without padding."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLAttention, Qwen2_5_VLTextModel
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLAttention,
+    Qwen2_5_VLDecoderLayer,
+    Qwen2_5_VLTextModel,
+)
 
 from polyvec.model.attention import Segments, attend
 from polyvec.model.layers import gated, rms_norm, rotate
+from polyvec.model.recompute import Recompute, run_layer
 
 
 def decode(
@@ -16,6 +22,8 @@ def decode(
     embedded: Float[Tensor, "*rows dim"],
     position_ids: Int[Tensor, "3 *rows"],
     segments: Segments,
+    *,
+    recompute: Recompute | None = None,
 ) -> Float[Tensor, "*rows dim"]:
     """Return the normalised last hidden states.
 
@@ -27,9 +35,8 @@ def decode(
     rope = language.config.rope_parameters
     by_token = angles(position_ids.flatten(1), theta=rope["rope_theta"], sections=rope["mrope_section"])
     rotation = (by_token.cos().unsqueeze(1), by_token.sin().unsqueeze(1))  # each (tokens, 1, head_dim)
-    for layer in language.layers:
-        hidden = hidden + _attend(layer.self_attn, rms_norm(layer.input_layernorm, hidden), rotation, segments)
-        hidden = hidden + gated(layer.mlp, rms_norm(layer.post_attention_layernorm, hidden))
+    for index, layer in enumerate(language.layers):
+        hidden = run_layer(partial(_layer, layer, rotation, segments), hidden, index, recompute)
     return rms_norm(language.norm, hidden)
 
 
@@ -47,6 +54,13 @@ def angles(
     by_axis = position_ids[..., None].float() * (1 / theta**exponents)  # (3, tokens, n_angles)
     sectioned = [section[axis] for axis, section in enumerate(torch.split(by_axis, list(sections), dim=-1))]
     return torch.cat(sectioned * 2, dim=-1)
+
+
+def _layer(
+    layer: Qwen2_5_VLDecoderLayer, rotation: tuple[Tensor, Tensor], segments: Segments, hidden: Tensor
+) -> Tensor:
+    hidden = hidden + _attend(layer.self_attn, rms_norm(layer.input_layernorm, hidden), rotation, segments)
+    return hidden + gated(layer.mlp, rms_norm(layer.post_attention_layernorm, hidden))
 
 
 def _attend(

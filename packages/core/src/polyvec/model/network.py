@@ -1,5 +1,6 @@
 """Backbone and heads: one pass gives dense vector and multi-vector of each item (arXiv 2506.18902, section 3)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -13,7 +14,8 @@ from transformers import Qwen2_5_VLModel
 from polyvec.model.attention import Segments, packs
 from polyvec.model.config import ModelConfig
 from polyvec.model.decoder import decode
-from polyvec.model.layers import n_fill_rows
+from polyvec.model.layers import at_least_float32, n_fill_rows
+from polyvec.model.recompute import Recompute
 from polyvec.model.vision import encode_images
 
 _PADDED_MULTIPLE = 8  # of the tokens of each row, whereas packed tokens are filled up once
@@ -78,6 +80,35 @@ class Network(nn.Module):
         self.model = Qwen2_5_VLModel._from_config(config.backbone)  # noqa: SLF001 — the constructor that sets sdpa
         self.multi_vector_projector = nn.Linear(config.dim, config.multivector_dim)
         self.image_token = config.backbone.image_token_id
+        self.recompute: Recompute | None = None
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: Mapping[str, Any] | None = None,  # Any: as torch takes them
+        every_n_layers: int = 1,
+        offload: bool = False,  # noqa: FBT001, FBT002 — transformers' signature
+    ) -> None:
+        """Keep only the inputs of layers for the backward pass. transformers' Trainer calls this.
+
+        Nothing marks the embeddings as in need of a gradient, because only the reentrant kind needs that.
+        """
+        self.recompute = Recompute(every_n_layers, offload, activation_checkpointing_kwargs or {})
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep all activations for the backward pass."""
+        self.recompute = None
+
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,  # Any: as torch takes them
+        **options: Any,  # Any: as above
+    ) -> None:
+        """Do the same under the name that transformers had before 5.23."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Do the same under the name that transformers had before 5.23."""
+        self.activation_checkpointing_disable()
 
     def forward(self, batch: Batch, *, multivector: bool = False, packed: bool = False) -> Outputs:
         """Compute the vectors of a batch in one pass.
@@ -88,32 +119,41 @@ class Network(nn.Module):
         language = self.model.language_model
         embedded: Float[Tensor, "batch tokens dim"] = language.embed_tokens(batch.input_ids)
         if batch.patches is not None:
-            images = encode_images(self.model.visual, batch.patches, batch.grids)
+            images = self._images(batch.patches, batch.grids)
             is_image = (batch.input_ids == self.image_token).unsqueeze(-1)
             embedded = embedded.masked_scatter(is_image, images.to(embedded.dtype))
         hidden: Float[Tensor, "batch tokens dim"]
-        if torch.is_grad_enabled():  # transformers' own forward supports gradient checkpointing
-            output = language(inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False)
-            hidden = output.last_hidden_state
-        elif packed and packs(embedded):
+        if packed and packs(embedded):
             positions = batch.token_positions().to(embedded.device, non_blocking=True)
             n_tokens, n_fill = len(positions), n_fill_rows(len(positions), embedded)
             rows = functional.pad(positions, (0, n_fill))  # repeats the first token, in a segment that is dropped
             segments = Segments.of([*batch.lengths, n_fill] if n_fill else batch.lengths, embedded.device)
-            decoded = decode(language, embedded.flatten(0, 1)[rows], batch.position_ids.flatten(1)[:, rows], segments)
+            packed_ids = batch.position_ids.flatten(1)[:, rows]
+            decoded = decode(language, embedded.flatten(0, 1)[rows], packed_ids, segments, recompute=self.recompute)
             hidden = torch.zeros_like(embedded).flatten(0, 1)
             hidden = hidden.index_copy(0, positions, decoded[:n_tokens]).view_as(embedded)
         else:
             n_fill = n_fill_rows(embedded.shape[1], embedded, multiple=_PADDED_MULTIPLE)
             padded = functional.pad(embedded, (0, 0, 0, n_fill))
             segments = Segments.of([padded.shape[1]] * len(padded), padded.device)
-            hidden = decode(language, padded, functional.pad(batch.position_ids, (0, n_fill)), segments)
-        tokens: Float32[Tensor, "batch tokens size"] | None = None
+            padded_ids = functional.pad(batch.position_ids, (0, n_fill))
+            hidden = decode(language, padded, padded_ids, segments, recompute=self.recompute)
+        tokens: Float[Tensor, "batch tokens size"] | None = None
         if multivector:
+            hidden = hidden.to(self.multi_vector_projector.weight.dtype)  # while it is trained it may be wider
             projected = self._project(hidden) if packed else self.multi_vector_projector(hidden)
-            tokens = functional.normalize(projected.float(), dim=-1)
+            tokens = functional.normalize(at_least_float32(projected), dim=-1)
         sums = None if batch.pieces is None else sums_of_spans(hidden[0], batch.pieces)
         return Outputs(mean_of_spans(hidden, batch.spans), tokens, sums)
+
+    def _images(
+        self, patches: Float[Tensor, "patches pixels"], grids: Sequence[tuple[int, int]]
+    ) -> Float[Tensor, "tokens dim"]:
+        """Run the image tower; without a graph while all of it is frozen."""
+        visual = self.model.visual
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in visual.parameters())
+        with torch.set_grad_enabled(learns):
+            return encode_images(visual, patches, grids, recompute=self.recompute)
 
     def _project(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens size"]:
         rows = hidden.flatten(0, 1)
@@ -127,12 +167,14 @@ def mean_of_spans(
 ) -> Float[Tensor, "batch dim"]:
     """Average each row's hidden states over its half-open span, and scale the mean to unit length.
 
-    The mean is taken in float32 whatever the dtype of `hidden`. Positions outside the span never take part.
+    The mean of half precision is taken in float32. Positions outside the span never take part.
     """
+    values = at_least_float32(hidden)
     positions = torch.arange(hidden.shape[1], device=hidden.device)
     inside = (positions >= spans[:, :1]) & (positions < spans[:, 1:])  # (batch, tokens)
-    weights = inside.float() / inside.sum(1, keepdim=True)
-    pooled = torch.einsum("btd,bt->bd", hidden.float(), weights)
+    weights = inside.to(values.dtype) / inside.sum(1, keepdim=True)
+    with torch.autocast(values.device.type, enabled=False):
+        pooled = torch.einsum("btd,bt->bd", values, weights)
     return functional.normalize(pooled, dim=-1)
 
 

@@ -6,6 +6,7 @@ one batched call: time and memory grow linearly with the number of images.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
     Qwen2_5_VLVisionAttention,
+    Qwen2_5_VLVisionBlock,
 )
 
 from polyvec.model.attention import Segments, attend
 from polyvec.model.config import VISION_ROPE_THETA
 from polyvec.model.layers import gated, rms_norm, rotate
+from polyvec.model.recompute import Recompute, run_layer
 
 _FILLED = 32  # tokens of a batch on a CPU are a multiple of it: oneDNN keeps code for each count of rows
 
@@ -28,6 +31,8 @@ def encode_images(
     visual: Qwen2_5_VisionTransformerPretrainedModel,
     patches: Float[Tensor, "patches pixels"],
     grids: Sequence[tuple[int, int]],
+    *,
+    recompute: Recompute | None = None,
 ) -> Float[Tensor, "tokens dim"]:
     """Return the merged patch vectors of all images, in the order of `grids`, each image in reading order.
 
@@ -60,14 +65,22 @@ def encode_images(
     rotation = angles.cos(), angles.sin()  # (patches, 1, 1, head_dim)
 
     for index, block in enumerate(visual.blocks):
-        normed = rms_norm(block.norm1, hidden)
-        if index in config.fullatt_block_indexes:
-            hidden = hidden + _attend(block.attn, normed, rotation, images, reorder, unit)
-        else:
-            hidden = hidden + _attend(block.attn, normed, rotation, windows, None, unit)
-        hidden = hidden + gated(block.mlp, rms_norm(block.norm2, hidden))
+        rows = (images, reorder) if index in config.fullatt_block_indexes else (windows, None)
+        hidden = run_layer(partial(_block, block, rotation, *rows, unit), hidden, index, recompute)
     merged: Tensor = visual.merger(hidden)  # (tokens, dim) in window order
     return merged[torch.argsort(order)[:n_tokens]]
+
+
+def _block(
+    block: Qwen2_5_VLVisionBlock,
+    rotation: tuple[Tensor, Tensor],
+    segments: Segments,
+    reorder: tuple[Tensor, Tensor] | None,
+    unit: int,
+    hidden: Tensor,
+) -> Tensor:
+    hidden = hidden + _attend(block.attn, rms_norm(block.norm1, hidden), rotation, segments, reorder, unit)
+    return hidden + gated(block.mlp, rms_norm(block.norm2, hidden))
 
 
 def _attend(

@@ -1,1 +1,1 @@
-"""Pair training as in arXiv 2506.18902, section 5.1, on transformers' Trainer."""
+"""Training as in arXiv 2506.18902, section 5, on transformers' Trainer: `polyvec train`."""

@@ -91,11 +91,7 @@ def search(
     **loading: Any,
 ) -> int:
     """Search, print the results, and explain the best image among them."""
-    with _existing_client(location, collection) as client:
-        model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
-        embedder = polyvec.Embedder.from_pretrained(model, **loading)
-        truncate_dim = _stored_dim(client, collection, embedder)
-        docs = Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim)
+    with open_search(location, collection, model=model, **loading) as docs:
         hits = docs.search(query, limit=limit, mode=mode, task=tasks)
         if as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
@@ -149,6 +145,19 @@ def reindex(
         if not report.failed:
             fingerprint.remember_model(client, aliased(client, collection), model)
     return _print_report(report, {}, as_json=as_json)
+
+
+@contextlib.contextmanager
+def open_search(location: str, collection: str, *, model: str | None, **loading: Any) -> Iterator[Collection]:
+    """Open a collection that exists, to search it with a model, by default the one that it was made with.
+
+    It is the entry point of the group `polyvec.searches`, for `polyvec train mine`.
+    """
+    with _existing_client(location, collection) as client:
+        model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
+        embedder = polyvec.Embedder.from_pretrained(model, **loading)
+        truncate_dim = _stored_dim(client, collection, embedder)
+        yield Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim)
 
 
 @contextlib.contextmanager

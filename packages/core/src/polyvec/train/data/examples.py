@@ -26,16 +26,17 @@ class Example:
 
     Attributes:
         query: what is searched for, or the first of two texts to compare.
-        positives: what answers it, one or more; with a `score`, the second of two texts.
-        negatives: what does not answer it, although it seems to; best first.
+        positives: what answers it, one or more of one kind, texts or images; with a `score`, the second of two texts.
+        negatives: what does not answer it, although it seems to; best first. Both sequences may read a document from
+            disk each time when it is indexed.
         score: the gold similarity of the query and its only positive, on the scale of its source.
         group: documents of one group, such as the pages of one file, are never negatives of each other.
         place: where the row stands, `file:line`, for messages.
     """
 
     query: Document
-    positives: tuple[Document, ...]
-    negatives: tuple[Document, ...] = ()
+    positives: Sequence[Document]
+    negatives: Sequence[Document] = ()
     score: float | None = None
     group: str | None = None
     place: str = ""

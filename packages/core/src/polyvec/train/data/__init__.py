@@ -1,0 +1,1 @@
+"""Training data: from files to the batches of steps."""

@@ -1,0 +1,1 @@
+"""The joint loss on tensors."""

@@ -1,0 +1,1 @@
+"""Which rows to train on, and which documents to train against."""
