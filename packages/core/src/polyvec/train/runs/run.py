@@ -134,7 +134,7 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         (run.output / "run.toml").write_text(dumps(plain(run)), encoding="utf-8")
         for source in opened.sources:
             echo(str(source.report))
-    before = _measures_before(trainer, opened, folder / _BEFORE)
+    before = _measures_before(trainer, opened, folder / _BEFORE, resumes=last is not None)
     try:
         trainer.train(resume_from_checkpoint=last)
     except torch.OutOfMemoryError as error:
@@ -199,6 +199,8 @@ def _trainer(opened: Opened) -> JointTrainer:
         train_projector=run.trains_projector,
         dtype="auto" if run.dtype == "auto" else getattr(torch, run.dtype),
     )
+    if not run.loss.trains_late:
+        network.get_base_model().multi_vector_projector.requires_grad_(requires_grad=False)  # its adapter, too
     try:
         return JointTrainer(
             network,
@@ -229,16 +231,18 @@ def _facts(opened: Opened) -> dict[str, Any]:  # Any: any JSON value
     return settings
 
 
-def _measures_before(trainer: JointTrainer, opened: Opened, file: Path) -> dict[str, float]:
-    """Measure the held-out data before the first step. A run that resumes reads what it measured then."""
+def _measures_before(trainer: JointTrainer, opened: Opened, file: Path, *, resumes: bool) -> dict[str, float]:
+    """Measure the held-out data before the first step. A run that resumes reads what it measured of the same data."""
     if not opened.held_out:
         return {}
-    if file.is_file():
-        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-        return known
-    measures = _measures(trainer.evaluate())
-    if trainer.is_world_process_zero():
-        file.write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    data = plain(opened.run).get("evaluation", {})
+    data = {name: value for name, value in data.items() if name != "every"}
+    known = json.loads(file.read_text(encoding="utf-8")) if resumes and file.is_file() else {}
+    if known.get("data") != data:
+        known = {"data": data, "measures": _measures(trainer.evaluate())}  # of the weights that the run begins with
+        if trainer.is_world_process_zero():
+            file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    measures: dict[str, float] = known["measures"]
     return measures
 
 
