@@ -20,6 +20,7 @@ from polyvec.train.data.batches import StepCollator
 from polyvec.train.data.sources import Source, open_source
 from polyvec.train.data.steps import Steps
 from polyvec.train.loop import checkpoints
+from polyvec.train.loop.resuming import n_batches
 from polyvec.train.loop.trainer import JointTrainer, trainable
 from polyvec.train.output.card import Data, History, Stage, base_of, read_history, write_card
 from polyvec.train.output.export import write_trained
@@ -73,7 +74,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     held_out = {folder.name: read_folder(folder, limit=run.evaluation.limit) for folder in run.evaluation.folders}
     show = show_progress and arguments.process_index == 0
     sources = [open_source(one, max_bad_rows=run.max_bad_rows, show_progress=show) for one in run.sources]
-    steps = _steps(run, sources, n_batches=run.steps * run.batch.accumulation * arguments.world_size)
+    steps = _steps(run, sources, n_steps=n_batches(arguments))
     collator = StepCollator(
         Processor(checkpoint.path, checkpoint.config),
         task=run.task,  # type: ignore[arg-type]  # checked above
@@ -85,7 +86,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     return Opened(run, arguments, checkpoint, sources, steps, collator, held_out)
 
 
-def _steps(run: Run, sources: list[Source], *, n_batches: int) -> Steps:
+def _steps(run: Run, sources: list[Source], *, n_steps: int) -> Steps:
     weights = [source.weight for source in run.sources]
     try:
         return Steps(
@@ -96,7 +97,7 @@ def _steps(run: Run, sources: list[Source], *, n_batches: int) -> Steps:
             n_negatives=run.batch.hard_negatives,
             temperature=run.source_temperature,
             seed=run.seed,
-            n_steps=n_batches,
+            n_steps=n_steps,
         )
     except ValueError as error:  # of an argument whose name in the run file differs
         raise ValueError(
