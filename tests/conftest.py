@@ -1,3 +1,4 @@
+import gc
 import inspect
 import os
 import shutil
@@ -55,6 +56,11 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Run the longest tests first: at the end one worker would wait for another."""
     items.sort(key=lambda item: (item.name != LONGEST, item.path.name != "test_docs.py"))
+
+
+def pytest_collection_finish():
+    """Keep what the tests import out of the garbage collector, which each training run calls and which looks at all."""
+    gc.freeze()
 
 
 @pytest.fixture
