@@ -302,7 +302,7 @@ def test_a_result_that_cannot_be_written_is_written_by_resuming(settings, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_trained", full)
-        with pytest.raises(OSError, match=r"training is done, .*: no space left\. Then write it with --resume"):
+        with pytest.raises(OSError, match=r"training is done, .*: no space left\. Make room, then write it"):
             train_run(run, echo=lambda _: None)
     train_run(run, resume=True, echo=lambda _: None)
     assert Checkpoint(run.output).config.tasks == TASKS

@@ -191,7 +191,8 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         except OSError as error:
             pass_alarm(error)
             raise OSError(
-                f"training is done, and its result could not be written: {error} Then write it with --resume."
+                f"training is done, and its result could not be written: {str(error).rstrip('.')}. Make room, then "
+                "write it with --resume."
             ) from error
         echo(f"{run.output}: {_summary(stage)}")
     trainer.accelerator.wait_for_everyone()
