@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -241,10 +242,12 @@ def test_late_scores_are_maxsim_of_title_and_text_without_padding():
         for identity, document in zip("abc", full, strict=True):
             alone = encoder.encode_document([document], task="retrieval", multivector=True).multivector
             assert scores[query][identity] == pytest.approx(maxsim(tokens, alone)[0, 0], abs=1e-5)
+    encoder.encode = Mock(wraps=encoder.encode)
     few = model.search(
-        queries, top_k=1, encode_kwargs={}, num_proc=None, top_ranked={"q": ["b", "c"], "r": ["a", "c"]}, **task
+        queries, top_k=1, encode_kwargs={}, num_proc=None, top_ranked={"q": ["b", "c"], "r": ["c"]}, **task
     )
-    for query, candidates in (("q", "bc"), ("r", "ac")):
+    assert full[0] not in [text for call in encoder.encode.call_args_list for text in call.args[0]]
+    for query, candidates in (("q", "bc"), ("r", "c")):
         best = max(candidates, key=scores[query].__getitem__)
         assert few[query] == pytest.approx({best: scores[query][best]}, abs=1e-5)
 
@@ -467,13 +470,19 @@ def test_rows_stand_beside_the_papers_figures_and_averages_say_what_they_cover(m
     assert paper["paper"] == pytest.approx(84.108, abs=1e-9)
     assert tasks["rule"] == "tasks"
     assert run_benchmarks(Oracle(), "ViDoRe(v1)", json=False, **options) == 0
-    assert f"{name}          ndcg_at_5  100.00  83.57  +16.43       40        0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{name}          ndcg_at_5  100.00  83.57  +16.43       40        0" in printed
+    assert "ViDoRe   paper  100.00  84.11         1 of 10" in printed, "the difference of unlike averages says nothing"
+    assert run_benchmarks(Oracle(), "ViDoRe(v1)", json=False, **options | {"options": {"languages": ["kor"]}}) == 1
 
 
 def test_what_the_benchmark_and_mteb_do_not_have_is_refused_or_skipped(go, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL)
     with pytest.raises(ValueError, match="`tasks` has 'ArguAnna', which neither CoIR nor mteb has"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path, tasks=["ArguAnna"])
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path / "file")
     with pytest.raises(ValueError, match="`average` is 'median'"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path, averages=["median"])
     with pytest.raises(ValueError, match="`benchmark` is 'CoiR'; it may be 'JinaVDR'"):

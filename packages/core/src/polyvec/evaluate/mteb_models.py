@@ -200,8 +200,12 @@ class LateModel(_Model):
             vectors = _OnDisk(file, self.encoder.multivector_dim)
             for window in windows(queries, PromptType.query):
                 vectors.extend(window)
-            query_ids, document_ids = list(queries["id"]), list(self._corpus["id"])
-            parts = windows(self._corpus, PromptType.document)
+            corpus = self._corpus
+            if top_ranked is not None:
+                candidates = {document for documents in top_ranked.values() for document in documents}
+                corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
+            query_ids, document_ids = list(queries["id"]), list(corpus["id"])
+            parts = windows(corpus, PromptType.document)
             if top_ranked is not None:
                 return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
             positions, scores = late_ranking(vectors, parts, n=top_k)

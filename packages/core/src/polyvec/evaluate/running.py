@@ -148,13 +148,14 @@ def run(
 
     Raises:
         ImportError: mteb is not installed.
-        ValueError: an unknown task, average or language, an impossible size, or multi-vectors that the encoder does not
-            make.
+        OSError: `output` is no folder and cannot be made.
+        ValueError: an unknown task or average, an impossible size, or multi-vectors that the encoder does not make.
     """
     model_of(mode)(encoder, Rule(encoder.tasks[0]), label=label, truncate_dim=options.get("truncate_dim"))  # checks
     averages = options.get("averages") or ("paper", "tasks")
     for name in averages:
         average(name, "", {})
+    output.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     skipped: list[Skipped] = []
     notes = [*benchmark.notes, *(note for column in benchmark.columns for note in NOTES.get(column, ()))]
