@@ -46,7 +46,8 @@ LONGEST = "test_the_card_says_what_it_scores"
 
 
 def pytest_configure(config):
-    """Keep temporary files in memory where there is room."""
+    """Keep temporary files in memory where there is room, and collect no garbage while tests are imported."""
+    gc.disable()
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
     if roomy and config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = str(MEMORY / f"polyvec-{os.getpid()}")
@@ -59,8 +60,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Keep what the tests import out of the garbage collector, which each training run calls and which looks at all."""
+    """From now on collect garbage, but never look through what was imported, as each training run would."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
