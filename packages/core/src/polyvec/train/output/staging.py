@@ -24,16 +24,18 @@ def staged(output: Path, *, n_bytes: int, source: Path, overwrite: bool = False)
         overwrite: replace what is at `output`; it stays until the new folder is complete.
 
     Raises:
-        ValueError: `output` is there already, or is (a parent of) `source`.
+        ValueError: `output` is there already, or is (a parent of) `source` or the working directory.
         OSError: the disk is too small, or writing fails.
     """
     check_output(output, source=source, overwrite=overwrite)
-    parent = output.absolute().parent
+    if Path.cwd().is_relative_to(output.resolve()):
+        raise ValueError(f"{output} is the working directory or above it; choose another output.")
+    parent, needed = output.absolute().parent, n_bytes + _MARGIN
     parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(parent).free
-    if free < n_bytes + _MARGIN:
+    if free < needed:
         raise OSError(
-            f"{output} needs {gigabytes(n_bytes)} and {parent} has {gigabytes(free)} free; make room or choose another "
+            f"{output} needs {gigabytes(needed)} and {parent} has {gigabytes(free)} free; make room or choose another "
             "disk."
         )
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as folder:
