@@ -156,8 +156,9 @@ class _Miner:
         answers = self._answers[self._key_of(example.query)]
         own_groups = _groups(example) if self._exclude_same_group else set()
         others = [hit for hit in hits if str(hit.id) not in answers and self._key_of_hit(hit) not in answers]
+        in_range = others[self._ranks.start : self._ranks.stop]
         candidates: dict[int, tuple[Hit, Document]] = {}  # by content
-        for hit in others[self._ranks.start : self._ranks.stop]:
+        for hit in in_range:
             document, key = document_of(hit, self._documents), self._key_of_hit(hit)
             if document is None or key is None or key in candidates or own_groups & self._groups_of(hit, document, key):
                 continue
@@ -165,7 +166,13 @@ class _Miner:
         ranked = list(candidates.values())
         chosen = self._selection.choose([hit.score for hit, _ in ranked], positive, number)
         negatives = [Negative(hit.id, document, hit.score) for hit, document in (ranked[place] for place in chosen)]
-        return Mined(negatives, positive)
+        if negatives:
+            return Mined(negatives, positive)
+        if not in_range:
+            return Mined((), positive, f"no other document has rank {self._ranks.start} or a lower one")
+        if not candidates:
+            return Mined((), positive, "the documents in the range are of its group, unreadable or not in the corpus")
+        return Mined((), positive, "no document in the range has a score within the limits")
 
     def _positive(self, example: Example, hits: Sequence[Hit], limit: int) -> tuple[float | None, str]:
         """Return the smallest score of the positives, or why it is unknown."""

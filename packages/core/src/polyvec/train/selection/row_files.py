@@ -69,7 +69,8 @@ def check_movable(examples: Sequence[Example], paths: Sequence[Path], output: Pa
     if not folders:
         return
     for example in examples:
-        named = zip(example.positives, identities(example.positives), strict=True)
+        documents = [*example.positives, *example.negatives]
+        named = zip(documents, [*identities(example.positives), *identities(example.negatives)], strict=True)
         for document in (example.query, *(document for document, identity in named if identity is None)):
             path = document.path if isinstance(document, PdfPage) else document
             if isinstance(path, Path) and any(map(path.resolve().is_relative_to, folders)):
@@ -218,8 +219,16 @@ def _rejected_line(reason: str, detail: str, place: str, line: bytes | None) -> 
     row = b"null"
     if line is not None:
         text = line.decode("utf-8-sig", "replace").strip()
-        row = (text if text.startswith("{") else json.dumps(text, ensure_ascii=False)).encode()
+        row = (text if _is_json(text) else json.dumps(text, ensure_ascii=False)).encode()
     return facts[:-1].encode("utf-8", "replace") + b', "row": ' + row + b"}\n"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _write_parquet(paths: Sequence[Path], removed: Set[str], output: Path) -> None:
