@@ -10,7 +10,7 @@ from tqdm import tqdm
 from polyvec.retrieval import Mode
 from polyvec.train.data.corpora import identities
 from polyvec.train.data.documents import Contents, Identity
-from polyvec.train.data.examples import Document, Example, PdfPage
+from polyvec.train.data.examples import Document, Example, file_group
 from polyvec.train.selection.negatives import Selection
 from polyvec.train.selection.searching import EncoderSearch, Hit, Search, document_of, search_readable
 
@@ -134,7 +134,7 @@ class _Miner:
     ) -> None:
         self._documents, self._groups, self._exclude_same_group = documents, groups, exclude_same_group
         self._ranks, self._selection = ranks, selection
-        self._key = Contents().key
+        self._key_of = Contents().key_or_none
         self._keys_by_id: dict[Identity, int | None] = {}
         self._answers: dict[int | None, set[Identity]] = {}  # contents and ids, by the content of the query
         self._groups_by_key: dict[int, set[str]] = {}
@@ -192,7 +192,8 @@ class _Miner:
 
     def _groups_of(self, hit: Hit, document: Document, key: int) -> set[str]:
         own = self._groups.get(hit.id) or getattr(hit, "metadata", {}).get("group")  # stores have metadata
-        return {*self._groups_by_key.get(key, ()), *_file_of(document), *([own] if isinstance(own, str) else [])}
+        groups = {*self._groups_by_key.get(key, ()), file_group(document), own if isinstance(own, str) else None}
+        return {group for group in groups if group is not None}
 
     def _keys(self, example: Example) -> set[int]:
         keys = map(self._key_of, example.positives)
@@ -204,17 +205,7 @@ class _Miner:
             self._keys_by_id[hit.id] = None if document is None else self._key_of(document)
         return self._keys_by_id[hit.id]
 
-    def _key_of(self, document: Document) -> int | None:
-        try:
-            return self._key(document)
-        except ValueError:
-            return None
-
 
 def _groups(example: Example) -> set[str]:
-    files = {file for document in example.positives for file in _file_of(document)}
-    return {example.group, *files} if example.group is not None else files
-
-
-def _file_of(document: Document) -> set[str]:
-    return {document.path.as_posix()} if isinstance(document, PdfPage) else set()
+    groups = {example.group, *map(file_group, example.positives)}
+    return {group for group in groups if group is not None}

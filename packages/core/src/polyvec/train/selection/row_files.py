@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 from polyvec.train.data.corpora import identities
-from polyvec.train.data.examples import Document, Example, PdfPage
+from polyvec.train.data.examples import Document, Example, PdfPage, file_group
 from polyvec.train.data.sources import Source
 from polyvec.train.data.tables import ArrowRows, open_table
 from polyvec.train.selection.mining import Mined
@@ -174,8 +174,8 @@ def json_row(example: Example, number: int, mined: Mined, *, ids: bool, folder: 
 
 
 def _group(example: Example, document: Document) -> dict[str, str]:
-    own = document.path.as_posix() if isinstance(document, PdfPage) else None  # which a page has anyway
-    return {} if example.group in (None, own) else {"group": str(example.group)}
+    known = (None, file_group(document))  # which a page has anyway
+    return {} if example.group in known else {"group": str(example.group)}
 
 
 def _value(document: Document, folder: Path) -> Any:  # Any: a text, or an object of JSON

@@ -118,7 +118,7 @@ def mine_rows(
         else:
             search = EncoderSearch(
                 polyvec.Embedder.from_pretrained(model or "", device=device, dtype=dtype),
-                ExampleDocuments(examples, range(len(examples)), Contents().key) if documents is None else documents,
+                ExampleDocuments(examples, range(len(examples)), Contents()) if documents is None else documents,
                 task=task,
                 multivector=mode != "dense",
                 truncate_dim=truncate_dim,
