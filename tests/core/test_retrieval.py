@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from polyvec import Embeddings
 from polyvec.data.folders import read_folder
 from polyvec.evaluate.metrics import ndcg
-from polyvec.retrieval import EncodedDataset, encode_dataset, ranking, scores
+from polyvec.retrieval import EncodedDataset, best_documents, encode_dataset, late_ranking, ranking, scores
+from polyvec.scoring import maxsim
 from polyvec.testing import HashEncoder
 
 
@@ -134,3 +135,39 @@ def test_impossible_options_of_scores_are_refused(options, message):
 def test_a_ranking_of_none_is_refused():
     with pytest.raises(ValueError, match="`n` is 0; it may be 1 or more"):
         ranking(np.ones(3), set(), n=0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 40])
+@pytest.mark.parametrize("n", [1, 6, 50])
+def test_the_best_of_blocks_are_the_best_of_all_documents_however_they_are_divided(monkeypatch, size, n):
+    monkeypatch.setattr("polyvec.retrieval._MERGED", 8)
+    values = np.random.default_rng(0).integers(0, 5, (4, 37)).astype(np.float32)  # with many ties
+    blocks = [values[:, start : start + size] for start in range(0, 37, size)]
+    positions, best = best_documents(blocks, n_queries=4, n=n)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :n]
+    np.testing.assert_array_equal(positions, order)
+    np.testing.assert_array_equal(best, np.take_along_axis(values, order, axis=1))
+
+
+def test_the_best_of_no_documents_are_none():
+    positions, best = best_documents([], n_queries=2, n=3)
+    assert positions.shape == best.shape == (2, 0)
+
+
+def test_blocks_without_a_number_or_a_place_are_refused():
+    with pytest.raises(ValueError, match="`n` is 0"):
+        best_documents([], n_queries=2, n=0)
+    with pytest.raises(ValueError, match="the score of document 1 is not a number"):
+        best_documents([rows([1, np.nan])], n_queries=1, n=1)
+
+
+def test_a_late_ranking_is_the_order_of_maxsim_whatever_shares_the_part(monkeypatch):
+    monkeypatch.setattr("polyvec.retrieval._QUERIES", 2)
+    rng = np.random.default_rng(0)
+    queries = [-rng.random((size, 4), dtype=np.float32) for size in (1, 3, 2, 4, 1)]  # all products are negative:
+    documents = [rng.random((size, 4), dtype=np.float32) for size in (1, 9, 2, 5, 1, 7)]  # padding of zeros would win
+    expected = maxsim(queries, documents)
+    for parts in ([documents], [documents[:1], documents[1:4], documents[4:]], [[document] for document in documents]):
+        positions, best = late_ranking(queries, parts, n=4)
+        np.testing.assert_array_equal(positions, np.argsort(-expected, axis=1)[:, :4])
+        np.testing.assert_allclose(best, -np.sort(-expected, axis=1)[:, :4], rtol=1e-6)

@@ -1,12 +1,12 @@
 """Rank a dataset's documents for its queries with any `Encoder`: the loop of every evaluation. Imports no torch."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
 from polyvec.data.folders import Dataset
 from polyvec.encoder import Attempt, Encoder, attempt
@@ -14,11 +14,27 @@ from polyvec.inputs import checked_whole
 from polyvec.scoring import cosine, maxsim
 from polyvec.types import Embeddings, Failure, Input, Side
 
-__all__ = ["EncodedDataset", "Mode", "Relevant", "Scores", "encode_dataset", "grades", "ranking", "scores", "two_stage"]
+__all__ = [
+    "EncodedDataset",
+    "Mode",
+    "Relevant",
+    "Scores",
+    "best_documents",
+    "encode_dataset",
+    "grades",
+    "late_ranking",
+    "ranking",
+    "scores",
+    "two_stage",
+]
 
 Mode = Literal["dense", "late", "two-stage"]
 Scores = Float[np.ndarray, "queries documents"]
 Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with their grades, or all alike
+Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
+
+_QUERIES = 512  # whose tokens are at work at a time
+_MERGED = 1024  # scores per query that are merged at a time, at least: a merge looks at all of the best again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +137,63 @@ def ranking(scores: Float[np.ndarray, " documents"], relevant: Relevant, *, n: i
     near = np.flatnonzero(scores >= cut)
     best: np.ndarray = near[np.lexsort((gains[near], -scores[near]))][:n]
     return best
+
+
+def late_ranking(
+    queries: Multivectors, documents: Iterable[Multivectors], *, n: int
+) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
+    """Return the positions and the MaxSim scores of each query's `n` best documents, best first.
+
+    The documents come in parts of any size, and only one part is in memory at a time. Queries are sliced, so a sequence
+    may read them from disk. Memory beyond a part is that of the result. Ties and errors are those of `best_documents`.
+
+    Raises:
+        TypeError, ValueError: as `maxsim`.
+    """
+
+    def blocks() -> Iterable[Scores]:
+        for part in documents:
+            scores = np.empty((len(queries), len(part)), np.float32)
+            for start in range(0, len(queries), _QUERIES):
+                scores[start : start + _QUERIES] = maxsim(queries[start : start + _QUERIES], part)
+            yield scores
+
+    return best_documents(blocks(), n_queries=len(queries), n=n)
+
+
+def best_documents(
+    blocks: Iterable[Scores], *, n_queries: int, n: int
+) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
+    """Merge blocks of scores: return the positions and scores of each query's `n` best documents, best first.
+
+    A block has the scores of the next documents for all queries. Of equal scores the document that comes first wins, so
+    the result does not depend on how the documents are divided. There are fewer columns if there are fewer documents.
+
+    Raises:
+        ValueError: `n` is less than 1, or a score is not a number.
+    """
+    if n < 1:
+        raise ValueError(f"`n` is {n}; it may be 1 or more.")
+    positions, best = np.zeros((n_queries, 0), np.int64), np.zeros((n_queries, 0), np.float32)
+    pending: list[np.ndarray] = []
+    n_seen = n_merged = 0
+
+    def merge() -> tuple[np.ndarray, np.ndarray]:
+        candidates = np.concatenate([best, *pending], axis=1)
+        ranks = np.zeros((n_queries, min(n, candidates.shape[1])), np.int64)
+        for row, values in enumerate(candidates):
+            ranks[row] = ranking(values, frozenset(), n=n)
+        new = np.broadcast_to(np.arange(n_merged, n_seen), (n_queries, n_seen - n_merged))
+        known = np.concatenate([positions, new], axis=1)
+        return np.take_along_axis(known, ranks, axis=1), np.take_along_axis(candidates, ranks, axis=1)
+
+    for block in blocks:
+        pending.append(block)
+        n_seen += block.shape[1]
+        if n_seen - n_merged >= max(n, _MERGED):
+            positions, best = merge()
+            pending, n_merged = [], n_seen
+    return merge() if pending else (positions, best)
 
 
 def grades(relevant: Relevant, n_documents: int) -> dict[int, float]:

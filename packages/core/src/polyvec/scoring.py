@@ -10,8 +10,8 @@ from polyvec.vectors import Kind, decoded, kind_of, signs, unit
 
 __all__ = ["asymmetric_cosine", "cosine", "hamming_similarity", "maxsim", "pairwise_cosine", "signs", "unit"]
 
-_CHUNK_ROWS = 32_768  # document tokens per matrix product: larger ones fall out of the cache and are slower
-_CHUNK_SIMILARITIES = 1 << 22  # numbers per matrix product of MaxSim
+_CHUNK_ROWS = 2_048  # document tokens per matrix product
+_CHUNK_SIMILARITIES = 1 << 19  # numbers per matrix product of MaxSim: the maxima of larger ones miss the cache
 _CHUNK_NUMBERS = 1 << 20  # numbers of either side at work at a time; they stay in the cache
 _N_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
 _n_bits: Callable[[np.ndarray], np.ndarray] = getattr(np, "bitwise_count", _N_BITS.__getitem__)  # numpy 1 has none
@@ -129,14 +129,18 @@ def maxsim(
     query_tokens = np.concatenate([decoded("queries", queries[index]) for index in rows])
     query_lengths = [len(queries[index]) for index in rows]
     query_by_token = np.repeat(rows, query_lengths)
+    blocks: dict[int, list[tuple[slice, np.ndarray, np.ndarray]]] = {}  # by their size, which is mostly one
     for chunk in _chunks(columns, [len(documents[index]) for index in columns], _CHUNK_ROWS):
         document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
-        for block in _blocks(query_lengths, max(1, _CHUNK_SIMILARITIES // len(document_tokens))):
+        size = max(1, _CHUNK_SIMILARITIES // max(len(document_tokens), _CHUNK_ROWS))
+        if size not in blocks:
+            slices = _blocks(query_lengths, size)
+            blocks[size] = [(block, *np.unique(query_by_token[block], return_index=True)) for block in slices]
+        for block, members, starts in blocks[size]:
             with np.errstate(over="ignore", invalid="ignore"):  # numbers that are refused below
                 similarities = query_tokens[block] @ document_tokens.T
             best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
-            members, starts = np.unique(query_by_token[block], return_index=True)
             scores[members[:, None], chunk] += np.add.reduceat(best, starts, axis=0)
     if not np.isfinite(scores).all():
         _check_finite("queries", queries)
