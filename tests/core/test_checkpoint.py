@@ -478,6 +478,7 @@ def test_everything_that_is_read_is_requested_from_the_hub(fake_hub, tiny):
         "model-00001-of-00002.safetensors",
         "adapters/adapter_config.json",
         "adapters/adapter_model.safetensors",
+        "README.md",
     ]
     assert requested(fake_hub, needed) == needed
 

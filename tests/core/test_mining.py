@@ -99,6 +99,18 @@ def test_a_positive_that_is_not_found_leaves_no_margin():
     assert (ids([mined]), mined.problem) == (["abc"], ""), "without a margin the positive's score does not matter"
 
 
+def test_why_nothing_was_mined_is_said():
+    def problem(search, **options):
+        (mined,) = mine([example("q", "a", group="x")], search, TEXTS, **options)
+        assert not mined.negatives
+        return mined.problem
+
+    assert problem(Ranked(*"abc"), ranks=(2, 9)) == "no other document has rank 2 or a lower one"
+    assert "of its group" in problem(Ranked(*"ab"), groups={"b": "x"})
+    assert "not in the corpus" in problem(Ranked(*"axyz"))
+    assert "score within the limits" in problem(Ranked(*"abc"), selection=Selection(absolute_margin=0.5))
+
+
 def test_documents_of_one_group_are_no_negatives_of_each_other():
     rows = [example("q", "a", group="x"), example("r", "b", group="x"), example("s", "c", group="y")]
     assert ids(mine(rows, Ranked(*"abcd"), TEXTS)) == ["cd", "cd", "abd"]

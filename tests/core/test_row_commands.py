@@ -52,7 +52,7 @@ LINES = (
     b"",
     b'{"query": "HOW much did the revenue rise?", "document": "%s"}\r' % PASSAGE.encode(),
     b'{"query": "no document"}',
-    b"no JSON",
+    b'{"query": "no JSON", ',
     b'{"query": "How much did the revenue rise?", "document": "%s"}' % PASSAGE.encode(),
     b'{"query": "What is the capital of the country?", "document": "The capital of the country is a city of ten."}',
 )
@@ -82,7 +82,7 @@ def test_rows_that_stay_are_written_byte_for_byte_and_the_others_with_their_reas
         ("7", "exact duplicate", f"of {rows}:1"),
     ]
     assert found[0]["row"] == json.loads(LINES[1])
-    assert found[3]["row"] == "no JSON"
+    assert found[3]["row"] == '{"query": "no JSON",'
 
 
 def test_the_table_says_how_many_go_for_which_reason(tmp_path):
@@ -134,8 +134,11 @@ def test_parquet_becomes_parquet(tmp_path):
     assert [row["place"] for row in read(tmp_path / "out.jsonl")] == [f"{tmp_path / 'rows.parquet'}:4"]
 
 
-def test_rows_with_relative_paths_stay_in_their_folder(tmp_path, pictures):
-    rows = write(tmp_path / "rows.jsonl", {"query": "a page", "image": pictures[0].name})
+@pytest.mark.parametrize("part", ["positive", "negative"])
+def test_rows_with_relative_paths_stay_in_their_folder(tmp_path, pictures, part):
+    image = pictures[0].name
+    more = {"image": image} if part == "positive" else {"document": "a text", "negatives": [{"image": image}]}
+    rows = write(tmp_path / "rows.jsonl", {"query": "a page"} | more)
     (tmp_path / "other").mkdir()
     result = run(commands.filter_command, rows, "--output", tmp_path / "other" / "clean.jsonl")
     assert result.exit_code == 2
@@ -154,6 +157,7 @@ def test_rows_with_relative_paths_stay_in_their_folder(tmp_path, pictures):
         (["--output", "clean.jsonl", "--language", "english"], "`languages` has 'english'; known codes"),
         (["--output", "clean.jsonl", "--near-duplicates", "0.2"], "`near_duplicates` is 0.2"),
         (["--output", "clean.jsonl", "--max-bad-rows", "1"], "2 bad rows"),
+        (["--output", "clean.jsonl", "--min-length", "9", "--max-length", "8"], "`min_length` is 9, above"),
     ],
 )
 def test_impossible_calls_write_nothing(tmp_path, monkeypatch, arguments, message):
@@ -298,6 +302,8 @@ def test_without_a_store_the_error_says_what_to_install(tmp_path, monkeypatch):
     [
         ([], "give a --model or a --collection that searches"),
         (["--again", "--model", "any"], "--again searches nothing"),
+        (["--collection", "docs", "--truncate-dim", "64"], "--truncate-dim is for a MODEL"),
+        (["--again", "--output", "../mined.jsonl"], "write the output there, too"),
         (["--model", "any", "--range", "9"], "'9' is no range of ranks"),
         (["--model", "any", "--relative-margin", "much"], "'much' is neither a number nor none"),
         (["--model", "any", "--min-score", "1", "--max-score", "0"], "`min_score` is 1.0, above the `max_score`"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2_5_VLModel
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
@@ -54,6 +54,20 @@ def test_stock_peft_gives_the_same_vectors(checkpoint, batch, tmp_path):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     other = vectors(load(checkpoint, "retrieval"), batch)[0]
     assert (vectors(network, batch)[0] - other).abs().max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_stock_peft_on_stock_transformers_gives_the_dense_vectors(checkpoint, copy, embedder, tmp_path):
+    """Nothing of polyvec takes part: its file names suit transformers' class with a head."""
+    export_adapter(checkpoint, "code", tmp_path / "adapter")
+    backbone = Qwen2_5_VLForConditionalGeneration.from_pretrained(copy, dtype=torch.float32)
+    adapted = peft.PeftModel.from_pretrained(backbone, tmp_path / "adapter").eval()
+    (ids,) = Processor(checkpoint.path, checkpoint.config).texts(TEXTS[:1], "Query: ")
+    with torch.no_grad():
+        hidden = adapted.get_base_model().model(input_ids=torch.tensor([list(ids)])).last_hidden_state[0]
+    mean = hidden.mean(0)
+    expected = embedder.encode_query(TEXTS[:1], task="code").dense[0]
+    np.testing.assert_allclose((mean / mean.norm()).numpy(), expected, rtol=0, atol=1e-5)
 
 
 def test_an_embedder_loads_the_adapter(checkpoint, embedder, tiny, tmp_path):
@@ -167,6 +181,17 @@ def test_an_untied_head_stays_in_its_shard(checkpoint, copy, trained, tmp_path):
 def test_a_tensor_that_the_checkpoint_lacks_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="has no tensor nothing to replace"):
         write_trained(checkpoint, {"nothing": torch.ones(1)}, tmp_path)
+
+
+@pytest.mark.parametrize(("export", "part"), [(export_adapter, "lora_A.code"), (export_merged, "base")])
+def test_a_dtype_that_cannot_hold_the_weights_is_refused(copy, tmp_path, export, part):
+    file = copy / ("model-00001-of-00002.safetensors" if part == "base" else "adapters/adapter_model.safetensors")
+    tensors = load_file(file)
+    name = next(name for name in tensors if part in name or part == "base")
+    save_file(tensors | {name: torch.full_like(tensors[name], 1e6)}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"not finite in torch\.float16; choose a `dtype` with a larger range"):
+        export(Checkpoint(copy), "code", tmp_path / "out", dtype=torch.float16)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("export", [export_adapter, export_merged])

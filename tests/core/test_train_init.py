@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from polyvec.model.network import Network
 from polyvec.model.processing import Processor, collate
 from polyvec.train.__main__ import train
 from polyvec.train.output import staging
-from polyvec.train.output.initialize import initialize
+from polyvec.train.output.initialize import initialize, stock_config
 
 TASKS = ("retrieval", "text-matching", "code")
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -186,6 +187,35 @@ def test_new_names_shards_and_a_tied_head_are_read(stock, started, tmp_path):
     assert (dense @ reference.encode_query(["words"], task="code").dense.T).item() > 0.999
 
 
+@pytest.mark.parametrize(
+    ("front", "license_name"),
+    [
+        ("license: apache-2.0", "apache-2.0"),
+        ("license: 'apache-2.0'", "apache-2.0"),
+        ("license_name: Qwen Research License\nlicense: other", "Qwen Research License"),
+        ("library_name: transformers", None),
+    ],
+)
+def test_the_licence_is_that_of_the_front_matter(damaged, front, license_name):
+    (damaged / "README.md").write_text(f"---\n{front}\n---\nlicense: of something else\n")
+    assert stock_config(damaged).license == license_name
+
+
+def test_shards_of_any_name_are_read(damaged, tmp_path):
+    (damaged / "model.safetensors").rename(damaged / "weights.safetensors")
+    keys = load_file(damaged / "weights.safetensors")
+    index = {"weight_map": dict.fromkeys(keys, "weights.safetensors")}
+    (damaged / "model.safetensors.index.json").write_text(json.dumps(index))
+    initialize(damaged, tmp_path / "new", rank=2).load(torch.float32, torch.device("cpu"))
+
+
+def test_shards_in_another_folder_are_refused(damaged, tmp_path):
+    index = {"weight_map": {"model.norm.weight": "../model.safetensors"}}
+    (damaged / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"names '\.\./model.safetensors'; shards must lie beside their index"):
+        initialize(damaged, tmp_path / "new")
+
+
 def edit(path, **fields):
     content = json.loads(path.read_text()) | fields
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
@@ -222,8 +252,14 @@ def test_missing_tensors_are_named(damaged, tmp_path):
         ({"rank": 0}, "rank|`r`"),
         ({"targets": ["query_key_value"]}, "[Tt]arget modules"),
         ({"targets": "("}, r"`target_modules` '\('"),
+        ({"targets": ["q_proj", "v_porj"]}, "`targets` has 'v_porj'"),
+        ({"targets": ["embed_tokens"]}, "only linear layers"),  # its LoRA B would not begin at zero
+        ({"alpha": 0}, "`alpha` is 0; it must be above 0"),
+        ({"dropout": 1}, "`dropout` is 1; it must be 0 or more, and below 1"),
         ({"matryoshka": [65]}, r"`matryoshka_dims` \[65\]"),
         ({"tasks": ["a", "a"]}, "`task_names`"),
+        ({"tasks": ["v1.5"]}, "distinct texts without dots"),
+        ({"tasks": ["base_layer"]}, "does not hold the tensors"),  # PEFT's own name for the weights below an adapter
         ({"multivector_dim": 0}, "`multi_vector_projector_dim` 0"),
     ],
 )
@@ -249,6 +285,14 @@ def test_what_is_there_stays_unless_it_may_be_replaced(stock, tmp_path):
     assert made.config.lora.r == 2
     with pytest.raises(ValueError, match="holds what is read"):
         initialize(stock, stock.parent, overwrite=True)
+
+
+@pytest.mark.parametrize("output", [".", ".."])
+def test_the_working_directory_is_not_replaced(stock, tmp_path, monkeypatch, output):
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    with pytest.raises(ValueError, match="is the working directory or above it"):
+        initialize(stock, Path(output), overwrite=True)
 
 
 def test_too_little_room_is_said_before_anything_is_written(stock, tmp_path, monkeypatch):

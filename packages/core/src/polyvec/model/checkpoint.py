@@ -32,7 +32,8 @@ from polyvec.model.tensor_files import (
 )
 
 DEMO = Path(__file__).parent / "demo"
-_FILES = ("*.json", "*.safetensors")  # nothing that could be executed, in any folder
+# Nothing that could be executed, in any folder. The card says the licence of a stock model.
+_FILES = ("*.json", "*.safetensors", "README.md")
 _FLOATS = ("F64", "F32", "F16", "BF16", torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _PEFT_PREFIX = "base_model.model."
 _HASHED_BYTES = 4096  # at each of three positions in a tensor
@@ -109,21 +110,10 @@ class Checkpoint:
         Raises:
             CheckpointError: a tensor is missing, unknown, misshapen or not finite, or the JSON files are not valid.
         """
-        try:
-            with torch.device("meta"):
-                adapted = build(self.config)
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-            raise CheckpointError(
-                f"config.json and adapters/adapter_config.json of {self.path} describe no network that can be built: "
-                f"{error}"
-            ) from error
-        names = {name: network_name(name) for name in adapted.state_dict()}
-        expected = {names[name]: tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
-        check_floats({source.key: source.dtype for source in self.sources.values()}, self.path)
-        check_tensors(expected, {name: source.shape for name, source in self.sources.items()}, self.path)
-        for peft_name, name in names.items():
+        adapted = self.build()
+        for peft_name in adapted.state_dict():
             owner, _, leaf = peft_name.rpartition(".")
-            source = self.sources[name]
+            source = self.sources[network_name(peft_name)]
             tensor = read_tensor(source).to(device, dtype, copy=True)
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(f"{source.file} has values in {source.key} that are not finite in {dtype}.")
@@ -132,6 +122,25 @@ class Checkpoint:
         backbone = adapted.get_base_model().model
         for tower, rotary in ((backbone.language_model, "rotary_emb"), (backbone.visual, "rotary_pos_emb")):
             setattr(tower, rotary, type(getattr(tower, rotary))(tower.config).to(device))
+        return adapted
+
+    def build(self) -> PeftModel:
+        """Build the network without weights, on the meta device, and check that the files hold its tensors.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown or misshapen, or the JSON files are not valid.
+        """
+        try:
+            with torch.device("meta"):
+                adapted = build(self.config)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise CheckpointError(
+                f"config.json and adapters/adapter_config.json of {self.path} describe no network that can be built: "
+                f"{error}"
+            ) from error
+        expected = {network_name(name): tuple(tensor.shape) for name, tensor in adapted.state_dict().items()}
+        check_floats({source.key: source.dtype for source in self.sources.values()}, self.path)
+        check_tensors(expected, {name: source.shape for name, source in self.sources.items()}, self.path)
         return adapted
 
     def base_tensor(self, name: str, like: Tensor) -> Tensor:

@@ -109,9 +109,9 @@ class ModelConfig:
         tasks = _first_not_none(raw.get("task_names"), list(TASKS))
         dims = _first_not_none(raw.get("matryoshka_dims"), [hidden_size])
         multivector_dim = raw.get("multi_vector_projector_dim", 128)
-        valid = isinstance(tasks, list) and all(isinstance(task, str) and task for task in tasks)
+        valid = isinstance(tasks, list) and all(isinstance(task, str) and task and "." not in task for task in tasks)
         valid = valid and 0 < len(tasks) == len(set(tasks))
-        _check("config.json", "task_names", tasks, valid, "a list of distinct texts")
+        _check("config.json", "task_names", tasks, valid, "a list of distinct texts without dots")
         valid = isinstance(dims, list) and len(dims) > 0 and all(_is_whole(dim) and dim <= hidden_size for dim in dims)
         requirement = f"a list of whole numbers from 1 to {hidden_size}, the hidden size"
         _check("config.json", "matryoshka_dims", dims, valid, requirement)

@@ -57,9 +57,13 @@ def shard_files(path: Path) -> list[Path]:
     index = path / INDEX
     if index.is_file():
         try:
-            return [path / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            elsewhere = [name for name in names if Path(name).name != name]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{index} is no shard index: {error!r}") from error
+        if elsewhere:
+            raise CheckpointError(f"{index} names {elsewhere[0]!r}; shards must lie beside their index.")
+        return [path / name for name in names]
     shards = sorted(path.glob("model*.safetensors"))
     if not shards:
         raise CheckpointError(
@@ -95,12 +99,12 @@ def tensor_sources(files: Iterable[Path]) -> dict[str, TensorSource]:
 
 
 def write_index(path: Path) -> None:
-    """Write the index of all `model*.safetensors` under `path`.
+    """Write the index of all safetensors files that lie in the folder `path` itself.
 
     Raises:
         CheckpointError: a file is damaged, or two files hold one key.
     """
-    sources = tensor_sources(sorted(path.glob("model*.safetensors")))
+    sources = tensor_sources(sorted(path.glob("*.safetensors")))
     total = sum(end - begin for begin, end in (source.span for source in sources.values()))
     files = {key: source.file.name for key, source in sorted(sources.items())}
     index = {"metadata": {"total_size": total}, "weight_map": files}

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 import click
 
 from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
-from polyvec.types import TASKS
 
 __all__ = ["filter_command", "mine_command"]
 
@@ -23,7 +22,7 @@ _ROW_OPTIONS = [
 _MODEL_OPTIONS = [
     device_option(),
     dtype_option(),
-    click.option("--task", type=click.Choice(TASKS), default="retrieval", help="of the model"),
+    click.option("--task", default="retrieval", help="of the model"),
     click.option("--truncate-dim", type=click.IntRange(min=1), help="length of dense vectors (default: full)"),
     click.option("--mode", type=click.Choice(get_args(_Mode)), default="dense", help="how to rank documents"),
 ]
@@ -97,7 +96,11 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
 @model_option(help="checkpoint that searches the corpus, or else the documents of the rows")
 @click.option("--collection", metavar="NAME", help="collection of qdrant-polyvec to search instead, in LOCATION")
 @location_option()
-@click.option("--again", is_flag=True, help="choose anew among the negatives of mined ROWS; nothing is searched")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="choose anew among the negatives of mined ROWS by their scores; options of the search are ignored",
+)
 @_all(_MODEL_OPTIONS)
 @click.option(
     "--range", "ranks", callback=_range, default="10:100", help="ranks of negatives, from 0; positives not counted"
@@ -131,6 +134,10 @@ def mine_command(model: str | None, collection: str | None, *, again: bool, **op
         raise click.UsageError("--again searches nothing; leave out --model and --collection")
     if not (again or model or collection):
         raise click.UsageError("give a --model or a --collection that searches")
+    if collection and options["truncate_dim"]:
+        raise click.UsageError(
+            "--truncate-dim is for a MODEL without --collection, which has vectors of its own length"
+        )
     from polyvec.train.selection import work
 
     if again:

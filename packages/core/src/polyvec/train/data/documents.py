@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polyvec import pdf
@@ -56,6 +56,13 @@ class Contents:
             raise ValueError("the image cannot be read.")
         return _number(key)
 
+    def key_or_none(self, document: Document) -> int | None:
+        """Return the key of a document; None if it cannot be read."""
+        try:
+            return self.key(document)
+        except ValueError:
+            return None
+
     def _file(self, path: Path) -> bytes:
         if path not in self._file_keys:
             self._file_keys[path] = content_key(path, "")
@@ -68,16 +75,14 @@ class Contents:
 class ExampleDocuments(Mapping[Identity, Document]):
     """The positives of some examples by the keys of their contents, each content once. They are read when needed."""
 
-    def __init__(self, examples: Sequence[Example], positions: Iterable[int], key: Callable[[Document], int]) -> None:
+    def __init__(self, examples: Sequence[Example], positions: Iterable[int], contents: Contents) -> None:
         """Look at the examples at these positions. Documents that cannot be read are left out."""
         self._examples = examples
         self._places: dict[Identity, tuple[int, int]] = {}
         for position in positions:
             for index, document in enumerate(examples[position].positives):
-                try:
-                    self._places.setdefault(key(document), (position, index))
-                except ValueError:
-                    continue
+                if (key := contents.key_or_none(document)) is not None:
+                    self._places.setdefault(key, (position, index))
 
     def __getitem__(self, identity: Identity) -> Document:
         position, index = self._places[identity]

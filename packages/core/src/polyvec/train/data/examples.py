@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyvec.types import Input
 
-__all__ = ["Document", "Example", "Pair", "PdfPage", "Step"]
+__all__ = ["Document", "Example", "Pair", "PdfPage", "Step", "file_group"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,11 @@ class PdfPage:
 
 
 Document = Input | PdfPage
+
+
+def file_group(document: Document) -> str | None:
+    """Return the group that a page belongs to by itself: its file. Texts and images belong to none."""
+    return document.path.as_posix() if isinstance(document, PdfPage) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from torch.utils.data import Dataset
 
-from polyvec.train.data.examples import Document, Example, Pair, PdfPage, Step
+from polyvec.train.data.examples import Example, Pair, Step, file_group
 from polyvec.train.data.sources import Source
 
 __all__ = ["Steps"]
@@ -114,7 +114,7 @@ class Steps(Dataset[Step]):
             tuple(example.negatives[int(position)] for position in negatives),
             score=example.score,
             scale="" if example.score is None else self._names[source],
-            group=example.group or _file_of(document),
+            group=example.group or file_group(document),
             place=example.place,
         )
 
@@ -179,8 +179,3 @@ def _checked_weights(weights: Sequence[float | None] | None, names: Sequence[str
         if not 0 <= weight < math.inf:
             raise ValueError(f"the weight of {name} is {weight}; it must be 0 or more, and finite.")
     return [weight for weight in given if weight is not None]
-
-
-def _file_of(document: Document) -> str | None:
-    """Return the group of a page whose example names none: its file."""
-    return document.path.as_posix() if isinstance(document, PdfPage) else None

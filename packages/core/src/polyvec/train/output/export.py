@@ -63,7 +63,7 @@ def export_adapter(
     It fits `polyvec.model.network.Network` with this checkpoint's base weights, and `Embedder.load_adapter`.
 
     Raises:
-        ValueError: there is no such task, or `output` is there already.
+        ValueError: there is no such task, `output` is there already, or `dtype` cannot hold a weight.
         OSError: there is no room on the disk, or writing fails.
     """
     _check_task(checkpoint, task)
@@ -76,7 +76,7 @@ def export_adapter(
         write_lora(checkpoint.config.lora, staging)
         tensors = {key: read_tensor(source) for key, source in own.items()}
         save_file(
-            {key: tensor.to(dtype or tensor.dtype) for key, tensor in tensors.items()},
+            {key: _cast(tensor, dtype or tensor.dtype, key) for key, tensor in tensors.items()},
             staging / _ADAPTERS.name,
             metadata=_METADATA,
         )
@@ -92,7 +92,7 @@ def export_merged(
     `Embedder.from_pretrained`, whose layout has adapters, it has one of rank 1 with zeros, for this task alone.
 
     Raises:
-        ValueError: there is no such task, or `output` is there already.
+        ValueError: there is no such task, `output` is there already, or `dtype` cannot hold a weight.
         OSError: there is no room on the disk, or writing fails.
     """
     _check_task(checkpoint, task)
@@ -126,7 +126,14 @@ def _merged(
     if name.endswith(".weight") and module in scales:
         a, b = (read_tensor(checkpoint.sources[f"{module}.lora_{side}.{task}.weight"]).float() for side in "AB")
         merged = tensor.float() + scales[module] * (b @ a)
-    return merged.to(dtype or tensor.dtype)
+    return _cast(merged, dtype or tensor.dtype, name)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    result = tensor.to(dtype)
+    if not torch.isfinite(result).all():
+        raise ValueError(f"{name} has values that are not finite in {dtype}; choose a `dtype` with a larger range.")
+    return result
 
 
 def _scales(config: ModelConfig, task: str) -> dict[str, float]:

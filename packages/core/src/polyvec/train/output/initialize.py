@@ -97,6 +97,7 @@ def initialize(
     except (ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{source} and these settings make no checkpoint: {error}") from error
     new = _check(stock, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, source)
+    _check_targets(settings.get("targets", ()), new)
     Processor(source, config)  # refuses another model's tokenizer
     dtype = _DTYPES[next(tensor.dtype for key, tensor in stock.items() if key.endswith("embed_tokens.weight"))]
     n_bytes = sum(file.stat().st_size for file in shards) + dtype.itemsize * sum(map(math.prod, new.values()))
@@ -112,7 +113,7 @@ def initialize(
         save_file(adapters, staging / "adapters" / "adapter_model.safetensors", metadata={"format": "pt"})
         write_index(staging)
         write_card(staging, config, History(base_of(source)), name=output.name, form="checkpoint", task=config.tasks[0])
-        Checkpoint(staging)  # what cannot be opened does not become `output`
+        Checkpoint(staging).build()  # what cannot be loaded does not become `output`
     return Checkpoint(output)
 
 
@@ -123,10 +124,15 @@ def stock_config(source: Path, **settings: Unpack[Settings]) -> ModelConfig:
         CheckpointError: the directory is not of Qwen2.5-VL, or a setting does not fit it.
     """
     targets = settings.get("targets", DEFAULT_TARGETS)
+    alpha, dropout = settings.get("alpha", 32), settings.get("dropout", 0.1)
+    if not alpha > 0:
+        raise CheckpointError(f"`alpha` is {alpha}; it must be above 0, or adapters learn nothing.")
+    if not 0 <= dropout < 1:
+        raise CheckpointError(f"`dropout` is {dropout}; it must be 0 or more, and below 1.")
     lora = LoraConfig(
         r=settings.get("rank", 32),
-        lora_alpha=settings.get("alpha", 32),
-        lora_dropout=settings.get("dropout", 0.1),
+        lora_alpha=alpha,
+        lora_dropout=dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         exclude_modules=".*visual.*",
     )
@@ -163,6 +169,20 @@ def _check(
     return new
 
 
+def _check_targets(targets: str | Sequence[str], new: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse names that match no module, and adapters of modules that are not linear."""
+    modules = {name.partition(".lora_")[0] for name in new if ".lora_" in name}
+    for name in new:
+        if ".lora_embedding_" in name:
+            module = name.partition(".lora_")[0].rpartition(".")[2]
+            raise CheckpointError(f"`targets` matches {module!r}; only linear layers can be adapted.")
+    for target in () if isinstance(targets, str) else targets:
+        if not any(f".{module}".endswith(f".{target}") for module in modules):
+            raise CheckpointError(
+                f"`targets` has {target!r}, which is no linear layer of the decoder or the projector."
+            )
+
+
 def _draw(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
     """Draw LoRA A and the projector in the order of their names; LoRA B is zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -185,6 +205,8 @@ def _doubles_below(dim: int) -> list[int]:
 def _license_of(path: Path) -> str | None:
     """Read the licence from the front matter of a model card, `license_name` before `license`."""
     card = path / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    match = re.search(r"^license_name: *(\S+)", text, re.M) or re.search(r"^license: *(\S+)", text, re.M)
-    return match and match[1]
+    text = card.read_text(encoding="utf-8-sig", errors="replace") if card.is_file() else ""
+    front = re.match(r"---\n(.*?)\n---", text, re.S)
+    fields = dict(re.findall(r"^(license|license_name): *(.+?) *$", front[1] if front else "", re.M))
+    name: str | None = fields.get("license_name") or fields.get("license")
+    return name and name.strip("\"'")

@@ -24,10 +24,12 @@ def staged(output: Path, *, n_bytes: int, source: Path, overwrite: bool = False)
         overwrite: replace what is at `output`; it stays until the new folder is complete.
 
     Raises:
-        ValueError: `output` is there already, or is (a parent of) `source`.
+        ValueError: `output` is there already, or is (a parent of) `source` or the working directory.
         OSError: the disk is too small, or writing fails.
     """
     check_output(output, source=source, overwrite=overwrite)
+    if Path.cwd().is_relative_to(output.resolve()):
+        raise ValueError(f"{output} is the working directory or above it; choose another output.")
     check_room(output, n_bytes)
     parent = output.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)

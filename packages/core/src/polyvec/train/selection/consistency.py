@@ -1,6 +1,6 @@
 """Consistency filtering: pairs whose document a search does not find by their query (Dai et al., arXiv 2209.11755)."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -8,7 +8,7 @@ from tqdm import tqdm
 from polyvec.encoder import Encoder
 from polyvec.retrieval import Mode
 from polyvec.train.data.documents import Contents, ExampleDocuments, Identity
-from polyvec.train.data.examples import Document, Example
+from polyvec.train.data.examples import Example
 from polyvec.train.selection.searching import EncoderSearch, Hit, search_readable
 
 __all__ = ["Misfit", "misfits"]
@@ -42,9 +42,9 @@ def misfits(
     Documents are those of the examples at `positions`, each content once. Other documents of an equal query do not
     count. Of equal scores, the example's own document comes last. Examples with a gold score always fit.
     """
-    key = Contents().key
-    documents = ExampleDocuments(examples, positions, key)
-    answers = _answers(examples, positions, key)
+    contents = Contents()
+    documents = ExampleDocuments(examples, positions, contents)
+    answers = _answers(examples, positions, contents)
     search = EncoderSearch(
         encoder,
         documents,
@@ -60,25 +60,25 @@ def misfits(
         for start in range(0, len(unscored), _QUERIES):
             block = unscored[start : start + _QUERIES]
             queries = [examples[position].query for position in block]
-            known = [answers.get(_key_of(key, query), frozenset()) for query in queries]
+            known = [answers.get(contents.key_or_none(query), frozenset()) for query in queries]
             limit = k + max(map(len, known))
             results = search_readable(search, queries, limit=limit, mode=mode, task=task, dpi=dpi)
             for position, hits, others in zip(block, results, known, strict=True):
-                if (misfit := _judge(examples[position], hits, others, k, key, search.failures)) is not None:
+                if (misfit := _judge(examples[position], hits, others, k, contents, search.failures)) is not None:
                     removed[position] = misfit
             bar.update(len(block))
     return removed
 
 
 def _answers(
-    examples: Sequence[Example], positions: Sequence[int], key: Callable[[Document], int]
+    examples: Sequence[Example], positions: Sequence[int], contents: Contents
 ) -> dict[int | None, Set[Identity]]:
     """Return the keys of all documents of equal queries, by the key of the query."""
     answers: dict[int | None, set[Identity]] = {}
     for position in positions:
         example = examples[position]
-        known = answers.setdefault(_key_of(key, example.query), set())
-        known.update(_keys(example, key))
+        known = answers.setdefault(contents.key_or_none(example.query), set())
+        known.update(_keys(example, contents))
     return dict(answers)
 
 
@@ -87,12 +87,12 @@ def _judge(
     hits: Sequence[Hit] | str,
     answers: Set[Identity],
     k: int,
-    key: Callable[[Document], int],
+    contents: Contents,
     failures: Mapping[Identity, str],
 ) -> Misfit | None:
     if isinstance(hits, str):
         return Misfit(is_unreadable=True, detail=hits)
-    own = _keys(example, key)
+    own = _keys(example, contents)
     if not own - failures.keys():
         reason = next((failures[identity] for identity in own), "its documents cannot be read.")
         return Misfit(is_unreadable=True, detail=reason)
@@ -106,13 +106,6 @@ def _judge(
     return Misfit(is_unreadable=False, detail=f"{n_better} or more other documents fit the query at least as well")
 
 
-def _keys(example: Example, key: Callable[[Document], int]) -> set[Identity]:
-    keys = (_key_of(key, document) for document in example.positives)
-    return {identity for identity in keys if identity is not None}
-
-
-def _key_of(key: Callable[[Document], int], document: Document) -> int | None:
-    try:
-        return key(document)
-    except ValueError:
-        return None
+def _keys(example: Example, contents: Contents) -> set[Identity]:
+    keys = map(contents.key_or_none, example.positives)
+    return {key for key in keys if key is not None}

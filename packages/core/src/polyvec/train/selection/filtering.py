@@ -104,6 +104,8 @@ def filter_examples(
     for name, number in (("min_length", min_length), ("max_length", max_length), ("consistency", consistency)):
         if number is not None and number < 1:
             raise ValueError(f"`{name}` is {number}; it may be 1 or more.")
+    if min_length and max_length and min_length > max_length:
+        raise ValueError(f"`min_length` is {min_length}, above the `max_length` of {max_length}.")
     if consistency is not None and encoder is None:
         raise ValueError("`consistency` compares vectors; give an `encoder` that makes them.")
     if encoder is not None and task not in encoder.tasks:

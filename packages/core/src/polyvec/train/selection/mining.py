@@ -10,7 +10,7 @@ from tqdm import tqdm
 from polyvec.retrieval import Mode
 from polyvec.train.data.corpora import identities
 from polyvec.train.data.documents import Contents, Identity
-from polyvec.train.data.examples import Document, Example, PdfPage
+from polyvec.train.data.examples import Document, Example, file_group
 from polyvec.train.selection.negatives import Selection
 from polyvec.train.selection.searching import EncoderSearch, Hit, Search, document_of, search_readable
 
@@ -134,7 +134,7 @@ class _Miner:
     ) -> None:
         self._documents, self._groups, self._exclude_same_group = documents, groups, exclude_same_group
         self._ranks, self._selection = ranks, selection
-        self._key = Contents().key
+        self._key_of = Contents().key_or_none
         self._keys_by_id: dict[Identity, int | None] = {}
         self._answers: dict[int | None, set[Identity]] = {}  # contents and ids, by the content of the query
         self._groups_by_key: dict[int, set[str]] = {}
@@ -156,8 +156,9 @@ class _Miner:
         answers = self._answers[self._key_of(example.query)]
         own_groups = _groups(example) if self._exclude_same_group else set()
         others = [hit for hit in hits if str(hit.id) not in answers and self._key_of_hit(hit) not in answers]
+        in_range = others[self._ranks.start : self._ranks.stop]
         candidates: dict[int, tuple[Hit, Document]] = {}  # by content
-        for hit in others[self._ranks.start : self._ranks.stop]:
+        for hit in in_range:
             document, key = document_of(hit, self._documents), self._key_of_hit(hit)
             if document is None or key is None or key in candidates or own_groups & self._groups_of(hit, document, key):
                 continue
@@ -165,7 +166,13 @@ class _Miner:
         ranked = list(candidates.values())
         chosen = self._selection.choose([hit.score for hit, _ in ranked], positive, number)
         negatives = [Negative(hit.id, document, hit.score) for hit, document in (ranked[place] for place in chosen)]
-        return Mined(negatives, positive)
+        if negatives:
+            return Mined(negatives, positive)
+        if not in_range:
+            return Mined((), positive, f"no other document has rank {self._ranks.start} or a lower one")
+        if not candidates:
+            return Mined((), positive, "the documents in the range are of its group, unreadable or not in the corpus")
+        return Mined((), positive, "no document in the range has a score within the limits")
 
     def _positive(self, example: Example, hits: Sequence[Hit], limit: int) -> tuple[float | None, str]:
         """Return the smallest score of the positives, or why it is unknown."""
@@ -185,7 +192,8 @@ class _Miner:
 
     def _groups_of(self, hit: Hit, document: Document, key: int) -> set[str]:
         own = self._groups.get(hit.id) or getattr(hit, "metadata", {}).get("group")  # stores have metadata
-        return {*self._groups_by_key.get(key, ()), *_file_of(document), *([own] if isinstance(own, str) else [])}
+        groups = {*self._groups_by_key.get(key, ()), file_group(document), own if isinstance(own, str) else None}
+        return {group for group in groups if group is not None}
 
     def _keys(self, example: Example) -> set[int]:
         keys = map(self._key_of, example.positives)
@@ -197,17 +205,7 @@ class _Miner:
             self._keys_by_id[hit.id] = None if document is None else self._key_of(document)
         return self._keys_by_id[hit.id]
 
-    def _key_of(self, document: Document) -> int | None:
-        try:
-            return self._key(document)
-        except ValueError:
-            return None
-
 
 def _groups(example: Example) -> set[str]:
-    files = {file for document in example.positives for file in _file_of(document)}
-    return {example.group, *files} if example.group is not None else files
-
-
-def _file_of(document: Document) -> set[str]:
-    return {document.path.as_posix()} if isinstance(document, PdfPage) else set()
+    groups = {example.group, *map(file_group, example.positives)}
+    return {group for group in groups if group is not None}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 from polyvec.train.data.corpora import identities
-from polyvec.train.data.examples import Document, Example, PdfPage
+from polyvec.train.data.examples import Document, Example, PdfPage, file_group
 from polyvec.train.data.sources import Source
 from polyvec.train.data.tables import ArrowRows, open_table
 from polyvec.train.selection.mining import Mined
@@ -69,7 +69,8 @@ def check_movable(examples: Sequence[Example], paths: Sequence[Path], output: Pa
     if not folders:
         return
     for example in examples:
-        named = zip(example.positives, identities(example.positives), strict=True)
+        documents = [*example.positives, *example.negatives]
+        named = zip(documents, [*identities(example.positives), *identities(example.negatives)], strict=True)
         for document in (example.query, *(document for document, identity in named if identity is None)):
             path = document.path if isinstance(document, PdfPage) else document
             if isinstance(path, Path) and any(map(path.resolve().is_relative_to, folders)):
@@ -173,8 +174,8 @@ def json_row(example: Example, number: int, mined: Mined, *, ids: bool, folder: 
 
 
 def _group(example: Example, document: Document) -> dict[str, str]:
-    own = document.path.as_posix() if isinstance(document, PdfPage) else None  # which a page has anyway
-    return {} if example.group in (None, own) else {"group": str(example.group)}
+    known = (None, file_group(document))  # which a page has anyway
+    return {} if example.group in known else {"group": str(example.group)}
 
 
 def _value(document: Document, folder: Path) -> Any:  # Any: a text, or an object of JSON
@@ -218,8 +219,16 @@ def _rejected_line(reason: str, detail: str, place: str, line: bytes | None) -> 
     row = b"null"
     if line is not None:
         text = line.decode("utf-8-sig", "replace").strip()
-        row = (text if text.startswith("{") else json.dumps(text, ensure_ascii=False)).encode()
+        row = (text if _is_json(text) else json.dumps(text, ensure_ascii=False)).encode()
     return facts[:-1].encode("utf-8", "replace") + b', "row": ' + row + b"}\n"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _write_parquet(paths: Sequence[Path], removed: Set[str], output: Path) -> None:

@@ -118,7 +118,7 @@ def mine_rows(
         else:
             search = EncoderSearch(
                 polyvec.Embedder.from_pretrained(model or "", device=device, dtype=dtype),
-                ExampleDocuments(examples, range(len(examples)), Contents().key) if documents is None else documents,
+                ExampleDocuments(examples, range(len(examples)), Contents()) if documents is None else documents,
                 task=task,
                 multivector=mode != "dense",
                 truncate_dim=truncate_dim,
@@ -159,6 +159,9 @@ def choose_again(*, rows: Sequence[Path], output: Path, as_json: bool, **options
     """Choose among the negatives of mined rows by their scores, and write the rows. Options of the search are idle."""
     selection = Selection(**{field.name: options[field.name] for field in fields(Selection)})
     _check_outputs(rows, output)
+    for path in rows:
+        if path.parent.resolve() != output.parent.resolve():
+            raise ValueError(f"paths in rows are relative to {str(path.parent)!r}; write the output there, too.")
     counts: Counter[str] = Counter()
     with replaced(output) as file:
         for number, (place, row) in enumerate(_objects(rows)):
