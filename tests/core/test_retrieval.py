@@ -59,9 +59,9 @@ def test_what_cannot_be_read_is_left_out_and_named(folder):
 
 def test_an_encoder_without_multivectors_is_not_asked_for_them(folder):
     class DenseEncoder(HashEncoder):
-        def encode(self, inputs, *, side, task, multivector, show_progress):
+        def encode(self, inputs, *, side, task, multivector, **options):
             assert not multivector
-            return super().encode(inputs, side=side, task=task, show_progress=show_progress)
+            return super().encode(inputs, side=side, task=task, **options)
 
     encoder = DenseEncoder()
     encoder.multivector_dim = 0

@@ -1,18 +1,19 @@
 """Rank a dataset's documents for its queries with any `Encoder`: the loop of every evaluation. Imports no torch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from polyvec.data.folders import Dataset
-from polyvec.encoder import Attempt, Encoder, attempt
+from polyvec.data.datasets import Dataset
+from polyvec.data.documents import loaded
+from polyvec.encoder import Attempt, EncodeOptions, Encoder
 from polyvec.inputs import checked_whole
 from polyvec.scoring import cosine, maxsim
-from polyvec.types import Embeddings, Failure, Input, Side
+from polyvec.types import Embeddings, Failure, Input, Side, UnreadableInputs
 
 __all__ = [
     "EncodedDataset",
@@ -21,12 +22,15 @@ __all__ = [
     "Scores",
     "best_documents",
     "encode_dataset",
+    "encode_items",
     "grades",
     "late_ranking",
     "ranking",
     "scores",
     "two_stage",
 ]
+
+_Item = TypeVar("_Item")
 
 Mode = Literal["dense", "late", "two-stage"]
 Scores = Float[np.ndarray, "queries documents"]
@@ -52,8 +56,10 @@ class EncodedDataset:
     left_out: Sequence[Failure] = ()
 
 
-def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progress: bool = False) -> EncodedDataset:
-    """Encode a dataset, with multi-vectors if the encoder makes any.
+def encode_dataset(
+    encoder: Encoder, dataset: Dataset, *, task: str, dpi: float = 150, show_progress: bool = False
+) -> EncodedDataset:
+    """Encode a dataset, with multi-vectors if the encoder makes any. `dpi` is the resolution of pages of PDF files.
 
     Documents and queries that cannot be read are left out, and so are queries whose relevant documents are.
 
@@ -61,15 +67,15 @@ def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progre
         ValueError: no query is left.
     """
     left_out: list[Failure] = []
+    run = partial(encode_items, encoder, task=task, multivector=encoder.multivector_dim > 0)
 
     def encode(side: Side, ids: Sequence[str], convert: Callable[[int], Input]) -> Attempt:
-        multivector = encoder.multivector_dim > 0
-        run = partial(encoder.encode, side=side, task=task, multivector=multivector, show_progress=show_progress)
-        result = attempt(run, range(len(ids)), convert)
+        result = run(range(len(ids)), convert, side=side, show_progress=show_progress)
         left_out.extend(replace(failure, source=f"{side} {ids[failure.index]!r}") for failure in result.failures)
         return result
 
-    documents = encode("document", list(dataset.documents), list(dataset.documents.values()).__getitem__)
+    ids = list(dataset.documents)
+    documents = encode("document", ids, lambda index: loaded(dataset.documents[ids[index]], dpi=dpi))
     row = {index: row for row, index in enumerate(documents.kept)}
     relevant = [{row[index]: grade for index, grade in judged.items() if index in row} for judged in dataset.relevant]
     texts = list(dataset.queries.values())
@@ -84,6 +90,42 @@ def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progre
         raise ValueError(f"nothing is left to search: {'; '.join(map(str, left_out[:3]))}")
     judged = [relevant[index] for index in queries.kept]
     return EncodedDataset(queries.embeddings, documents.embeddings, judged, left_out)
+
+
+def encode_items(
+    encoder: Encoder,
+    items: Sequence[_Item],
+    convert: Callable[[_Item], Input],
+    *,
+    side: Side,
+    task: str,
+    multivector: bool,
+    show_progress: bool = False,
+) -> Attempt:
+    """Encode as `attempt` does, but convert items as the encoder reads them: few images are in memory at a time."""
+    reasons: dict[int, str] = {}
+    positions: list[int] = []
+
+    def inputs() -> Iterator[Input]:
+        for index, item in enumerate(items):
+            try:
+                converted = convert(item)
+            except ValueError as error:
+                reasons[index] = str(error)
+            else:
+                positions.append(index)
+                yield converted
+
+    options: EncodeOptions = {"multivector": multivector, "show_progress": show_progress}
+    parts, kept = [encoder.encode([], side=side, task=task, multivector=multivector)], []
+    try:
+        for places, embeddings in encoder.encode_iter(inputs(), side=side, task=task, **options):
+            kept += [positions[place] for place in places]
+            parts.append(embeddings)
+    except UnreadableInputs as error:
+        reasons |= {positions[place]: reason for place, reason in error.reasons.items()}
+    failures = [Failure(index, "", reason) for index, reason in sorted(reasons.items())]
+    return Attempt(Embeddings.concatenate(parts), kept, failures)
 
 
 def scores(dataset: EncodedDataset, *, mode: Mode, truncate_dim: int | None = None, candidates: int = 50) -> Scores:
@@ -162,7 +204,7 @@ def late_ranking(
 
 
 def best_documents(
-    blocks: Iterable[Scores], *, n_queries: int, n: int
+    blocks: Iterable[Float[np.ndarray, "queries _"]], *, n_queries: int, n: int
 ) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
     """Merge blocks of scores: return the positions and scores of each query's `n` best documents, best first.
 

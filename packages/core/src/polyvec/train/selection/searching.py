@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float32, Int
 from tqdm import tqdm
 
+from polyvec.data.documents import loaded
 from polyvec.encoder import Attempt, Encoder, attempt
 from polyvec.retrieval import EncodedDataset, Mode, scores
-from polyvec.train.data.documents import Identity, loaded
+from polyvec.train.data.documents import Identity
 from polyvec.train.data.examples import Document, PdfPage
 from polyvec.types import Embeddings, Input, Side, UnreadableInputs
 
