@@ -20,7 +20,7 @@ from polyvec.train.__main__ import train
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
-DOCS = [ROOT / "docs" / f"{name}.md" for name in ("core", "langchain", "llamaindex", "qdrant", "training")]
+DOCS = [ROOT / "docs" / f"{name}.md" for name in ("analysis", "core", "langchain", "llamaindex", "qdrant", "training")]
 PAGES = [ROOT / "README.md", *PACKAGES, *DOCS]
 DEMO = ROOT / "packages" / "core" / "src" / "polyvec" / "model" / "demo"
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from polyvec import Embedder, Encoder, encoder
-from polyvec.testing import HashEncoder
+from polyvec.testing import HashEncoder, UntrainedTowers
 from polyvec.types import Grid, UnreadableInputs
 
 
@@ -211,3 +211,30 @@ def test_tokens_are_the_words_of_the_rows(fake):
 def test_it_is_closed_at_the_end_of_a_block_and_pickles():
     with HashEncoder(dim=8) as fake:
         assert pickle.loads(pickle.dumps(fake)).fingerprint == fake.fingerprint
+
+
+def test_untrained_towers_have_a_direction_per_modality(pictures):
+    towers = UntrainedTowers(dim=64)
+    texts = towers.encode_query(["some words", "other words here"], task="retrieval").dense
+    images = towers.encode_document(pictures[:2], task="code").dense
+    assert texts.shape == images.shape == (2, 64)
+    assert np.linalg.norm(np.concatenate([texts, images]), axis=1) == pytest.approx(1, abs=1e-6)
+    assert images[0] @ images[1] > 0.9
+    assert (images @ texts.T < 0.5).all()
+    again, other = UntrainedTowers(dim=64), UntrainedTowers(dim=64, seed=1)
+    assert np.array_equal(texts, again.encode_document(["some words", "other words here"], task="code").dense)
+    assert other.fingerprint != again.fingerprint == towers.fingerprint
+    assert not np.array_equal(other.encode_query(["some words"], task="code").dense, texts[:1])
+
+
+def test_untrained_towers_name_unreadable_inputs(pictures):
+    pictures[1].write_bytes(b"no picture")
+    with pytest.raises(UnreadableInputs, match="1 of 3 inputs could not be read") as raised:
+        UntrainedTowers(dim=8).encode_document(["a", pictures[1], ""], task="retrieval")
+    assert raised.value.kept == [0, 2]
+    assert np.isfinite(raised.value.embeddings.dense).all()
+
+
+def test_a_black_image_has_a_direction():
+    black = np.zeros((28, 28), np.uint8)
+    assert np.linalg.norm(UntrainedTowers(dim=8).encode_document([black], task="code").dense) == pytest.approx(1)

@@ -26,10 +26,11 @@ from polyvec.outcomes import Encoding, Outcome, collect, collect_shown
 from polyvec.types import TASKS, Embeddings, Grid, ImageInput, Input, Side, Task
 from polyvec.warning import warn
 
-__all__ = ["HashEncoder"]
+__all__ = ["HashEncoder", "UntrainedTowers"]
 
 _TILE = 28  # pixels
 _MOST = 32_768  # words per text
+_WORD_BUCKETS = 512
 
 
 class HashEncoder(Encoder):
@@ -160,6 +161,58 @@ class HashEncoder(Encoder):
         dense = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)
         tokens = np.stack([_direction(f"{task} {word}", self.multivector_dim) for word in words])
         return Encoding((dense / np.linalg.norm(dense)).astype(np.float32), tokens, grid, cut)
+
+
+class UntrainedTowers(Encoder):
+    """Two random networks that were never trained, one for texts and one for images: what an analysis must find bad.
+
+    Either tower has three hidden layers of ReLU with weights of its own. A text goes in as counts of hashed words, an
+    image as 28 × 28 pixels of RGB. Both outputs are narrow cones in different directions (arXiv 2203.02053), and an
+    image is no nearer to its own text than to others. Sides and tasks change nothing; there are no multi-vectors.
+    """
+
+    def __init__(self, *, dim: int = 256, seed: int = 0) -> None:
+        self.dim, self.multivector_dim, self.sizes = dim, 0, (dim,)
+        self.fingerprint = f"untrained-{dim}-{seed}"
+        self.tasks, self.license = TASKS, "Apache-2.0"
+        rng = np.random.default_rng(seed)
+        self._text_tower, self._image_tower = (
+            [rng.standard_normal(shape) * np.sqrt(2 / shape[0]) for shape in ((n_inputs, dim), *[(dim, dim)] * 3)]
+            for n_inputs in (_WORD_BUCKETS, 3 * _TILE**2)
+        )
+
+    def encode(
+        self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
+    ) -> Embeddings:
+        """Encode; see `Encoder.encode`. Texts and images are never cut or shrunk further."""
+        check_side(side)
+        check_options(options, EncodeOptions.__annotations__)
+        size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
+        items = checked_items(inputs)
+        check_tasks(task, len(items), self.tasks)
+        outcomes = ((index, self._outcome(item)) for index, item in enumerate(items))
+        show_progress = options.get("show_progress", False)
+        collected, _ = collect_shown(
+            self, outcomes, len(items), dim=size, multivector=False, show_progress=show_progress
+        )
+        return collected.result()
+
+    def _outcome(self, item: Input) -> Outcome:
+        try:
+            if isinstance(item, str):
+                check_text(item)
+                digests = [hashlib.sha256(word.encode()).digest() for word in _words(item)]
+                buckets = [int.from_bytes(digest[:8], "little") % _WORD_BUCKETS for digest in digests]
+                signal, tower = np.bincount(buckets, minlength=_WORD_BUCKETS).astype(np.float64), self._text_tower
+            else:
+                picture = open_image(item).resize((_TILE, _TILE))
+                signal, tower = np.asarray(picture, np.float64).ravel() + 1, self._image_tower  # black is no zero
+        except ValueError as error:
+            return str(error)
+        for weights in tower[:-1]:
+            signal = np.maximum(signal @ weights, 0)
+        output = signal @ tower[-1]
+        return Encoding((output / np.linalg.norm(output)).astype(np.float32), None)
 
 
 def _limit(name: str, value: int | None, most: int, unit: str) -> int:

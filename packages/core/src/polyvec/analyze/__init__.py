@@ -1,0 +1,1 @@
+"""How images and texts share one space: modality gap, alignment, cone effect, ranking in mixed corpora, cut-offs."""
