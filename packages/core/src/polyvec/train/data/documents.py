@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polyvec.content import content_key
+from polyvec.search import Identity
 from polyvec.train.data.corpora import Corpus
 from polyvec.train.data.examples import Document, Example, PdfPage
 
-__all__ = ["Contents", "CorpusDocuments", "ExampleDocuments", "Identity"]
-
-Identity = str | int
+__all__ = ["Contents", "CorpusDocuments", "ExampleDocuments"]
 
 
 class Contents:
