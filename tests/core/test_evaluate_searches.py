@@ -170,6 +170,22 @@ def test_a_hybrid_search_adds_candidates_by_words():
     }  # fmt: skip
 
 
+def test_words_are_looked_for_in_the_documents_that_have_vectors(folder):
+    """The first document cannot be read, so that the rows of vectors are not those of texts."""
+    documents = {"gone": folder / "gone.png", "red": "red", "green": "green"}
+    found = Dataset("texts", {"q": "green"}, documents, [{2: 1}], texts={"gone": "a word"})
+    run = evaluate(HashEncoder(), found, task="retrieval", modes=["hybrid"], storage=False, candidates=1)
+    assert run.searches[0].rankings["q"].keys() == {"green"}
+
+
+def test_texts_of_pages_that_cannot_be_read_are_said(folder):
+    documents = {"page": folder / "pages" / "red.png", "other": "a text"}
+    found = Dataset("pages", {"q": "a"}, documents, [{0: 1}], texts={"page": "\ud800 a"})
+    run = evaluate(HashEncoder(), found, task="retrieval", modes=["dense"], storage=False)
+    assert [failure.source for failure in run.left_out] == ["text of document 'page'"]
+    assert run.searches[-1].rankings["q"].keys() == {"other"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -236,10 +252,9 @@ def test_hits_are_known_by_file_and_page_too(report, pictures):
 
 
 def test_the_order_of_hits_counts_and_of_several_parts_the_first():
-    store = Store(Hit("d1", 0.5), Hit("d0", 0.5), Hit("d1", 0.4))
-    run = evaluate_search(store, dataset(2), mode="dense", task="retrieval")
-    assert means(run)[("dense", "search_batch")]["mrr@5"].mean == pytest.approx((1 / 2 + 1) / 2)
-    assert list(run.searches[0].rankings["q0"]) == ["d1", "d0"]
+    store = Store(Hit("d0", 0.5), Hit("d1", 0.5), Hit("d0", 0.4), Hit("d2", 0.3))
+    run = evaluate_search(store, dataset(3), mode="dense", task="retrieval")
+    assert run.searches[0].rankings["q0"] == {"d0": 0, "d1": -1, "d2": -2}, "by id, d1 would come first"
 
 
 def test_queries_that_a_search_cannot_read_count_zero():

@@ -70,12 +70,11 @@ def evaluate_folder(
     with ExitStack() as opened:
         if cache is not None:
             encoder = opened.enter_context(CachedEncoder(encoder, cache))
-        possible = MODES if encoder.multivector_dim else MODES[:1]
         return dataset, evaluate(
             encoder,
             dataset,
             task=task,
-            modes=possible if mode == "all" else [cast("EvaluateMode", mode)],
+            modes=None if mode == "all" else [cast("EvaluateMode", mode)],
             storage=storage,
             pool_factors=POOL_FACTORS if importlib.util.find_spec("scipy") else (),
             baselines=baselines,

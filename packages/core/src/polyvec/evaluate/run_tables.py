@@ -11,7 +11,7 @@ from polyvec.evaluate.runs import Run
 from polyvec.paths import printable
 from polyvec.types import Failure
 
-__all__ = ["comparison_json", "comparison_text", "result_json", "result_text"]
+__all__ = ["comparison_json", "comparison_text", "left_out_lines", "result_json", "result_text"]
 
 _TITLES = {"ndcg": "nDCG", "ndcg_exp": "nDCG 2^g", "recall": "recall", "mrr": "MRR", "map": "MAP"}
 _EXAMPLES = 3
@@ -97,10 +97,10 @@ def _notes(run: Run, found: Sequence[Result]) -> Iterator[str]:
         if spans:
             yield f"{row.kind}, {row.choice}: by the order of ties, {', '.join(spans)}"
     yield from run.notes
-    yield from _left_out(run.left_out)
+    yield from left_out_lines(run.left_out)
 
 
-def _left_out(failures: Sequence[Failure]) -> Iterator[str]:
+def left_out_lines(failures: Sequence[Failure]) -> Iterator[str]:
     """Count what was left out by reason, with the first examples of each."""
     counts = Counter(failure.reason for failure in failures)
     for reason, n in counts.items():

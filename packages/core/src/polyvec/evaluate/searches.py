@@ -34,7 +34,7 @@ def evaluate(
     dataset: Dataset,
     *,
     task: str,
-    modes: Sequence[EvaluateMode] = MODES,
+    modes: Sequence[EvaluateMode] | None = None,
     storage: bool = True,
     pool_factors: Sequence[float] = (),
     baselines: bool = True,
@@ -55,7 +55,8 @@ def evaluate(
         dataset: what is searched, and what is right.
         task: of the encoder.
         modes: what is tried: `dense` by cosine, `late` by MaxSim, `two-stage` by MaxSim among the best by cosine,
-            `hybrid` by MaxSim among the best by cosine and the best by BM25 over the text of pages.
+            `hybrid` by MaxSim among the best by cosine and the best by BM25 over the text of pages. Default: all that
+            the encoder can.
         storage: try each Matryoshka size and way of storing vectors, too. Default: yes.
         pool_factors: of token pooling, which `storage` tries.
         baselines: add BM25 over the text of pages and, if documents are pages, dense search over it.
@@ -71,6 +72,8 @@ def evaluate(
             or nothing could be read.
         ImportError: there are `pool_factors`, but scipy is not installed.
     """
+    if modes is None:
+        modes = MODES if encoder.multivector_dim else MODES[:1]
     _check(encoder, modes, candidates, depth)
     left_out: list[Failure] = []
     notes: list[str] = []
@@ -129,7 +132,9 @@ def evaluate(
             lexical = Choice(_BASELINE, "BM25", bm25.bytes_per_item, lambda block: bm25.scores(asked[block]))
             searches.append(search(lexical, document_ids, everywhere))
             if any(not isinstance(dataset.documents[key], str) for key in document_ids):
-                searches.append(_dense_text(search, encode, texts, vectors, everywhere, document_ids))
+                searched, failures = _dense_text(search, encode, texts, vectors, everywhere, document_ids)
+                searches.append(searched)
+                left_out.extend(failures)
     return Run.of(dataset, searches, settings=noted, depth=depth, left_out=left_out, notes=notes)
 
 
@@ -316,11 +321,15 @@ def _dense_text(
     vectors: EncodedDataset,
     relevant: Sequence[Mapping[int, float]],
     ids: Sequence[str],
-) -> Searched:
-    """Search the text of pages by the dense vectors of the same encoder."""
+) -> tuple[Searched, list[Failure]]:
+    """Search the text of pages by the dense vectors of the same encoder. Also returns the texts that it cannot read."""
     with_text = [index for index, key in enumerate(ids) if texts.get(key, "").strip()]
     encoded = encode(with_text, lambda index: texts[ids[index]], side="document", multivector=False)
     row = {with_text[place]: row for row, place in enumerate(encoded.kept)}
     judged = [{row[index]: grade for index, grade in grades.items() if index in row} for grades in relevant]
     first = next(choices(EncodedDataset(vectors.queries, encoded.embeddings, judged), pool_factors=()))
-    return search(replace(first, kind=_BASELINE, name=f"dense, {first.name}"), [ids[index] for index in row], judged)
+    choice = replace(first, kind=_BASELINE, name=f"dense, {first.name}")
+    failures = [
+        replace(failure, source=f"text of document {ids[with_text[failure.index]]!r}") for failure in encoded.failures
+    ]
+    return search(choice, [ids[index] for index in row], judged), failures
