@@ -1,3 +1,4 @@
+import gc
 import inspect
 import os
 import shutil
@@ -45,7 +46,8 @@ LONGEST = "test_the_card_says_what_it_scores"
 
 
 def pytest_configure(config):
-    """Keep temporary files in memory where there is room."""
+    """Keep temporary files in memory where there is room, and collect no garbage while tests are imported."""
+    gc.disable()
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
     if roomy and config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = str(MEMORY / f"polyvec-{os.getpid()}")
@@ -55,6 +57,12 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Run the longest tests first: at the end one worker would wait for another."""
     items.sort(key=lambda item: (item.name != LONGEST, item.path.name != "test_docs.py"))
+
+
+def pytest_collection_finish():
+    """From now on collect garbage, but never look through what was imported, as each training run would."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

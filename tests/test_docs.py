@@ -1,4 +1,4 @@
-"""The Python in the documents runs, in order, and type-checks; so do the commands of the guide to training."""
+"""The Python in the documents runs, in order, and type-checks; so do the commands of two guides, as far as they can."""
 
 import json
 import re
@@ -14,13 +14,18 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from polyvec.embedder import Embedder
+from polyvec.evaluate.benchmark_command import evaluate_command
+from polyvec.evaluate.benchmarks import BENCHMARKS
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.synthetic.datasets import dataset
 from polyvec.train.__main__ import train
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
-DOCS = [ROOT / "docs" / f"{name}.md" for name in ("analysis", "core", "langchain", "llamaindex", "qdrant", "training")]
+DOCS = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("analysis", "core", "evaluation", "langchain", "llamaindex", "qdrant", "training")
+]
 PAGES = [ROOT / "README.md", *PACKAGES, *DOCS]
 DEMO = ROOT / "packages" / "core" / "src" / "polyvec" / "model" / "demo"
 
@@ -123,3 +128,20 @@ def test_the_commands_of_the_guide_to_training_run(training_desk):
         assert result.exit_code == 0, (line, result.output, result.exception)
     for name in ("start", "pairs", "trained", "merged"):
         assert Embedder.from_pretrained(name, device="cpu").encode_query(["a"], task="retrieval").dense.shape[0] == 1
+
+
+def test_the_commands_of_the_guide_to_evaluation_are_valid_and_those_without_data_run():
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
+    lines = [line.partition(" > ")[0] for block in blocks for line in block.splitlines() if "polyvec evaluate " in line]
+    assert len(lines) == 6
+    for line in lines:
+        arguments = shlex.split(line)[2:]
+        evaluate_command.make_context("evaluate", arguments)
+        if "--rules" in arguments:
+            result = CliRunner().invoke(evaluate_command, arguments)
+            assert result.exit_code == 0, (line, result.output, result.exception)
+            assert "retrieval" in result.output
+    names = re.findall(r"^\| (.*?) \|", page.partition("## What can be run")[2], re.M)[1:]
+    named = [name.strip('"') for cell in names for name in re.findall(r"`(.*?)`", cell)]
+    assert sorted(named) == sorted([*BENCHMARKS, "paper"])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvec.model.batching import plan, prepare_ahead
+from polyvec.model.batching import plan, prepare_ahead, similar
 from polyvec.model.replica import _halving as halving
 
 
@@ -14,6 +14,11 @@ def test_a_plan_by_hand():
     assert plan([3, 10, 2, 3], 6) == [[1], [0, 3], [2]]
     assert plan([3, 10, 2, 3], 10) == [[1], [0, 3, 2]]  # three rows padded to 3
     assert plan([], 10) == []
+
+
+def test_similar_lengths_by_hand():
+    assert similar([3, 10, 2, 5, 6]) == [[1, 4], [3, 0], [2]]  # 5 is half of 10, and 2 less than half of 5
+    assert similar([]) == []
 
 
 def test_a_packed_plan_by_hand():

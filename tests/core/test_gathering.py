@@ -77,7 +77,7 @@ class Examples:
 
 
 def cases(examples):
-    """By name: the steps of both processes and of one, whether the backbone is trained, and whether DDP seeks.
+    """By name: the steps of both processes and of one, whether the backbone is trained, whether DDP seeks, the chunks.
 
     The first process has several chunks, the second has one chunk in the step in which it has no images.
     """
@@ -90,13 +90,16 @@ def cases(examples):
         examples.step([*TEXTS[0], TEXTS[1][1]], IMAGES[0]),
     )
     return {
-        "two accumulated steps": ([no_images, both], False, False),
-        "a backbone": ([no_images], True, False),
-        "a search for unused parameters": ([no_images], True, True),
+        "two accumulated steps": ([no_images, both], False, False, CHUNK),
+        "a backbone": ([no_images], True, False, CHUNK),
+        "a search for unused parameters": ([no_images], True, True, CHUNK),
+        "two accumulated steps, each at once": ([no_images, both], False, False, None),
+        "a backbone at once": ([no_images], True, False, None),
+        "a search at once": ([no_images], True, True, None),
     }
 
 
-def gradients(checkpoint, steps, *, backbone, seeks=None):
+def gradients(checkpoint, steps, *, backbone, chunk_tokens, seeks=None):
     """The gradients after the steps, and the sum of their losses."""
     network = checkpoint.load(torch.float64, torch.device("cpu"))  # in evaluation: without dropout
     if backbone:
@@ -112,7 +115,7 @@ def gradients(checkpoint, steps, *, backbone, seeks=None):
     for number, step in enumerate(steps):
         postponed = model.no_sync() if seeks is not None and number < len(steps) - 1 else nullcontext()
         with postponed:
-            loss, _ = cached_loss(model, step, compute, chunk_tokens=CHUNK)
+            loss, _ = cached_loss(model, step, compute, chunk_tokens=chunk_tokens)
             (loss / len(steps)).backward()
         total += loss.detach()
     found = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
@@ -140,8 +143,10 @@ def train(rank, checkpoint, planned, folder):
     store = dist.FileStore(str(folder / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=SECONDS))
     results = {
-        name: gradients(checkpoint, [parts[rank] for parts, _ in steps], backbone=backbone, seeks=seeks)
-        for name, (steps, backbone, seeks) in planned.items()
+        name: gradients(
+            checkpoint, [parts[rank] for parts, _ in steps], backbone=backbone, seeks=seeks, chunk_tokens=chunk_tokens
+        )
+        for name, (steps, backbone, seeks, chunk_tokens) in planned.items()
     }
     results["gathered"] = gathered(rank)
     torch.save(results, folder / f"{rank}.pt")
@@ -171,10 +176,11 @@ def processes(checkpoint, planned, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("case", ["two accumulated steps", "a backbone", "a search for unused parameters"])
-def test_two_processes_have_the_loss_and_gradients_of_one_with_all_pairs(checkpoint, planned, processes, case):
-    steps, backbone, _ = planned[case]
-    wanted, wanted_loss = gradients(checkpoint, [whole for _, whole in steps], backbone=backbone)
+@pytest.mark.parametrize("number", range(6))
+def test_two_processes_have_the_loss_and_gradients_of_one_with_all_pairs(checkpoint, planned, processes, number):
+    case, (steps, backbone, _, _) = list(planned.items())[number]
+    wholes = [whole for _, whole in steps]
+    wanted, wanted_loss = gradients(checkpoint, wholes, backbone=backbone, chunk_tokens=None)
     for found, found_loss in (process[case] for process in processes):
         torch.testing.assert_close(found_loss, wanted_loss, rtol=1e-12, atol=0)
         assert found.keys() == wanted.keys()

@@ -219,6 +219,16 @@ def test_chunks_are_within_the_budget_and_as_wide_as_their_longest_item(network,
     assert [width for (_, width), _ in shapes] == sorted([width for (_, width), _ in shapes], reverse=True)
 
 
+def test_without_a_budget_items_of_similar_length_share_a_pass(network, batches):
+    lengths = []
+    handle = network.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].lengths))
+    cached(network, batches, None)()
+    handle.remove()
+    assert len(lengths) == 2
+    assert sum(map(len, lengths)) == 13
+    assert all(2 * min(each) > max(each) for each in lengths)
+
+
 def test_each_item_has_its_own_vectors_and_only_the_tokens_of_its_mask(network, batches):
     seen = {}
 

@@ -8,16 +8,19 @@ import signal
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ChainDataset
 from transformers import TrainerCallback, TrainerState
 
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.train.data.examples import Pair, Step
 from polyvec.train.loop import checkpoints
 from polyvec.train.loop.checkpoints import NotSaved
+from polyvec.train.loop.resuming import check_arguments
 from polyvec.train.loop.trainer import trainable
 from polyvec.train.loss.objective import Losses
 
@@ -263,6 +266,21 @@ def test_more_steps_are_the_same_run(saved, joint_trainer):
     trainer = joint_trainer(STEPS, arguments=SAVING)
     trainer.train(resume_from_checkpoint=True)
     assert [entry["step"] for entry in entries(trainer)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("max_steps", [1, 2])
+def test_a_run_at_its_end_is_not_trained_further(joint_trainer, max_steps):
+    """Although the data have more batches, as those of a longer run do."""
+    joint_trainer(STEPS, arguments=SAVING | {"max_steps": 2}).train()
+    trainer = joint_trainer(STEPS, arguments=SAVING | {"max_steps": max_steps})
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2
+
+
+def test_a_stream_is_refused_in_several_processes():
+    args = SimpleNamespace(fsdp=None, deepspeed=None, n_gpu=0, max_steps=1, world_size=2)
+    with pytest.raises(ValueError, match="an IterableDataset, of which 2 processes would cut each batch"):
+        check_arguments(args, ChainDataset([]))
 
 
 def test_the_checkpoint_of_another_run_is_refused_and_what_differs_is_named(saved, joint_trainer, tmp_path, copy):

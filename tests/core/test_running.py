@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from polyvec import Embeddings
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
-from polyvec.evaluate.benchmark_command import benchmark_command, run_benchmarks
+from polyvec.evaluate.benchmark_command import evaluate_command, run_benchmarks
 from polyvec.evaluate.benchmark_tables import section_table
 from polyvec.evaluate.benchmarks import BENCHMARKS, PAGES, RETRIEVAL, SYMMETRIC, Benchmark
 from polyvec.evaluate.mteb_models import DenseModel, LateModel, model_of
@@ -21,6 +22,7 @@ from polyvec.evaluate.mteb_tasks import Split, qa_split, qa_task, retrieval_task
 from polyvec.evaluate.running import benchmarks_of, run
 from polyvec.scoring import maxsim
 from polyvec.testing import HashEncoder
+from polyvec.types import UnreadableInputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 mteb = pytest.importorskip("mteb")
@@ -240,10 +242,12 @@ def test_late_scores_are_maxsim_of_title_and_text_without_padding():
         for identity, document in zip("abc", full, strict=True):
             alone = encoder.encode_document([document], task="retrieval", multivector=True).multivector
             assert scores[query][identity] == pytest.approx(maxsim(tokens, alone)[0, 0], abs=1e-5)
+    encoder.encode = Mock(wraps=encoder.encode)
     few = model.search(
-        queries, top_k=1, encode_kwargs={}, num_proc=None, top_ranked={"q": ["b", "c"], "r": ["a", "c"]}, **task
+        queries, top_k=1, encode_kwargs={}, num_proc=None, top_ranked={"q": ["b", "c"], "r": ["c"]}, **task
     )
-    for query, candidates in (("q", "bc"), ("r", "ac")):
+    assert full[0] not in [text for call in encoder.encode.call_args_list for text in call.args[0]]
+    for query, candidates in (("q", "bc"), ("r", "c")):
         best = max(candidates, key=scores[query].__getitem__)
         assert few[query] == pytest.approx({best: scores[query][best]}, abs=1e-5)
 
@@ -265,7 +269,59 @@ def test_an_item_of_text_and_image_has_the_unit_sum_of_both_and_an_unreadable_it
     parts = encoder.encode(["page 1", batches[0]["image"][0]], side="query", task="retrieval").dense
     np.testing.assert_allclose(rows[0], parts.sum(0) / np.linalg.norm(parts.sum(0)), atol=1e-6)
     assert not rows[1].any()
-    assert model.n_unreadable == 2
+    assert model.n_unreadable == {"//": 2}
+
+
+@pytest.mark.parametrize("mode", ["dense", "late"])
+def test_unreadable_inputs_and_numbers_that_are_not_finite_are_said_again_by_a_resumed_run(go, mode):
+    class Flawed(Oracle):
+        def encode(self, inputs, **options):
+            items = list(inputs)
+            kept = [row for row, item in enumerate(items) if item != "page 4"]
+            embeddings = super().encode([items[row] for row in kept], **options)
+            for row, position in enumerate(kept):
+                if items[position] == "page 3":
+                    embeddings.dense[row] = embeddings.multivector[row][:] = np.nan
+            if len(kept) < len(items):
+                raise UnreadableInputs(dict.fromkeys({*range(len(items))} - {*kept}, "torn"), kept, embeddings)
+            return embeddings
+
+    def task():
+        return make("Two", lambda subset: one_to_one(range(5) if subset == "de" else range(2)), ("de", "en"))
+
+    first, again = (go(Flawed(), task(), mode=mode) for _ in range(2))
+    assert first == again
+    assert "Two: 2 inputs could not be encoded and score 0." in first.notes
+    assert [row.score for row in first.rows] == pytest.approx([60, 100], abs=1e-3)
+    assert go(Flawed(), task(), mode=mode, languages=["en"]).notes[1:] == ()
+    better = go(Oracle(), task(), mode=mode, overwrite=True)
+    assert (better.notes, go(Oracle(), task(), mode=mode).notes) == ((), ())
+
+
+def test_a_damaged_file_of_results_is_named(go, tmp_path):
+    go(Oracle(), make("Own", lambda _: one_to_one()))
+    for file in ("results/polyvec__test-dense/*/Own.json", "queries/Own.json"):
+        (path,) = (tmp_path / "results").glob(file)
+        path.write_text('{"broken')
+        (failure,) = go(Oracle(), make("Own", lambda _: one_to_one())).skipped
+        assert f"{path} is damaged" in failure.reason
+        assert go(Oracle(), make("Own", lambda _: one_to_one()), overwrite=True).rows[0].n_queries == N
+
+
+def test_a_task_of_several_subsets_stands_beside_the_papers_figure_of_the_task(monkeypatch, tmp_path):
+    name = "JinaVDRAirbnbSyntheticRetrieval"
+    monkeypatch.setattr(mteb, "get_benchmark", lambda _: type("B", (), {"tasks": [task]}))
+    expected = {("de", "en"): ("2 of 2", "8.18  +91.82"), ("de",): ("1 of 2", "8.18")}
+    for languages, (n_subsets, compared) in expected.items():
+        task = make(name, lambda _: one_to_one(), ("de", "en"))
+        section = run(
+            Oracle(), BENCHMARKS["JinaVDR"], mode="dense", label="t", output=tmp_path, tasks=[name],
+            languages=languages,
+        )  # fmt: skip
+        assert [row.paper for row in section.rows] == [{"de": 9.27, "en": 13.33}[subset] for subset in languages]
+        (line,) = (line for line in section_table(section).splitlines() if f"{name}  subsets" in line)
+        assert line.split() == [name, "subsets", "100.00", *compared.split(), *n_subsets.split()]
+        assert f"Only these languages ran: {', '.join(languages)}." in " ".join(section.notes)
 
 
 def test_settings_and_mode_are_part_of_what_results_are_stored_under():
@@ -414,13 +470,19 @@ def test_rows_stand_beside_the_papers_figures_and_averages_say_what_they_cover(m
     assert paper["paper"] == pytest.approx(84.108, abs=1e-9)
     assert tasks["rule"] == "tasks"
     assert run_benchmarks(Oracle(), "ViDoRe(v1)", json=False, **options) == 0
-    assert f"{name}          ndcg_at_5  100.00  83.57  +16.43       40        0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{name}          ndcg_at_5  100.00  83.57  +16.43       40        0" in printed
+    assert "ViDoRe   paper  100.00  84.11         1 of 10" in printed, "the difference of unlike averages says nothing"
+    assert run_benchmarks(Oracle(), "ViDoRe(v1)", json=False, **options | {"options": {"languages": ["kor"]}}) == 1
 
 
 def test_what_the_benchmark_and_mteb_do_not_have_is_refused_or_skipped(go, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL)
     with pytest.raises(ValueError, match="`tasks` has 'ArguAnna', which neither CoIR nor mteb has"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path, tasks=["ArguAnna"])
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path / "file")
     with pytest.raises(ValueError, match="`average` is 'median'"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path, averages=["median"])
     with pytest.raises(ValueError, match="`benchmark` is 'CoiR'; it may be 'JinaVDR'"):
@@ -441,11 +503,13 @@ def test_the_paper_in_late_mode_is_jina_vdr_and_vidore():
 
 def test_the_command_prints_rules_without_a_model(tmp_path):
     arguments = ["--benchmark", "LongEmbed", "--rules", "--output", str(tmp_path / "results")]
-    result = CliRunner().invoke(benchmark_command, arguments)
+    result = CliRunner().invoke(evaluate_command, arguments)
     line = "LEMBNeedleRetrieval        retrieval  'Query: '  'Passage: '  encoder's  32,768  mteb's"
     assert (result.exit_code, line in result.output) == (0, True)
     assert not (tmp_path / "results").exists()
-    assert CliRunner().invoke(benchmark_command, ["--benchmark", "LongEmbd"]).exit_code == 2
+    (rules,) = json.loads(CliRunner().invoke(evaluate_command, [*arguments, "--json"]).stdout)["benchmarks"].values()
+    assert [rule["max_length"] for rule in rules] == [32_768] * 6
+    assert CliRunner().invoke(evaluate_command, ["--benchmark", "LongEmbd"]).exit_code == 2
 
 
 def test_without_mteb_the_error_names_the_extra(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from polyvec.model.processing import Processor, collate
 from polyvec.train.__main__ import train
 from polyvec.train.data.sources import SourceSettings
 from polyvec.train.loop.trainer import JointTrainer, trainable
+from polyvec.train.loss.objective import Losses, Weights
 from polyvec.train.output.export import export_adapter
 from polyvec.train.runs import run as module
 from polyvec.train.runs.run import train_run
@@ -222,6 +224,33 @@ def test_a_run_that_stops_while_its_result_is_written_is_continued(settings, pai
         json.loads((path / "training.json").read_text())["stages"] for path in (run.output, pairs[0].output)
     )
     assert (stage["before"], stage["after"], stage["loss"]) == (expected["before"], expected["after"], expected["loss"])
+
+
+def test_held_out_data_are_measured_again_if_they_or_the_run_are_others(settings, tmp_path):
+    values = iter([0.1, 0.2, 0.3])
+    trainer = SimpleNamespace(
+        evaluate=lambda: {"eval_late_ndcg_at_10": next(values), "eval_runtime": 1.0}, is_world_process_zero=lambda: True
+    )
+
+    def before(*, resumes, **evaluation):
+        run = replace(settings, evaluation=replace(settings.evaluation, **evaluation))
+        opened = SimpleNamespace(run=run, held_out={"held": None})
+        measures = module._measures_before(trainer, opened, tmp_path / "before.json", resumes=resumes)
+        return measures["late_ndcg_at_10"]
+
+    assert before(resumes=True) == 0.1  # killed before the first evaluation
+    assert before(resumes=False) == 0.2  # killed before the first checkpoint, which may be another run
+    assert before(resumes=True, every=7) == 0.2
+    assert before(resumes=True, limit=2) == 0.3
+
+
+def test_a_run_may_train_the_dense_head_alone(settings, tmp_path):
+    dense = Weights(1.0, 0.0, 0.0)
+    run = replace(settings, output=tmp_path / "dense", steps=1, loss=Losses(dense, dense))
+    train_run(replace(run, evaluation=EvaluationSettings()), echo=lambda _: None)
+    names = changed(tensors(Path(settings.model)), tensors(run.output))
+    assert names
+    assert not any("multi_vector_projector" in name for name in names)
 
 
 @pytest.mark.parametrize(

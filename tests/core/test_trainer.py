@@ -11,7 +11,7 @@ from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.train.data.examples import Pair, Step
 from polyvec.train.loop.trainer import NotFinite, TooManySkipped, spread_adapter, trainable
-from polyvec.train.loss.objective import Losses
+from polyvec.train.loss.objective import Losses, Weights
 
 COLOURS = ("red", "blue", "lime", "gold")
 TEXTS = [
@@ -36,6 +36,13 @@ def changed(before, network):
 
 def losses_of(trainer):
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def without_dropout(network):
+    """Its pattern depends on the chunks, and in half precision on rows that fill them."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def test_a_few_steps_lower_the_loss_and_leave_all_that_is_frozen_bit_identical(joint_trainer, checkpoint):
@@ -108,9 +115,7 @@ def test_less_memory_changes_no_gradient(joint_trainer, options, arguments):
     sgd = {"optim": "sgd", "max_grad_norm": 0.0}
     plain, small = joint_trainer([STEP], arguments=sgd), joint_trainer([STEP], arguments=sgd | arguments, **options)
     for trainer in (plain, small):
-        for module in trainer.model.modules():
-            if isinstance(module, torch.nn.Dropout):  # whose pattern depends on the chunks
-                module.p = 0.0
+        without_dropout(trainer.model)
         trainer.train()
     for name, parameter in small.free.items():
         torch.testing.assert_close(parameter, plain.free[name], rtol=1e-4, atol=1e-6)
@@ -124,8 +129,9 @@ def test_half_precision_trains_float32_weights(joint_trainer, checkpoint, autoca
     trainer = joint_trainer([STEP] * 2, network=network, arguments={"bf16": autocast})
     assert {parameter.dtype for parameter in trainer.free.values()} == {torch.float32}
     exact = joint_trainer([STEP], network=trainable(checkpoint, "code", train_backbone=backbone, dtype=torch.float32))
-    exact.train()
-    trainer.train()
+    for each in (exact, trainer):
+        without_dropout(each.model)
+        each.train()
     first, second = losses_of(trainer)
     assert second["loss"] < first["loss"]
     assert first["loss"] == pytest.approx(losses_of(exact)[0]["loss"], rel=0.05)
@@ -181,6 +187,32 @@ def test_a_free_parameter_without_a_gradient_stops_the_first_step(joint_trainer,
     trainer = joint_trainer([STEP], network=network)
     with pytest.raises(RuntimeError, match=r"first step does not reach.*no gradient: .*\.retrieval\."):
         trainer.train()
+
+
+def test_a_kind_without_weights_is_not_encoded(joint_trainer):
+    only_texts = Losses(temperature=0.1, late_temperature=0.1, images=Weights(0, 0, 0))
+    steps = [STEP, Step(TEXTS, [], seed=1)]
+    trainer = joint_trainer(steps, losses=only_texts, arguments={"learning_rate": 0.0})
+    trainer.train()
+    first, second = losses_of(trainer)
+    assert first["loss"] == second["loss"] > 0
+    with pytest.raises(ValueError, match="a step has no text pair, and no other kind has a weight"):
+        joint_trainer([Step([], IMAGES)], losses=only_texts).train()
+
+
+def test_a_scaler_may_leave_out_the_first_step(joint_trainer):
+    """With float16, gradients of the first steps are infinite until the scaler has found its factor."""
+    trainer = joint_trainer([STEP])
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    trainer.compute_loss(trainer.model, trainer.data_collator([STEP])).backward()
+    name, parameter = next(iter(trainer.free.items()))
+    gradient = parameter.grad
+    parameter.grad = torch.full_like(gradient, torch.inf)
+    trainer.check_gradients()
+    parameter.grad = torch.zeros_like(gradient)  # the next step is the first one that counts
+    trainer.compute_loss(trainer.model, trainer.data_collator([STEP]))
+    with pytest.raises(RuntimeError, match=f"a gradient of zeros: {name}"):
+        trainer.check_gradients()
 
 
 @pytest.fixture

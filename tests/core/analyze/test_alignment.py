@@ -10,6 +10,12 @@ def test_the_mean_of_all_pairs_if_there_are_few():
     assert measured.error == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2 / 3))
 
 
+@pytest.mark.parametrize(("scores", "n"), [([0.2, 0.4], 1), ([0.2], 1000)])
+def test_a_standard_error_needs_two_pairs(scores, n):
+    with pytest.raises(ValueError, match=rf"`n` is {n} of {len(scores)} pairs"):
+        alignment(np.array(scores), n=n, seed=0)
+
+
 def test_the_pairs_that_are_drawn_follow_from_the_seed():
     scores = np.linspace(0, 1, 5000)
     first, again, other = (alignment(scores, seed=seed) for seed in (0, 0, 1))

@@ -65,6 +65,7 @@ def test_a_folder_without_images_is_refused(folder):
         (["file,caption", "a.png,x"], r"c\.csv:1: the header is \['file', 'caption'\]"),
         (["image,caption,text", "a.png,x,y"], "it must be image,caption or"),
         ([], "the header is"),
+        (["image,caption", "a.png,a dog, running"], r"c\.csv:2: there are 3 cells and 2 in the header"),
         (["image,caption", "a.png,x", "b.png, "], r"c\.csv:3: image 'b.png' has no caption"),
         (["image,caption", 'a.png,"x'], r"c\.csv:2: unexpected end of data"),
         (["image,caption"], "c.csv has no image with a text"),

@@ -68,6 +68,7 @@ def test_a_file_with_figures_and_maps(captions_file, tiny, tmp_path, capsys):
         (["--template", "x"], "error: `template` is 'x'"),
         (["--rate", "0.0001"], "error: a false-positive rate of 0.0001 needs 100,000 unmatched pairs"),
         (["--task", "cooking"], "error: "),
+        (["--model", "./none"], "error: `model` is './none': no such directory"),
     ],
 )
 def test_what_cannot_be_analyzed_is_one_line_and_exit_code_2(arguments, message, capsys):

@@ -71,8 +71,25 @@ def test_vectors_without_a_direction_are_left_out(captions_file, flaw):
 
     encoded = encode_captions(Flawed(), read_captions(captions_file), task="retrieval")
     (failure,) = encoded.left_out
-    assert str(failure) == "text 'text 3': the encoder gave it a vector that is zero or not finite"
+    assert str(failure).startswith("text 'text 3': the encoder gave it a vector that is zero or not finite")
     assert "green" not in encoded.captioned.texts.values()
+
+
+@pytest.mark.parametrize("flaw", [2, 0, np.nan])
+def test_multivectors_that_cannot_be_compared_are_left_out(captions_file, flaw):
+    class Flawed(HashEncoder):
+        def encode(self, inputs, *, side, task, **options):
+            embeddings = super().encode(inputs, side=side, task=task, **options)
+            for row, item in enumerate(inputs):
+                if item == "green" and embeddings.multivector:
+                    embeddings.multivector[row][-1] *= flaw
+            return embeddings
+
+    captioned = read_captions(captions_file)
+    encoded = encode_captions(Flawed(), captioned, task="retrieval", late=True)
+    assert [failure.source for failure in encoded.left_out] == ["text 'text 3'"]
+    assert len(encoded.late.texts) == len(encoded.dense.texts) == len(captioned.texts) - 1
+    assert not encode_captions(Flawed(), captioned, task="retrieval").left_out
 
 
 def test_less_than_two_images_are_refused_with_the_reasons(captions_file):

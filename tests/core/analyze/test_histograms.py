@@ -45,3 +45,5 @@ def test_d_prime_of_unequal_widths_and_of_points():
     assert d_prime(point, other) == np.inf
     assert d_prime(other, point) == -np.inf
     assert d_prime(point, point) == 0
+    nearly = histogram(np.array([0.5, 0.5 + 1e-15]))
+    assert d_prime(nearly, other) == np.inf

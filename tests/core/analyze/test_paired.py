@@ -94,6 +94,8 @@ def test_without_another_document_the_best_score_is_minus_infinity():
             TWO,
             "row 0 of `texts` has a number that is not finite",
         ),
+        (PAGES, [PAGES[0], 3 * PAGES[1]], TWO, "row 1 of `texts` has a token vector whose length is not 1"),
+        (PAGES, DENSE, TWO, "`texts` are dense vectors and `images` are multi-vectors"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(images, texts, pairs, message):

@@ -79,3 +79,11 @@ def test_the_parquet_file_has_a_column_per_field(points, tmp_path, monkeypatch):
 def test_a_thumbnail_is_small(pictures):
     with Image.open(io.BytesIO(thumbnail(pictures[0], size=30))) as picture:
         assert picture.size == (30, 20)
+
+
+def test_a_name_that_is_no_unicode_is_escaped(captions_file):
+    captioned = read_captions(captions_file)
+    captioned.images["\udcff.png"] = captioned.images.pop("black.png")
+    encoded = encode_captions(HashEncoder(), captioned, task="retrieval")
+    space = of(encoded.dense.images, encoded.dense.texts)
+    assert [point.id for point in map_points(space, encoded.dense, captioned)][4] == "\\udcff.png"

@@ -96,7 +96,11 @@ def analyze_command(
     left_out: dict[str, dict[str, str]] = {}
     for note in captioned.notes:
         click.echo(f"note: {note}", err=True)
-    for model in dict.fromkeys(models):
+    models = list(dict.fromkeys(models))
+    for model in models[1:]:  # one at a time in memory; a wrong one would lose what those before it have made
+        with _encoder(model, loading) as encoder:
+            encoder.encode([], side="query", task=task)
+    for model in models:
         with _encoder(model, loading) as encoder:
             encoded = encode_captions(encoder, captioned, task=task, late=late, show_progress=True)
         if late and encoded.late is None:

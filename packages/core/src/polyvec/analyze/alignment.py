@@ -27,7 +27,13 @@ class Alignment:
 
 
 def alignment(scores: Float64[np.ndarray, " pairs"], *, n: int = 1000, seed: int) -> Alignment:
-    """Average the scores of `n` random pairs out of all pairs' scores."""
+    """Average the scores of `n` random pairs out of all pairs' scores.
+
+    Raises:
+        ValueError: `n` is less than 2, or there are fewer scores.
+    """
+    if min(n, len(scores)) < 2:
+        raise ValueError(f"`n` is {n} of {len(scores)} pairs; a standard error needs two or more.")
     drawn = scores[sample(len(scores), n, seed=seed)]
     return Alignment(float(drawn.mean()), float(drawn.std(ddof=1) / np.sqrt(len(drawn))), len(drawn))
 

@@ -71,7 +71,7 @@ def read_captions(path: Path, *, limit: int | None = None) -> Captioned:
 
 
 def demo_captions(n: int) -> Captioned:
-    """Draw `n` pages of the demo world, each with three to five queries that ask for it. Needs the extra `train`."""
+    """Draw `n` pages of the demo world, each with three to five queries that ask for it; needs the extra `evaluate`."""
     from polyvec.synthetic import pages, world
 
     rng = np.random.default_rng(_SEED)
@@ -149,6 +149,11 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
             if len(header) < 2 or header[0] != "image" or set(header[1:]) != {"caption"}:
                 raise ValueError(f"the header is {header}; it must be image,caption or image,caption,caption,…")  # noqa: TRY301 — as any other line
             for cells in lines:
+                if len(cells) > len(header):
+                    raise ValueError(  # noqa: TRY301
+                        f"there are {len(cells)} cells and {len(header)} in the header; put a caption that has a comma "
+                        "in quotation marks"
+                    )
                 captions = [cell for cell in cells[1:] if cell.strip()]
                 if cells and not captions:
                     raise ValueError(f"image {cells[0]!r} has no caption")  # noqa: TRY301

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from polyvec.analyze.captions import Captioned
-from polyvec.analyze.paired import Paired
+from polyvec.analyze.paired import Paired, usable_rows
 from polyvec.encoder import Encoder, attempt
 from polyvec.types import Embeddings, Failure, Input
 
@@ -97,11 +97,14 @@ def _encode(
     """Encode the items at the chosen positions; those that fail are added to `left_out`."""
     positions, contents = list(chosen), list(items.values())
     result = attempt(run, [contents[position] for position in positions])
-    lengths = np.linalg.norm(result.embeddings.dense, axis=1)
-    usable = np.isfinite(lengths) & (lengths > 0)
+    usable = usable_rows(result.embeddings.dense)
+    if result.embeddings.multivector is not None:
+        usable &= usable_rows(result.embeddings.multivector)
     reasons = {positions[failure.index]: failure.reason for failure in result.failures}
     flawed = (positions[index] for index, good in zip(result.kept, usable, strict=True) if not good)
-    reasons |= dict.fromkeys(flawed, "the encoder gave it a vector that is zero or not finite")
+    reasons |= dict.fromkeys(
+        flawed, "the encoder gave it a vector that is zero or not finite, or a token not of unit length"
+    )
     names = list(items)
     left_out.extend(Failure(index, f"{kind} {names[index]!r}", reason) for index, reason in sorted(reasons.items()))
     rows = {positions[index]: row for row, index in enumerate(result.kept) if usable[row]}

@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int64
 __all__ = ["EDGES", "Histogram", "auc", "d_prime", "histogram", "overlap"]
 
 EDGES = np.linspace(-1, 1, 101)  # fixed, so that models and runs can be compared
+_ROUNDING = 1e-12  # of cosines in float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +49,12 @@ def auc(positives: Float64[np.ndarray, " positives"], negatives: Float64[np.ndar
 
 
 def d_prime(positives: Histogram, negatives: Histogram) -> float:
-    """Return (μ₊ − μ₋) / √((σ₊² + σ₋²) / 2). It is infinite if neither side varies and the means differ."""
+    """Return (μ₊ − μ₋) / √((σ₊² + σ₋²) / 2). It is infinite if neither side varies and the means differ.
+
+    A spread that rounding alone may make counts as none.
+    """
     spread = np.sqrt((positives.sd**2 + negatives.sd**2) / 2)
     difference = positives.mean - negatives.mean
-    if spread == 0:
-        return float(np.copysign(np.inf, difference)) if difference else 0.0
+    if spread < _ROUNDING:
+        return float(np.copysign(np.inf, difference)) if abs(difference) > _ROUNDING else 0.0
     return float(difference / spread)

@@ -12,18 +12,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Real
+from jaxtyping import Bool, Float32, Float64, Int, Real
 
 from polyvec.scoring import maxsim
 from polyvec.vectors import kind_of
 
-__all__ = ["Paired", "Vectors", "best_scores", "item_vectors", "pair_scores", "score_blocks", "token_mean", "unit_rows"]
+__all__ = [
+    "Paired",
+    "Vectors",
+    "best_scores",
+    "item_vectors",
+    "pair_scores",
+    "score_blocks",
+    "token_mean",
+    "unit_rows",
+    "usable_rows",
+]
 
 Vectors = np.ndarray | Sequence[np.ndarray]  # (items, dim), or per item (tokens, dim)
 
 _BLOCK_ROWS = 4096
 _BLOCK_SCORES = 1 << 22
 _LATE_ROWS = 64  # items per block of MaxSim
+_UNIT = 1e-2  # rounding of a length in float16 or bfloat16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +49,8 @@ class Paired:
 
     Raises:
         ValueError: fewer than two images, texts or pairs; a pair that is there twice or names an unknown row; a vector
-            that is zero or has a number that is not finite.
+            that is zero or has a number that is not finite; a token vector whose length is not 1; dense vectors of one
+            side and multi-vectors of another.
     """
 
     images: Vectors
@@ -50,6 +62,10 @@ class Paired:
         for name, vectors in (("images", self.images), ("texts", self.texts), ("text_documents", self.text_documents)):
             if vectors is not None:
                 _check(name, vectors)
+                if isinstance(vectors, np.ndarray) == self.late:
+                    raise ValueError(
+                        f"`{name}` are {_kind(vectors)} and `images` are {_kind(self.images)}; give one kind."
+                    )
         if len(self.pairs) < 2:
             raise ValueError(f"there are {len(self.pairs)} pairs of an image and a text; give two or more.")
         if (self.pairs < 0).any() or (self.pairs >= (len(self.images), len(self.texts))).any():
@@ -77,17 +93,30 @@ def _check(name: str, vectors: Vectors) -> None:
         raise ValueError(f"`{name}` holds packed bits (uint8); an analysis needs vectors, or `polyvec.vectors.signs`.")
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = vectors[start : start + _BLOCK_ROWS]
-        if isinstance(block, np.ndarray):
-            squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)
-        else:
-            squares = np.array([np.square(tokens, dtype=np.float64).sum() for tokens in block])
-        flawed = ~(np.isfinite(squares) & (squares > 0))
-        if flawed.any():
-            row = int(flawed.argmax())
-            fault = (
-                "is a zero vector, which has no direction" if squares[row] == 0 else "has a number that is not finite"
-            )
-            raise ValueError(f"row {start + row} of `{name}` {fault}; leave it and its pairs out.")
+        usable = usable_rows(block)
+        if not usable.all():
+            row = start + int(usable.argmin())
+            if not vectors[row].any():
+                fault = "is a zero vector, which has no direction"
+            elif isinstance(vectors, np.ndarray) or not np.isfinite(vectors[row]).all():
+                fault = "has a number that is not finite, or too large or small to be squared"
+            else:
+                fault = "has a token vector whose length is not 1"
+            raise ValueError(f"row {row} of `{name}` {fault}; leave it and its pairs out.")
+
+
+def usable_rows(vectors: Vectors) -> Bool[np.ndarray, " items"]:
+    """Tell which dense vectors have a direction, or which multi-vectors have tokens and each of unit length."""
+    if isinstance(vectors, np.ndarray):
+        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+        usable: np.ndarray = np.isfinite(squares) & (squares > 0)
+        return usable
+    lengths = (np.linalg.norm(tokens.astype(np.float32), axis=1) for tokens in vectors)
+    return np.array([len(row) > 0 and bool((np.abs(row - 1) < _UNIT).all()) for row in lengths], bool)
+
+
+def _kind(vectors: Vectors) -> str:
+    return "dense vectors" if isinstance(vectors, np.ndarray) else "multi-vectors"
 
 
 def _dim(vectors: Vectors) -> int:

@@ -81,7 +81,8 @@ def analyze(
     positives gets a cut-off; by default those of `calibration.RATES` that there are enough pairs for.
 
     Raises:
-        ValueError: every text belongs to every image; a rate that the number of pairs does not support.
+        ValueError: every text belongs to every image; `n_aligned` is less than 2; a rate that the number of pairs does
+            not support.
     """
     scores = pair_scores(paired.texts, paired.images, paired.pairs[:, 1], paired.pairs[:, 0])
     others = unmatched(paired, seed=seed)

@@ -14,6 +14,7 @@ from polyvec.analyze.captions import Captioned
 from polyvec.analyze.moments import Moments
 from polyvec.analyze.paired import Paired, pair_scores, unit_rows
 from polyvec.images import open_image
+from polyvec.paths import printable
 from polyvec.types import ImageInput
 
 __all__ = ["Map", "MapPoint", "check_pyarrow", "map_points", "project", "thumbnail", "write_parquet"]
@@ -74,6 +75,7 @@ class MapPoint:
 
     Attributes:
         delta: coordinate along the gap.
+        id: with escapes where the name of a file is no Unicode.
         text: the text itself, or the first text of an image.
         score: highest score with an item that belongs to it.
         image: a JPEG of at most 96 × 96 pixels of the image itself, or of the first image of a text.
@@ -109,7 +111,7 @@ def map_points(space: Map, paired: Paired, captioned: Captioned) -> Iterator[Map
                 float(places[row, 1]),
                 float(deltas[row]),
                 kind,  # type: ignore[arg-type]  # a literal in `sides`
-                name,
+                printable(name),
                 texts[text if kind == "image" else row],
                 float(best[row]),
                 thumbnail(pictures[row if kind == "image" else image]),

@@ -1,4 +1,4 @@
-"""Benchmarks by name on the command line; see `polyvec.evaluate.running`."""
+"""The command `polyvec evaluate`: public benchmarks by name; see `polyvec.evaluate.running`."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.benchmark_tables import as_json, overview_table, rules_table, section_table
 from polyvec.evaluate.benchmarks import BENCHMARKS
 from polyvec.evaluate.paper import AVERAGES, EncodingMode
-from polyvec.evaluate.running import RunOptions, benchmarks_of, run
+from polyvec.evaluate.running import RunOptions, benchmarks_of, rules_of, run
 
-__all__ = ["benchmark_command", "run_benchmarks"]
+__all__ = ["evaluate_command", "run_benchmarks"]
 
 
 def _words(_: click.Context, __: click.Parameter, value: str | None) -> list[str]:
@@ -31,8 +31,15 @@ def run_benchmarks(
     json: bool,
     options: RunOptions,
 ) -> int:
-    """Run a benchmark (`"paper"`: several) and print it; without an encoder print the rules. Return the exit code."""
+    """Run a benchmark (`"paper"`: several) and print it; without an encoder print the rules.
+
+    Returns:
+        The exit code: 1 if a task failed, or none ran.
+    """
     benchmarks = benchmarks_of(name, mode)
+    if encoder is None and json:
+        print_json({"benchmarks": {benchmark.name: rules_of(benchmark) for benchmark in benchmarks}})
+        return 0
     if encoder is None:
         click.echo("\n\n".join(map(rules_table, benchmarks)))
         return 0
@@ -46,10 +53,11 @@ def run_benchmarks(
         print_json(as_json(sections, label=label, mode=mode))
     elif name == "paper":
         click.echo(overview_table(sections, label=label, mode=mode))
-    return int(any(task.failed for section in sections for task in section.skipped))
+    failed = any(task.failed for section in sections for task in section.skipped)
+    return int(failed or not any(section.rows for section in sections))
 
 
-@command("benchmark", short_help="Run a public benchmark, beside the paper's figures.")
+@command("evaluate", short_help="Run a public benchmark, beside the paper's figures.")
 @click.option("--benchmark", type=click.Choice((*BENCHMARKS, "paper")), required=True, metavar="NAME", help="which one")
 @model_option(default="demo")
 @click.option("--mode", type=click.Choice(("dense", "late")), default="dense", help="vectors to compare")
@@ -74,7 +82,7 @@ def run_benchmarks(
 @click.option("--overwrite", is_flag=True, help="run tasks again that have results")
 @click.option("--rules", is_flag=True, help="print how each task is encoded, and exit")
 @json_option()
-def benchmark_command(
+def evaluate_command(
     benchmark: str,
     model: str,
     mode: EncodingMode,
@@ -96,3 +104,7 @@ def benchmark_command(
     settings: RunOptions = {**options, "show_progress": not as_json}  # type: ignore[typeddict-item]  # click's names
     label = Path(model).name or model
     return run_benchmarks(encoder, benchmark, mode=mode, label=label, output=output, json=as_json, options=settings)
+
+
+if __name__ == "__main__":
+    evaluate_command(prog_name="python -m polyvec.evaluate.benchmark_command")

@@ -27,7 +27,12 @@ def section_table(section: Section) -> str:
     if section.averages:
         head = ["average", "rule", "score", "paper", "diff.", "of"]
         body = [
-            [mean.column, mean.rule, *_compared(mean.score, mean.paper), _of(mean.n_tasks, mean.n_expected)]
+            [
+                mean.column,
+                mean.rule,
+                *_compared(mean.score, mean.paper, alike=mean.n_tasks == mean.n_expected),
+                _of(mean.n_tasks, mean.n_expected),
+            ]
             for mean in section.averages
         ]
         lines += [*_aligned(head, body, left=2), ""]
@@ -91,10 +96,12 @@ def _without_nan(content: Any) -> Any:
     return None if isinstance(content, float) and math.isnan(content) else content
 
 
-def _compared(score: float, paper: float | None) -> tuple[str, str, str]:
-    if math.isnan(score):
-        return "nan", "" if paper is None else printed(paper), ""
-    return printed(score), *(("", "") if paper is None else (printed(paper), f"{score - paper:+.2f}"))
+def _compared(score: float, paper: float | None, *, alike: bool = True) -> tuple[str, str, str]:
+    """Write a score, the paper's and their difference, which is left out unless the two are averages `alike`."""
+    shown = "nan" if math.isnan(score) else printed(score)
+    if paper is None:
+        return shown, "", ""
+    return shown, printed(paper), f"{score - paper:+.2f}" if alike and not math.isnan(score) else ""
 
 
 def _counts(*numbers: int | None) -> list[str]:

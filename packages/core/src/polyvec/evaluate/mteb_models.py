@@ -42,7 +42,8 @@ class _Model:
     Attributes:
         rule: the rule without the limits that the encoder does not have.
         notes: what was done differently from the rule, and why.
-        n_unreadable: inputs that could not be encoded so far; they have no vector and score 0.
+        n_unreadable: by task, split and subset, inputs that could not be encoded or have vectors with numbers that are
+            not finite; they score 0.
     """
 
     mode: ClassVar[EncodingMode]
@@ -55,7 +56,8 @@ class _Model:
         """
         if self.mode == "late" and not encoder.multivector_dim:
             raise ValueError("`mode` is 'late'; this encoder makes no multi-vectors, so only 'dense' is possible.")
-        self.encoder, self.label, self.n_unreadable = encoder, label, 0
+        self.encoder, self.label = encoder, label
+        self.n_unreadable: dict[str, int] = {}
         self.rule, self.notes = _usable(rule, encoder)
         self._size = truncate_dim if self.mode == "dense" else None
         options = {
@@ -97,20 +99,28 @@ class _Model:
         }
         return ModelMeta.create_empty(overwrites=overwrites)
 
-    def _windows(self, inputs: Any, side: Side, *, show_progress: bool) -> Iterator[list[list[tuple[Any, ...]]]]:
+    def _windows(
+        self, inputs: Any, side: Side, place: str, *, show_progress: bool
+    ) -> Iterator[list[list[tuple[Any, ...]]]]:
         """Encode mteb's batches; yield windows of items, each the dense vector and multi-vector of its parts."""
+        self.n_unreadable.setdefault(place, 0)
         encode = partial(self.encoder.encode, side=side, task=self.rule.task, **self._options)
         with tqdm(desc=f"Encoding {side}", unit="item", total=len(inputs.dataset), disable=not show_progress) as bar:
             for window in split_by_cost(_items(inputs), _cost, _WINDOW):
                 result = attempt(encode, [part for parts in window for part in parts])
-                self.n_unreadable += len(result.failures)
                 rows: list[tuple[Any, ...] | None] = [None] * sum(map(len, window))
                 tokens = result.embeddings.multivector or [None] * len(result.kept)
                 for position, *vectors in zip(result.kept, result.embeddings.dense, tokens, strict=True):
-                    rows[position] = tuple(vectors)
+                    if all(part is None or np.isfinite(part).all() for part in vectors):
+                        rows[position] = tuple(vectors)
+                self.n_unreadable[place] += rows.count(None)
                 parts = iter(rows)
                 yield [[row for _ in item if (row := next(parts)) is not None] for item in window]
                 bar.update(len(window))
+
+    @staticmethod
+    def _place(task_metadata: Any = None, hf_split: str = "", hf_subset: str = "", **_: Any) -> str:  # as mteb calls it
+        return f"{getattr(task_metadata, 'name', '')}/{hf_split}/{hf_subset}"
 
     def _side(self, prompt_type: Any) -> Side:
         """The side of mteb's prompt type; texts of a pair, which have none, are queries."""
@@ -128,12 +138,13 @@ class DenseModel(_Model):
         *,
         prompt_type: Any = None,
         show_progress_bar: bool = False,
-        **_: Any,  # the task and split, which a rule replaces
+        **place: Any,  # the task, split and subset
     ) -> Float32[np.ndarray, "items dim"]:
         """Encode batches of mteb. An item that cannot be read is a zero vector, whose cosines are 0."""
         vectors = np.zeros((len(inputs.dataset), self._size or self.encoder.dim), np.float32)
         row = 0
-        for window in self._windows(inputs, self._side(prompt_type), show_progress=show_progress_bar):
+        side, where = self._side(prompt_type), self._place(**place)
+        for window in self._windows(inputs, side, where, show_progress=show_progress_bar):
             for parts in window:
                 if parts:
                     vectors[row] = parts[0][0] if len(parts) == 1 else _unit_sum([dense for dense, _ in parts])
@@ -170,7 +181,7 @@ class LateModel(_Model):
         encode_kwargs: Mapping[str, Any],
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         num_proc: int | None = None,
-        **_: Any,
+        **place: Any,  # the task, split and subset
     ) -> dict[str, dict[str, float]]:
         """Return the MaxSim scores of each query's best documents, or of those in `top_ranked`."""
         from mteb._create_dataloaders import create_dataloader
@@ -181,15 +192,20 @@ class LateModel(_Model):
 
         def windows(rows: Any, prompt_type: Any) -> Iterator[list[np.ndarray]]:
             loader = load(rows, prompt_type=prompt_type)
-            for window in self._windows(loader, self._side(prompt_type), show_progress=show_progress):
+            side, where = self._side(prompt_type), self._place(**place)
+            for window in self._windows(loader, side, where, show_progress=show_progress):
                 yield [self._tokens([tokens for _, tokens in parts]) for parts in window]
 
         with tempfile.TemporaryFile() as file:
             vectors = _OnDisk(file, self.encoder.multivector_dim)
             for window in windows(queries, PromptType.query):
                 vectors.extend(window)
-            query_ids, document_ids = list(queries["id"]), list(self._corpus["id"])
-            parts = windows(self._corpus, PromptType.document)
+            corpus = self._corpus
+            if top_ranked is not None:
+                candidates = {document for documents in top_ranked.values() for document in documents}
+                corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
+            query_ids, document_ids = list(queries["id"]), list(corpus["id"])
+            parts = windows(corpus, PromptType.document)
             if top_ranked is not None:
                 return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
             positions, scores = late_ranking(vectors, parts, n=top_k)

@@ -18,7 +18,7 @@ from polyvec.encoder import Encoder
 from polyvec.evaluate.benchmarks import BENCHMARKS, PAPER, QA_SUFFIX, Benchmark, Rule, rule_of_type
 from polyvec.evaluate.mteb_models import model_of
 from polyvec.evaluate.mteb_tasks import qa_task, xtd10_task
-from polyvec.evaluate.paper import NOTES, EncodingMode, average, column_of, figures
+from polyvec.evaluate.paper import NOTES, EncodingMode, average, column_of, figures, task_means
 
 __all__ = ["Average", "Row", "RunOptions", "Section", "Skipped", "benchmarks_of", "rules_of", "run"]
 
@@ -89,11 +89,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """An average over tasks.
+    """An average over tasks, or over the subsets of one task.
 
     Attributes:
+        column: that of the paper's Table 3, or the task.
+        rule: see `paper.AVERAGES`; `"subsets"` for a task.
         n_tasks: tasks (or rows) that it is the average of.
-        n_expected: as many as the paper has; 0 if the paper has none.
+        n_expected: as many as the paper has, or the task; 0 if the paper has none.
         paper: the average of the paper's figures by the same rule.
     """
 
@@ -146,32 +148,37 @@ def run(
 
     Raises:
         ImportError: mteb is not installed.
-        ValueError: an unknown task, average or language, an impossible size, or multi-vectors that the encoder does not
-            make.
+        OSError: `output` is no folder and cannot be made.
+        ValueError: an unknown task or average, an impossible size, or multi-vectors that the encoder does not make.
     """
     model_of(mode)(encoder, Rule(encoder.tasks[0]), label=label, truncate_dim=options.get("truncate_dim"))  # checks
     averages = options.get("averages") or ("paper", "tasks")
     for name in averages:
         average(name, "", {})
+    output.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     skipped: list[Skipped] = []
     notes = [*benchmark.notes, *(note for column in benchmark.columns for note in NOTES.get(column, ()))]
-    for task, rule in _tasks(benchmark, skipped, options):
+    if languages := options.get("languages"):
+        notes.append(f"Only these languages ran: {', '.join(languages)}. Averages are over their subsets alone.")
+    n_subsets: dict[str, int] = {}
+    for task, rule, n_subsets_of_task in _tasks(benchmark, skipped, options):
         name = task.metadata.name
+        n_subsets[name] = n_subsets_of_task
         if mode == "late" and not _is_search(task):
             skipped.append(Skipped(name, _SKIPPED.format(task.metadata.type)))
             continue
         model: Any = model_of(mode)(encoder, rule, label=label, truncate_dim=options.get("truncate_dim"))
         try:
-            result, counts = _result(model, task, output, options)
+            result, counts, n_unreadable = _result(model, task, output, options)
         except Exception as error:  # a data set, a server or the encoder may fail in any way; the other tasks go on
             logger.info("%s failed", name, exc_info=error)
             skipped.append(Skipped(name, f"{type(error).__name__}: {' '.join(str(error).split())}", failed=True))
             continue
         rows += _rows(benchmark, task, rule, result, counts, model, mode)
-        unreadable = [f"{model.n_unreadable} inputs could not be encoded and score 0"] if model.n_unreadable else []
+        unreadable = [f"{n_unreadable} inputs could not be encoded and score 0"] if n_unreadable else []
         notes += [f"{name}: {note}." for note in (*model.notes, *unreadable)]
-    means = tuple(_averages(benchmark, rows, averages, mode))
+    means = (*_task_averages(rows, n_subsets, mode), *_averages(benchmark, rows, averages, mode))
     return Section(benchmark.name, mode, tuple(rows), means, tuple(skipped), tuple(dict.fromkeys(notes)))
 
 
@@ -183,8 +190,11 @@ def rules_of(benchmark: Benchmark) -> list[dict[str, Any]]:
     ]
 
 
-def _tasks(benchmark: Benchmark, skipped: list[Skipped], options: RunOptions) -> Iterator[tuple[Any, Rule]]:
-    """Yield mteb's tasks and their rules. Names of the benchmark that mteb does not know are skipped."""
+def _tasks(benchmark: Benchmark, skipped: list[Skipped], options: RunOptions) -> Iterator[tuple[Any, Rule, int]]:
+    """Yield mteb's tasks, their rules, and their number of subsets in all languages.
+
+    Names of the benchmark that mteb does not know are skipped.
+    """
     mteb = _mteb()
     known = (
         {task.metadata.name: task for task in mteb.get_benchmark(benchmark.source).tasks} if benchmark.source else {}
@@ -209,8 +219,10 @@ def _tasks(benchmark: Benchmark, skipped: list[Skipped], options: RunOptions) ->
             max_pixels=options.get("max_pixels") or rule.max_pixels,
             max_length=options.get("max_length") or rule.max_length,
         )
-        if _choose(task, rule.subsets or None) and _choose(task, options.get("languages")):
-            yield task, rule
+        _choose(task, rule.subsets)
+        n_subsets = len(task.hf_subsets)
+        if _choose(task, options.get("languages")):
+            yield task, rule, n_subsets
         else:
             skipped.append(Skipped(name, f"it has none of these languages: {', '.join(options['languages'])}"))
 
@@ -245,35 +257,66 @@ def _is_search(task: Any) -> bool:
     return all(isinstance(part, AbsTaskRetrieval) for part in getattr(task, "tasks", [task]))
 
 
-def _result(model: Any, task: Any, output: Path, options: RunOptions) -> tuple[Any, Mapping[str, list[int]]]:
-    """Return mteb's result of a task, stored or new, and the counts of its queries by subset."""
+def _result(model: Any, task: Any, output: Path, options: RunOptions) -> tuple[Any, Mapping[str, list[int]], int]:
+    """Return mteb's result of a task, stored or new, the counts of its queries by subset, and of unreadable inputs.
+
+    Raises:
+        ValueError: a file of results is damaged.
+    """
     mteb = _mteb()
     cache = mteb.ResultCache(output)
-    path = output / "queries" / f"{task.metadata.name}.json"
-    counts: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    name, meta = task.metadata.name, model.mteb_model_meta
+    path = output / "queries" / f"{name}.json"
+    unreadable_path = output / "unreadable" / meta.revision / f"{name}.json"
+    overwrite = options.get("overwrite", False)
+    counts: dict[str, list[int]] = {}
+    unreadable: dict[str, int] = {}
+    if not overwrite:
+        _stored(cache.get_task_result_path(name, meta))  # mteb would not name it
+        counts, unreadable = _stored(path), _stored(unreadable_path)
     load = task.load_data
 
     def load_and_count(*args: Any, **kwargs: Any) -> None:
         load(*args, **kwargs)
         if _is_search(task):
             counts.update(_counted(task))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(counts), encoding="utf-8")
+            _store(path, counts)
 
     if not hasattr(task, "tasks"):  # an aggregate loads nothing itself
         task.load_data = load_and_count
     show_progress = options.get("show_progress", False)
-    result = mteb.evaluate(
-        model,
-        task,
-        co2_tracker=False,
-        encode_kwargs={"batch_size": 8, "show_progress_bar": show_progress},
-        cache=cache,
-        overwrite_strategy="always" if options.get("overwrite") else "only-missing",
-        show_progress_bar=False,
-        public_only=False,  # a private task that cannot be loaded is an error, not a warning
-    )
-    return result.task_results[0], counts
+    try:
+        result = mteb.evaluate(
+            model,
+            task,
+            co2_tracker=False,
+            encode_kwargs={"batch_size": 8, "show_progress_bar": show_progress},
+            cache=cache,
+            overwrite_strategy="always" if overwrite else "only-missing",
+            show_progress_bar=False,
+            public_only=False,  # a private task that cannot be loaded is an error, not a warning
+        )
+    finally:  # mteb has stored the subsets before the one that failed
+        unreadable |= model.n_unreadable
+        if any(unreadable.values()) or unreadable_path.exists():
+            _store(unreadable_path, unreadable)
+    n_unreadable = sum(n for place, n in unreadable.items() if place.rpartition("/")[2] in task.hf_subsets)
+    return result.task_results[0], counts, n_unreadable
+
+
+def _stored(path: Path) -> Any:  # whatever JSON the file has
+    """Read a file of results, or nothing if there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Delete it, or run the task again with --overwrite.") from error
+
+
+def _store(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _counted(task: Any) -> dict[str, list[int]]:
@@ -330,6 +373,16 @@ def _rows(
             n_hopeless=n_hopeless,
             settings=model.revision,
         )
+
+
+def _task_averages(rows: Sequence[Row], n_subsets: Mapping[str, int], mode: EncodingMode) -> Iterator[Average]:
+    """Average the subsets of each task that has any, beside the paper's figure of the task."""
+    for task in dict.fromkeys(row.task for row in rows if row.subset):
+        parts = [row for row in rows if row.task == task]
+        name, column = task.removesuffix(QA_SUFFIX), parts[0].column
+        paper = task_means(figures(column, mode)).get(name) if column else None
+        mean = float(np.mean([row.score for row in parts]))
+        yield Average(task, "subsets", mean, len(parts), n_expected=n_subsets[task], paper=paper)
 
 
 def _averages(benchmark: Benchmark, rows: Sequence[Row], rules: Sequence[str], mode: EncodingMode) -> Iterator[Average]:

@@ -30,6 +30,17 @@ def plan(lengths: Sequence[int], token_budget: int, *, packed: bool = False) -> 
     return batches
 
 
+def similar(lengths: Sequence[int]) -> list[list[int]]:
+    """Group indices, longest first. Each length is more than half of the longest of its group, which bounds padding."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if groups and 2 * lengths[index] > lengths[groups[-1][0]]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
 def prepare_ahead(prepare: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[tuple[_Item, _Result]]:
     """Yield each item with its prepared form; a thread prepares the next item while the caller uses this one."""
     if len(items) < 2:

@@ -38,7 +38,9 @@ def typeface(name: str, size: int) -> ImageFont.FreeTypeFont:
     try:
         import matplotlib as mpl  # an optional extra, here for the fonts it carries
     except ImportError as error:
-        raise ImportError('Pages are drawn with the fonts of matplotlib: pip install "polyvec[train]"') from error
+        raise ImportError(
+            'Pages are drawn with the fonts of matplotlib: pip install "polyvec[train]" (or [evaluate])'
+        ) from error
     path = Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     if name.startswith("STIX"):
         size = round(1.15 * size)  # its letters are small for their size

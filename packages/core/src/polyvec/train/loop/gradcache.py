@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from polyvec.model.batching import plan
+from polyvec.model.batching import plan, similar
 from polyvec.model.network import Outputs
 from polyvec.model.processing import Encoded, collate
 from polyvec.train.data.batches import Labels, PairBatch, Vectors
@@ -38,8 +38,8 @@ def cached_loss(
     """Return the sum of the terms of all batches, whose `backward()` reaches the weights, and the terms, detached.
 
     All queries and documents are encoded together, the longest first, in chunks of at most `chunk_tokens` tokens with
-    padding. Without `chunk_tokens`, or if all fit into one chunk, there is one pass and one graph; under
-    `torch.no_grad()` there is no graph.
+    padding. If all fit into one chunk, there is one graph and nothing is encoded twice. So it is without
+    `chunk_tokens`, where items of similar length share a pass. Under `torch.no_grad()` there is no graph.
 
     Under DistributedDataParallel, gradients are exchanged with the last chunk. Processes may have different numbers of
     pairs and of chunks; a process without pairs of a kind calls `terms` without pairs.
@@ -60,13 +60,17 @@ def cached_loss(
     if not items:
         raise ValueError("the step has no pairs; every process needs a pair in every step.")
     lengths = [len(item.input_ids) for item, _ in items]
-    plans = [list(range(len(items)))] if chunk_tokens is None else plan(lengths, chunk_tokens)
-    chunks = [_Chunk(network, [items[index] for index in indices]) for indices in plans]
+    if chunk_tokens is not None:
+        plans = [[indices] for indices in plan(lengths, chunk_tokens)]
+    else:  # a search for unused parameters sees one pass
+        plans = [[list(range(len(items)))] if _seeks_unused(network) else similar(lengths)]
+    chunks = [_Chunk(network, [[items[index] for index in indices] for indices in passes]) for passes in plans]
     device = chunks[0].device
     learns = torch.is_grad_enabled()
     rows = [chunk.leaves(keep_graph=len(chunks) == 1) if learns else chunk.encode(last=False) for chunk in chunks]
 
-    items_dense, items_tokens = _by_item(chunks, rows, np.argsort(np.concatenate(plans)).tolist())
+    order = np.argsort([index for passes in plans for indices in passes for index in indices]).tolist()
+    items_dense, items_tokens = _by_item(chunks, rows, order)
     values: dict[str, Tensor] = {}
     start = 0
     with torch.autocast(device.type, enabled=False):
@@ -87,11 +91,11 @@ def cached_loss(
 
 
 class _Chunk:
-    """Items that are encoded together, and the state in which they were: dropout and autocast."""
+    """Items whose graph is in memory at a time, in one or more passes, and the state of dropout and autocast."""
 
-    def __init__(self, network: nn.Module, items: Sequence[_Item]) -> None:
-        self.network, self.items = network, items
-        self.n_scored = [int(mask.sum()) for _, mask in items]
+    def __init__(self, network: nn.Module, passes: Sequence[Sequence[_Item]]) -> None:
+        self.network, self.passes = network, passes
+        self.n_scored = [int(mask.sum()) for items in passes for _, mask in items]
         self.device = device = next(network.parameters()).device
         self.autocast = (torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type))
         self.random: list[Tensor] = []
@@ -99,9 +103,17 @@ class _Chunk:
 
     def encode(self, *, last: bool) -> _Rows:
         """Encode the items; the gradients of the last chunk are exchanged, so all free parameters take part in it."""
-        batch = collate([item for item, _ in self.items]).to(self.device)
+        rows = []
+        for number, items in enumerate(self.passes):
+            with nullcontext() if number == len(self.passes) - 1 else _postponed(self.network):
+                rows.append(self._encode(items))
+        dense, tokens = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        return dense + _nothing(self.network) if last else dense, tokens
+
+    def _encode(self, items: Sequence[_Item]) -> _Rows:
+        batch = collate([item for item, _ in items]).to(self.device)
         scored = np.zeros(batch.input_ids.shape, bool)
-        for row, (_, mask) in zip(scored, self.items, strict=True):
+        for row, (_, mask) in zip(scored, items, strict=True):
             row[: len(mask)] = mask
         enabled, dtype = self.autocast
         # What autocast keeps of the weights in the first pass would have no graph in the second.
@@ -109,8 +121,7 @@ class _Chunk:
             outputs: Outputs = self.network(batch, multivector=True, packed=True)
         assert outputs.multivector is not None, "it is asked for"
         positions = torch.from_numpy(np.flatnonzero(scored)).to(self.device)
-        dense = outputs.dense + _nothing(self.network) if last else outputs.dense
-        return dense, outputs.multivector.flatten(0, 1).index_select(0, positions)
+        return outputs.dense, outputs.multivector.flatten(0, 1).index_select(0, positions)
 
     def leaves(self, *, keep_graph: bool) -> _Rows:
         """Encode the items for the loss, whose graph begins at the vectors."""
@@ -123,10 +134,7 @@ class _Chunk:
 
     def replay(self, gradients: Sequence[Tensor], *, last: bool) -> None:
         """Add the gradients of the weights; the items are encoded again, as `leaves` did, unless there is a graph."""
-        postponed: AbstractContextManager[object] = nullcontext()
-        if not last and isinstance(self.network, DistributedDataParallel):
-            postponed = self.network.no_sync()
-        with postponed, torch.enable_grad():
+        with nullcontext() if last else _postponed(self.network), torch.enable_grad():
             if self.graph is None:
                 _set_random_state(self.device, self.random)
             rows = zip(self.graph or self.encode(last=last), gradients, strict=True)
@@ -184,6 +192,15 @@ def _vectors(dense: Sequence[Tensor], tokens: Sequence[Tensor], *, like: _Rows) 
     positions = mask.flatten().nonzero()[:, 0].to(joined.device)
     padded = joined.new_zeros(mask.numel(), joined.shape[1]).index_copy_(0, positions, joined)
     return Vectors(torch.stack(list(dense)), padded.view(*mask.shape, -1), mask.to(joined.device))
+
+
+def _postponed(network: nn.Module) -> AbstractContextManager[object]:
+    """Leave the exchange of gradients to a later pass."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def _seeks_unused(network: nn.Module) -> bool:
+    return isinstance(network, DistributedDataParallel) and network.find_unused_parameters
 
 
 def _nothing(network: nn.Module) -> Tensor | float:

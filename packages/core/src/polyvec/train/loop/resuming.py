@@ -14,7 +14,7 @@ from polyvec.alarms import pass_alarm
 from polyvec.train.loop import checkpoints
 from polyvec.train.loop.processes import from_all
 
-__all__ = ["ResumableTrainer", "check_arguments"]
+__all__ = ["ResumableTrainer", "check_arguments", "n_batches"]
 
 # Values that arguments must have: a step is a batch already, and it is known by its position.
 _REQUIRED: dict[str, Any] = {  # Any: the type of each argument
@@ -157,9 +157,19 @@ def check_arguments(args: TrainingArguments, dataset: Any) -> None:  # Any: a da
         )
     if args.max_steps < 1:
         raise ValueError(f"`max_steps` is {args.max_steps}; give the number of steps, 1 or more.")
-    n_batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
-    if dataset is not None and not is_stream and len(dataset) < n_batches:
+    if is_stream and args.world_size > 1:
         raise ValueError(
-            f"the dataset has {len(dataset)} batches, and {args.max_steps} steps take {n_batches} (`max_steps` × "
+            f"the dataset is an IterableDataset, of which {args.world_size} processes would cut each batch; give a "
+            "dataset with `__len__` and `__getitem__`."
+        )
+    if dataset is not None and not is_stream and len(dataset) < n_batches(args):
+        raise ValueError(
+            f"the dataset has {len(dataset)} batches, and {args.max_steps} steps take {n_batches(args)} (`max_steps` × "
             "`gradient_accumulation_steps` × processes); the first ones would be repeated."
         )
+
+
+def n_batches(args: TrainingArguments) -> int:
+    """Return how many batches a run takes, over all processes."""
+    n: int = args.max_steps * args.gradient_accumulation_steps * args.world_size
+    return n

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset, Subset
 from transformers import TrainerCallback, TrainingArguments
 
 from polyvec.data.folders import Dataset
@@ -22,7 +23,7 @@ from polyvec.train.data.batches import Labels, PairBatch, StepCollator, Vectors
 from polyvec.train.loop.gradcache import cached_loss, check_gradients
 from polyvec.train.loop.held_out import NetworkEncoder, measures
 from polyvec.train.loop.processes import from_all, total
-from polyvec.train.loop.resuming import ResumableTrainer, check_arguments
+from polyvec.train.loop.resuming import ResumableTrainer, check_arguments, n_batches
 from polyvec.train.loop.windows import Window, peak_memory
 from polyvec.train.loss.objective import Losses, terms
 from polyvec.train.output.export import write_trained
@@ -86,12 +87,18 @@ class JointTrainer(ResumableTrainer):
             ValueError: an argument has a value that this trainer cannot have; the message names it.
         """
         held_out = dict(held_out) if isinstance(held_out, Mapping) else held_out
-        check_arguments(args, trainer_arguments.get("train_dataset"))
+        dataset = trainer_arguments.get("train_dataset")
+        check_arguments(args, dataset)
+        if dataset is not None and not isinstance(dataset, IterableDataset):
+            # A run that resumes at its last step would go on with batches that are left.
+            trainer_arguments["train_dataset"] = Subset(dataset, range(n_batches(args)))
         super().__init__(
             model=network, args=args, data_collator=data_collator, eval_dataset=held_out, **trainer_arguments
         )
         self.checkpoint, self.losses, self.chunk_tokens = checkpoint, losses or Losses(), chunk_tokens
         self.losses.size_weights(checkpoint.config.matryoshka_dims)  # refuses unknown sizes
+        weights = {"text": self.losses.text, "image": self.losses.images}
+        self._weights = {kind: of_kind for kind, of_kind in weights.items() if any(dataclasses.astuple(of_kind))}
         self.max_bad_rows, self._facts = max_bad_rows, dict(facts or {})
         # The loss of a step is a mean, so transformers divides it by the number of accumulated steps.
         self.model_accepts_loss_kwargs, self.loss_is_scaled_for_ga = False, False
@@ -121,12 +128,12 @@ class JointTrainer(ResumableTrainer):
         **_: Any,  # what transformers hands to a model
     ) -> Any:  # a tensor, or a tensor and outputs
         self._check_rows(inputs)
-        batches = {kind: inputs[kind] for kind in _KINDS if kind in inputs}
+        batches = {kind: inputs[kind] for kind in self._weights if kind in inputs}
         torch.manual_seed(inputs["seed"])  # dropout depends on the step alone
         if batches:
             terms_of = partial(self._terms, batches)
             loss, by_name = cached_loss(model, batches, terms_of, chunk_tokens=self.chunk_tokens)
-        else:  # no pair could be read
+        else:  # no pair that counts could be read
             loss, by_name = torch.stack([parameter.sum() for parameter in self.free.values()]).sum() * 0, {}
         self._window.add({"loss": loss.item(), **{name: term.item() for name, term in by_name.items()}})
         return (loss, {}) if return_outputs else loss
@@ -135,9 +142,8 @@ class JointTrainer(ResumableTrainer):
         self, batches: Mapping[str, PairBatch], kind: str, queries: Vectors, documents: Vectors, labels: Labels
     ) -> dict[str, Tensor]:
         """Compute the terms of one kind of pairs; stop if one of them is not finite in any process."""
-        weights = self.losses.text if kind == "text" else self.losses.images
         sizes = self.checkpoint.config.matryoshka_dims
-        values = terms(queries, documents, labels, self.losses, weights, sizes=sizes)
+        values = terms(queries, documents, labels, self.losses, self._weights[kind], sizes=sizes)
         places = batches[kind].places if kind in batches else ()
         self._places += places
         broken = {name: value.item() for name, value in values.items() if not value.isfinite()}
@@ -151,7 +157,14 @@ class JointTrainer(ResumableTrainer):
     def _check_rows(self, inputs: Mapping[str, Any]) -> None:
         """Count what could not be read, and stop if it is too much."""
         failures: list[Failure] = [failure for failure in inputs["skipped"] if _row(failure) not in self.skipped]
-        n_new, n_empty = total([len(failures), not inputs["n_pairs"].any()], self.args.device)
+        is_empty = not any(kind in inputs for kind in self._weights)
+        unweighted = is_empty and not inputs["skipped"]
+        n_new, n_empty, n_unweighted = total([len(failures), is_empty, unweighted], self.args.device)
+        if n_unweighted:
+            raise ValueError(
+                f"a step has no {' or '.join(self._weights)} pair, and no other kind has a weight; give the kind of "
+                "its pairs a weight in the loss, or leave such steps out."
+            )
         if n_new:
             for failure in from_all(failures):
                 if self.is_world_process_zero():
@@ -178,9 +191,10 @@ class JointTrainer(ResumableTrainer):
         """Check the gradients before they change the weights."""
         gradients = [parameter.grad for parameter in self.free.values() if parameter.grad is not None]
         scaled = getattr(self.accelerator, "scaler", None) is not None  # a scaler leaves out such steps by itself
-        if not scaled and not nn.utils.get_total_norm(gradients).isfinite():
+        finite = bool(nn.utils.get_total_norm(gradients).isfinite())
+        if not scaled and not finite:
             self._stop("a gradient is not finite", self._places)  # in all processes, as gradients are averaged
-        if not self._checked and self._places:
+        if finite and not self._checked and self._places:
             check_gradients(self.model)
             self._checked = True
         self._places = []

@@ -9,12 +9,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["at_least_float32", "cosent", "cosine_scores", "divergence", "info_nce"]
+from polyvec.model.layers import at_least_float32
 
-
-def at_least_float32(numbers: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return half precision as float32, and anything else as it is."""
-    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+__all__ = ["cosent", "cosine_scores", "divergence", "info_nce"]
 
 
 def cosine_scores(

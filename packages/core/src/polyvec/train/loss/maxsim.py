@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from polyvec.train.loss.losses import at_least_float32
+from polyvec.model.layers import at_least_float32
 
 __all__ = ["late_scores"]
 

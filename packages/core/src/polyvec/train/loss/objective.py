@@ -92,6 +92,12 @@ class Losses:
         for size, weight in (self.matryoshka_weights or {}).items():
             _check_number(f"matryoshka_weights[{size!r}]", weight)
 
+    @property
+    def trains_late(self) -> bool:
+        """Whether a term with a weight trains late interaction, and with it the projector."""
+        kinds = (self.text, self.images)
+        return any(weights.late or (weights.kl and self.kl_stop_gradient != "late") for weights in kinds)
+
     def size_weights(self, sizes: Sequence[int]) -> dict[int, float]:
         """Return the weights of a checkpoint's Matryoshka sizes; their sum is 1.
 

@@ -20,6 +20,7 @@ from polyvec.train.data.batches import StepCollator
 from polyvec.train.data.sources import Source, open_source
 from polyvec.train.data.steps import Steps
 from polyvec.train.loop import checkpoints
+from polyvec.train.loop.resuming import n_batches
 from polyvec.train.loop.trainer import JointTrainer, trainable
 from polyvec.train.output.card import Data, History, Stage, base_of, read_history, write_card
 from polyvec.train.output.export import write_trained
@@ -73,7 +74,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     held_out = {folder.name: read_folder(folder, limit=run.evaluation.limit) for folder in run.evaluation.folders}
     show = show_progress and arguments.process_index == 0
     sources = [open_source(one, max_bad_rows=run.max_bad_rows, show_progress=show) for one in run.sources]
-    steps = _steps(run, sources, n_batches=run.steps * run.batch.accumulation * arguments.world_size)
+    steps = _steps(run, sources, n_steps=n_batches(arguments))
     collator = StepCollator(
         Processor(checkpoint.path, checkpoint.config),
         task=run.task,  # type: ignore[arg-type]  # checked above
@@ -85,7 +86,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     return Opened(run, arguments, checkpoint, sources, steps, collator, held_out)
 
 
-def _steps(run: Run, sources: list[Source], *, n_batches: int) -> Steps:
+def _steps(run: Run, sources: list[Source], *, n_steps: int) -> Steps:
     weights = [source.weight for source in run.sources]
     try:
         return Steps(
@@ -96,7 +97,7 @@ def _steps(run: Run, sources: list[Source], *, n_batches: int) -> Steps:
             n_negatives=run.batch.hard_negatives,
             temperature=run.source_temperature,
             seed=run.seed,
-            n_steps=n_batches,
+            n_steps=n_steps,
         )
     except ValueError as error:  # of an argument whose name in the run file differs
         raise ValueError(
@@ -134,7 +135,7 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         (run.output / "run.toml").write_text(dumps(plain(run)), encoding="utf-8")
         for source in opened.sources:
             echo(str(source.report))
-    before = _measures_before(trainer, opened, folder / _BEFORE)
+    before = _measures_before(trainer, opened, folder / _BEFORE, resumes=last is not None)
     try:
         trainer.train(resume_from_checkpoint=last)
     except torch.OutOfMemoryError as error:
@@ -199,6 +200,8 @@ def _trainer(opened: Opened) -> JointTrainer:
         train_projector=run.trains_projector,
         dtype="auto" if run.dtype == "auto" else getattr(torch, run.dtype),
     )
+    if not run.loss.trains_late:
+        network.get_base_model().multi_vector_projector.requires_grad_(requires_grad=False)  # its adapter, too
     try:
         return JointTrainer(
             network,
@@ -229,16 +232,18 @@ def _facts(opened: Opened) -> dict[str, Any]:  # Any: any JSON value
     return settings
 
 
-def _measures_before(trainer: JointTrainer, opened: Opened, file: Path) -> dict[str, float]:
-    """Measure the held-out data before the first step. A run that resumes reads what it measured then."""
+def _measures_before(trainer: JointTrainer, opened: Opened, file: Path, *, resumes: bool) -> dict[str, float]:
+    """Measure the held-out data before the first step. A run that resumes reads what it measured of the same data."""
     if not opened.held_out:
         return {}
-    if file.is_file():
-        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-        return known
-    measures = _measures(trainer.evaluate())
-    if trainer.is_world_process_zero():
-        file.write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    data = plain(opened.run).get("evaluation", {})
+    data = {name: value for name, value in data.items() if name != "every"}
+    known = json.loads(file.read_text(encoding="utf-8")) if resumes and file.is_file() else {}
+    if known.get("data") != data:
+        known = {"data": data, "measures": _measures(trainer.evaluate())}  # of the weights that the run begins with
+        if trainer.is_world_process_zero():
+            file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    measures: dict[str, float] = known["measures"]
     return measures
 
 

@@ -116,7 +116,8 @@ class Run:
         steps: changes of the weights.
         seed: of everything random.
         dtype: of weights that are not trained; those that are trained have float32.
-        train_projector: whether the base projector is trained; None: in phase "pairs" alone.
+        train_projector: whether the base projector is trained; None: in phase "pairs" alone, if the loss trains late
+            interaction.
         source_temperature: sources without weights are drawn in proportion to size ** this; 1 draws all examples
             equally often, 0 all sources.
         max_bad_rows: of each source, and of what cannot be read while training; more rows stop the run.
@@ -147,7 +148,8 @@ class Run:
     @property
     def trains_projector(self) -> bool:
         """Whether the base projector is trained."""
-        return self.phase == "pairs" if self.train_projector is None else self.train_projector
+        usual = self.phase == "pairs" and self.loss.trains_late
+        return usual if self.train_projector is None else self.train_projector
 
 
 def read_run(path: Path) -> Run:
