@@ -1,19 +1,20 @@
 """Rank a dataset's documents for its queries with any `Encoder`: the loop of every evaluation. Imports no torch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
+from tqdm import tqdm
 
 from polyvec.data.datasets import Dataset
 from polyvec.data.documents import loaded
-from polyvec.encoder import Attempt, EncodeOptions, Encoder
+from polyvec.encoder import Attempt, Encoder, attempt
 from polyvec.inputs import checked_whole
 from polyvec.scoring import cosine, maxsim
-from polyvec.types import Embeddings, Failure, Input, Side, UnreadableInputs
+from polyvec.types import Embeddings, Failure, Input, Side
 
 __all__ = [
     "EncodedDataset",
@@ -37,6 +38,7 @@ Scores = Float[np.ndarray, "queries documents"]
 Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with their grades, or all alike
 Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
 
+_WINDOW = 128  # items that are encoded together: a page of A4 at 150 dpi has 6.5 MB
 _QUERIES = 512  # whose tokens are at work at a time
 _MERGED = 1024  # scores per query that are merged at a time, at least: a merge looks at all of the best again
 
@@ -102,29 +104,17 @@ def encode_items(
     multivector: bool,
     show_progress: bool = False,
 ) -> Attempt:
-    """Encode as `attempt` does, but convert items as the encoder reads them: few images are in memory at a time."""
-    reasons: dict[int, str] = {}
-    positions: list[int] = []
-
-    def inputs() -> Iterator[Input]:
-        for index, item in enumerate(items):
-            try:
-                converted = convert(item)
-            except ValueError as error:
-                reasons[index] = str(error)
-            else:
-                positions.append(index)
-                yield converted
-
-    options: EncodeOptions = {"multivector": multivector, "show_progress": show_progress}
-    parts, kept = [encoder.encode([], side=side, task=task, multivector=multivector)], []
-    try:
-        for places, embeddings in encoder.encode_iter(inputs(), side=side, task=task, **options):
-            kept += [positions[place] for place in places]
-            parts.append(embeddings)
-    except UnreadableInputs as error:
-        reasons |= {positions[place]: reason for place, reason in error.reasons.items()}
-    failures = [Failure(index, "", reason) for index, reason in sorted(reasons.items())]
+    """Encode as `attempt` does, but some items at a time, so that few images are in memory."""
+    encode = partial(encoder.encode, side=side, task=task, multivector=multivector)
+    parts, kept, failures = [encode([])], [], []
+    with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
+        for start in range(0, len(items), _WINDOW):
+            window = items[start : start + _WINDOW]
+            result = attempt(encode, window, convert)
+            parts.append(result.embeddings)
+            kept += [start + index for index in result.kept]
+            failures += [replace(failure, index=start + failure.index) for failure in result.failures]
+            bar.update(len(window))
     return Attempt(Embeddings.concatenate(parts), kept, failures)
 
 
