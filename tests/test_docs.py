@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from polyvec.evaluate.benchmarks import BENCHMARKS
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.synthetic.datasets import dataset
 from polyvec.train.__main__ import train
+from polyvec.train.data.sources import SourceSettings
+from polyvec.train.loss.objective import Losses
+from polyvec.train.runs.run_file import BatchSettings, EvaluationSettings, Run
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
@@ -77,6 +81,13 @@ def test_the_desk_has_what_a_stock_adapter_has(desk):
     assert names
     assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in names)
     assert json.loads((desk / "my-adapter" / "adapter_config.json").read_text(encoding="utf-8"))["peft_type"] == "LORA"
+
+
+def test_the_guide_to_training_names_every_setting():
+    guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").partition("## Settings")[2]
+    kinds = (Run, SourceSettings, BatchSettings, Losses, EvaluationSettings)
+    names = {setting.name for kind in kinds for setting in fields(kind)}
+    assert names - set(re.findall(r"`\[*(\w+)\]*`", guide)) == set()
 
 
 @pytest.fixture

@@ -74,11 +74,45 @@ def test_bad_rows_are_counted_and_named(tmp_path):
     source = open_source(SourceSettings(file), max_bad_rows=7)
     assert queries(source) == ["q1", "q2", "q3"]
     assert (source.report.n_rows, source.report.n_examples, source.report.n_bad) == (10, 3, 7)
-    table = refused(file).splitlines()
-    assert "has 7 bad rows, and `max_bad_rows` is 0" in table[0]
-    assert f"  2 rows: the query is empty ({file}:7; {file}:9)" in table
-    assert f"  1 rows: the line is no JSON object ({file}:5: [1])" in table
-    assert any("a positive is no Unicode text" in line and f"{file}:8" in line for line in table)
+    message = refused(file)
+    assert message.startswith(
+        f"{file} has 7 bad rows among 10, and `max_bad_rows` is 0; correct the rows or allow more: "
+    )
+    assert f"; 2 rows: the query is empty ({file}:7; {file}:9); " in message
+    assert f"; 1 rows: the line is no JSON object ({file}:5: [1]); " in message
+    assert f"; 1 rows: a positive is no Unicode text ({file}:8: " in message
+
+
+def test_bad_rows_are_told_once(tmp_path, caplog):
+    file = write(tmp_path / "pairs.jsonl", *PAIRS, "{")
+    refused(file)
+    assert not caplog.records  # the error has them
+    open_source(SourceSettings(file))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file}: 4 rows, 3 examples, 1 bad rows\n  1 rows: the line is no JSON ({file}:4: Expecting property name "
+        "enclosed in double quotes at column 2)"
+    ]
+
+
+def test_no_more_bad_rows_are_kept_than_are_allowed(tmp_path):
+    with pytest.raises(TooManyBadRowsError) as caught:
+        open_source(SourceSettings(write(tmp_path / "pairs.jsonl", *PAIRS, *["{"] * 9)), max_bad_rows=2)
+    assert caught.value.report.n_bad == 9
+    assert list(caught.value.report.bad_places) == [f"{tmp_path / 'pairs.jsonl'}:{line}" for line in (4, 5)]
+
+
+def test_a_source_without_a_good_row_is_refused(tmp_path):
+    file = write(tmp_path / "pairs.jsonl", {"query": "q", "image": "gone.png"})
+    with pytest.raises(TooManyBadRowsError, match=r"has no good row: 1 rows: the file of a positive does not exist"):
+        open_source(SourceSettings(file))
+    corpus = write(tmp_path / "corpus.jsonl", {"text": "no id"})
+    with pytest.raises(TooManyBadRowsError, match=r"corpus\.jsonl has no good row: 1 rows: the row has no id"):
+        open_source(SourceSettings(write(file, {"query": "q", "document_id": "a"}), corpus=corpus))
+
+
+def test_hard_negatives_are_counted(tmp_path):
+    row = {"query": "q", "document": "d", "negatives": ["a", "b", " "]}
+    assert ", 3 examples, 4 negatives, " in opened(write(tmp_path / "pairs.jsonl", row, row, PAIRS[0])).report.summary
 
 
 def test_a_line_that_is_no_text_is_named(tmp_path):
@@ -184,7 +218,6 @@ def test_bad_rows_of_a_corpus_count(tmp_path):
     file = write(tmp_path / "pairs.jsonl", {"query": "q", "document_id": "d1"})
     table = refused(file, corpus=corpus)
     assert f"{corpus} has 3 bad rows" in table
-    assert f"{corpus}: 5 rows, 2 documents, 3 bad rows" in table
     assert f"an earlier row has the same id ({corpus}:4: 'd1')" in table
     assert f"the document is empty ({corpus}:2)" in table
     source = open_source(SourceSettings(file, corpus=corpus), max_bad_rows=3)
@@ -279,7 +312,8 @@ def test_the_extra_is_named(tmp_path, monkeypatch):
         ("pairs.pickle", b"", "of no known kind"),
         ("pairs.json", b' [\n{"query": "q"}]', "is one JSON list"),
         ("pairs.jsonl", b"", "has no row to read"),
-        ("pairs.jsonl", b"{\n", "has no row to read"),
+        ("pairs.jsonl", b"{\n", r"has no row to read \(.*:1: the line is no JSON: Expecting property name"),
+        ("pairs.jsonl", '{"query": "q"}\n'.encode("utf-16"), r"has no row to read \(.*:1: the line is no UTF-8"),
         ("pairs.tsv", b"", "has no row to read"),
         ("pairs.csv", b"anchor,positive\na,b\n", "no tab in its first line"),
         ("folder/pairs.jsonl", b"{}", "neither Parquet files nor"),
@@ -292,6 +326,22 @@ def test_what_is_no_source_is_refused(tmp_path, name, content, complaint):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
         opened(path if path.parent == tmp_path else path.parent)
+
+
+def test_broken_files_of_datasets_are_named(tmp_path):
+    file, folder = tmp_path / "pairs.parquet", tmp_path / "shards"
+    folder.mkdir()
+    datasets.Dataset.from_list(PAIRS).to_parquet(folder / "a.parquet")
+    datasets.Dataset.from_list([{"other": 1}]).to_parquet(folder / "b.parquet")
+    content = (folder / "a.parquet").read_bytes()
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "state.json").write_text("{", encoding="utf-8")
+    file.write_bytes(content[:4] + bytes(60) + content[64:])  # only its rows are broken
+    (tmp_path / "cut.parquet").write_bytes(content[:-9])
+    for path in (file, tmp_path / "cut.parquet", folder, saved):
+        with pytest.raises(ValueError, match=f"{path.name}' cannot be read: "):
+            opened(path)
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
@@ -319,8 +369,11 @@ def test_the_digest_is_that_of_the_file(tmp_path):
     assert opened(file).digest == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_progress_is_shown_on_request(tmp_path, capsys):
+def test_progress_is_shown_on_request(tmp_path, capsys, monkeypatch):
     file = write(tmp_path / "pairs.jsonl", *PAIRS, "")  # no line follows the last line feed
+    open_source(SourceSettings(file), show_progress=True)
+    assert capsys.readouterr().err == ""  # a short wait needs no bar
+    monkeypatch.setattr("polyvec.train.data.tables._DELAY", 0)
     open_source(SourceSettings(file), show_progress=True)
     assert "3/3" in capsys.readouterr().err
     open_source(SourceSettings(file))

@@ -108,6 +108,12 @@ def test_a_source_of_both_kinds_belongs_to_both_halves():
     assert [type(pair.document) for pair in step.images] == [bytes] * 2
 
 
+def test_a_source_that_is_never_drawn_may_be_short():
+    assert {pair.document for step in every(steps([TEXTS, TEXTS[:1]], [1.0, 0.0])) for pair in step.texts} == {
+        example.positives[0] for example in TEXTS
+    }
+
+
 def test_a_half_without_examples_is_empty():
     assert steps([TEXTS])[0].images == []
     assert steps([TEXTS, IMAGES], n_texts=0)[0].texts == []
@@ -141,7 +147,7 @@ def test_a_pair_knows_what_its_example_knows(tmp_path):
     ("sources", "options", "complaint"),
     [
         ([], {}, "nothing to draw"),
-        ([TEXTS], {"n_texts": 0}, "nothing to draw"),
+        ([TEXTS], {"n_texts": 0}, r"nothing to draw: .* text examples and 0 image examples, `n_texts` is 0"),
         ([TEXTS], {"n_texts": 11}, "source 0 has 10 text examples, and a step takes 11; set `n_texts` to at most 10"),
         ([TEXTS, IMAGES], {"n_images": 6}, "source 1 has 5 image examples"),
         ([TEXTS], {"n_negatives": -1}, "`n_negatives` is -1"),

@@ -241,7 +241,7 @@ def test_a_checkpoint_is_not_started_again(started, tmp_path):
 def test_what_is_there_stays_unless_it_may_be_replaced(stock, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there already; delete it or choose"):
+    with pytest.raises(ValueError, match="is there already, and it is not empty; choose"):
         initialize(stock, tmp_path / "new")
     assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
     made = initialize(stock, tmp_path / "new", rank=2, overwrite=True)
@@ -257,7 +257,7 @@ def test_too_little_room_is_said_before_anything_is_written(stock, tmp_path, mon
     assert size < 5_000_000
     initialize(stock, tmp_path / "fits", rank=2)
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
-    with pytest.raises(OSError, match=r"new needs 0\.00 GB and .* has 0\.00 GB free"):
+    with pytest.raises(OSError, match=r"new needs 0\.01 GB and .* has 0\.00 GB free"):
         initialize(stock, tmp_path / "new", rank=2)
     assert {path.name for path in tmp_path.iterdir()} == {"fits"}
 

@@ -22,6 +22,7 @@ from polyvec.train.loop.trainer import JointTrainer, trainable
 from polyvec.train.loss.objective import Losses, Weights
 from polyvec.train.output.export import export_adapter
 from polyvec.train.runs import run as module
+from polyvec.train.runs.preview import preview
 from polyvec.train.runs.run import train_run
 from polyvec.train.runs.run_file import BatchSettings, EvaluationSettings, Run, read_run
 
@@ -263,12 +264,60 @@ def test_a_run_may_train_the_dense_head_alone(settings, tmp_path):
         ({"evaluation": EvaluationSettings((Path("a/x"), Path("b/x")))}, "two folders of one name among x, x"),
         ({"evaluation": EvaluationSettings((Path("a/x"),))}, "corpus.jsonl is missing"),
         ({"trainer": {"warmup_steps": -1.5}}, "warmup_steps"),
+        ({"trainer": {"report_to": "tensorbord"}}, "`trainer`: .*tensorbord"),
+        ({"trainer": {"fsdp": "full_shard"}}, "`fsdp` and `deepspeed` are not supported"),
+        (
+            {"batch": BatchSettings(texts=0, images=0)},
+            r"5 text .* 3 image examples, `batch\.texts` is 0 and `batch\.im",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_written(settings, tmp_path, changes, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        train_run(replace(settings, output=tmp_path / "new", **changes))
+    for what in (preview, train_run):
+        with pytest.raises(ValueError, match=complaint):
+            what(replace(settings, output=tmp_path / "new", **changes))
     assert not (tmp_path / "new").exists()
+
+
+def test_an_output_that_cannot_be_is_refused_before_training(settings, pairs, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_bytes(b"")
+    for output, complaint in (
+        (tmp_path, "is there already, and it is not empty"),
+        (tmp_path / "mine.txt", "is a file"),
+        (Path(settings.model), "holds what is read"),
+        (pairs[0].output, r"holds a run, whose last checkpoint is checkpoint-3; continue it with --resume"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            preview(replace(settings, output=output))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    with pytest.raises(OSError, match=r"new needs 0\.01 GB and .* has 0\.01 GB free; make room"):
+        preview(replace(settings, output=tmp_path / "new"))
+
+
+def test_a_result_that_cannot_be_written_is_written_by_resuming(settings, tmp_path, monkeypatch):
+    run = replace(settings, output=tmp_path / "out", steps=1, evaluation=EvaluationSettings())
+
+    def full(*_, **__):
+        raise OSError("no space left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_trained", full)
+        with pytest.raises(OSError, match=r"training is done, .*: no space left\. Make room, then write it"):
+            train_run(run, echo=lambda _: None)
+    train_run(run, resume=True, echo=lambda _: None)
+    assert Checkpoint(run.output).config.tasks == TASKS
+
+
+def test_examples_that_no_step_draws_are_named(settings, tmp_path, caplog):
+    sources = (*settings.sources, SourceSettings(tmp_path / "mined.jsonl"))
+    rows = [{"query": name, "document": f"the {name}", "negatives": ["a", "b"]} for name in NUMBERS]
+    write_lines(tmp_path / "mined.jsonl", rows)
+    run = replace(settings, output=tmp_path / "new", sources=sources, batch=BatchSettings(texts=2, images=0))
+    preview(run, echo=lambda _: None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "3 images of the sources are not used, because `batch.images` is 0",
+        "10 hard negatives of the sources are not used, because `batch.hard_negatives` is 0",
+    ]
 
 
 @pytest.fixture
@@ -298,7 +347,7 @@ def test_a_dry_run_prints_what_would_happen_and_trains_nothing(file, tmp_path):
     result = command("run", file(), "--dry-run")
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["texts.jsonl", "polyvec", "5", "0", "0"] in [[Path(row[0]).name, *row[1:]] for row in rows if row]
+    assert ["texts.jsonl", "polyvec", "5", "0", "0", "0"] in [[Path(row[0]).name, *row[1:]] for row in rows if row]
     assert ["text", "4", "4", "9–11", "8–10"] in rows
     assert "trains 28,560 of 511,936 parameters" in result.stdout
     assert "vectors of all items, and their gradients" in result.stdout
@@ -320,6 +369,16 @@ def test_an_error_is_one_line_and_exit_code_2(file, more, options, complaint):
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
         assert complaint in result.stderr
+
+
+def test_ctrl_c_says_how_to_continue(file, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JointTrainer, "train", stopped)
+    result = command("run", file())
+    assert result.exit_code == 1
+    assert "stopped; continue from the last checkpoint with --resume" in result.stderr
 
 
 def test_memory_that_is_too_small_is_one_line_with_what_to_do(file, monkeypatch):

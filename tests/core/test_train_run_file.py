@@ -27,6 +27,10 @@ def test_two_lines_and_a_source_are_enough(read, tmp_path):
     assert (run.phase, run.task, run.trains_projector) == ("pairs", "retrieval", True)
 
 
+def test_a_byte_order_mark_is_no_setting(read):
+    assert read("\ufeff" + TOP + SOURCE) == read(TOP + SOURCE)
+
+
 def test_paths_are_relative_to_the_file(read, tmp_path):
     (tmp_path / "start").mkdir()
     text = 'model = "start"\noutput = "/elsewhere"\n[evaluation]\nfolders = ["held-out"]\n'
@@ -58,24 +62,34 @@ def test_settings_of_all_sections_are_read(read):
     [
         (TOP + "step = 3\n" + SOURCE, "`step` is no setting; did you mean `steps`?"),
         (TOP + "zzz = 3\n" + SOURCE, "`zzz` is no setting; these are allowed: model, output, sources, phase,"),
-        (TOP + 'steps = "3"\n' + SOURCE, "`steps` is '3': input should be a valid integer"),
-        (TOP + "steps = 0\n" + SOURCE, "`steps` is 0: input should be greater than or equal to 1"),
-        (TOP + "seed = 2026-01-01\n" + SOURCE, "`seed` is '2026-01-01': input should be a valid integer"),
+        (TOP + 'steps = "3"\n' + SOURCE, "`steps` is '3'; use a whole number"),
+        (TOP + "steps = 0\n" + SOURCE, "`steps` is 0; use 1 or more"),
+        (TOP + "seed = 2026-01-01\n" + SOURCE, "`seed` is '2026-01-01'; use a whole number"),
         (TOP + 'phase = "pair"\n' + SOURCE, "`phase` is 'pair'; use 'pairs' or 'task'"),
-        (TOP + "batch = 3\n" + SOURCE, "`batch` is 3: input should be an object"),
-        (TOP + "[batch]\ntexts = true\n" + SOURCE, "`batch.texts` is True: input should be a valid integer"),
+        (TOP + "batch = 3\n" + SOURCE, "`batch` is 3; use a table: a [section] of settings"),
+        (TOP + "[batch]\ntexts = true\n" + SOURCE, "`batch.texts` is True; use a whole number"),
         (TOP + "[batch]\ntext = 3\n" + SOURCE, "`batch.text` is no setting; did you mean `texts`?"),
         (TOP + SOURCE + 'fromat = "x"\n', "`sources.0.fromat` is no setting; did you mean `format`?"),
         (TOP + SOURCE + 'format = "x"\n', "sources.0: `format` is 'x'"),
         (TOP, "`sources` is missing"),
-        (TOP + "sources = []\n", "`sources` is list: tuple should have at least 1 item"),
+        (TOP + '[sources]\npath = "a.jsonl"\n', "`sources` is a table; use a list; sources are written as [[sources]]"),
+        (TOP + 'sources = ["a.jsonl"]\n', "`sources.0` is 'a.jsonl'; use a table"),
+        (TOP + "seed = -1\n" + SOURCE, "`seed` is -1; use 0 or more"),
+        (TOP + "dtype = 3\n" + SOURCE, "`dtype` is 3; use 'auto'"),
+        (TOP + "[batch]\ndpi = 0\n" + SOURCE, "`batch.dpi` is 0; use more than 0.0"),
+        (TOP + "[batch]\npatches_only = 1\n" + SOURCE, "`batch.patches_only` is 1; use true or false"),
+        (TOP + SOURCE + 'weight = "2"\n', "`sources.0.weight` is '2'; use a number"),
+        (SOURCE + 'model = ""\noutput = 3\n', "`sources.0.model` is no setting"),
+        ('model = ""\noutput = 3\n' + SOURCE, "`model` is ''; it must not be empty; `output` is 3; use a text"),
+        (TOP + "[evaluation]\nevery = 3\n" + SOURCE, "`folders` is empty, so `every` and `limit` mean nothing"),
+        (TOP + "sources = []\n", "`sources` is a list; there must be one or more"),
         (SOURCE, "`model` is missing; `output` is missing"),
         (TOP + "[loss]\ntemperature = 0\n" + SOURCE, "loss: `temperature` is 0.0; use a number above 0"),
-        (TOP + "[loss]\ntemperature = inf\n" + SOURCE, "`loss.temperature` is inf: input should be a finite number"),
+        (TOP + "[loss]\ntemperature = inf\n" + SOURCE, "`loss.temperature` is inf; use a finite number"),
         (TOP + "[loss.text]\ndence = 1\n" + SOURCE, "`loss.text.dence` is no setting; did you mean `dense`?"),
         (TOP + "[evaluation]\nevery = 0\n" + SOURCE, "`evaluation.every` is 0"),
         (TOP + "[trainer]\nlearning_rat = 1\n" + SOURCE, "`trainer.learning_rat` is no setting; did you mean `learn"),
-        (TOP + '[trainer]\nlearning_rate = "1"\n' + SOURCE, "`trainer.learning_rate` is '1': input should be a valid"),
+        (TOP + '[trainer]\nlearning_rate = "1"\n' + SOURCE, "`trainer.learning_rate` is '1'; use a number"),
         (TOP + '[trainer]\nlr_scheduler_type = "cos"\n' + SOURCE, "`trainer.lr_scheduler_type` is 'cos'; use one of l"),
         (TOP + "[trainer]\nmax_steps = 3\n" + SOURCE, "`trainer.max_steps` is set by `steps`"),
         (TOP + "[trainer]\npush_to_hub = true\n" + SOURCE, "`trainer.push_to_hub` cannot be set"),

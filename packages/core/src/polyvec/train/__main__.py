@@ -1,5 +1,7 @@
 """The command `polyvec train`, which is also `python -m polyvec.train`."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,14 +94,19 @@ def _run(file: Path, *, resume: bool, dry_run: bool) -> None:
     from polyvec.train.runs.run import train_run
     from polyvec.train.runs.run_file import read_run
 
+    if os.environ.get("RANK", "0") != "0":  # of torchrun; the first process warns for all
+        logging.getLogger("polyvec.train").setLevel(logging.ERROR)
     run = read_run(file)
     try:
         if dry_run:
-            preview(run, echo=click.echo)
+            preview(run, resume=resume, echo=click.echo)
         else:
             train_run(run, resume=resume, echo=click.echo)
     except ArithmeticError as error:  # a loss or gradient that is not finite
         raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("\nstopped; continue from the last checkpoint with --resume", err=True)
+        raise
 
 
 @command("export", short_help="Write one adapter as stock PEFT, or merged into the base.")

@@ -24,18 +24,22 @@ class Report:
 
     Attributes:
         name: of the source.
+        max_bad_rows: more bad rows than these are an error.
         n_rows: rows that were read, blank lines not counted.
         n_examples: rows to train on.
+        n_negatives: hard negatives of these rows.
         n_documents: rows that are documents for other rows, without a query.
         bad: number of rows that are left out, by reason.
         dropped: number of documents that are left out of good rows, by reason.
         places: where each reason was met first, with the value.
-        bad_places: what is wrong with each row that is left out, by its place.
+        bad_places: what is wrong with each row that is left out, by its place; of the first `max_bad_rows` rows alone.
     """
 
     name: str
+    max_bad_rows: int = 100
     n_rows: int = 0
     n_examples: int = 0
+    n_negatives: int = 0
     n_documents: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -50,7 +54,8 @@ class Report:
     def add_bad(self, error: RowError, place: str) -> None:
         """Count a row that is left out."""
         self.bad[error.reason] += 1
-        self.bad_places[place] = str(error)
+        if len(self.bad_places) < self.max_bad_rows:
+            self.bad_places[place] = str(error)
         self._note(error, place)
 
     def add_dropped(self, error: RowError, place: str) -> None:
@@ -63,23 +68,45 @@ class Report:
         if len(places) < _SHOWN:
             places.append(f"{place}: {error.detail}" if error.detail else place)
 
-    def __str__(self) -> str:
-        """One line for the source, then one line for each reason with its first places."""
-        counts = {"examples": self.n_examples, "documents": self.n_documents}
+    def check(self) -> None:
+        """Raise an error if no row is good, or too many rows are bad.
+
+        Raises:
+            TooManyBadRowsError: the message has the reasons.
+        """
+        reasons = "; ".join(self.reasons) or "it is empty"
+        if not self.n_examples + self.n_documents:
+            raise TooManyBadRowsError(self, f"{self.name} has no good row: {reasons}")
+        if self.n_bad > self.max_bad_rows:
+            raise TooManyBadRowsError(
+                self,
+                f"{self.name} has {self.n_bad:,} bad rows among {self.n_rows:,}, and `max_bad_rows` is "
+                f"{self.max_bad_rows:,}; correct the rows or allow more: {reasons}",
+            )
+
+    @property
+    def summary(self) -> str:
+        """What there is, in one line."""
+        counts = {"examples": self.n_examples, "negatives": self.n_negatives, "documents": self.n_documents}
         good = "".join(f"{n:,} {what}, " for what, n in counts.items() if n)
-        lines = [f"{self.name}: {self.n_rows:,} rows, {good}{self.n_bad:,} bad rows"]
-        for reasons, what in ((self.bad, "rows"), (self.dropped, "documents left out")):
-            for reason, n in reasons.most_common():
-                lines.append(f"  {n:,} {what}: {reason} ({'; '.join(self.places[reason])})")
-        return printable("\n".join(lines))
+        return printable(f"{self.name}: {self.n_rows:,} rows, {good}{self.n_bad:,} bad rows")
+
+    @property
+    def reasons(self) -> list[str]:
+        """A line for each reason why rows or documents are left out, with the first places."""
+        return [
+            printable(f"{n:,} {what}: {reason} ({'; '.join(self.places[reason])})")
+            for counts, what in ((self.bad, "rows"), (self.dropped, "documents left out"))
+            for reason, n in counts.most_common()
+        ]
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.summary, *self.reasons])
 
 
 class TooManyBadRowsError(ValueError):
-    """A source has more bad rows than are allowed: see `report`."""
+    """A source has more bad rows than are allowed, or no other: see `report`."""
 
-    def __init__(self, report: Report, max_bad_rows: int) -> None:
-        super().__init__(
-            f"{report.name} has {report.n_bad:,} bad rows, and `max_bad_rows` is {max_bad_rows:,}; correct the rows or "
-            f"allow more.\n{report}"
-        )
+    def __init__(self, report: Report, message: str) -> None:
+        super().__init__(message)
         self.report = report

@@ -24,9 +24,9 @@ class Corpus:
         report: which rows are not used, and why.
     """
 
-    def __init__(self, table: Table, *, show_progress: bool = False) -> None:
+    def __init__(self, table: Table, *, max_bad_rows: int = 100, show_progress: bool = False) -> None:
         self._table = table
-        self.report = Report(table.name)
+        self.report = Report(table.name, max_bad_rows)
         hashes, rows, kinds = array("Q"), array("I"), array("B")
         for index, row in read_all(table, self.report, show_progress=show_progress):
             try:

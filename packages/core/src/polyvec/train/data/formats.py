@@ -74,8 +74,6 @@ def recognise(columns: Iterable[str], where: str) -> str:
     raise ValueError(
         f"{where} has the columns {', '.join(sorted(there))}, which no known format has. Rename them, or set `format`. "
         f"Known are: {known}."
-        if there
-        else f"{where} has no row to read."
     )
 
 

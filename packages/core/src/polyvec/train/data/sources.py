@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from polyvec.train.data.bad_rows import Report, RowError, TooManyBadRowsError
+from polyvec.train.data.bad_rows import Report, RowError
 from polyvec.train.data.checks import clean
 from polyvec.train.data.corpora import Corpus, documents
 from polyvec.train.data.examples import Example
@@ -55,7 +55,7 @@ def open_source(settings: SourceSettings, *, max_bad_rows: int = 100, show_progr
 
     Raises:
         ValueError: a file is missing or of no known kind, or no known format has its columns.
-        TooManyBadRowsError: more rows than `max_bad_rows` are bad, in the source or in its corpus.
+        TooManyBadRowsError: more rows than `max_bad_rows` are bad, or all, in the source or in its corpus.
         ImportError: the extra `data` or `pdf` is needed and not installed.
     """
     table = open_table(Path(settings.path), show_progress=show_progress)
@@ -78,7 +78,7 @@ def open_rows(
 
     Raises:
         ValueError: no known format has the columns of the rows.
-        TooManyBadRowsError: more rows than `max_bad_rows` are bad, in the source or in its corpus.
+        TooManyBadRowsError: more rows than `max_bad_rows` are bad, or all, in the source or in its corpus.
     """
     settings = settings or SourceSettings(".")
     name, folder = settings.name or "rows", Path(settings.path)
@@ -115,10 +115,12 @@ class Source(Sequence[Example]):
         self._table, self._form = table, FORMATS[self.format]
         if self._form.own_corpus and corpus is None:
             corpus = table
-        self._corpus = None if corpus is None else Corpus(corpus, show_progress=show_progress)
+        self._corpus = (
+            None if corpus is None else Corpus(corpus, max_bad_rows=max_bad_rows, show_progress=show_progress)
+        )
         if self._corpus is not None:
-            _check_report(self._corpus.report, max_bad_rows)
-        self.report = Report(name)
+            _check(self._corpus.report)
+        self.report = Report(name, max_bad_rows)
         indices, kinds = array("I"), array("B")
         for index, raw in read_all(table, self.report, show_progress=show_progress):
             try:
@@ -132,11 +134,12 @@ class Source(Sequence[Example]):
                 continue
             for reason in dropped:
                 self.report.add_dropped(reason, table.place(index))
+            self.report.n_negatives += len(row.negatives)
             indices.append(index)
             kinds.append(self._is_image(row.positives[0]))
         self._indices, self.is_image = np.asarray(indices), np.asarray(kinds).astype(bool)
         self.report.n_examples = len(self._indices)
-        _check_report(self.report, max_bad_rows)
+        _check(self.report)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -173,8 +176,7 @@ class Source(Sequence[Example]):
         return self._corpus.is_image(reference.identity)
 
 
-def _check_report(report: Report, max_bad_rows: int) -> None:
+def _check(report: Report) -> None:
+    report.check()
     if report.bad or report.dropped:
         logger.warning("%s", report)
-    if report.n_bad > max_bad_rows:
-        raise TooManyBadRowsError(report, max_bad_rows)

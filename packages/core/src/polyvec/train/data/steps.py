@@ -69,20 +69,24 @@ class Steps(Dataset[Step]):
         self._texts = self._half("text", [rows["text"] for rows in indices], n_texts)
         self._images = self._half("image", [rows["image"] for rows in indices], n_images)
         if self._texts is None and self._images is None:
-            raise ValueError("there is nothing to draw: no source has examples of a kind that the steps take.")
+            n_text, n_image = (sum(len(rows[kind]) for rows in indices) for kind in _STREAMS)
+            raise ValueError(
+                f"there is nothing to draw: the sources have {n_text:,} text examples and {n_image:,} image examples, "
+                f"`n_texts` is {n_texts} and `n_images` is {n_images}."
+            )
 
     def _half(self, kind: Kind, indices: Sequence[Int64[np.ndarray, "_"]], size: int) -> "_Half | None":
         lengths = np.array([len(rows) for rows in indices], np.float64)
         if not size or not lengths.any():
             return None
-        for name, rows in zip(self._names, indices, strict=True):
-            if 0 < len(rows) < size:
+        weights = lengths**self._temperature if self._weights is None else np.array(self._weights, np.float64)
+        weights = np.where(lengths > 0, weights, 0.0)
+        for position, (name, rows) in enumerate(zip(self._names, indices, strict=True)):
+            if 0 < len(rows) < size and weights[position]:
                 raise ValueError(
                     f"{name} has {len(rows)} {kind} examples, and a step takes {size}; set `n_{kind}s` to at most "
                     f"{len(rows)}, or add examples."
                 )
-        weights = lengths**self._temperature if self._weights is None else np.array(self._weights, np.float64)
-        weights = np.where(lengths > 0, weights, 0.0)
         if not weights.any():
             raise ValueError(f"every source of {kind} examples has the weight 0; give a source another weight.")
         return _Half(indices, weights, size, self.n_steps, (self.seed, _STREAMS[kind]))

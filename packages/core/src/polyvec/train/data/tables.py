@@ -4,6 +4,7 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 from tqdm import tqdm
 
+from polyvec.alarms import pass_alarm
 from polyvec.images import file_stamp
 from polyvec.train.data.bad_rows import Report, RowError
 
@@ -22,6 +24,7 @@ RawRow = Mapping[str, Any]  # Any: values of JSON or Arrow, not checked yet
 _BLOCK = 1 << 24  # bytes
 _ROWS_AT_A_TIME = 64  # of Arrow files; some have images of a megabyte
 _LINE_FEED = 10
+_DELAY = 1  # second without a progress bar
 
 
 class Table(Protocol):
@@ -147,13 +150,24 @@ def table_of(rows: Any, *, name: str, folder: Path) -> Table:  # Any: mappings, 
 
 
 def first_columns(table: Table) -> list[str]:
-    """Return the columns of the first row, also those that are null there; none if there is no row."""
-    return next((list(row) for row in table.rows() if isinstance(row, Mapping)), [])
+    """Return the columns of the first row, also those that are null there.
+
+    Raises:
+        ValueError: there is no row; the message says what is there instead.
+    """
+    problem = ""
+    for index, row in enumerate(table.rows()):
+        if isinstance(row, RowError):
+            problem = problem or f" ({table.place(index)}: {row})"
+        elif row is not None:
+            return list(row)
+    raise ValueError(f"{table.name} has no row to read{problem}.")
 
 
 def read_all(table: Table, report: Report, *, show_progress: bool) -> Iterator[tuple[int, RawRow]]:
     """Yield all rows with their index. Those that are none are counted as bad rows."""
-    for index, row in enumerate(tqdm(table.rows(), table.name, len(table), unit="row", disable=not show_progress)):
+    rows = tqdm(table.rows(), table.name, len(table), unit="row", delay=_DELAY, disable=not show_progress)
+    for index, row in enumerate(rows):
         if row is None:
             continue
         report.n_rows += 1
@@ -193,7 +207,14 @@ def _index(path: Path, *, show_progress: bool) -> tuple[Int64[np.ndarray, "lines
     size = 0
     with (
         path.open("rb") as file,
-        tqdm(total=path.stat().st_size, desc=str(path), unit="B", unit_scale=True, disable=not show_progress) as bar,
+        tqdm(
+            desc=str(path),
+            total=path.stat().st_size,
+            unit="B",
+            unit_scale=True,
+            delay=_DELAY,
+            disable=not show_progress,
+        ) as bar,
     ):
         while block := file.read(_BLOCK):
             digest.update(block)
@@ -215,7 +236,7 @@ def _json_object(line: str) -> RawRow:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise RowError("the line is no JSON", f"{error.msg} at column {error.colno}") from error
+        raise RowError("the line is no JSON", f"{error.msg.removesuffix(' at')} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
         raise RowError("the line is no JSON", str(error)) from error
     if not isinstance(value, dict):
@@ -258,13 +279,17 @@ def _open_folder(path: Path) -> ArrowRows:
         raise ValueError(f"{str(path)!r} has several splits; give the folder of one: {', '.join(splits)}.")
     if not (path / "state.json").exists():
         raise ValueError(f"{str(path)!r} has neither Parquet files nor what `save_to_disk` of `datasets` writes.")
-    dataset = _datasets().load_from_disk(str(path))
+    datasets = _datasets()
+    with _arrow_errors(path, datasets):
+        dataset = datasets.load_from_disk(str(path))
     return ArrowRows(dataset, name=str(path), folder=path.parent, digest=_digest(sorted(path.glob("*.arrow"))))
 
 
 def _open_parquet(path: Path, files: Sequence[Path]) -> ArrowRows:
     # `datasets` writes the rows once into Arrow files in its cache, and maps these into memory.
-    dataset = _datasets().Dataset.from_parquet([str(file) for file in files])
+    datasets = _datasets()
+    with _arrow_errors(path, datasets):
+        dataset = datasets.Dataset.from_parquet([str(file) for file in files])
     return ArrowRows(dataset, name=str(path), folder=path if path.is_dir() else path.parent, digest=_digest(files))
 
 
@@ -275,6 +300,16 @@ def _digest(files: Sequence[Path]) -> str:
         with path.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256"))
     return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(d.digest() for d in digests))).hexdigest()
+
+
+@contextmanager
+def _arrow_errors(path: Path, datasets: Any) -> Iterator[None]:  # Any: an optional extra
+    """Name the file or folder in errors of `datasets`, which hides their reasons."""
+    try:
+        yield
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        pass_alarm(error)
+        raise ValueError(f"{str(path)!r} cannot be read: {error.__cause__ or error}") from error
 
 
 def _datasets() -> Any:  # Any: an optional extra

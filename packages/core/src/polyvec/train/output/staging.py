@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-__all__ = ["check_output", "gigabytes", "staged"]
+__all__ = ["check_output", "check_room", "gigabytes", "staged"]
 
 _MARGIN = 4 << 20  # bytes of the small files, such as a tokenizer
 
@@ -28,14 +28,9 @@ def staged(output: Path, *, n_bytes: int, source: Path, overwrite: bool = False)
         OSError: the disk is too small, or writing fails.
     """
     check_output(output, source=source, overwrite=overwrite)
+    check_room(output, n_bytes)
     parent = output.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(parent).free
-    if free < n_bytes + _MARGIN:
-        raise OSError(
-            f"{output} needs {gigabytes(n_bytes)} and {parent} has {gigabytes(free)} free; make room or choose another "
-            "disk."
-        )
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as folder:
         staging = Path(folder) / "new"  # not `folder` itself, which only its owner may read
         staging.mkdir()
@@ -59,7 +54,22 @@ def check_output(output: Path, *, source: Path, overwrite: bool = False) -> None
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; choose another output.")
     if output.exists() and any(output.iterdir()) and not overwrite:
-        raise ValueError(f"{output} is there already; delete it or choose another output.")
+        raise ValueError(f"{output} is there already, and it is not empty; choose another output.")
+
+
+def check_room(output: Path, n_bytes: int) -> None:
+    """Check that there is room for tensors of this size, and for a few small files.
+
+    Raises:
+        OSError: there is too little.
+    """
+    folder = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes + _MARGIN:
+        raise OSError(
+            f"{output} needs {gigabytes(n_bytes + _MARGIN)} and {folder} has {gigabytes(free)} free; make room or "
+            "choose another disk."
+        )
 
 
 def gigabytes(n_bytes: float) -> str:

@@ -17,13 +17,13 @@ from polyvec.train.runs.run_file import Run
 __all__ = ["preview"]
 
 
-def preview(run: Run, *, echo: Callable[[str], object] = print) -> None:
+def preview(run: Run, *, resume: bool = False, echo: Callable[[str], object] = print) -> None:
     """Open everything that a run names, draw its first step, and print what it is and what it takes.
 
     Raises:
         ValueError: something is not there, cannot be read or does not fit; the message says what to do.
     """
-    opened = open_run(run, show_progress=True)
+    opened = open_run(run, resume=resume, show_progress=True)
     if opened.arguments.process_index == 0:
         echo("\n".join(_lines(opened)))
 
@@ -38,13 +38,12 @@ def _lines(opened: Opened) -> Iterable[str]:
     n_batches, n_processes = run.batch.accumulation, opened.arguments.world_size
     yield f"{run.steps:,} steps of {n_batches} batches in each of {n_processes} processes"
     yield ""
-    rows: list[tuple[str, ...]] = [("source", "format", "examples", "with images", "bad rows")]
+    rows: list[tuple[str, ...]] = [("source", "format", "examples", "with images", "negatives", "bad rows")]
     for source in opened.sources:
-        counts = (len(source), int(np.count_nonzero(source.is_image)), source.report.n_bad)
+        n_images, report = int(np.count_nonzero(source.is_image)), source.report
+        counts = (len(source), n_images, report.n_negatives, report.n_bad)
         rows.append((source.name, source.format, *(f"{n:,}" for n in counts)))
     yield from _table(rows)
-    for source in opened.sources:
-        yield from str(source.report).splitlines()[1:]
     for name, dataset in opened.held_out.items():
         yield f"held out: {name}, {len(dataset.queries):,} queries, {len(dataset.documents):,} documents"
     yield ""
@@ -94,7 +93,8 @@ def _costs(opened: Opened, batch: dict[str, Any]) -> Iterable[str]:  # Any: see 
         [("memory of a process, by arithmetic", "GB"), *((k, f"{v / 1e9:.3f}") for k, v in parts.items())]
     )
     passes = flops(config, sizes, items, cached=run.batch.chunk_tokens is not None, checkpointing=checkpointing)
-    yield f"in all {gigabytes(sum(parts.values()))}; {sum(passes.values()) / 1e12:,.2f} TFLOP for a batch"
+    yield f"in all {gigabytes(sum(parts.values()))}, and what libraries keep"
+    yield f"{sum(passes.values()) / 1e12:,.2f} TFLOP for a batch"
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterable[str]:

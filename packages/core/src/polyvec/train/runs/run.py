@@ -1,6 +1,7 @@
 """A run as a run file describes it: from the data to a checkpoint with its card."""
 
 import json
+import logging
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
+from polyvec.alarms import pass_alarm
 from polyvec.data.folders import Dataset, read_folder
 from polyvec.model.checkpoint import Checkpoint, locate, network_name
 from polyvec.model.processing import Processor
@@ -20,13 +24,15 @@ from polyvec.train.data.batches import StepCollator
 from polyvec.train.data.sources import Source, open_source
 from polyvec.train.data.steps import Steps
 from polyvec.train.loop import checkpoints
-from polyvec.train.loop.resuming import n_batches
+from polyvec.train.loop.resuming import check_arguments, n_batches
 from polyvec.train.loop.trainer import JointTrainer, trainable
 from polyvec.train.output.card import Data, History, Stage, base_of, read_history, write_card
 from polyvec.train.output.export import write_trained
-from polyvec.train.output.staging import check_output, staged
+from polyvec.train.output.staging import check_output, check_room, staged
 from polyvec.train.runs.run_file import Run, by_name, changes, plain
 from polyvec.train.runs.toml_text import dumps
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Opened", "open_run", "train_run"]
 
@@ -46,7 +52,10 @@ _FREE_ARGUMENTS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """What a run file names, opened and checked."""
+    """What a run file names, opened and checked.
+
+    `last` is the checkpoint of the run to resume from.
+    """
 
     run: Run
     arguments: TrainingArguments
@@ -55,16 +64,26 @@ class Opened:
     steps: Steps
     collator: StepCollator
     held_out: dict[str, Dataset]
+    last: Path | None
 
 
-def open_run(run: Run, *, show_progress: bool = False) -> Opened:
-    """Open the checkpoint, the sources and the held-out data of a run.
+def open_run(run: Run, *, resume: bool = False, show_progress: bool = False) -> Opened:
+    """Open the checkpoint, the sources and the held-out data of a run, and look at its output.
 
     Raises:
         ValueError: something is not there, cannot be read or does not fit; the message says what to do.
+        OSError: the disk is too small for the result.
     """
+    last = checkpoints.last(run.output / _TRAINING)
+    if last is not None and not resume:
+        raise ValueError(
+            f"{run.output} holds a run, whose last checkpoint is {last.name}; continue it with --resume, delete it or "
+            "choose another `output`."
+        )
     arguments = _arguments(run)
     checkpoint = Checkpoint(locate(run.model))
+    check_output(run.output, source=checkpoint.path, overwrite=resume)
+    check_room(run.output, _n_bytes(checkpoint))
     if run.task not in checkpoint.config.tasks:
         raise ValueError(f"`task` is {run.task!r}; {run.model} has {', '.join(map(repr, checkpoint.config.tasks))}.")
     run.loss.size_weights(checkpoint.config.matryoshka_dims)
@@ -75,6 +94,7 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
     show = show_progress and arguments.process_index == 0
     sources = [open_source(one, max_bad_rows=run.max_bad_rows, show_progress=show) for one in run.sources]
     steps = _steps(run, sources, n_steps=n_batches(arguments))
+    check_arguments(arguments, steps)
     collator = StepCollator(
         Processor(checkpoint.path, checkpoint.config),
         task=run.task,  # type: ignore[arg-type]  # checked above
@@ -83,13 +103,19 @@ def open_run(run: Run, *, show_progress: bool = False) -> Opened:
         patches_only=run.batch.patches_only,
         dpi=run.batch.dpi,
     )
-    return Opened(run, arguments, checkpoint, sources, steps, collator, held_out)
+    return Opened(run, arguments, checkpoint, sources, steps, collator, held_out, last)
 
 
 def _steps(run: Run, sources: list[Source], *, n_steps: int) -> Steps:
     weights = [source.weight for source in run.sources]
+    n_images = sum(int(np.count_nonzero(source.is_image)) for source in sources)
+    numbers = {
+        "texts": (sum(map(len, sources)) - n_images, run.batch.texts),
+        "images": (n_images, run.batch.images),
+        "hard negatives": (sum(source.report.n_negatives for source in sources), run.batch.hard_negatives),
+    }
     try:
-        return Steps(
+        steps = Steps(
             sources,
             None if set(weights) == {None} else weights,
             n_texts=run.batch.texts,
@@ -103,6 +129,12 @@ def _steps(run: Run, sources: list[Source], *, n_steps: int) -> Steps:
         raise ValueError(
             str(error).replace("`n_texts`", "`batch.texts`").replace("`n_images`", "`batch.images`")
         ) from error
+    for name, (n, drawn) in numbers.items():
+        if n and not drawn:
+            logger.warning(
+                "%s %s of the sources are not used, because `batch.%s` is 0", f"{n:,}", name, name.replace(" ", "_")
+            )
+    return steps
 
 
 def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] = print) -> None:
@@ -117,14 +149,8 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         OSError: writing fails; the last good checkpoint of the run is as it was.
     """
     folder = run.output / _TRAINING
-    last = checkpoints.last(folder)
-    if last is not None and not resume:
-        raise ValueError(
-            f"{run.output} holds a run, whose last checkpoint is {last.name}; continue it with --resume, delete it or "
-            "choose another `output`."
-        )
-    opened = open_run(run, show_progress=True)
-    check_output(run.output, source=opened.checkpoint.path, overwrite=resume)
+    opened = open_run(run, resume=resume, show_progress=True)
+    last = opened.last
     PartialState().wait_for_everyone()  # all have looked at the output
     trainer = _trainer(opened)
     is_first = trainer.is_world_process_zero()
@@ -134,7 +160,7 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
         folder.mkdir(parents=True, exist_ok=True)
         (run.output / "run.toml").write_text(dumps(plain(run)), encoding="utf-8")
         for source in opened.sources:
-            echo(str(source.report))
+            echo(source.report.summary)
     before = _measures_before(trainer, opened, folder / _BEFORE, resumes=last is not None)
     try:
         trainer.train(resume_from_checkpoint=last)
@@ -160,7 +186,14 @@ def train_run(run: Run, *, resume: bool = False, echo: Callable[[str], object] =
             skipped=len(trainer.skipped),
             versions=_versions(),
         )
-        _write_result(opened, _trained(trainer.free, opened), stage, log)
+        try:
+            _write_result(opened, _trained(trainer.free, opened), stage, log)
+        except OSError as error:
+            pass_alarm(error)
+            raise OSError(
+                f"training is done, and its result could not be written: {str(error).rstrip('.')}. Make room, then "
+                "write it with --resume."
+            ) from error
         echo(f"{run.output}: {_summary(stage)}")
     trainer.accelerator.wait_for_everyone()
 
@@ -175,7 +208,7 @@ def _arguments(run: Run) -> TrainingArguments:
         **run.trainer,
     }
     try:
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(run.output / _TRAINING),
             max_steps=run.steps,
             seed=run.seed,
@@ -188,8 +221,10 @@ def _arguments(run: Run) -> TrainingArguments:
             eval_steps=run.evaluation.every if evaluates else None,
             **chosen,
         )
-    except RuntimeError as error:
+        get_reporting_integration_callbacks(arguments.report_to)
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"`trainer`: {error}") from error
+    return arguments
 
 
 def _trainer(opened: Opened) -> JointTrainer:
@@ -271,8 +306,7 @@ def _write_result(opened: Opened, trained: Mapping[str, Tensor], stage: Stage, l
     output, source = opened.run.output, opened.checkpoint
     history = read_history(source.path, base=base_of(opened.run.model))
     history = History(history.base, [*history.stages, stage])
-    n_bytes = sum(file.stat().st_size for file in {one.file for one in source.sources.values()})
-    n_bytes += sum(tensor.nbytes for tensor in trained.values())
+    n_bytes = _n_bytes(source) + sum(tensor.nbytes for tensor in trained.values())
     with staged(output / _RESULT, n_bytes=n_bytes, source=source.path, overwrite=True) as staging:
         write_trained(source, trained, staging)
         write_card(staging, source.config, history, name=output.name, form="checkpoint", task=opened.run.task)
@@ -285,6 +319,10 @@ def _write_result(opened: Opened, trained: Mapping[str, Tensor], stage: Stage, l
         file.replace(target)
     for directory in (result / "adapters", result):
         directory.rmdir()
+
+
+def _n_bytes(checkpoint: Checkpoint) -> int:
+    return sum(file.stat().st_size for file in {tensor.file for tensor in checkpoint.sources.values()})
 
 
 def _data(source: Source) -> Data:

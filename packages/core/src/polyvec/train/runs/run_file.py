@@ -56,6 +56,24 @@ _FIXED = {
     "remove_unused_columns", "train_sampling_strategy",
 }  # fmt: skip
 
+_USE = {  # what to do, by pydantic's type of error
+    "int_type": "use a whole number",
+    "float_type": "use a number",
+    "string_type": "use a text between quotes",
+    "path_type": "use a text between quotes",
+    "bool_type": "use true or false",
+    "dataclass_type": "use a table: a [section] of settings",
+    "dict_type": "use a table: a [section] of settings",
+    "mapping_type": "use a table: a [section] of settings",
+    "tuple_type": "use a list; sources are written as [[sources]]",
+    "too_short": "there must be one or more",
+    "string_too_short": "it must not be empty",
+    "greater_than_equal": "use {ge} or more",
+    "greater_than": "use more than {gt}",
+    "less_than": "use less than {lt}",
+    "finite_number": "use a finite number",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
@@ -101,6 +119,10 @@ class EvaluationSettings:
     every: AtLeast1 | None = None
     limit: AtLeast1 | None = None
 
+    def __post_init__(self) -> None:
+        if not self.folders and (self.every or self.limit):
+            raise ValueError("`folders` is empty, so `every` and `limit` mean nothing; name a folder of held-out data.")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -129,7 +151,7 @@ class Run:
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     output: Path
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     phase: Phase = "pairs"
@@ -159,7 +181,7 @@ def read_run(path: Path) -> Run:
         ValueError: the file is not TOML, or a setting is missing, unknown or invalid; the message names all of them.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     # As JSON, because pydantic is strict about types there and still makes tuples and paths of lists and texts.
@@ -175,7 +197,7 @@ def read_run(path: Path) -> Run:
     if isinstance(trainer, dict):
         problems += _trainer_problems(trainer)
     if problems:
-        raise ValueError(f"{path} describes no run: {'; '.join(problems)}.")
+        raise ValueError(f"{path} describes no run: {'; '.join(problems)}")
     if run.phase == "task" and run.trains_projector:
         raise ValueError(
             f"{path}: `train_projector` is true, and all tasks share the projector, so phase 'task' leaves it alone. "
@@ -220,8 +242,12 @@ def _problem(location: Sequence[str | int], error: Mapping[str, Any]) -> str:  #
         return f"{name}: {error['ctx']['error']}".rstrip(".")
     if kind == "literal_error":
         return f"`{name}` is {value!r}; use {error['ctx']['expected']}"
-    shown = f" {value!r}" if isinstance(value, str | int | float) else ""
-    return f"`{name}` is{shown or ' ' + type(value).__name__}: {error['msg'].lower()}"
+    shown = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+    return f"`{name}` is {shown}; {_use(error)}"
+
+
+def _use(error: Mapping[str, Any]) -> str:  # Any: see pydantic's ErrorDetails
+    return _USE.get(error["type"], "").format(**error.get("ctx", {})) or error["msg"].lower()
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
@@ -265,7 +291,7 @@ def _value_problems(name: str, value: Any, hint: Any) -> Iterator[str]:  # Any: 
     try:
         TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_json(json.dumps(value))
     except ValidationError as errors:
-        yield f"`{name}` is {value!r}: {errors.errors()[0]['msg'].lower()}"
+        yield f"`{name}` is {value!r}; {_use(errors.errors()[0])}"
 
 
 def _is_enum(kind: object) -> bool:
