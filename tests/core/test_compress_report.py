@@ -33,6 +33,7 @@ def test_the_command_line_reads_a_folder_and_gives_json(folder, tiny, capsys):
     assert report["title"].startswith(f"{folder.name!r}: 2 queries, 3 documents; task retrieval")
     assert list(report["left_out"]) == ["document 'd2'"]
     assert "left out: document 'd2': image file" in messages
+    assert "note: 1 left out or not found: query 'q1': it has no relevant document" in messages
     assert {row["kind"] for row in report["rows"]} == {"dense", "late", "two-stage"}
     assert report["rows"][0].keys() == {"kind", "choice", "bytes_per_item", "ratio", "ndcg", "change"}
 

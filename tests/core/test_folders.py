@@ -130,3 +130,37 @@ def test_grades_without_a_relevant_document_are_refused(folder):
     qrels(folder, "q0\td0\t0")
     with pytest.raises(ValueError, match="names no relevant document"):
         read_folder(folder)
+
+
+def test_facts_and_texts_of_rows_and_what_is_left_out(folder):
+    write(
+        folder / "corpus.jsonl",
+        {"_id": "d0", "text": "apples", "language": "en"},
+        {"_id": "d2", "image": "pages/red.png", "text": "red", "metadata": {"language": "de"}},
+    )
+    write(
+        folder / "queries.jsonl",
+        {"_id": "q0", "text": "a", "metadata": {"language": "en", "kind": "fact"}},
+        {"_id": "q1", "text": "b"},
+        {"_id": "q2", "text": "c"},
+    )
+    qrels(folder, "q0\td2\t1", "q1\td0\t0")
+    found = read_folder(folder)
+    assert found.query_facts["q0"] == {"language": "en", "kind": "fact"}
+    assert found.document_facts == {"d0": {"language": "en"}, "d2": {"language": "de"}}
+    assert found.texts == {"d2": "red"}, "a text is no text of a page"
+    reasons = {failure.source: failure.reason for failure in found.left_out}
+    assert reasons == {"query 'q1'": "it has no relevant document", "query 'q2'": "it has no grades"}
+    assert found.qrels == {"q0": {"d2": 1}}
+
+
+def test_an_empty_corpus_is_refused(folder):
+    (folder / "corpus.jsonl").write_text("")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(ValueError, match="has no documents to search"):
+        read_folder(folder)
+
+
+def test_only_parquet_has_folders_of_languages(folder):
+    with pytest.raises(ValueError, match="`language` is 'de'; only Parquet"):
+        read_folder(folder, language="de")

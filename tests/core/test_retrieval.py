@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from polyvec import Embeddings
 from polyvec.data.folders import read_folder
 from polyvec.evaluate.metrics import ndcg
-from polyvec.retrieval import EncodedDataset, best_documents, encode_dataset, late_ranking, ranking, scores
+from polyvec.retrieval import (
+    EncodedDataset,
+    best_documents,
+    encode_dataset,
+    encode_items,
+    late_ranking,
+    ranking,
+    scores,
+)
 from polyvec.scoring import maxsim
 from polyvec.testing import HashEncoder
 
@@ -59,9 +67,9 @@ def test_what_cannot_be_read_is_left_out_and_named(folder):
 
 def test_an_encoder_without_multivectors_is_not_asked_for_them(folder):
     class DenseEncoder(HashEncoder):
-        def encode(self, inputs, *, side, task, multivector, show_progress):
+        def encode(self, inputs, *, side, task, multivector, **options):
             assert not multivector
-            return super().encode(inputs, side=side, task=task, show_progress=show_progress)
+            return super().encode(inputs, side=side, task=task, **options)
 
     encoder = DenseEncoder()
     encoder.multivector_dim = 0
@@ -76,6 +84,30 @@ def test_where_nothing_is_left_the_error_says_why(folder):
     qrels(folder, "q0\td2\t1")
     with pytest.raises(ValueError, match="nothing is left to search: document 'd2': image file"):
         encode_dataset(HashEncoder(), read_folder(folder), task="retrieval")
+
+
+def test_items_are_encoded_some_at_a_time(monkeypatch):
+    sizes = []
+
+    class Windows(HashEncoder):
+        def encode(self, inputs, **options):
+            inputs = list(inputs)
+            sizes.append(len(inputs))
+            return super().encode(inputs, **options)
+
+    def convert(word):
+        if word == "bad":
+            raise ValueError("it is bad")
+        return word
+
+    monkeypatch.setattr("polyvec.retrieval._WINDOW", 3)
+    words = ["a", "bad", "b", "\ud800", "c", "d", "e"]
+    found = encode_items(Windows(), words, convert, side="query", task="retrieval", multivector=True)
+    assert sizes == [0, 2, 3, 1]
+    assert found.kept == [0, 2, 4, 5, 6]
+    assert [failure.index for failure in found.failures] == [1, 3]
+    whole = HashEncoder().encode_query(["a", "b", "c", "d", "e"], task="retrieval", multivector=True)
+    np.testing.assert_array_equal(found.embeddings.dense, whole.dense)
 
 
 def three_documents():

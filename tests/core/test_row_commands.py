@@ -5,10 +5,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import polyvec
+from polyvec import search as searches
 from polyvec.testing import HashEncoder
 from polyvec.train import commands
 from polyvec.train.data.sources import SourceSettings, open_source
-from polyvec.train.selection import searching
 from polyvec.train.selection.searching import EncoderSearch
 
 PASSAGE = (
@@ -280,7 +280,7 @@ def test_a_collection_of_a_store_is_searched(tmp_path, monkeypatch):
 
     store, calls = Store(), []
     entry = type("Entry", (), {"load": lambda self: lambda *names, **options: calls.append((names, options)) or store})
-    monkeypatch.setattr(searching, "_entry_points", lambda: [entry()])
+    monkeypatch.setattr(searches, "_entry_points", lambda: [entry()])
     rows = write(tmp_path / "rows.jsonl", *QUERIES)
     _, mined = mine(rows, "--collection", "docs", "--location", "here", "--per-query", 1)
     assert mined[0]["negatives"] == ["red pear"]
@@ -289,7 +289,7 @@ def test_a_collection_of_a_store_is_searched(tmp_path, monkeypatch):
 
 
 def test_without_a_store_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "_entry_points", list)
+    monkeypatch.setattr(searches, "_entry_points", list)
     rows = write(tmp_path / "rows.jsonl", *QUERIES)
     result = run(commands.mine_command, rows, "--output", tmp_path / "mined.jsonl", "--collection", "docs")
     assert result.exit_code == 2

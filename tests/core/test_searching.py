@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from polyvec import search as searches
+from polyvec.search import open_search, search_readable
 from polyvec.testing import HashEncoder
 from polyvec.train.data.examples import PdfPage
 from polyvec.train.selection import searching
-from polyvec.train.selection.searching import EncoderSearch, document_of, open_search, search_readable
+from polyvec.train.selection.searching import EncoderSearch, document_of
 
 FRUIT = {"a": "red apple", "b": "green pear", "c": "red plum", "d": "apple pear plum"}
 
@@ -135,11 +137,11 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_store_is_opened_by_the_entry_point_of_its_package(package, monkeypatch):
-    monkeypatch.setattr(searching, "_entry_points", lambda: ())
+    monkeypatch.setattr(searches, "_entry_points", lambda: ())
     with pytest.raises(ImportError, match="pip install qdrant-polyvec"):
         open_search("here", "docs", model=None)
     monkeypatch.undo()
     monkeypatch.syspath_prepend(package)
-    own = [entry for entry in searching._entry_points() if entry.name == "own"]
-    monkeypatch.setattr(searching, "_entry_points", lambda: own)
+    own = [entry for entry in searches._entry_points() if entry.name == "own"]
+    monkeypatch.setattr(searches, "_entry_points", lambda: own)
     assert open_search("here", "docs", model=None, device="cpu") == ("here", "docs", {"model": None, "device": "cpu"})

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 import polyvec
 from polyvec import pdf
+from polyvec import search as searches
 from polyvec.testing import HashEncoder
 from polyvec.train import commands
 from polyvec.train.data.examples import Example, PdfPage
-from polyvec.train.selection import searching
 from polyvec.train.selection.mining import mine_negatives
 from polyvec.train.selection.negatives import Selection
 from polyvec.train.selection.searching import EncoderSearch
@@ -75,7 +75,7 @@ def test_images_and_pages_in_a_collection_are_files_again(collection, pictures, 
 
 def test_the_command_searches_a_collection(tmp_path, monkeypatch, encoder):
     declared = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["entry-points"]["polyvec.searches"]["qdrant"]
-    monkeypatch.setattr(searching, "_entry_points", lambda: [EntryPoint("qdrant", declared, "polyvec.searches")])
+    monkeypatch.setattr(searches, "_entry_points", lambda: [EntryPoint("qdrant", declared, "polyvec.searches")])
     monkeypatch.setattr(polyvec.Embedder, "from_pretrained", classmethod(lambda cls, model, **loading: encoder))
     with Collection.open(tmp_path / "index", "docs", embedder=encoder) as opened:
         opened.add(list(FRUIT.values()), ids=list(FRUIT))

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
+from tqdm import tqdm
 
-from polyvec.data.folders import Dataset
+from polyvec.data.datasets import Dataset
+from polyvec.data.documents import loaded
 from polyvec.encoder import Attempt, Encoder, attempt
 from polyvec.inputs import checked_whole
 from polyvec.scoring import cosine, maxsim
@@ -21,6 +23,7 @@ __all__ = [
     "Scores",
     "best_documents",
     "encode_dataset",
+    "encode_items",
     "grades",
     "late_ranking",
     "ranking",
@@ -28,11 +31,14 @@ __all__ = [
     "two_stage",
 ]
 
+_Item = TypeVar("_Item")
+
 Mode = Literal["dense", "late", "two-stage"]
 Scores = Float[np.ndarray, "queries documents"]
 Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with their grades, or all alike
 Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
 
+_WINDOW = 128  # items that are encoded together: a page of A4 at 150 dpi has 6.5 MB
 _QUERIES = 512  # whose tokens are at work at a time
 _MERGED = 1024  # scores per query that are merged at a time, at least: a merge looks at all of the best again
 
@@ -52,8 +58,10 @@ class EncodedDataset:
     left_out: Sequence[Failure] = ()
 
 
-def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progress: bool = False) -> EncodedDataset:
-    """Encode a dataset, with multi-vectors if the encoder makes any.
+def encode_dataset(
+    encoder: Encoder, dataset: Dataset, *, task: str, dpi: float = 150, show_progress: bool = False
+) -> EncodedDataset:
+    """Encode a dataset, with multi-vectors if the encoder makes any. `dpi` is the resolution of pages of PDF files.
 
     Documents and queries that cannot be read are left out, and so are queries whose relevant documents are.
 
@@ -61,15 +69,15 @@ def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progre
         ValueError: no query is left.
     """
     left_out: list[Failure] = []
+    run = partial(encode_items, encoder, task=task, multivector=encoder.multivector_dim > 0)
 
     def encode(side: Side, ids: Sequence[str], convert: Callable[[int], Input]) -> Attempt:
-        multivector = encoder.multivector_dim > 0
-        run = partial(encoder.encode, side=side, task=task, multivector=multivector, show_progress=show_progress)
-        result = attempt(run, range(len(ids)), convert)
+        result = run(range(len(ids)), convert, side=side, show_progress=show_progress)
         left_out.extend(replace(failure, source=f"{side} {ids[failure.index]!r}") for failure in result.failures)
         return result
 
-    documents = encode("document", list(dataset.documents), list(dataset.documents.values()).__getitem__)
+    ids = list(dataset.documents)
+    documents = encode("document", ids, lambda index: loaded(dataset.documents[ids[index]], dpi=dpi))
     row = {index: row for row, index in enumerate(documents.kept)}
     relevant = [{row[index]: grade for index, grade in judged.items() if index in row} for judged in dataset.relevant]
     texts = list(dataset.queries.values())
@@ -84,6 +92,30 @@ def encode_dataset(encoder: Encoder, dataset: Dataset, *, task: str, show_progre
         raise ValueError(f"nothing is left to search: {'; '.join(map(str, left_out[:3]))}")
     judged = [relevant[index] for index in queries.kept]
     return EncodedDataset(queries.embeddings, documents.embeddings, judged, left_out)
+
+
+def encode_items(
+    encoder: Encoder,
+    items: Sequence[_Item],
+    convert: Callable[[_Item], Input],
+    *,
+    side: Side,
+    task: str,
+    multivector: bool,
+    show_progress: bool = False,
+) -> Attempt:
+    """Encode as `attempt` does, but some items at a time, so that few images are in memory."""
+    encode = partial(encoder.encode, side=side, task=task, multivector=multivector)
+    parts, kept, failures = [encode([])], [], []
+    with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
+        for start in range(0, len(items), _WINDOW):
+            window = items[start : start + _WINDOW]
+            result = attempt(encode, window, convert)
+            parts.append(result.embeddings)
+            kept += [start + index for index in result.kept]
+            failures += [replace(failure, index=start + failure.index) for failure in result.failures]
+            bar.update(len(window))
+    return Attempt(Embeddings.concatenate(parts), kept, failures)
 
 
 def scores(dataset: EncodedDataset, *, mode: Mode, truncate_dim: int | None = None, candidates: int = 50) -> Scores:
@@ -162,7 +194,7 @@ def late_ranking(
 
 
 def best_documents(
-    blocks: Iterable[Scores], *, n_queries: int, n: int
+    blocks: Iterable[Float[np.ndarray, "queries _"]], *, n_queries: int, n: int
 ) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
     """Merge blocks of scores: return the positions and scores of each query's `n` best documents, best first.
 

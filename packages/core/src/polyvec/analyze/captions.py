@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from polyvec.data.documents import loaded
 from polyvec.data.folders import read_folder
 from polyvec.data.rows import read_rows, text_field
 from polyvec.types import ImageInput
@@ -128,7 +129,8 @@ def _of_folder(folder: Path, limit: int | None) -> Captioned:
         nonlocal n_without
         for text, grades in zip(dataset.queries.values(), dataset.relevant, strict=True):
             relevant = [documents[index] for index, grade in grades.items() if grade > 0]
-            images = [(identity, image) for identity, image in relevant if not isinstance(image, str)]
+            read = [(identity, loaded(document)) for identity, document in relevant]
+            images = [(identity, image) for identity, image in read if not isinstance(image, str)]
             n_without += not images
             yield from ((identity, image, text) for identity, image in images)
 

@@ -1,126 +1,31 @@
-"""Datasets for retrieval in the layout of BEIR: queries, documents, and grades of relevance."""
+"""Folders to evaluate: BEIR, Parquet, or PDF files with a table of questions."""
 
-import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from polyvec.data.rows import read_lines, read_rows, text_field
-from polyvec.types import Input
+from polyvec.data.beir import read_beir
+from polyvec.data.datasets import Dataset
+from polyvec.data.parquet import has_parquet, read_parquet
+from polyvec.data.pdf_folders import has_pdfs, read_pdfs
 
 __all__ = ["Dataset", "read_folder"]
 
-_Content = TypeVar("_Content")
 
-_Grades = dict[str, dict[str, float]]
+def read_folder(folder: Path, *, language: str | None = None, limit: int | None = None) -> Dataset:
+    """Read a dataset in whichever of the three layouts it is; see `read_beir`, `read_parquet` and `read_pdfs`.
 
-_QRELS_HEADER = ["query-id", "corpus-id", "score"]
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Queries and documents by id, and for each query, in order, the grades of documents by their position."""
-
-    title: str
-    queries: Mapping[str, str]
-    documents: Mapping[str, Input]
-    relevant: Sequence[Mapping[int, float]]
-
-
-def read_folder(folder: Path, *, limit: int | None = None) -> Dataset:
-    """Read a dataset in the layout of BEIR: `corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv` or every `qrels/*.tsv`.
-
-    A document is its title and text, or the image that it names by a path relative to the folder. Queries without a
-    relevant document are left out. `limit` takes at most this many queries, in the order of their file, and this many
-    documents: every document that is relevant to these queries, then other documents from the start of the corpus.
+    Args:
+        folder: where the files are.
+        language: which of several folders of languages, in Parquet.
+        limit: at most this many queries, in their order, and this many documents: every document that is relevant to
+            these queries, then other documents from the start of the corpus.
 
     Raises:
-        ValueError: a file is missing, or a line is malformed; the message names both.
+        ValueError: the folder has another layout, or what the readers refuse.
     """
-    test = folder / "qrels" / "test.tsv"
-    qrels = [test] if test.exists() else sorted(test.parent.glob("*.tsv")) or [test]
-    for path in (folder / "corpus.jsonl", folder / "queries.jsonl", *qrels):
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; a folder has corpus.jsonl, queries.jsonl and qrels/test.tsv.")
-    corpus = _by_id(folder / "corpus.jsonl", lambda row: _document(row, folder))
-    queries = _by_id(folder / "queries.jsonl", lambda row: text_field(row, "text"))
-    grades = _grades(qrels, queries, corpus)
-    chosen = [query for query in queries if any(grade > 0 for grade in grades.get(query, {}).values())][:limit]
-    if not chosen:
-        raise ValueError(f"{test.parent} names no relevant document for any query.")
-    relevant = {document for query in chosen for document, grade in grades[query].items() if grade > 0}
-    others = [document for document in corpus if document not in relevant]
-    dropped = set() if limit is None else set(others[max(0, limit - len(relevant)) :])
-    documents = {document: content for document, content in corpus.items() if document not in dropped}
-    position = {document: index for index, document in enumerate(documents)}
-    return Dataset(
-        title=f"{folder.resolve().name!r}: {len(chosen)} queries, {len(documents)} documents",
-        queries={query: queries[query] for query in chosen},
-        documents=documents,
-        relevant=[
-            {position[key]: grade for key, grade in grades[query].items() if key in position} for query in chosen
-        ],
-    )
-
-
-def _by_id(path: Path, content: Callable[[dict[str, Any]], _Content]) -> dict[str, _Content]:
-    """Return the content of each line by its `_id`."""
-    contents: dict[str, _Content] = {}
-
-    def add(row: dict[str, Any]) -> None:
-        identity = text_field(row, "_id")
-        if identity in contents:
-            raise ValueError(f"`_id` {identity!r} stands in an earlier line, too")
-        contents[identity] = content(row)
-
-    read_rows(path, add)
-    return contents
-
-
-def _grades(paths: Sequence[Path], queries: Mapping[str, str], corpus: Mapping[str, Input]) -> _Grades:
-    """Read the grades by query and document."""
-    grades: _Grades = {}
-
-    def add(number: int, line: str) -> None:
-        cells = line.rstrip("\r\n").split("\t")
-        if number == 1:
-            if cells != _QRELS_HEADER:
-                raise ValueError(f"the header is {reprlib.repr(cells)}; it must be query-id, corpus-id, score and tabs")
-            return
-        if len(cells) != len(_QRELS_HEADER):
-            raise ValueError(f"{len(cells)} cells between tabs; it must be query-id, corpus-id and score")
-        query, document, score = cells
-        if query not in queries:
-            raise ValueError(f"query-id {query!r} is not in queries.jsonl")
-        if document not in corpus:
-            raise ValueError(f"corpus-id {document!r} is not in corpus.jsonl")
-        grade = float(score)
-        if not math.isfinite(grade):
-            raise ValueError(f"score {score!r} is not finite")
-        if grades.setdefault(query, {}).setdefault(document, grade) != grade:
-            raise ValueError(f"query-id {query!r} and corpus-id {document!r} have another score in an earlier line")
-
-    for path in paths:
-        read_lines(path, add)
-    return grades
-
-
-def _document(row: Mapping[str, Any], folder: Path) -> Input:
-    if row.get("image") is not None:
-        return _image(text_field(row, "image"), folder)
-    if row.get("text") is None:
-        raise ValueError("neither `text` nor `image` is there")
-    title = "" if row.get("title") is None else text_field(row, "title")
-    return f"{title} {text_field(row, 'text')}".strip()
-
-
-def _image(name: str, folder: Path) -> Path:
-    path = folder / name
-    inside = path.resolve().is_relative_to(folder.resolve())
-    if Path(name).is_absolute() or ".." in Path(name).parts or not inside:
-        raise ValueError(f"image path {name!r} leaves the folder; give one relative to it, without `..`")
-    if not path.is_file():
-        raise ValueError(f"there is no image file {name!r}")
-    return path
+    if not (folder / "corpus.jsonl").exists() and has_parquet(folder):
+        return read_parquet(folder, language=language, limit=limit)
+    if language is not None:
+        raise ValueError(f"`language` is {language!r}; only Parquet files have folders of languages.")
+    if has_pdfs(folder):
+        return read_pdfs(folder, limit=limit)
+    return read_beir(folder, limit=limit)

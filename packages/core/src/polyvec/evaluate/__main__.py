@@ -10,6 +10,7 @@ import click
 import polyvec
 from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.data.folders import read_folder
+from polyvec.evaluate.run_tables import left_out_lines
 from polyvec.evaluate.storage import POOL_FACTORS, compare, table
 from polyvec.retrieval import encode_dataset
 from polyvec.types import TASKS, Task
@@ -57,6 +58,8 @@ def compress_report(
         click.echo("note: pooled tokens are not tried; that needs pip install 'polyvec[pooling]'", err=True)
     encoded = encode_dataset(embedder, dataset, task=task, show_progress=True)
     rows = compare(encoded, sizes=embedder.sizes, pool_factors=pool_factors, k=k)
+    for line in left_out_lines(dataset.left_out):
+        click.echo(f"note: {line}", err=True)
     for failure in encoded.left_out:
         click.echo(f"left out: {failure.source}: {failure.reason}", err=True)
     title = f"{dataset.title}; task {task}, model {model}"

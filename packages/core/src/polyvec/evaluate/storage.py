@@ -1,21 +1,23 @@
 """Compare ways of storing vectors: bytes per item and nDCG of each, measured on a dataset of your own."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
 from polyvec.evaluate.metrics import ndcg
-from polyvec.retrieval import EncodedDataset, Mode, two_stage
+from polyvec.retrieval import EncodedDataset, Relevant, Scores, ranking
 from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim
 from polyvec.types import Embeddings, Grid
 
-__all__ = ["POOL_FACTORS", "Row", "compare", "table"]
+__all__ = ["POOL_FACTORS", "Choice", "Row", "choices", "compare", "late_choices", "reranked", "table"]
 
 POOL_FACTORS = (2, 3, 4)
 _PREFETCH = 10  # candidates of the first stage, in multiples of k
+_SCORES = 1 << 24  # scores at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Row:
         change: `ndcg` minus that of the first row of the kind.
     """
 
-    kind: Mode
+    kind: str
     choice: str
     bytes_per_item: float
     ratio: float
@@ -40,11 +42,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Choice:
-    kind: Mode
+class Choice:
+    """A way of storing vectors, with the search that it makes possible.
+
+    Attributes:
+        scores: of every document for some of the queries.
+        pairs: for late interaction: scores of some documents for one query.
+    """
+
+    kind: str
     name: str
     bytes_per_item: float
-    scores: np.ndarray  # (queries, documents)
+    scores: Callable[[slice], Scores]
+    pairs: Callable[[int, Int[np.ndarray, " rows"]], Float32[np.ndarray, " rows"]] | None = None
 
 
 def compare(
@@ -64,16 +74,12 @@ def compare(
         ValueError: an impossible size or k, judgements that do not fit, or vectors that are not finite.
         ImportError: there are `pool_factors` and multi-vectors, but scipy is not installed.
     """
-    dim = dataset.documents.dense.shape[1]
-    for size in sizes:
-        if not 1 <= size <= dim:
-            raise ValueError(f"`sizes` has {size}; these vectors can be cut to 1 to {dim} numbers.")
     if k < 1:
         raise ValueError(f"`k` is {k}; it may be 1 or more.")
     rows: list[Row] = []
-    full_by_kind: dict[Mode, Row] = {}
-    for choice in _choices(dataset, sorted({dim, *sizes}, reverse=True), pool_factors, _PREFETCH * k):
-        value = ndcg(choice.scores, dataset.relevant, k=k)
+    full_by_kind: dict[str, Row] = {}
+    for choice in choices(dataset, sizes=sizes, pool_factors=pool_factors, candidates=_PREFETCH * k):
+        value = _mean_ndcg(choice, dataset, k)
         row = Row(choice.kind, choice.name, choice.bytes_per_item, 1.0, value, 0.0)
         full = full_by_kind.setdefault(choice.kind, row)
         rows.append(replace(row, ratio=full.bytes_per_item / row.bytes_per_item, change=value - full.ndcg))
@@ -92,50 +98,114 @@ def table(rows: Sequence[Row], *, k: int) -> str:
     return "\n".join(lines)
 
 
-def _choices(
-    dataset: EncodedDataset, sizes: Sequence[int], pool_factors: Sequence[float], candidates: int
-) -> Iterator[_Choice]:
-    """Yield one choice at a time; two-stage searches come last and combine earlier choices."""
+def choices(
+    dataset: EncodedDataset,
+    *,
+    sizes: Sequence[int] = (),
+    pool_factors: Sequence[float] = POOL_FACTORS,
+    candidates: int = 100,
+) -> Iterator[Choice]:
+    """Yield the ways of storing vectors that `compare` measures, one at a time; two-stage searches come last.
+
+    Two-stage search re-ranks this many `candidates`. A tie for the last candidate counts against the search. Raises as
+    `compare`.
+    """
+    dim = dataset.documents.dense.shape[1]
+    for size in sizes:
+        if not 1 <= size <= dim:
+            raise ValueError(f"`sizes` has {size}; these vectors can be cut to 1 to {dim} numbers.")
+    sizes = sorted({dim, *sizes}, reverse=True)
     full, bits = f"{sizes[0]} float32", f"{sizes[0]} binary, float query"
     pairs = [(full, "float32"), (bits, "float16"), (bits, "int8")]
     pairs += [(bits, f"int8, pooled by {factor:g}") for factor in pool_factors]
     stages = {name for pair in pairs for name in pair}
-    stage_by_name: dict[str, _Choice] = {}  # only what a pair needs: scores of large datasets are large
+    stage_by_name: dict[str, Choice] = {}  # only what a pair needs: stored vectors are large
     queries, documents = dataset.queries, dataset.documents
-    for choice in itertools.chain(_dense(queries, documents, sizes), _late(queries, documents, pool_factors)):
+    for choice in itertools.chain(_dense(queries, documents, sizes), late_choices(queries, documents, pool_factors)):
         if choice.name in stages:
             stage_by_name[choice.name] = choice
         yield choice
     for pair in pairs:
         if all(name in stage_by_name for name in pair):
             first, second = (stage_by_name[name] for name in pair)
-            scores = two_stage(first.scores, second.scores, dataset.relevant, candidates=candidates)
             n_bytes = first.bytes_per_item + second.bytes_per_item
-            yield _Choice("two-stage", f"{first.name} -> {second.name}", n_bytes, scores)
+            scores = reranked([first.scores], second, dataset.relevant, candidates=candidates)
+            yield Choice("two-stage", f"{first.name} -> {second.name}", n_bytes, scores)
 
 
-def _dense(queries: Embeddings, documents: Embeddings, sizes: Sequence[int]) -> Iterator[_Choice]:
+def reranked(
+    firsts: Sequence[Callable[[slice], Scores]], second: Choice, relevant: Sequence[Relevant], *, candidates: int
+) -> Callable[[slice], Scores]:
+    """Return a search that scores the candidates of all first stages by the second; all others score -inf.
+
+    A document that scores -inf in a first stage is no candidate of it. `second` has `pairs`.
+    """
+
+    def scores(block: slice) -> Scores:
+        found = [first(block) for first in firsts]
+        result = np.full(found[0].shape, -np.inf, np.float32)
+        assert second.pairs is not None, "the second stage is late interaction"
+        for row, query in enumerate(range(len(relevant))[block]):
+            best = [ranking(stage[row], relevant[query], n=candidates) for stage in found]
+            fetched = np.unique(
+                np.concatenate([rows[stage[row, rows] > -np.inf] for stage, rows in zip(found, best, strict=True)])
+            )
+            result[row, fetched] = second.pairs(query, fetched)
+        return result
+
+    return scores
+
+
+def _mean_ndcg(choice: Choice, dataset: EncodedDataset, k: int) -> float:
+    n, size = len(dataset.queries), max(1, _SCORES // max(1, len(dataset.documents)))
+    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    total = sum(
+        ndcg(choice.scores(block), dataset.relevant[block], k=k) * (block.stop - block.start) for block in blocks
+    )
+    return total / n
+
+
+def _dense(queries: Embeddings, documents: Embeddings, sizes: Sequence[int]) -> Iterator[Choice]:
     cuts = {size: (truncate(queries.dense, size), truncate(documents.dense, size)) for size in sizes}
     for size, cut in cuts.items():
-        yield _Choice("dense", f"{size} float32", 4 * size, cosine(*cut))
-    halves = [side.astype(np.float16) for side in cuts[sizes[0]]]
-    yield _Choice("dense", f"{sizes[0]} float16", 2 * sizes[0], cosine(*halves))
+        yield _compared(f"{size} float32", 4.0 * size, cosine, *cut)
+    yield _compared(
+        f"{sizes[0]} float16", 2.0 * sizes[0], cosine, *(side.astype(np.float16) for side in cuts[sizes[0]])
+    )
     for size, cut in cuts.items():
-        yield _Choice("dense", f"{size} int8", size, cosine(*map(int8, cut)))
+        yield _compared(f"{size} int8", float(size), cosine, *map(int8, cut))
     packable = {size: cut for size, cut in cuts.items() if size % 8 == 0}
     for size, cut in packable.items():
-        yield _Choice("dense", f"{size} binary", size / 8, hamming_similarity(*map(binary, cut)))
+        yield _compared(f"{size} binary", size / 8, hamming_similarity, *map(binary, cut))
     for size, (query_cut, document_cut) in packable.items():
-        scores = asymmetric_cosine(query_cut, binary(document_cut))
-        yield _Choice("dense", f"{size} binary, float query", size / 8, scores)
+        yield _compared(f"{size} binary, float query", size / 8, asymmetric_cosine, query_cut, binary(document_cut))
 
 
-def _late(queries: Embeddings, documents: Embeddings, pool_factors: Sequence[float]) -> Iterator[_Choice]:
+def _compared(
+    name: str,
+    bytes_per_item: float,
+    similarity: Callable[[np.ndarray, np.ndarray], Scores],
+    queries: np.ndarray,
+    documents: np.ndarray,
+) -> Choice:
+    return Choice("dense", name, bytes_per_item, lambda block: similarity(queries[block], documents))
+
+
+def late_choices(queries: Embeddings, documents: Embeddings, pool_factors: Sequence[float] = ()) -> Iterator[Choice]:
+    """Yield the ways of storing multi-vectors; none if a side has none."""
     if queries.multivector is None or documents.multivector is None:
         return
     for name, stored in _stored(documents.multivector, documents.grids, pool_factors):
-        n_bytes = sum(tokens.nbytes for tokens in stored) / len(stored)
-        yield _Choice("late", name, n_bytes, maxsim(queries.multivector, stored))
+        yield _late(name, queries.multivector, stored)
+
+
+def _late(name: str, queries: Sequence[np.ndarray], stored: Sequence[np.ndarray]) -> Choice:
+    def pairs(query: int, rows: Int[np.ndarray, " rows"]) -> Float32[np.ndarray, " rows"]:
+        scores: np.ndarray = maxsim([queries[query]], [stored[row] for row in rows])[0]
+        return scores
+
+    n_bytes = sum(tokens.nbytes for tokens in stored) / max(1, len(stored))
+    return Choice("late", name, n_bytes, lambda block: maxsim(queries[block], stored), pairs)
 
 
 def _stored(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from polyvec.alarms import pass_alarm
 from polyvec.content import content_key
+from polyvec.data.documents import loaded
 from polyvec.model.processing import Encoded, Processor
 from polyvec.prompts import prefix
-from polyvec.train.data.documents import loaded
 from polyvec.train.data.examples import Document, Pair, PdfPage, Step
 from polyvec.types import Failure, Side, Task
 

@@ -5,29 +5,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from polyvec import pdf
 from polyvec.content import content_key
+from polyvec.search import Identity
 from polyvec.train.data.corpora import Corpus
 from polyvec.train.data.examples import Document, Example, PdfPage
-from polyvec.types import Input
 
-__all__ = ["Contents", "CorpusDocuments", "ExampleDocuments", "Identity", "loaded"]
-
-Identity = str | int
-
-
-def loaded(document: Document, *, dpi: float = 150) -> Input:
-    """Return what an encoder takes: the document itself, or the image of its page.
-
-    Raises:
-        ValueError: the page does not exist or cannot be read.
-    """
-    if not isinstance(document, PdfPage):
-        return document
-    page = next(pdf.pages(document.path, dpi=dpi, first=document.number), None)
-    if page is None or page.number != document.number:
-        raise ValueError(f"page {document.number} of {str(document.path)!r} does not exist or cannot be read.")
-    return page.image
+__all__ = ["Contents", "CorpusDocuments", "ExampleDocuments"]
 
 
 class Contents:

@@ -2,22 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from polyvec.types import Input
+from polyvec.data.documents import Document, PdfPage
 
 __all__ = ["Document", "Example", "Pair", "PdfPage", "Step", "file_group"]
-
-
-@dataclass(frozen=True, slots=True)
-class PdfPage:
-    """A page of a PDF file, counted from 1. It is rendered when it is needed."""
-
-    path: Path
-    number: int
-
-
-Document = Input | PdfPage
 
 
 def file_group(document: Document) -> str | None:

@@ -7,9 +7,10 @@ from tqdm import tqdm
 
 from polyvec.encoder import Encoder
 from polyvec.retrieval import Mode
-from polyvec.train.data.documents import Contents, ExampleDocuments, Identity
+from polyvec.search import Hit, Identity, search_readable
+from polyvec.train.data.documents import Contents, ExampleDocuments
 from polyvec.train.data.examples import Example
-from polyvec.train.selection.searching import EncoderSearch, Hit, search_readable
+from polyvec.train.selection.searching import EncoderSearch
 
 __all__ = ["Misfit", "misfits"]
 

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from polyvec.alarms import pass_alarm
+from polyvec.data.documents import loaded
 from polyvec.encoder import Encoder
 from polyvec.retrieval import Mode
-from polyvec.train.data.documents import Contents, loaded
+from polyvec.train.data.documents import Contents
 from polyvec.train.data.examples import Document, Example
 from polyvec.train.selection.consistency import misfits
 from polyvec.train.selection.languages import Languages

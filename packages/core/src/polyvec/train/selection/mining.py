@@ -8,11 +8,12 @@ from functools import partial
 from tqdm import tqdm
 
 from polyvec.retrieval import Mode
+from polyvec.search import Hit, Identity, Search, search_readable
 from polyvec.train.data.corpora import identities
-from polyvec.train.data.documents import Contents, Identity
+from polyvec.train.data.documents import Contents
 from polyvec.train.data.examples import Document, Example, file_group
 from polyvec.train.selection.negatives import Selection
-from polyvec.train.selection.searching import EncoderSearch, Hit, Search, document_of, search_readable
+from polyvec.train.selection.searching import EncoderSearch, document_of
 
 __all__ = ["Mined", "Negative", "mine_negatives"]
 

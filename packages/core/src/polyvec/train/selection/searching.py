@@ -1,64 +1,27 @@
 """What negatives are mined with: anything that searches. Here, a search of documents in memory with any `Encoder`."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
 from tqdm import tqdm
 
+from polyvec.data.documents import loaded
 from polyvec.encoder import Attempt, Encoder, attempt
 from polyvec.retrieval import EncodedDataset, Mode, scores
-from polyvec.train.data.documents import Identity, loaded
+from polyvec.search import Hit, Identity
 from polyvec.train.data.examples import Document, PdfPage
-from polyvec.types import Embeddings, Input, Side, UnreadableInputs
+from polyvec.types import Embeddings, Side
 
-__all__ = [
-    "EncoderSearch",
-    "Found",
-    "Hit",
-    "Search",
-    "document_of",
-    "open_search",
-    "search_readable",
-]
+__all__ = ["EncoderSearch", "Found", "document_of"]
 
-_GROUP = "polyvec.searches"  # entry points: functions that open a store by its location
 _WINDOW = 256  # documents encoded together
 _QUERIES, _DOCUMENTS = 1024, 16_384  # of a block of scores: 64 MiB
 _PAGE = "page "  # begins the unit of a page, in stores
-
-
-class Hit(Protocol):
-    """A document that a search finds."""
-
-    @property
-    def id(self) -> Identity: ...
-    @property
-    def score(self) -> float: ...
-
-
-class Search(Protocol):
-    """What searches. A `qdrant_polyvec.Collection` is one."""
-
-    def search_batch(
-        self,
-        queries: Sequence[Input],
-        *,
-        limit: int = ...,
-        mode: Mode = ...,
-        task: str = ...,
-    ) -> Sequence[Sequence[Hit]]:
-        """Return the best documents of each query, best first.
-
-        Raises:
-            UnreadableInputs: queries that cannot be read.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,36 +168,6 @@ class EncoderSearch:
         return attempt(encode, items, partial(loaded, dpi=self._dpi))
 
 
-def search_readable(
-    search: Search,
-    queries: Sequence[Document],
-    *,
-    limit: int,
-    mode: Mode,
-    task: str,
-    dpi: float = 150,
-) -> list[Sequence[Hit] | str]:
-    """Search for each query that can be read; for any other, return what is wrong with it."""
-    results: dict[int, Sequence[Hit] | str] = {}
-    inputs: dict[int, Input] = {}
-    for position, query in enumerate(queries):
-        try:
-            inputs[position] = loaded(query, dpi=dpi)
-        except ValueError as error:
-            results[position] = str(error)
-    run = partial(search.search_batch, limit=limit, mode=mode, task=task)
-    try:
-        hits = run(list(inputs.values())) if inputs else []
-    except UnreadableInputs as error:
-        positions = list(inputs)
-        for index, reason in error.reasons.items():
-            results[positions[index]] = reason
-            del inputs[positions[index]]
-        hits = run(list(inputs.values())) if inputs else []
-    results |= dict(zip(inputs, hits, strict=True))
-    return [results[position] for position in range(len(queries))]
-
-
 def document_of(hit: Hit, documents: Mapping[Identity, Document] | None) -> Document | None:
     """Return the document that a hit stands for, by its id, or as a store describes it; None if it is not there."""
     if documents is not None:
@@ -248,22 +181,3 @@ def document_of(hit: Hit, documents: Mapping[Identity, Document] | None) -> Docu
     if not unit.startswith(_PAGE):
         return path
     return PdfPage(path, int(unit.removeprefix(_PAGE))) if path.suffix.lower() == ".pdf" else None
-
-
-def open_search(location: str, name: str, *, model: str | None, **loading: Any) -> AbstractContextManager[Search]:
-    """Open the collection `name` of a store to search it with a model, by default the one that it was made with.
-
-    A package with a store brings a function with these arguments as an entry point of the group `polyvec.searches`.
-
-    Raises:
-        ImportError: no such package is installed.
-    """
-    entry = next(iter(_entry_points()), None)
-    if entry is None:
-        raise ImportError("collections are searched by qdrant-polyvec; install it with `pip install qdrant-polyvec`.")
-    opened: AbstractContextManager[Search] = entry.load()(location, name, model=model, **loading)
-    return opened
-
-
-def _entry_points() -> metadata.EntryPoints:
-    return metadata.entry_points(group=_GROUP)

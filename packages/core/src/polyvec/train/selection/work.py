@@ -13,8 +13,9 @@ import click
 import polyvec
 from polyvec.cli import print_json
 from polyvec.retrieval import Mode
+from polyvec.search import Identity, Search, open_search
 from polyvec.train.data.corpora import Corpus
-from polyvec.train.data.documents import Contents, CorpusDocuments, ExampleDocuments, Identity
+from polyvec.train.data.documents import Contents, CorpusDocuments, ExampleDocuments
 from polyvec.train.data.sources import Source, SourceSettings, open_source
 from polyvec.train.data.tables import open_table
 from polyvec.train.selection.filtering import filter_examples
@@ -30,7 +31,7 @@ from polyvec.train.selection.row_files import (
     write_kept,
     write_rejected,
 )
-from polyvec.train.selection.searching import EncoderSearch, Search, open_search
+from polyvec.train.selection.searching import EncoderSearch
 
 __all__ = ["choose_again", "filter_rows", "mine_rows"]
 

@@ -1,0 +1,160 @@
+"""The command `polyvec evaluate FOLDER`; see `polyvec.evaluate.searches`."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+import polyvec
+from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option, print_json
+from polyvec.data.datasets import Dataset
+from polyvec.data.folders import read_folder
+from polyvec.encoder import Encoder
+from polyvec.encoders.cached import CachedEncoder
+from polyvec.evaluate.results import compare_runs, results
+from polyvec.evaluate.run_tables import comparison_json, comparison_text, result_json, result_text
+from polyvec.evaluate.runs import Run
+from polyvec.evaluate.searches import MODES, EvaluateMode, evaluate, evaluate_search
+from polyvec.evaluate.storage import POOL_FACTORS
+from polyvec.search import open_search
+from polyvec.types import Input
+
+__all__ = ["evaluate_command", "evaluate_folder", "print_comparison"]
+
+_EPILOG = """
+FOLDER is a dataset in the layout of BEIR (corpus.jsonl, queries.jsonl, qrels/test.tsv), Parquet files with the columns
+of ViDoRe, Jina-VDR or mteb, or PDF files with a CSV file that has the columns question, file and page, and if you like
+id, score, language, kind and page_language.
+"""
+
+
+def evaluate_folder(
+    folder: Path,
+    *,
+    model: str | None,
+    device: Any,
+    dtype: Any,
+    task: str,
+    mode: str,
+    ks: Sequence[int],
+    depth: int,
+    language: str | None,
+    limit: int | None,
+    dpi: float,
+    candidates: int,
+    storage: bool,
+    baselines: bool,
+    read_pages: str | None,
+    cache: Path | None,
+    collection: str | None,
+    location: str,
+) -> tuple[Dataset, Run]:
+    """Search a folder's dataset with a model or in a collection."""
+    depth = max(depth, max(ks) + 1)  # one more than the last cut, to see a tie there
+    dataset = read_folder(folder, language=language, limit=limit)
+    settings = {"model": model or "demo"}
+    if collection is not None:
+        if mode == "all":
+            raise ValueError("`--mode all` needs a folder alone; name the mode of a collection's search.")
+        with open_search(location, collection, model=model, device=device, dtype=dtype) as search:
+            settings = {"model": model or "that of the collection"}
+            choice = f"collection {collection!r}"
+            return dataset, evaluate_search(
+                search, dataset, mode=mode, task=task, choice=choice, depth=depth, settings=settings
+            )
+    encoder: Encoder = polyvec.Embedder.from_pretrained(model or "demo", device=device, dtype=dtype)
+    with ExitStack() as opened:
+        if cache is not None:
+            encoder = opened.enter_context(CachedEncoder(encoder, cache))
+        return dataset, evaluate(
+            encoder,
+            dataset,
+            task=task,
+            modes=None if mode == "all" else [cast("EvaluateMode", mode)],
+            storage=storage,
+            pool_factors=POOL_FACTORS if importlib.util.find_spec("scipy") else (),
+            baselines=baselines,
+            read_page=_function(read_pages),
+            candidates=candidates,
+            depth=depth,
+            dpi=dpi,
+            settings=settings,
+            show_progress=True,
+        )
+
+
+def print_comparison(paths: Sequence[Path], ks: Sequence[int], *, json: bool, markdown: bool) -> None:
+    """Print how the second of two runs differs from the first."""
+    comparisons = compare_runs(*map(Run.load, paths), ks=ks)
+    if json:
+        print_json(comparison_json(comparisons))
+    else:
+        click.echo(comparison_text(comparisons, markdown=markdown))
+
+
+@command("evaluate", epilog=_EPILOG, short_help="Measure searches of your own documents, and what each choice costs.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@model_option()
+@device_option()
+@dtype_option()
+@click.option("--task", default="retrieval", metavar="TASK", help="task of queries and documents")
+@click.option("--mode", type=click.Choice([*MODES, "all"]), default="all", help="how documents are ranked")
+@click.option(
+    "--k", "ks", type=click.IntRange(min=1), multiple=True, default=(5, 10), help="cuts; repeat it for several"
+)
+@click.option("--depth", type=click.IntRange(min=1), default=20, help="documents that are kept of each ranking")
+@click.option("--language", metavar="NAME", help="which of several folders of languages, in Parquet")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="at most N queries, and about N documents")
+@click.option("--dpi", type=click.FloatRange(min=1), default=150, help="resolution of pages of PDF files")
+@click.option("--candidates", type=click.IntRange(min=1), default=100, help="of the first stage of two stages")
+@click.option("--storage/--no-storage", default=True, help="try each Matryoshka size and way of storing vectors")
+@click.option("--baselines/--no-baselines", default=True, help="add BM25 and dense search over the text of pages")
+@click.option("--read-pages", metavar="MODULE:FUNCTION", help="reads an image, for the text of pages; an OCR, say")
+@click.option("--cache", type=click.Path(path_type=Path), metavar="FILE", help="keep embeddings in this SQLite file")
+@click.option("--collection", metavar="NAME", help="search this collection, in the mode that --mode names")
+@location_option()
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="keep the rankings as JSON")
+@click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A B", help="compare two such files")
+@json_option()
+@click.option("--markdown", is_flag=True, help="print tables as Markdown")
+def evaluate_command(
+    folder: Path | None,
+    ks: tuple[int, ...],
+    output: Path | None,
+    compare: tuple[Path, Path] | None,
+    *,
+    as_json: bool,
+    markdown: bool,
+    **options: Any,
+) -> int:
+    """Measure searches of the documents in FOLDER: nDCG, recall, MRR and MAP, bytes and milliseconds."""
+    if (folder is None) == (compare is None):
+        raise click.UsageError("Give either FOLDER or --compare with two files.")
+    if compare is not None:
+        print_comparison(compare, ks, json=as_json, markdown=markdown)
+        return 0
+    assert folder is not None, "checked above"
+    dataset, run = evaluate_folder(folder, ks=ks, **options)
+    if output is not None:
+        run.save(output)
+    found = results(run, ks=ks)
+    if as_json:
+        print_json(result_json(run, found))
+    else:
+        click.echo(result_text(run, found, markdown=markdown))
+    return int(len(run.left_out) > len(dataset.left_out))
+
+
+def _function(name: str | None) -> Callable[[Input], str] | None:
+    """Import a function by `module:function`."""
+    if name is None:
+        return None
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute, None) if attribute else None
+    if not callable(function):
+        raise click.BadParameter(f"{name!r} names no function; give one such as my_ocr:read.")
+    return cast("Callable[[Input], str]", function)

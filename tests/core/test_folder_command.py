@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import polyvec
+from polyvec.evaluate.folder_command import evaluate_command
+from polyvec.testing import HashEncoder
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+    made = HashEncoder()
+    monkeypatch.setattr(polyvec.Embedder, "from_pretrained", classmethod(lambda cls, model, **loading: made))
+    return made
+
+
+def run(*arguments):
+    return CliRunner().invoke(evaluate_command, [str(argument) for argument in arguments])
+
+
+def test_a_folder_is_evaluated(folder):
+    result = run(folder, "--no-storage", "--k", 1, "--k", 3)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"'{folder.name}': 2 queries, 3 documents; task retrieval, encoder hash-64-32")
+    assert [line.split()[0] for line in lines[4:10]] == ["dense", "late", "two-stage", "hybrid", "text", "text"]
+    assert "nDCG 2^g@3" in result.stdout, "a grade is 2"
+    assert "1 left out or not found: query 'q1': it has no relevant document" in result.stdout
+
+
+def test_json_and_markdown(folder):
+    content = json.loads(run(folder, "--mode", "dense", "--json").stdout)
+    assert {row["kind"] for row in content["rows"]} == {"dense", "text"}
+    assert content["rows"][0]["values"].keys() >= {"ndcg@5", "ndcg_exp@10", "map@10"}
+    assert content["settings"]["model"] == "demo"
+    assert "| dense | 64 float32 |" in run(folder, "--mode", "dense", "--no-storage", "--markdown").stdout
+
+
+def test_rankings_are_kept_and_compared(folder, tmp_path):
+    for name, mode in (("a.json", "dense"), ("b.json", "late")):
+        arguments = ["--mode", mode, "--no-storage", "--no-baselines", "--output", tmp_path / name]
+        assert run(folder, *arguments).exit_code == 0
+    result = run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--k", 1)
+    assert "late: float32 minus dense: 64 float32, 2 queries" in result.stdout
+    content = json.loads(run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--json").stdout)
+    assert content["comparisons"][0]["differences"]["ndcg@5"].keys() == {"mean", "low", "high", "p", "p_holm"}
+    assert run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--k", 50).exit_code == 2
+
+
+def test_embeddings_are_kept(folder, tmp_path, encoder, monkeypatch):
+    options = ["--mode", "dense", "--no-storage", "--no-baselines", "--cache", tmp_path / "cache.db", "--json"]
+    first = json.loads(run(folder, *options).stdout)
+    monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded again"))
+    assert json.loads(run(folder, *options).stdout)["rows"][0]["values"] == first["rows"][0]["values"]
+
+
+def test_without_multivectors_only_dense_vectors_are_searched(folder, encoder):
+    encoder.multivector_dim = 0
+    kinds = [row["kind"] for row in json.loads(run(folder, "--no-storage", "--json").stdout)["rows"]]
+    assert kinds == ["dense", "text", "text"]
+
+
+def test_a_reader_of_pages_is_imported(folder, tmp_path, monkeypatch):
+    (tmp_path / "my_ocr.py").write_text("def read(image):\n    return 'pears'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--mode", "dense", "--no-storage", "--output", tmp_path / "run.json", "--read-pages"]
+    assert run(folder, *options, "my_ocr:read").exit_code == 0
+    searches = {search["choice"]: search for search in json.loads((tmp_path / "run.json").read_text())["searches"]}
+    assert searches["BM25"]["rankings"]["q0"].keys() == {"d1", "d2"}
+    for name in ("my_ocr", "my_ocr:write", "no_ocr:read"):
+        assert run(folder, *options, name).exit_code == 2
+
+
+def test_what_cannot_be_read_is_said_and_gives_exit_code_1(folder):
+    (folder / "pages" / "red.png").write_bytes(b"no picture")
+    result = run(folder, "--mode", "dense", "--no-storage")
+    assert result.exit_code == 1
+    assert "1 left out or not found: document 'd2': image file" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["FOLDER", "--compare", "a", "b"], ["FOLDER", "--k", "0"], ["nowhere"]])
+def test_wrong_usage_is_exit_code_2(folder, arguments):
+    result = run(*[str(folder) if argument == "FOLDER" else argument for argument in arguments])
+    assert result.exit_code == 2
+
+
+def test_a_collection_needs_a_mode(folder):
+    result = run(folder, "--collection", "docs")
+    assert result.exit_code == 2
+    assert "name the mode" in result.stderr
