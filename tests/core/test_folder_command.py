@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -83,6 +84,34 @@ def test_what_cannot_be_read_is_said_and_gives_exit_code_1(folder):
 def test_wrong_usage_is_exit_code_2(folder, arguments):
     result = run(*[str(folder) if argument == "FOLDER" else argument for argument in arguments])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compare", "a", "b", "--output", "c"], "--output does not go with --compare"),
+        (["--compare", "a", "b", "--mode", "late"], "--mode does not go with --compare"),
+        (["FOLDER", "--collection", "docs", "--mode", "late", "--cache", "c"], "--cache does not go with --collection"),
+        (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
+        (["FOLDER", "--output", "FOLDER"], "cannot be written"),
+    ],
+)
+def test_what_nothing_obeys_or_nothing_can_write_is_refused(folder, encoder, monkeypatch, options, message):
+    monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
+    result = run(*[str(folder) if option == "FOLDER" else option for option in options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_grades_and_libraries_are_checked_before_anything_is_encoded(folder, encoder, monkeypatch):
+    monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pytrec_eval", None)
+        assert "pip install 'polyvec[evaluate]'" in run(folder).stderr
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td1\t0.5\n")
+    result = run(folder)
+    assert result.exit_code == 2
+    assert "the grade of document 'd1' for query 'q0' is 0.5" in result.stderr
 
 
 def test_a_collection_needs_a_mode(folder):

@@ -164,3 +164,8 @@ def test_an_empty_corpus_is_refused(folder):
 def test_only_parquet_has_folders_of_languages(folder):
     with pytest.raises(ValueError, match="`language` is 'de'; only Parquet"):
         read_folder(folder, language="de")
+
+
+def test_a_folder_that_is_not_there_is_said(folder):
+    with pytest.raises(ValueError, match="gone' is no folder"):
+        read_folder(folder / "gone")

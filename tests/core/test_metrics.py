@@ -157,3 +157,12 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytrec_eval", None)
     with pytest.raises(ImportError, match=r"polyvec\[evaluate\]"):
         measure({"q": {"a": 1}}, {}, ks=[5])
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800", "", "a b"])
+def test_ids_may_be_any_text(odd):
+    scores = {"a": 1.0, odd: 2.0}
+    assert measure({odd: {odd: 1}, "q": {"a": 1}}, {odd: scores, "q": scores}, ks=[2]).values.tolist() == [
+        [1, 1, 1, 1],
+        [pytest.approx(1 / np.log2(3)), 1, 0.5, 0.5],
+    ]

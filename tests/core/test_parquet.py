@@ -147,3 +147,9 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
     write(tmp_path / "pages.parquet", {"question": ["a"], "page": [1]})
     with pytest.raises(ValueError, match="has the columns question, page; a table of questions has query and image"):
         read_folder(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "test.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"test\.parquet cannot be read as a Parquet file"):
+        read_folder(tmp_path)

@@ -67,6 +67,7 @@ def test_a_page_of_a_damaged_file_that_answers_a_question_stays(reports):
         ("Where?,report.pdf,3", "csv:2: page 3 of 'report.pdf' is not there; it has the pages 1 to 2"),
         ("Where?,report.pdf,0", "csv:2: page 0"),
         ("Where?,report.pdf,two", "csv:2: `page` is 'two'; give numbers"),
+        ("Where?,report.pdf,2-1", "csv:2: `page` is '2-1'; give numbers"),
         (",report.pdf,1", "csv:2: there is no `question`"),
         ("Where?,report.pdf", "csv:2: there is no `page`"),
         ("Where?,report.pdf,1,x,y,z", "csv:2: 6 cells, but the header has 4"),
@@ -106,3 +107,16 @@ def test_a_table_that_is_no_utf8_is_named(reports):
 def test_a_folder_of_nothing_names_the_layouts(tmp_path):
     with pytest.raises(ValueError, match="or Parquet files, or PDF files and a CSV file"):
         read_folder(tmp_path)
+
+
+def test_paths_and_line_separators_are_read_as_people_write_them(reports):
+    questions(reports, "question,file,page", "What\u2028now?,./old//report.pdf,1")
+    found = read_folder(reports)
+    assert found.queries == {"What\u2028now?": "What\u2028now?"}
+    assert found.relevant == [{0: 1}]
+
+
+def test_a_quotation_mark_that_never_closes_is_refused(reports):
+    questions(reports, "question,file,page", '"What', *["Where?,report.pdf,1"] * 7000)
+    with pytest.raises(ValueError, match=r"questions\.csv:\d+: .* a quotation mark may lack its second"):
+        read_folder(reports)

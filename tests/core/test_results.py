@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from polyvec.evaluate.results import compare_runs, results
+from polyvec.evaluate.results import compare_runs, results, uncompared
 from polyvec.evaluate.run_tables import comparison_text, result_json, result_text
 from polyvec.evaluate.runs import Run, Searched
 from polyvec.types import Failure
@@ -79,13 +79,24 @@ def test_markdown_has_cells_and_escapes_bars():
 
 def test_two_runs_are_compared_by_name_or_one_with_one():
     both = compare_runs(run(search(BAD), search(BAD, "x")), run(search(GOOD), search(GOOD, "y")), ks=[1])
-    assert [(one.first, one.second, one.n_queries) for one in both] == [("dense: 8 float32", "dense: 8 float32", 3)]
+    assert [(one.first, one.second, one.n_queries) for one in both] == [
+        ("dense: 8 float32", "dense: 8 float32", 3),
+        ("dense: x", "dense: y", 3),
+    ]
     difference = both[0].differences["mrr@1"]
     assert difference.mean == pytest.approx(2 / 3)
     assert difference.p == pytest.approx(0.5, abs=0.02), "the signs of two of three queries: 2 of 4 give as much"
     (one,) = compare_runs(run(search(BAD, "x")), run(search(GOOD, "y")), ks=[1])
     assert (one.first, one.second) == ("dense: x", "dense: y")
-    assert "dense: y minus dense: x, 3 queries" in comparison_text([one])
+    assert "dense: y minus dense: x, 3 queries" in comparison_text([one], [])
+
+
+def test_searches_that_one_run_has_alone_are_said():
+    first, second = run(search(BAD), search(BAD, "x"), search(BAD, "y")), run(search(GOOD))
+    assert len(compare_runs(first, second, ks=[1])) == 1
+    assert uncompared(first, second) == ["dense: x", "dense: y"]
+    assert uncompared(run(search(BAD, "x")), run(search(GOOD, "y"))) == []
+    assert "only one run has them: dense: x; dense: y" in comparison_text([], ["dense: x", "dense: y"])
 
 
 def test_a_query_of_which_only_grades_of_zero_differ_is_the_same():

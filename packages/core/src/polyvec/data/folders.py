@@ -20,8 +20,10 @@ def read_folder(folder: Path, *, language: str | None = None, limit: int | None 
             these queries, then other documents from the start of the corpus.
 
     Raises:
-        ValueError: the folder has another layout, or what the readers refuse.
+        ValueError: there is no such folder, it has another layout, or what the readers refuse.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is no folder.")
     if not (folder / "corpus.jsonl").exists() and has_parquet(folder):
         return read_parquet(folder, language=language, limit=limit)
     if language is not None:

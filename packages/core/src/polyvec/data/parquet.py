@@ -169,7 +169,7 @@ class _Table:
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.name = name
-        files = [_parquet().ParquetFile(path) for path in paths]
+        files = [_opened(path) for path in paths]
         self.columns: list[str] = list(dict.fromkeys(column for file in files for column in file.schema_arrow.names))
         self.heavy = next((column for column in _HEAVY if column in self.columns), "")
         self.rows: list[_Row] = []
@@ -242,6 +242,13 @@ def _title_and_text(row: _Row, place: str) -> str:
 
 def _first_text(row: _Row) -> str:
     return next((row[name] for name in _TEXTS if isinstance(row.get(name), str)), "")
+
+
+def _opened(path: Path) -> Any:  # Any: as `_parquet`
+    try:
+        return _parquet().ParquetFile(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a Parquet file: {error}") from error
 
 
 def _parquet() -> Any:  # Any: an optional extra without annotations

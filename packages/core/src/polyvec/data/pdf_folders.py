@@ -1,9 +1,10 @@
 """A folder of PDF files and a table of questions, with the pages that answer them (extra: `pdf`)."""
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from polyvec import pdf
 from polyvec.data.datasets import ById, Dataset, assembled, document_facts, query_facts
@@ -62,11 +63,13 @@ def read_pdfs(folder: Path, *, limit: int | None = None) -> Dataset:
     for line, row in _rows(tables[0]):
         place = f"{tables[0]}:{line}"
         question, file, numbers = (_cell(row, names, place) for names in (_QUESTION, _FILE, _PAGE))
+        file = PurePath(file).as_posix()
         identity = row.get("id") or question
         if queries.setdefault(identity, question) != question:
             raise ValueError(f"{place}: the id {identity!r} has another question in an earlier line.")
         if file not in n_pages:
-            raise ValueError(f"{place}: there is no PDF file {file!r}.")
+            examples = ", ".join(map(repr, list(n_pages)[:3]))
+            raise ValueError(f"{place}: there is no PDF file {file!r}; there are {len(n_pages)}, such as {examples}.")
         grade = _grade(row, place)
         if facts_of_queries.setdefault(identity, query_facts(row)) != query_facts(row):
             raise ValueError(f"{place}: the question {question!r} has another language or kind in an earlier line.")
@@ -112,13 +115,16 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
         raise ValueError(f"{path} is no UTF-8: {error.reason} at byte {error.start}; save it as UTF-8.") from error
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
-    header = [cell.strip().lower() for cell in next(reader, [])]
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            if len(cells) > len(header):
-                raise ValueError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}.")
-            yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                if len(cells) > len(header):
+                    raise ValueError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}.")
+                yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: {error}; a quotation mark may lack its second.") from error
 
 
 def _cell(row: Mapping[str, str], names: Sequence[str], place: str) -> str:
@@ -131,7 +137,7 @@ def _cell(row: Mapping[str, str], names: Sequence[str], place: str) -> str:
 def _numbers(cell: str, place: str) -> Iterator[int]:
     for part in re.split(r"[;,]", cell):
         match = _RANGE.fullmatch(part.strip())
-        if match is None:
+        if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ValueError(f"{place}: `page` is {cell!r}; give numbers from 1, such as 3 or 3;5-7.")
         yield from range(int(match[1]), int(match[2] or match[1]) + 1)
 

@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
 import click
+from click.core import ParameterSource
 
 import polyvec
 from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option, print_json
@@ -15,7 +16,8 @@ from polyvec.data.datasets import Dataset
 from polyvec.data.folders import read_folder
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
-from polyvec.evaluate.results import compare_runs, results
+from polyvec.evaluate.metrics import measure
+from polyvec.evaluate.results import compare_runs, results, uncompared
 from polyvec.evaluate.run_tables import comparison_json, comparison_text, result_json, result_text
 from polyvec.evaluate.runs import Run
 from polyvec.evaluate.searches import MODES, EvaluateMode, evaluate, evaluate_search
@@ -56,6 +58,7 @@ def evaluate_folder(
     """Search a folder's dataset with a model or in a collection."""
     depth = max(depth, max(ks) + 1)  # one more than the last cut, to see a tie there
     dataset = read_folder(folder, language=language, limit=limit)
+    measure(dataset.qrels, {}, ks=ks)  # refuses grades, and says what is not installed, before anything is encoded
     settings = {"model": model or "demo"}
     if collection is not None:
         if mode == "all":
@@ -89,11 +92,12 @@ def evaluate_folder(
 
 def print_comparison(paths: Sequence[Path], ks: Sequence[int], *, json: bool, markdown: bool) -> None:
     """Print how the second of two runs differs from the first."""
-    comparisons = compare_runs(*map(Run.load, paths), ks=ks)
+    first, second = map(Run.load, paths)
+    comparisons, alone = compare_runs(first, second, ks=ks), uncompared(first, second)
     if json:
-        print_json(comparison_json(comparisons))
+        print_json(comparison_json(comparisons, alone))
     else:
-        click.echo(comparison_text(comparisons, markdown=markdown))
+        click.echo(comparison_text(comparisons, alone, markdown=markdown))
 
 
 @command("evaluate", epilog=_EPILOG, short_help="Measure searches of your own documents, and what each choice costs.")
@@ -135,9 +139,14 @@ def evaluate_command(
     if (folder is None) == (compare is None):
         raise click.UsageError("Give either FOLDER or --compare with two files.")
     if compare is not None:
+        _refuse(options.keys() | {"output"}, beside="--compare")
         print_comparison(compare, ks, json=as_json, markdown=markdown)
         return 0
     assert folder is not None, "checked above"
+    if options["collection"] is not None:
+        _refuse(("storage", "baselines", "read_pages", "cache", "candidates", "dpi"), beside="--collection")
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise click.UsageError(f"{str(output)!r} cannot be written; name a file in a folder that exists.")
     dataset, run = evaluate_folder(folder, ks=ks, **options)
     if output is not None:
         run.save(output)
@@ -147,6 +156,15 @@ def evaluate_command(
     else:
         click.echo(result_text(run, found, markdown=markdown))
     return int(len(run.left_out) > len(dataset.left_out))
+
+
+def _refuse(names: Container[str], *, beside: str) -> None:
+    """Refuse options that nothing obeys."""
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name in names and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} does not go with {beside}.")
 
 
 def _function(name: str | None) -> Callable[[Input], str] | None:

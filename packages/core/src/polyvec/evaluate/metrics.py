@@ -117,14 +117,26 @@ def _evaluate(
     qrels: Mapping[str, Mapping[str, int]], orders: Mapping[str, Sequence[str]], ks: Sequence[int], names: Sequence[str]
 ) -> Float64[np.ndarray, "queries measures"]:
     """Measure documents in the order in which they stand."""
-    results: dict[str, dict[str, float]] = {query: {} for query in qrels}
-    exponential = {query: {doc: 2**grade - 1 for doc, grade in gains.items()} for query, gains in qrels.items()}
+    # trec_eval cuts ids at a NUL and crashes at ids that are no Unicode, so it gets numbers instead.
+    numbers = {
+        query: {doc: str(n) for n, doc in enumerate({**gains, **dict.fromkeys(orders[query])})}
+        for query, gains in qrels.items()
+    }
+    judged = {
+        str(row): {numbers[query][doc]: grade for doc, grade in gains.items()}
+        for row, (query, gains) in enumerate(qrels.items())
+    }
+    exponential = {query: {doc: 2**grade - 1 for doc, grade in gains.items()} for query, gains in judged.items()}
+    results: dict[str, dict[str, float]] = {query: {} for query in judged}
     for k in dict.fromkeys(ks):
         # trec_eval keeps scores in single precision and orders equal ones: negative ranks leave it nothing to decide.
-        run = {query: {doc: float(-rank) for rank, doc in enumerate(order[:k])} for query, order in orders.items()}
+        run = {
+            str(row): {numbers[query][doc]: float(-rank) for rank, doc in enumerate(orders[query][:k])}
+            for row, query in enumerate(qrels)
+        }
         linear = {f"ndcg_cut.{k}": "ndcg", f"recall.{k}": "recall", "recip_rank": "mrr", f"map_cut.{k}": "map"}
         # Two calls: nDCG of other gains has the same key.
-        for gains, kinds in ((qrels, linear), (exponential, {f"ndcg_cut.{k}": "ndcg_exp"})):
+        for gains, kinds in ((judged, linear), (exponential, {f"ndcg_cut.{k}": "ndcg_exp"})):
             if f"{next(iter(kinds.values()))}@{k}" not in names:
                 continue
             evaluated = _pytrec_eval().RelevanceEvaluator(gains, set(kinds)).evaluate(run)

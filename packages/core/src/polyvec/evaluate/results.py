@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyvec.evaluate.metrics import Measures, measure, measure_names, positive
-from polyvec.evaluate.runs import Run
+from polyvec.evaluate.runs import Run, Searched
 from polyvec.evaluate.statistics import RESAMPLES, Difference, bootstrap, paired_differences
 
-__all__ = ["Comparison", "Part", "Result", "Value", "compare_runs", "results"]
+__all__ = ["Comparison", "Part", "Result", "Value", "compare_runs", "results", "uncompared"]
 
 ALL = "all"
 _UNKNOWN = "unknown"
@@ -104,7 +104,9 @@ def results(run: Run, *, ks: Sequence[int] = (5, 10), n_resamples: int = RESAMPL
 def compare_runs(
     first: Run, second: Run, *, ks: Sequence[int] = (5, 10), n_resamples: int = RESAMPLES
 ) -> list[Comparison]:
-    """Compare each search of a run with the search of that name in another; or one search with one, of any names.
+    """Compare each search of a run with the search of that name in another; one that is left over with one, too.
+
+    All other searches that only one of the runs has are in `uncompared`.
 
     Raises:
         ValueError: the runs differ in their judged queries or grades, or have no search in common.
@@ -120,8 +122,9 @@ def compare_runs(
         )
     searches = {search.name: search for search in second.searches}
     pairs = [(search, searches[search.name]) for search in first.searches if search.name in searches]
-    if len(first.searches) == len(second.searches) == 1:
-        pairs = [(first.searches[0], second.searches[0])]
+    alone = _only(first, second), _only(second, first)
+    if len(alone[0]) == len(alone[1]) == 1:
+        pairs += zip(*alone, strict=True)
     if not pairs:
         known = "; ".join(", ".join(search.name for search in run.searches) for run in (first, second))
         raise ValueError(f"the runs have no search in common: {known}.")
@@ -132,6 +135,17 @@ def compare_runs(
         differences = paired_differences(*values, n_resamples=n_resamples)
         found.append(Comparison(one.name, other.name, len(values[0]), dict(zip(names, differences, strict=True))))
     return found
+
+
+def uncompared(first: Run, second: Run) -> list[str]:
+    """Name the searches that `compare_runs` leaves out, for only one of the runs has them."""
+    alone = _only(first, second), _only(second, first)
+    return [] if len(alone[0]) == len(alone[1]) == 1 else [search.name for search in (*alone[0], *alone[1])]
+
+
+def _only(run: Run, other: Run) -> list[Searched]:
+    names = {search.name for search in other.searches}
+    return [search for search in run.searches if search.name not in names]
 
 
 def _check_depth(run: Run, ks: Sequence[int]) -> None:

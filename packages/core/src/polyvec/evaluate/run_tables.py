@@ -35,8 +35,8 @@ def result_text(run: Run, found: Sequence[Result], *, markdown: bool = False) ->
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def comparison_text(comparisons: Sequence[Comparison], *, markdown: bool = False) -> str:
-    """Write the differences of two runs, in each measure."""
+def comparison_text(comparisons: Sequence[Comparison], uncompared: Sequence[str], *, markdown: bool = False) -> str:
+    """Write the differences of two runs, in each measure, and which searches only one of them has."""
     blocks = []
     for one in comparisons:
         head = ["measure", "difference", "95 %", "p", "p (Holm)"]
@@ -46,8 +46,10 @@ def comparison_text(comparisons: Sequence[Comparison], *, markdown: bool = False
         ]
         title = f"{one.second} minus {one.first}, {one.n_queries} queries"
         blocks.append("\n".join([title, "", *_lines(head, body, left=1, markdown=markdown)]))
-    note = "p: paired randomisation test; Holm's correction is for the measures of one table."
-    return "\n\n".join([*blocks, note])
+    notes = ["p: paired randomisation test; Holm's correction is for the measures of one table."]
+    if uncompared:
+        notes.append(f"not compared, for only one run has them: {'; '.join(uncompared)}")
+    return "\n\n".join([*blocks, *notes])
 
 
 def result_json(run: Run, found: Sequence[Result]) -> dict[str, Any]:
@@ -62,9 +64,9 @@ def result_json(run: Run, found: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return comparisons as JSON."""
-    return {"comparisons": [asdict(one) for one in comparisons]}
+def comparison_json(comparisons: Sequence[Comparison], uncompared: Sequence[str]) -> dict[str, Any]:
+    """Return comparisons as JSON, with the names of searches that only one run has."""
+    return {"comparisons": [asdict(one) for one in comparisons], "uncompared": list(uncompared)}
 
 
 def _part_tables(found: Sequence[Result], main: Sequence[str], *, markdown: bool) -> Iterator[list[str]]:
