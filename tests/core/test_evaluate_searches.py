@@ -255,6 +255,7 @@ def test_the_order_of_hits_counts_and_of_several_parts_the_first():
     store = Store(Hit("d0", 0.5), Hit("d1", 0.5), Hit("d0", 0.4), Hit("d2", 0.3))
     run = evaluate_search(store, dataset(3), mode="dense", task="retrieval")
     assert run.searches[0].rankings["q0"] == {"d0": 0, "d1": -1, "d2": -2}, "by id, d1 would come first"
+    assert run.notes == ["search_batch: 3 of 3 queries have ties, which stand as the search returned them."]
 
 
 def test_queries_that_a_search_cannot_read_count_zero():
@@ -269,3 +270,4 @@ def test_hits_of_another_collection_are_refused():
         evaluate_search(Store(Hit("other", 1.0)), dataset(2), mode="dense", task="retrieval")
     run = evaluate_search(Store(), dataset(2), mode="dense", task="retrieval")
     assert means(run)[("dense", "search_batch")]["ndcg@5"].mean == 0, "a search without hits is a bad one"
+    assert run.notes == ["search_batch: 2 of 2 queries have no hits with task 'retrieval'."]

@@ -149,6 +149,20 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
         read_folder(tmp_path)
 
 
+def test_an_image_may_be_a_file_in_the_folder(tmp_path):
+    def named(name):
+        return {"bytes": None, "path": name}
+
+    three(tmp_path, corpus=corpus(image=[png("red"), named("../secret.png"), named("blue.png")]))
+    for folder in (tmp_path, tmp_path / "corpus"):
+        for name in ("secret.png", "blue.png"):
+            (folder / name).write_bytes(png("blue")["bytes"])
+    found = read_folder(tmp_path)
+    assert found.documents["3"] == tmp_path / "corpus" / "blue.png"
+    with pytest.raises(ValueError, match=r"'\.\./secret\.png' leaves the folder"):
+        found.documents["2"]
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "test.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"test\.parquet cannot be read as a Parquet file"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polyvec.data.datasets import Dataset, assembled, document_facts, query_facts
+from polyvec.data.documents import image_in
 from polyvec.data.rows import read_lines, read_rows, text_field
 from polyvec.types import Input
 
@@ -109,18 +110,8 @@ def _grades(paths: Sequence[Path], queries: Mapping[str, str], corpus: Mapping[s
 
 def _document(row: Mapping[str, Any], folder: Path) -> Input:
     if row.get("image") is not None:
-        return _image(text_field(row, "image"), folder)
+        return image_in(folder, text_field(row, "image"))
     if row.get("text") is None:
         raise ValueError("neither `text` nor `image` is there")
     title = "" if row.get("title") is None else text_field(row, "title")
     return f"{title} {text_field(row, 'text')}".strip()
-
-
-def _image(name: str, folder: Path) -> Path:
-    path = folder / name
-    inside = path.resolve().is_relative_to(folder.resolve())
-    if Path(name).is_absolute() or ".." in Path(name).parts or not inside:
-        raise ValueError(f"image path {name!r} leaves the folder; give one relative to it, without `..`")
-    if not path.is_file():
-        raise ValueError(f"there is no image file {name!r}")
-    return path

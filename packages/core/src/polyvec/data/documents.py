@@ -6,7 +6,7 @@ from pathlib import Path
 from polyvec import pdf
 from polyvec.types import Input
 
-__all__ = ["Document", "PdfPage", "loaded", "page_text"]
+__all__ = ["Document", "PdfPage", "image_in", "loaded", "page_text"]
 
 _SMALL = 18  # dots per inch: a text layer comes with a picture, which is not needed
 
@@ -34,6 +34,21 @@ def loaded(document: Document, *, dpi: float = 150) -> Input:
 def page_text(page: PdfPage) -> str:
     """Return the text layer of a page; empty if it has none. Raises as `loaded`."""
     return _page(page, _SMALL).text
+
+
+def image_in(folder: Path, name: str) -> Path:
+    """Return the path of an image file that a dataset names.
+
+    Raises:
+        ValueError: it does not exist, or lies outside the folder.
+    """
+    path = folder / name
+    inside = path.resolve().is_relative_to(folder.resolve())
+    if Path(name).is_absolute() or ".." in Path(name).parts or not inside:
+        raise ValueError(f"image path {name!r} leaves the folder; give one relative to it, without `..`")
+    if not path.is_file():
+        raise ValueError(f"there is no image file {name!r}")
+    return path
 
 
 def _page(page: PdfPage, dpi: float) -> pdf.Page:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvec.data.datasets import ById, Dataset, assembled, document_facts, query_facts
-from polyvec.data.documents import Document
+from polyvec.data.documents import Document, image_in
 from polyvec.types import Failure
 
 __all__ = ["has_parquet", "read_parquet"]
@@ -170,12 +170,14 @@ class _Table:
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.name = name
         files = [_opened(path) for path in paths]
+        self._folders: list[Path] = []  # of the files, for each group
         self.columns: list[str] = list(dict.fromkeys(column for file in files for column in file.schema_arrow.names))
         self.heavy = next((column for column in _HEAVY if column in self.columns), "")
         self.rows: list[_Row] = []
         self._groups: list[tuple[Any, int]] = []  # of images: a file, and which of its row groups
         self._starts: list[int] = []
-        for file in files:
+        for path, file in zip(paths, files, strict=True):
+            self._folders += [path.parent] * file.num_row_groups
             n_before = len(self.rows)
             for group in range(file.num_row_groups):
                 self._groups.append((file, group))
@@ -186,14 +188,14 @@ class _Table:
         self._read: tuple[int, Any] = (-1, None)
 
     def image(self, index: int) -> Document:
-        """Return the image of a row: its bytes, or the file that it names."""
+        """Return the image of a row: its bytes, or the file that it names, relative to the Parquet file."""
         group = bisect_right(self._starts, index) - 1
         if self._read[0] != group:
             file, number = self._groups[group]
             self._read = group, file.read_row_group(number, columns=[self.heavy])[self.heavy]
         cell = self._read[1][index - self._starts[group]].as_py()
         if isinstance(cell, Mapping):
-            cell = cell.get("bytes") or (Path(cell["path"]) if cell.get("path") else None)
+            cell = cell.get("bytes") or (image_in(self._folders[group], cell["path"]) if cell.get("path") else None)
         if not isinstance(cell, bytes | Path):
             raise ValueError(f"{self.place(index)}: there is no image.")  # noqa: TRY004 — one unreadable page of many
         return cell

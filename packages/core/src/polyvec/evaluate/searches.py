@@ -174,7 +174,7 @@ def evaluate_search(
     places = {place: key for key in ids if (place := _place(key, dataset))}
     rankings: dict[str, dict[str, float]] = {}
     left_out: list[Failure] = []
-    queries, unknown, seconds = list(dataset.queries), set[str](), 0.0
+    queries, unknown, seconds, n_tied = list(dataset.queries), set[str](), 0.0, 0
     for start in range(0, len(queries), batch_size):
         block = queries[start : start + batch_size]
         begin = time.perf_counter()
@@ -190,6 +190,7 @@ def evaluate_search(
                 key = _document_of(hit, ids, places)
                 unknown |= {key} - ids.keys()
                 ranking.setdefault(key, hit.score)
+            n_tied += len(set(ranking.values())) < len(ranking)
             rankings[query] = _descending(ranking)
     if unknown and not any(ids.keys() & ranking.keys() for ranking in rankings.values()):
         raise ValueError(
@@ -198,6 +199,12 @@ def evaluate_search(
             "evaluate in the same working directory."
         )
     notes = [f"{choice}: {len(unknown)} hits are not among the documents of the dataset."] if unknown else []
+    if n_empty := sum(not ranking for ranking in rankings.values()):
+        notes.append(f"{choice}: {n_empty} of {len(queries)} queries have no hits with task {task!r}.")
+    if n_tied:
+        notes.append(
+            f"{choice}: {n_tied} of {len(queries)} queries have ties, which stand as the search returned them."
+        )
     searched = Searched(mode, choice, None, 1000 * seconds / max(1, len(queries)), rankings)
     noted = {"task": task, **(settings or {})}
     return Run.of(dataset, [searched], settings=noted, depth=depth, left_out=left_out, notes=notes)
