@@ -5,7 +5,9 @@ import pytest
 from click.testing import CliRunner
 
 import polyvec
+from polyvec.data.folders import read_folder
 from polyvec.evaluate.folder_command import evaluate_command
+from polyvec.evaluate.searches import evaluate
 from polyvec.testing import HashEncoder
 
 
@@ -71,6 +73,12 @@ def test_a_reader_of_pages_is_imported(folder, tmp_path, monkeypatch):
     assert searches["BM25"]["rankings"]["q0"].keys() == {"d1", "d2"}
     for name in ("my_ocr", "my_ocr:write", "no_ocr:read"):
         assert run(folder, *options, name).exit_code == 2
+
+
+def test_a_reader_that_breaks_is_noticed_before_anything_is_encoded(folder, encoder, monkeypatch):
+    monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
+    with pytest.raises(TypeError, match="`read_page` returned 3 for document 'd2'"):
+        evaluate(encoder, read_folder(folder), task="retrieval", read_page=lambda _: 3)
 
 
 def test_what_cannot_be_read_is_said_and_gives_exit_code_1(folder):

@@ -169,3 +169,9 @@ def test_only_parquet_has_folders_of_languages(folder):
 def test_a_folder_that_is_not_there_is_said(folder):
     with pytest.raises(ValueError, match="gone' is no folder"):
         read_folder(folder / "gone")
+
+
+def test_a_fact_is_one_line(folder):
+    (folder / "queries.jsonl").write_text('{"_id": "q0", "text": "a", "kind": " long\\n list "}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\n")
+    assert read_folder(folder).query_facts["q0"] == {"kind": "long list"}

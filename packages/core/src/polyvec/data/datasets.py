@@ -139,5 +139,6 @@ def _facts(row: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) -> dict
     for fact, names in columns.items():
         value = next((there[name] for name in names if there.get(name) not in (None, "", [])), None)
         if value is not None:
-            facts[fact] = "+".join(sorted(map(str, value))) if isinstance(value, list | tuple) else str(value).strip()
+            text = "+".join(sorted(map(str, value))) if isinstance(value, list | tuple) else str(value)
+            facts[fact] = " ".join(text.split())  # it stands in one line of a table
     return facts

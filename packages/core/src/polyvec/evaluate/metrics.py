@@ -69,13 +69,13 @@ def measure(qrels: Qrels, rankings: Mapping[str, Ranking], *, ks: Sequence[int] 
     queries = list(judged)
     orders = {query: ordered(rankings.get(query, {})) for query in queries}
     values = _evaluate(judged, orders, ks, names)
-    tied = [query for query in queries if len(set(rankings.get(query, {}).values())) < len(orders[query])]
+    rows = [i for i, query in enumerate(queries) if len(set(rankings.get(query, {}).values())) < len(orders[query])]
+    tied = [queries[row] for row in rows]
     means = []
     for sign in (1, -1):  # the lower grade first, and last
         changed = values.copy()
         if tied:
             some = {query: ordered(rankings[query], grades=judged[query], sign=sign) for query in tied}
-            rows = [queries.index(query) for query in tied] if len(tied) < len(queries) else slice(None)
             changed[rows] = _evaluate({query: judged[query] for query in tied}, some, ks, names)
         means.append(changed.mean(axis=0))
     n_ties = {k: sum(_ties(rankings[query], orders[query], k) for query in tied) for k in ks}

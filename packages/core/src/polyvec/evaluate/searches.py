@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -71,11 +72,14 @@ def evaluate(
     Raises:
         ValueError: an unknown mode, a mode that needs multi-vectors where the encoder makes none, an impossible number,
             or nothing could be read.
+        TypeError: `read_page` returns no text.
         ImportError: there are `pool_factors`, but scipy is not installed.
     """
     if modes is None:
         modes = MODES if encoder.multivector_dim else MODES[:1]
     _check(encoder, modes, candidates, depth)
+    # Texts come first: a reader that breaks costs no vectors.
+    texts, unread = page_texts(dataset, read_page, dpi=dpi) if baselines or "hybrid" in modes else ({}, [])
     left_out: list[Failure] = []
     notes: list[str] = []
     document_ids, query_ids = list(dataset.documents), list(dataset.queries)
@@ -116,8 +120,7 @@ def evaluate(
         stored = _plain(vectors, candidates)
     searches = [search(choice, kept_ids, relevant) for choice in stored if choice.kind in modes]
     if baselines or "hybrid" in modes:
-        texts, failures = page_texts(dataset, read_page, dpi=dpi)
-        left_out.extend(failures)
+        left_out.extend(unread)
         n_empty = sum(not texts.get(key, "").strip() for key in document_ids)
         if n_empty == len(document_ids):
             notes.append("No document has a text: there are no baselines and no hybrid search. Pass a reader of pages.")
@@ -234,7 +237,10 @@ def _text(dataset: Dataset, key: str, read_page: Callable[[Input], str] | None, 
     document: Document = dataset.documents[key]
     if isinstance(document, str):
         return document
-    return "" if read_page is None else read_page(loaded(document, dpi=dpi))
+    text = "" if read_page is None else read_page(loaded(document, dpi=dpi))
+    if not isinstance(text, str):
+        raise TypeError(f"`read_page` returned {reprlib.repr(text)} for document {key!r}; it must return a text.")
+    return text
 
 
 def _check(encoder: Encoder, modes: Sequence[str], candidates: int, depth: int) -> None:
