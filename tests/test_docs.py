@@ -4,7 +4,9 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from dataclasses import fields
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -14,15 +16,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from polyvec import search
 from polyvec.embedder import Embedder
-from polyvec.evaluate.benchmark_command import evaluate_command
 from polyvec.evaluate.benchmarks import BENCHMARKS
+from polyvec.evaluate.command import evaluate_command
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.synthetic.datasets import dataset
 from polyvec.train.__main__ import train
 from polyvec.train.data.sources import SourceSettings
 from polyvec.train.loss.objective import Losses
 from polyvec.train.runs.run_file import BatchSettings, EvaluationSettings, Run
+from qdrant_polyvec.commands import index
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
@@ -31,6 +35,9 @@ DOCS = [
     for name in ("analysis", "core", "evaluation", "langchain", "llamaindex", "qdrant", "training")
 ]
 PAGES = [ROOT / "README.md", *PACKAGES, *DOCS]
+OPENER = tomllib.loads((ROOT / "packages" / "qdrant" / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"][
+    "polyvec.searches"
+]["qdrant"]
 DEMO = ROOT / "packages" / "core" / "src" / "polyvec" / "model" / "demo"
 
 
@@ -38,6 +45,12 @@ def python(page):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     assert blocks
     return "\n".join(blocks)
+
+
+def _block(page, language):
+    """Return the first block of a language."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return re.search(rf"```{language}\n(.*?)```", text, re.S)[1]
 
 
 @pytest.fixture
@@ -52,6 +65,7 @@ def desk(tmp_path, monkeypatch):
         pages = [Image.open(ROOT / "examples" / "pages" / f"page-{number:02}.png") for number in numbers]
         one, other = (page.convert("RGB") for page in pages)
         one.save(tmp_path / "reports" / f"{name}.pdf", append_images=[other], save_all=True)
+    (tmp_path / "reports" / "questions.csv").write_text(_block("evaluation", "csv"), encoding="utf-8")
     adapter = tmp_path / "my-adapter"
     adapter.mkdir()
     shutil.copy(DEMO / "adapters" / "adapter_config.json", adapter)
@@ -141,10 +155,26 @@ def test_the_commands_of_the_guide_to_training_run(training_desk):
         assert Embedder.from_pretrained(name, device="cpu").encode_query(["a"], task="retrieval").dense.shape[0] == 1
 
 
-def test_the_commands_of_the_guide_to_evaluation_are_valid_and_those_without_data_run():
+def _evaluation_lines():
+    """Return the commands of the guide to evaluation."""
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
-    lines = [line.partition(" > ")[0] for block in blocks for line in block.splitlines() if "polyvec evaluate " in line]
+    return [line.partition(" > ")[0] for block in blocks for line in block.splitlines() if line.startswith("polyvec ")]
+
+
+def test_the_commands_of_the_guide_to_evaluation_measure_a_folder(desk, monkeypatch):
+    monkeypatch.setattr(search, "_entry_points", lambda: [EntryPoint("qdrant", OPENER, "polyvec.searches")])
+    lines = [line for line in _evaluation_lines() if "--benchmark" not in line]
+    assert len(lines) == 6
+    for line in lines:
+        name, *arguments = shlex.split(line)[1:]
+        result = CliRunner().invoke({"index": index, "evaluate": evaluate_command}[name], arguments)
+        assert result.exit_code == 0, (line, result.output, result.exception)
+
+
+def test_the_commands_of_the_guide_to_benchmarks_are_valid_and_those_without_data_run():
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = [line for line in _evaluation_lines() if "--benchmark" in line]
     assert len(lines) == 6
     for line in lines:
         arguments = shlex.split(line)[2:]

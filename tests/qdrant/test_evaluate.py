@@ -1,6 +1,7 @@
 """Collections in a folder that `polyvec evaluate` measures."""
 
 import json
+import os
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -52,11 +53,12 @@ def test_a_collection_measures_as_the_search_in_memory(fruit, encoder, mode):
     assert one.kind == other.kind == mode
 
 
-def test_pages_of_pdf_files_are_known_by_file_and_page(tmp_path, report, encoder):
+@pytest.mark.parametrize("name", [str, os.path.relpath, Path.as_uri])
+def test_pages_of_pdf_files_are_known_by_file_and_page(tmp_path, report, encoder, name):
     (tmp_path / "questions.csv").write_text("question,file,page\nWhat?,report.pdf,2\n")
     dataset = read_folder(tmp_path)
     with Collection.open(":memory:", "docs", embedder=encoder) as docs:
-        pages = [Item(page.image, source=str(report), unit=f"page {page.number}") for page in pdf.pages(report)]
+        pages = [Item(page.image, source=name(report), unit=f"page {page.number}") for page in pdf.pages(report)]
         docs.add(pages)
         run = evaluate_search(docs, dataset, mode="late", task="retrieval")
     assert run.searches[0].rankings["What?"].keys() == {"report.pdf#1", "report.pdf#2"}

@@ -1,6 +1,7 @@
 """Search a dataset in every way: each mode and way of storing vectors, and baselines that read the text of pages."""
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from polyvec.encoder import Attempt, Encoder
 from polyvec.evaluate.bm25 import BM25
 from polyvec.evaluate.runs import Run, Searched, ranked
 from polyvec.evaluate.storage import Choice, choices, late_choices, reranked
-from polyvec.paths import absolute
+from polyvec.paths import path_of
 from polyvec.retrieval import EncodedDataset, Mode, Scores, encode_items
 from polyvec.search import Hit, Search, search_readable
 from polyvec.types import Failure, Input, Side
@@ -193,7 +194,8 @@ def evaluate_search(
     if unknown and not any(ids.keys() & ranking.keys() for ranking in rankings.values()):
         raise ValueError(
             f"no hit is a document of the dataset; hits have ids such as {min(unknown)!r}, documents such as "
-            f"{next(iter(ids))!r}. Add documents with the ids of the dataset, or index the files of its folder."
+            f"{next(iter(ids))!r}. Add documents with the ids of the dataset, or index its folder and "
+            "evaluate in the same working directory."
         )
     notes = [f"{choice}: {len(unknown)} hits are not among the documents of the dataset."] if unknown else []
     searched = Searched(mode, choice, None, 1000 * seconds / max(1, len(queries)), rankings)
@@ -244,19 +246,27 @@ def _check_counts(**counts: int) -> None:
 
 
 def _place(key: str, dataset: Dataset) -> tuple[str, str] | None:
-    """Return the file and the part of it, as stores write them; None for a text or an image in a table."""
+    """Return the file and the part of it that stores name; None for a text or an image in a table."""
     document = dataset.documents[key]
     if isinstance(document, PdfPage):
-        return str(absolute(document.path)), f"page {document.number}"
-    return (str(absolute(document)), "image") if isinstance(document, Path) else None
+        return _file(document.path), f"page {document.number}"
+    return (_file(document), "image") if isinstance(document, Path) else None
+
+
+def _file(source: str | Path) -> str:
+    """Return the one name of a file, which a store may name relative to the working directory; others stay."""
+    try:
+        return os.path.realpath(path_of(source))
+    except ValueError:
+        return str(source)
 
 
 def _document_of(hit: Hit, ids: Mapping[str, None], places: Mapping[tuple[str, str], str]) -> str:
     """Return the id of the document that a hit stands for; that of the hit if it is none of the dataset."""
     if str(hit.id) in ids:
         return str(hit.id)
-    place = getattr(hit, "source", ""), getattr(hit, "unit", "")  # stores have them
-    return places.get(place, str(hit.id))
+    source, unit = (getattr(hit, name, "") or "" for name in ("source", "unit"))  # stores have them
+    return places.get((_file(source), unit), str(hit.id))
 
 
 def _descending(ranking: Mapping[str, float]) -> dict[str, float]:
