@@ -70,6 +70,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/frameworks.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/analyze.py
+	$(BIN)/python benchmarks/mean_removal.py
 
 clean:
 	rm -rf .venv $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -88,6 +88,20 @@ def test_keys_are_those_of_any_process(collator):
     assert labels.groups.tolist() == [int.from_bytes(first_bytes, "little", signed=True)]
 
 
+def test_a_text_has_the_same_key_on_both_sides(collator):
+    labels = collator([Step([Pair("what is one", "A"), Pair("B", "what is one")], [])])["text"].labels
+    assert labels.query_keys[0] == labels.document_keys[1]
+
+
+def test_a_page_that_is_a_negative_belongs_to_its_file_unless_its_row_says_otherwise(collator, report):
+    first, second = PdfPage(report, 1), PdfPage(report, 2)
+    of_another_file = [Pair("a", first, group=report.as_posix()), Pair("b", image_file(), (second,))]
+    group, _, negative = collator([Step([], of_another_file)])["image"].labels.groups.tolist()
+    assert negative == group != 0
+    of_the_same = [Pair("a", first, (second,), group=report.as_posix())]
+    assert collator([Step([], of_the_same)])["image"].labels.groups.tolist() == [group, 0]
+
+
 def test_a_group_is_that_of_the_document_of_a_pair(collator):
     pairs = [Pair("a", "A", group="g"), Pair("b", "B", group="g"), Pair("c", "C")]
     pairs += [Pair("d", "D", ("A", "N"), group="h")]

@@ -16,7 +16,7 @@ from polyvec.content import content_key
 from polyvec.data.documents import loaded
 from polyvec.model.processing import Encoded, Processor
 from polyvec.prompts import prefix
-from polyvec.train.data.examples import Document, Pair, PdfPage, Step
+from polyvec.train.data.examples import Document, Pair, PdfPage, Step, file_group
 from polyvec.types import Failure, Side, Task
 
 __all__ = ["Labels", "PairBatch", "StepCollator", "Vectors"]
@@ -137,8 +137,10 @@ class StepCollator:
             return None
         n_positives = len(documents.items)
         for index, negative in ((index, negative) for index, pair in kept.items() for negative in pair.negatives):
+            group = file_group(negative)
             try:
-                documents.add(negative, None)
+                # A page that its row names as a negative, although it is of the same file, stays one.
+                documents.add(negative, None if group == kept[index].group else group)
             except (ValueError, OSError) as error:
                 pass_alarm(error)
                 skipped.append(Failure(index, kept[index].place, f"a negative is left out: {error}"))
@@ -160,11 +162,12 @@ class StepCollator:
         )
 
     def _item(self, content: Document, side: Side) -> "_Item":
-        """Prepare a query or document. Texts that are equal once they are cut have equal keys."""
+        """Prepare a query or document. Equal texts have equal keys on both sides, and so have equal cut texts."""
         if isinstance(content, str):
             (ids,) = self.processor.texts([content], prefix(self.task, side), max_lengths=[self.max_length])
             encoded = self.processor.text(ids, self.max_length)
-            return _Item(encoded, _key(hashlib.sha256(encoded.input_ids.tobytes()).digest()))
+            whole = encoded.input_ids.tobytes() if encoded.cut else content.encode()
+            return _Item(encoded, _key(hashlib.sha256(whole).digest()))
         image = loaded(content, dpi=self.dpi)
         assert not isinstance(image, str), "a page is an image"
         encoded = self.processor.image(image, self.max_pixels)
