@@ -3,9 +3,10 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import polyvec
-from polyvec.data.folders import read_folder
+from polyvec.data.folders import Dataset, read_folder
 from polyvec.evaluate.folder_command import evaluate_command
 from polyvec.evaluate.searches import evaluate
 from polyvec.testing import HashEncoder
@@ -75,6 +76,13 @@ def test_a_reader_of_pages_is_imported(folder, tmp_path, monkeypatch):
         assert run(folder, *options, name).exit_code == 2
 
 
+def test_a_hybrid_search_without_texts_is_refused_before_anything_is_encoded(encoder, monkeypatch):
+    monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
+    pictures = Dataset("pictures", {"q": "a"}, {"d": Image.new("RGB", (28, 28))}, [{0: 1}])
+    with pytest.raises(ValueError, match="'hybrid', but no document has a text"):
+        evaluate(encoder, pictures, task="retrieval", modes=["dense", "hybrid"])
+
+
 def test_a_reader_that_breaks_is_noticed_before_anything_is_encoded(folder, encoder, monkeypatch):
     monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
     with pytest.raises(TypeError, match="`read_page` returned 3 for document 'd2'"):
@@ -100,6 +108,7 @@ def test_wrong_usage_is_exit_code_2(folder, arguments):
         (["--compare", "a", "b", "--output", "c"], "--output does not go with --compare"),
         (["--compare", "a", "b", "--mode", "late"], "--mode does not go with --compare"),
         (["FOLDER", "--collection", "docs", "--mode", "late", "--cache", "c"], "--cache does not go with --collection"),
+        (["FOLDER", "--location", "index"], "--location does not go with a folder alone"),
         (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
         (["FOLDER", "--output", "FOLDER"], "cannot be written"),
     ],

@@ -145,6 +145,8 @@ def evaluate_command(
     assert folder is not None, "checked above"
     if options["collection"] is not None:
         _refuse(("storage", "baselines", "read_pages", "cache", "candidates", "dpi"), beside="--collection")
+    else:
+        _refuse(("location",), beside="a folder alone; it needs --collection")
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise click.UsageError(f"{str(output)!r} cannot be written; name a file in a folder that exists.")
     dataset, run = evaluate_folder(folder, ks=ks, **options)

@@ -70,16 +70,19 @@ def evaluate(
         show_progress: show a progress bar.
 
     Raises:
-        ValueError: an unknown mode, a mode that needs multi-vectors where the encoder makes none, an impossible number,
-            or nothing could be read.
+        ValueError: an unknown mode, a mode that needs multi-vectors where the encoder makes none, `hybrid` where no
+            document has a text, an impossible number, or nothing could be read.
         TypeError: `read_page` returns no text.
         ImportError: there are `pool_factors`, but scipy is not installed.
     """
+    needs_text = modes is not None and "hybrid" in modes
     if modes is None:
         modes = MODES if encoder.multivector_dim else MODES[:1]
     _check(encoder, modes, candidates, depth)
     # Texts come first: a reader that breaks costs no vectors.
     texts, unread = page_texts(dataset, read_page, dpi=dpi) if baselines or "hybrid" in modes else ({}, [])
+    if needs_text and not any(text.strip() for text in texts.values()):
+        raise ValueError("`modes` has 'hybrid', but no document has a text; pass a reader of pages.")
     left_out: list[Failure] = []
     notes: list[str] = []
     document_ids, query_ids = list(dataset.documents), list(dataset.queries)
