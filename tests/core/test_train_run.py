@@ -262,7 +262,7 @@ def test_a_run_may_train_the_dense_head_alone(settings, tmp_path):
         ({"batch": BatchSettings(texts=6)}, r"has 5 text examples, and a step takes 6; set `batch\.texts`"),
         ({"sources": (SourceSettings("gone.jsonl"),)}, "gone.jsonl"),
         ({"evaluation": EvaluationSettings((Path("a/x"), Path("b/x")))}, "two folders of one name among x, x"),
-        ({"evaluation": EvaluationSettings((Path("a/x"),))}, "corpus.jsonl is missing"),
+        ({"evaluation": EvaluationSettings((Path("a/x"),))}, "is no folder"),
         ({"trainer": {"warmup_steps": -1.5}}, "warmup_steps"),
         ({"trainer": {"report_to": "tensorbord"}}, "`trainer`: .*tensorbord"),
         ({"trainer": {"fsdp": "full_shard"}}, "`fsdp` and `deepspeed` are not supported"),
