@@ -1,3 +1,4 @@
+import gc
 import json
 import shutil
 from copy import deepcopy
@@ -10,6 +11,7 @@ from PIL import Image
 from polyvec.embedder import Embedder
 from polyvec.model.checkpoint import Checkpoint
 
+MANY_OBJECTS = 100_000  # each training run looks for garbage among all of them
 PARITY = Path(__file__).parent.parent / "parity"
 
 
@@ -89,6 +91,9 @@ def joint_trainer(checkpoint, untrained, tmp_path):
     from polyvec.train.loop.trainer import JointTrainer
     from polyvec.train.loss.objective import Losses
 
+    if len(gc.get_objects()) > MANY_OBJECTS:
+        gc.collect()
+        gc.freeze()
     processor = Processor(checkpoint.path, checkpoint.config)
 
     def make(steps, *, of=checkpoint, network=None, losses=None, patches_only=False, arguments=None, **options):
