@@ -162,7 +162,7 @@ def planned(checkpoint):
 def processes(checkpoint, planned, tmp_path_factory):
     """What the two processes computed. They are forks, because their imports would take longer than all of the work."""
     if not hasattr(os, "fork") or torch.accelerator.is_available():
-        pytest.skip("a fork of a process that used autograd on a GPU cannot use autograd")
+        pytest.skip("no fork on this platform, or a GPU: a fork of a process that used autograd on it cannot use it")
     folder = tmp_path_factory.mktemp("processes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about threads and forks

@@ -123,7 +123,7 @@ def folder(tmp_path_factory):
 def processes(joint_trainer, untrained, folder):
     """The results of both processes. They are forks, because their imports would take longer than all of the work."""
     if not hasattr(os, "fork") or torch.accelerator.is_available():
-        pytest.skip("a fork of a process that used autograd on a GPU cannot use autograd")
+        pytest.skip("no fork on this platform, or a GPU: a fork of a process that used autograd on it cannot use it")
     files = [folder / f"{number}.pickle" for number in (0, 1)]
     if not files[0].exists():
         with warnings.catch_warnings():

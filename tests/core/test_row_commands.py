@@ -121,7 +121,8 @@ def test_pairs_that_do_not_fit_are_removed_with_a_model(tmp_path):
 
 
 def test_parquet_becomes_parquet(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets  # takes a second
+
     rows = [{"query": f"q{n % 3}", "document": f"document {n % 3}", "image_of": b"\0"} for n in range(4)]
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     result = run(

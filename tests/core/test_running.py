@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import mteb
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -25,7 +26,6 @@ from polyvec.testing import HashEncoder
 from polyvec.types import UnreadableInputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-mteb = pytest.importorskip("mteb")
 
 N = 40
 

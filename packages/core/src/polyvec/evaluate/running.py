@@ -5,7 +5,6 @@ there. The extra `evaluate` has mteb.
 """
 
 import copy
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from polyvec.evaluate.benchmarks import BENCHMARKS, PAPER, QA_SUFFIX, Benchmark,
 from polyvec.evaluate.mteb_models import model_of
 from polyvec.evaluate.mteb_tasks import qa_task, xtd10_task
 from polyvec.evaluate.paper import NOTES, EncodingMode, average, column_of, figures, task_means
+from polyvec.evaluate.run_store import counted, store, stored
 
 __all__ = ["Average", "Row", "RunOptions", "Section", "Skipped", "benchmarks_of", "rules_of", "run"]
 
@@ -272,15 +272,15 @@ def _result(model: Any, task: Any, output: Path, options: RunOptions) -> tuple[A
     counts: dict[str, list[int]] = {}
     unreadable: dict[str, int] = {}
     if not overwrite:
-        _stored(cache.get_task_result_path(name, meta))  # mteb would not name it
-        counts, unreadable = _stored(path), _stored(unreadable_path)
+        stored(cache.get_task_result_path(name, meta))  # mteb would not name it
+        counts, unreadable = stored(path), stored(unreadable_path)
     load = task.load_data
 
     def load_and_count(*args: Any, **kwargs: Any) -> None:
         load(*args, **kwargs)
         if _is_search(task):
-            counts.update(_counted(task))
-            _store(path, counts)
+            counts.update(counted(task))
+            store(path, counts)
 
     if not hasattr(task, "tasks"):  # an aggregate loads nothing itself
         task.load_data = load_and_count
@@ -299,46 +299,9 @@ def _result(model: Any, task: Any, output: Path, options: RunOptions) -> tuple[A
     finally:  # mteb has stored the subsets before the one that failed
         unreadable |= model.n_unreadable
         if any(unreadable.values()) or unreadable_path.exists():
-            _store(unreadable_path, unreadable)
+            store(unreadable_path, unreadable)
     n_unreadable = sum(n for place, n in unreadable.items() if place.rpartition("/")[2] in task.hf_subsets)
     return result.task_results[0], counts, n_unreadable
-
-
-def _stored(path: Path) -> Any:  # whatever JSON the file has
-    """Read a file of results, or nothing if there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Delete it, or run the task again with --overwrite.") from error
-
-
-def _store(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(path)
-
-
-def _counted(task: Any) -> dict[str, list[int]]:
-    """Count the queries of each subset: all, those without a judgement, and those whose grades are all 0.
-
-    Raises:
-        ValueError: a subset has no documents, or no query with a judgement.
-    """
-    task.convert_v1_dataset_format_to_v2(num_proc=None)
-    counts: dict[str, list[int]] = {}
-    for subset in task.hf_subsets:
-        for split in task.eval_splits:
-            data = task.dataset[subset][split]
-            judged = [data["relevant_docs"].get(query) or {} for query in data["queries"]["id"]]
-            n_dropped = sum(not grades for grades in judged)
-            n_hopeless = sum(bool(grades) and max(grades.values()) <= 0 for grades in judged)
-            if not len(data["corpus"]) or n_dropped == len(judged):
-                what = "documents" if not len(data["corpus"]) else "queries with a judgement"
-                raise ValueError(f"subset {subset!r}, split {split!r} has no {what}")
-            before = counts.get(subset, [0, 0, 0])
-            counts[subset] = [sum(pair) for pair in zip(before, (len(judged), n_dropped, n_hopeless), strict=True)]
-    return counts
 
 
 def _rows(
