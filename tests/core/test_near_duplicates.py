@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polyvec.data import near_duplicates
+from polyvec.data.near_duplicates import Features, Sketches, are_near, features
 from polyvec.synthetic.datasets import dataset
-from polyvec.train.selection import near_duplicates
-from polyvec.train.selection.near_duplicates import Features, Sketches, are_near, features
 
 
 def numbers(*values):

@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from polyvec.alarms import pass_alarm
 from polyvec.data.documents import loaded
+from polyvec.data.languages import Languages
+from polyvec.data.near_duplicates import Features, Sketches, features
 from polyvec.encoder import Encoder
 from polyvec.retrieval import Mode
 from polyvec.train.data.documents import Contents
 from polyvec.train.data.examples import Document, Example
 from polyvec.train.selection.consistency import misfits
-from polyvec.train.selection.languages import Languages
-from polyvec.train.selection.near_duplicates import Features, Sketches, features
 
 __all__ = ["REASONS", "Filtered", "Reason", "Rejection", "filter_examples"]
 

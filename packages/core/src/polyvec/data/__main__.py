@@ -1,0 +1,17 @@
+"""The command `polyvec data`, which is also `python -m polyvec.data`."""
+
+from polyvec.cli import group
+
+__all__ = ["data"]
+
+
+@group("data", short_help="Build datasets for evaluation and training from your own material.")
+def data() -> None:
+    """Build a dataset: documents, queries and relevance, in a folder that `evaluate` and `train` read.
+
+    Each command reads one sort of material. The folder has a card, and a page to look through what was built.
+    """
+
+
+if __name__ == "__main__":
+    data()

@@ -1,0 +1,1 @@
+"""Build datasets: documents, queries and relevance from tables, pages, articles and code."""

@@ -1,0 +1,1 @@
+"""HTML files that need no network: a page with its style, script and data inside."""
