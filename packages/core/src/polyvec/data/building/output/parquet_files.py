@@ -98,7 +98,7 @@ def _document(row: Row, folder: Path, names: _Names) -> Row:
     cells = {names.document_id: row["_id"], "modality": "image" if "image" in row else "text"}
     if "image" in row:
         content = {"bytes": (folder / row["image"]).read_bytes(), "path": Path(row["image"]).name}
-        cells |= {"image": content, "text_description": row.get("text")}
+        cells |= {"image": content, "text_description": row.get("text", "")}
     else:
         cells["text"] = text_of(row)
     return cells | _facts(row, _DOCUMENT_FACTS)
@@ -112,7 +112,7 @@ def _qrels(written: Written, part: _Part) -> Iterator[Row]:
 
 
 def _facts(row: Row, names: Sequence[str]) -> Row:
-    return {name: row.get(name) for name in names}
+    return {name: row.get(name, "") for name in names}  # null would stop mteb
 
 
 def _query_columns(names: _Names) -> dict[str, str]:
