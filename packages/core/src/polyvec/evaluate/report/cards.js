@@ -37,17 +37,18 @@ function documentFigure(query, role, position) {
   return { node, show: (index) => drawMap(canvas, highest, map, bytes, index) };
 }
 
-// Tint each patch from clear, the least similar, to red, the most similar; squared, so that what matters stands out.
+// Tint the more similar half of the patches: from clear, the median, to red, the most similar one.
 function drawMap(canvas, highest, map, bytes, index) {
   canvas.hidden = highest.hidden = index < 0 || index > map.tokens.length;
   if (canvas.hidden) return;
   const n = map.rows * map.columns;
   const values = bytes.subarray(index * n, (index + 1) * n);
-  const low = Math.min(...values), high = Math.max(...values);
+  const sorted = Uint8Array.from(values).sort();
+  const low = sorted[n >> 1], high = sorted[n - 1];
   const picture = new ImageData(map.columns, map.rows);
   values.forEach((value, patch) => {
-    const share = high > low ? (value - low) / (high - low) : 0;
-    picture.data.set([220, 20, 20, 170 * share * share], 4 * patch);
+    const share = value > low ? (value - low) / (high - low) : 0;
+    picture.data.set([220, 20, 20, 190 * share], 4 * patch);
   });
   canvas.getContext("2d").putImageData(picture, 0, 0);
   highest.textContent = `highest similarity ${decimal(map.low + (high / 255) * (map.high - map.low), 2)}`;

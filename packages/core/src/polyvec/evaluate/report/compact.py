@@ -9,7 +9,7 @@ from typing import Any
 
 from polyvec.evaluate.metrics import ordered, positive
 from polyvec.evaluate.results import query_groups
-from polyvec.evaluate.run_tables import left_out_lines, measure_title
+from polyvec.evaluate.run_tables import measure_title
 from polyvec.evaluate.runs import Run, Searched
 from polyvec.html.page import escaped
 

@@ -45,7 +45,8 @@ def comparison_report(
     """Return one HTML file that shows how the second of two runs differs from the first. It needs no network.
 
     Args:
-        first, second: the rankings.
+        first: the rankings before.
+        second: the rankings after.
         comparisons: what `compare_runs` says of them.
         names: what the report calls the runs.
         dataset: shows the documents that the queries which changed most found first, and those that are right. Runs

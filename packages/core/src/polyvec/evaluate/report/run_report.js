@@ -142,6 +142,6 @@ drawFilters(draw);
 replace("choice", select("search", DATA.detailed.map(({ search }, index) => [index, searchName(DATA.searches[search])]), 0,
   (value) => { detail = Number(value); drawDetail(chosenRows()); }));
 replace("pictures", DATA.hasPictures
-  ? `The documents that were found first and those that are right.${DATA.hasMaps ? " Red: patches of the page that are similar to the query; the map of all tokens has the highest similarity of any token." : ""}`
+  ? `The documents that were found first and those that are right.${DATA.hasMaps ? " Red: the half of the page's patches that is more similar to the query; the map of all tokens has the highest similarity to any token." : ""}`
   : "The documents were not given, so there are no pictures.");
 draw();
