@@ -2,6 +2,7 @@
 
 from polyvec.cli import group
 from polyvec.data.building.output.commands import export, look
+from polyvec.data.building.questions.command import pages_command
 
 __all__ = ["data"]
 
@@ -16,6 +17,7 @@ def data() -> None:
 
 data.add_command(export)
 data.add_command(look)
+data.add_command(pages_command)
 
 
 if __name__ == "__main__":
