@@ -1,6 +1,7 @@
 """The command `polyvec data`, which is also `python -m polyvec.data`."""
 
 from polyvec.cli import group
+from polyvec.data.building.tables.command import tables_command
 
 __all__ = ["data"]
 
@@ -12,6 +13,8 @@ def data() -> None:
     Each command reads one sort of material. The folder has a card, and a page to look through what was built.
     """
 
+
+data.add_command(tables_command)
 
 if __name__ == "__main__":
     data()
