@@ -3,6 +3,7 @@
 from polyvec.cli import group
 from polyvec.data.building.output.commands import export, look
 from polyvec.data.building.questions.command import pages_command
+from polyvec.data.building.tables.command import tables_command
 
 __all__ = ["data"]
 
@@ -18,6 +19,7 @@ def data() -> None:
 data.add_command(export)
 data.add_command(look)
 data.add_command(pages_command)
+data.add_command(tables_command)
 
 
 if __name__ == "__main__":
