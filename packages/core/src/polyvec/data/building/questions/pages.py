@@ -227,7 +227,7 @@ class PageMaterial:
                     bar.update()
         finally:
             self._calls.stop()  # no thread waits for an answer that nobody wants
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def _to_ask(self) -> Iterator[Rejection | tuple[PageFile, PageFacts, Image.Image | None]]:
         """Yield the pages that are worth a call, with their pictures if these were drawn, and the others."""
