@@ -12,6 +12,7 @@ __all__ = ["AnswerError", "Entry", "Verdict", "read_queries", "read_verdict"]
 _SHOWN = 120  # characters of an answer in messages
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])", re.S)
+_START = re.compile(r"[\[{](?=\s*[\[{\"“”„«\]}])")  # of a list or object, not of a remark in brackets
 # A quotation mark of typography that stands where JSON has one: beside a bracket, a colon or a comma.
 _OPENING = re.compile(r"(?<=[\[{:,])(\s*)[“”„«]")
 _CLOSING = re.compile(r"[“”»](?=\s*[\]}:,])")
@@ -135,23 +136,19 @@ def _json(text: str) -> Any:  # Any: of JSON
 
 
 def _parts(text: str) -> tuple[list[tuple[int, Any]], str]:  # Any: as above
-    """Return the lists and objects that stand in a text, with their lengths, and what is wrong with the first one."""
+    """Return the lists and objects that stand in a text, with their lengths; or none, and what is wrong with one."""
     decoder = json.JSONDecoder(strict=False)  # line ends may stand in strings
     parts: list[tuple[int, Any]] = []
-    position, fault = 0, ""
-    while (match := re.compile(r"[\[{]").search(text, position)) is not None:
+    position = 0
+    while (match := _START.search(text, position)) is not None:
+        start = match.start()
         try:
-            value, end = decoder.raw_decode(text, match.start())
+            value, position = decoder.raw_decode(text, start)
         except (json.JSONDecodeError, RecursionError) as error:
-            if not fault:
-                fault = f"{getattr(error, 'msg', 'too deep')} in {_shown(text[match.start() :])}"
-                if text[match.start()] == "[" and re.match(r"\[\s*[\[{\"“]", text[match.start() :]):
-                    return [], fault  # a list of queries that is cut off: parts of it are not the whole answer
-            position = match.end()
-        else:
-            parts.append((end - match.start(), value))
-            position = end
-    return parts, fault
+            # Not what stands within it: the parts of an answer that is cut off are not the answer.
+            return [], f"{getattr(error, 'msg', 'it is nested too deep')} in {_shown(text[start:])}"
+        parts.append((position - start, value))
+    return parts, ""
 
 
 def _repaired(text: str) -> str:

@@ -12,6 +12,7 @@ from polyvec.cli import command, device_option, dtype_option, model_option
 from polyvec.data.building.commands import build, dataset_options
 from polyvec.data.building.questions.calls import Usage
 from polyvec.data.building.questions.cost import Cost
+from polyvec.data.building.questions.models import asked
 from polyvec.data.building.questions.pages import MAX_PIXELS, pages
 from polyvec.data.building.questions.prompts import KINDS, PROMPTS, read_prompts
 
@@ -26,7 +27,7 @@ in a file, so that a run that was stopped goes on where it was, and the same run
 
 @command("pages", epilog=_EPILOG, short_help="Let a model write queries for the pages of PDF and image files.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILES_OR_FOLDERS...")
-@click.option("--ask", "asked", required=True, metavar="MODULE:NAME", help="the model that writes the queries")
+@click.option("--ask", "place", required=True, metavar="MODULE:NAME", help="the model that writes the queries")
 @click.option("--ask-name", metavar="NAME", help="of the model; another name asks again")
 @click.option("--kind", "kinds", multiple=True, default=KINDS, metavar="KIND", help="of queries; repeat it for several")
 @click.option("--language", default="en", metavar="CODE", help="of queries (ISO 639)")
@@ -53,7 +54,7 @@ in a file, so that a run that was stopped goes on where it was, and the same run
 @dataset_options
 def pages_command(
     paths: tuple[Path, ...],
-    asked: str,
+    place: str,
     ask_name: str | None,
     prompts: Path | None,
     cache: Path | None,
@@ -84,7 +85,7 @@ def pages_command(
     """
     material = pages(
         paths,
-        ask=_imported(asked),
+        ask=_imported(place),
         name=ask_name,
         kinds=kinds,
         language=language,
@@ -120,17 +121,18 @@ def _imported(place: str) -> Any:  # of frameworks that may not be installed
         raise click.BadParameter(f"{place!r} names nothing in a module; give one such as my_model:ask.")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise click.BadParameter(f"{place!r} cannot be imported: {error}.") from error
+        model = getattr(importlib.import_module(module), name)
+        asked(model)
+    except (ModuleNotFoundError, AttributeError, TypeError) as error:
+        raise click.BadParameter(f"{place!r} cannot be used: {error}") from error
     finally:
         sys.path.remove(str(Path.cwd()))
+    return model
 
 
 def _before(cost: Cost) -> str:
     calls = f"{cost.least}" if cost.least == cost.most else f"{cost.least} to {cost.most}"
-    pages_and_files = f"{cost.n_pages} pages of {cost.n_files} files"
-    return f"{pages_and_files}; calls to make: {calls}; answers in the cache: {cost.cached}"
+    return f"files: {cost.n_files}, pages: {cost.n_pages}; calls to make: {calls}; answers in the cache: {cost.cached}"
 
 
 def _after(usage: Usage) -> str:

@@ -1,8 +1,9 @@
 """Queries that fit many pages, as an encoder sees it: they say too little to have an answer of their own."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,11 +24,12 @@ _QUERIES = 64  # that are compared at a time
 _PAGES = 1024  # that they are compared with at a time
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class PageVectors:
     """Dense vectors of pages, in a file; rows by the ids of pages."""
 
-    def __init__(self, rows: dict[str, int], vectors: Float32[np.ndarray, "pages dim"]) -> None:
-        self.rows, self.vectors = rows, vectors
+    rows: Mapping[str, int]
+    vectors: Float32[np.ndarray, "pages dim"]
 
 
 @contextmanager

@@ -70,8 +70,9 @@ def pages(
         n: queries of each kind and page.
         prompts: see `polyvec.data.building.questions.prompts`.
         verify: make the second calls.
-        encoder: with it, queries that fit many pages are rejected, too: it compares each query with all pages.
-        max_other_pages: so many other pages may fit a query as well as its own, as the encoder sees it.
+        encoder: compares each query with all pages, so that queries which fit many pages are rejected.
+        max_other_pages: so many other pages may fit a query as well as its own, as the encoder sees it; and for so
+            many others the model may have written the same query.
         page_language: of the pages; otherwise told by their text layer, where they have one.
         dpi: resolution of PDF pages.
         max_pixels: of the picture that the model gets; larger ones are shrunk.
@@ -226,7 +227,7 @@ class PageMaterial:
                     bar.update()
         finally:
             self._calls.stop()  # no thread waits for an answer that nobody wants
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def _to_ask(self) -> Iterator[Rejection | tuple[PageFile, PageFacts, Image.Image | None]]:
         """Yield the pages that are worth a call, with their pictures if these were drawn, and the others."""
@@ -285,23 +286,33 @@ class PageMaterial:
     def _compared(self, drafts: Drafts, documents: Sequence[PageFile]) -> Iterator[Material]:
         """Yield the queries that differ from each other and fit few pages, and the others as rejections."""
         near = drafts.near_duplicates()
-        for query in drafts:
+
+        def fault(query: Kept) -> tuple[Reason, str] | None:
             if query.row in near:
-                detail = f"nearly the words of {near[query.row]}"
-                yield _rejection("duplicate", query.text, document=query.pages[0], detail=detail)
-        kept = (query for query in drafts if query.row not in near)
-        if self._encoder is None:
-            for query in kept:
+                return "duplicate", f"nearly the words of {near[query.row]}"
+            n_others = len(query.pages) - 1
+            return ("too generic", f"written for {n_others} other pages") if n_others > self._max_other_pages else None
+
+        for query in drafts:
+            found = fault(query)
+            if found is not None:
+                yield _rejection(found[0], query.text, document=query.pages[0], detail=found[1])
+        kept = (query for query in drafts if fault(query) is None)
+        for query, n_others in self._fitting(kept, documents):
+            if n_others > self._max_other_pages:
+                detail = f"fits {n_others} other pages"
+                yield _rejection("too generic", query.text, document=query.pages[0], detail=detail)
+            else:
                 yield self._query(query)
+
+    def _fitting(self, queries: Iterable[Kept], documents: Sequence[PageFile]) -> Iterator[tuple[Kept, int]]:
+        """Yield queries with the number of other pages that fit them: 0 without an encoder."""
+        if self._encoder is None:
+            yield from ((query, 0) for query in queries)
             return
         shown = tqdm(documents, "Encoding", unit=" pages", disable=not self._show_progress)
         with page_vectors(self._encoder, shown, self._reader.picture, len(documents)) as vectors:
-            for query, n_others in fits(self._encoder, kept, vectors):
-                if n_others > self._max_other_pages:
-                    detail = f"fits {n_others} other pages"
-                    yield _rejection("too generic", query.text, document=query.pages[0], detail=detail)
-                else:
-                    yield self._query(query)
+            yield from fits(self._encoder, queries, vectors)
 
     def _query(self, query: Kept) -> Query:
         relevant = dict.fromkeys(query.pages, 1)

@@ -30,6 +30,7 @@ _PAGE_RU = "страниц|документ|рисун|таблиц|график
 _POINTERS = (
     rf"\b(?:this|the (?:above|given|provided|following|shown|present)) (?:{_PAGE_EN})s?\b",
     rf"\b(?:in|on|from|to|by|of) the (?:{_PAGE_EN})\b(?! of\b)",
+    rf"\b(?:does|do|did) the (?:{_PAGE_EN}) (?:say|show|mention|list|depict|describe|contain|present|indicate|tell)",
     r"\b(?:shown|mentioned|listed|depicted|displayed|described) (?:here|above|below)\b",
     rf"\b(?:diese[rsmn]?|(?:obige|vorliegende|gezeigte|abgebildete|folgende)[rsmn]?) (?:{_PAGE_DE})",
     rf"\b(?:auf der|in der|in dem|im|laut|aus der|aus dem) (?:{_PAGE_DE})\b",
