@@ -1,6 +1,7 @@
 """The command `polyvec data`, which is also `python -m polyvec.data`."""
 
 from polyvec.cli import group
+from polyvec.data.building.web import commands as web
 
 __all__ = ["data"]
 
@@ -12,6 +13,9 @@ def data() -> None:
     Each command reads one sort of material. The folder has a card, and a page to look through what was built.
     """
 
+
+for _command in (web.articles, web.descriptions, web.render, web.vqa):
+    data.add_command(_command)
 
 if __name__ == "__main__":
     data()
