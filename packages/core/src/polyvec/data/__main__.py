@@ -4,6 +4,7 @@ from polyvec.cli import group
 from polyvec.data.building.output.commands import export, look
 from polyvec.data.building.questions.command import pages_command
 from polyvec.data.building.tables.command import tables_command
+from polyvec.data.building.web import commands as web
 
 __all__ = ["data"]
 
@@ -20,6 +21,9 @@ data.add_command(export)
 data.add_command(look)
 data.add_command(pages_command)
 data.add_command(tables_command)
+
+for _command in (web.articles, web.descriptions, web.render, web.vqa):
+    data.add_command(_command)
 
 
 if __name__ == "__main__":
