@@ -40,7 +40,7 @@ function whole(value) {
 
 // A labelled choice; `options` are pairs of a value and a text.
 function select(label, options, chosen, onChange) {
-  const list = element("select", { change: () => onChange(list.value) });
+  const list = element("select", { "aria-label": label, change: () => onChange(list.value) });
   for (const [value, text] of options) {
     list.append(element("option", { value, selected: String(value) === String(chosen) }, text));
   }
