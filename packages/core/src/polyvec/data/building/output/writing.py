@@ -10,6 +10,7 @@ from tqdm import tqdm
 from polyvec.data.building.material import About, Content, CorpusItem, Query, Rejection, Source
 from polyvec.data.documents import PdfPage, loaded
 from polyvec.images import open_image
+from polyvec.types import ImageText
 
 __all__ = ["Summary", "write_dataset"]
 
@@ -65,8 +66,8 @@ def _content(content: Content, folder: Path, name: str) -> dict[str, str]:
     if isinstance(content, str):
         return {"text": content}
     picture = loaded(content) if isinstance(content, Path | PdfPage) else content()
-    if isinstance(picture, str):
-        raise TypeError("a text is no image")
+    if isinstance(picture, str | ImageText):
+        raise TypeError(f"a {type(picture).__name__} is no image")
     path = folder / "images" / f"{name}.png"
     open_image(picture).save(path)
     return {"image": path.relative_to(folder).as_posix()}
