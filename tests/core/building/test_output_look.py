@@ -70,6 +70,10 @@ def test_the_page_is_looked_through(folder, tmp_path):
         assert "it is fr" in page.locator("article").text_content()
         page.select_option("#status", "")
         page.select_option("#reason", "")
+        page.select_option("#language", "en")
+        page.fill("#text", "quelle")
+        assert titles() == ["quelle page ?"]  # its document is in English
+        page.fill("#text", "")
         page.select_option("#language", "de")
         assert count() == "12 of 28"
         page.fill("#text", "NUMBER 16")

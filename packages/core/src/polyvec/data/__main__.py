@@ -2,6 +2,9 @@
 
 from polyvec.cli import group
 from polyvec.data.building.output.commands import export, look
+from polyvec.data.building.questions.command import pages_command
+from polyvec.data.building.tables.command import tables_command
+from polyvec.data.building.web import commands as web
 
 __all__ = ["data"]
 
@@ -16,6 +19,11 @@ def data() -> None:
 
 data.add_command(export)
 data.add_command(look)
+data.add_command(pages_command)
+data.add_command(tables_command)
+
+for _command in (web.articles, web.descriptions, web.render, web.vqa):
+    data.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from polyvec.evaluate.storage import Choice, choices, late_choices, reranked
 from polyvec.paths import path_of
 from polyvec.retrieval import EncodedDataset, Mode, Scores, encode_items
 from polyvec.search import Hit, Search, search_readable
-from polyvec.types import Failure, Input, Side
+from polyvec.types import Failure, ImageText, Input, Side
 
 __all__ = ["MODES", "EvaluateMode", "evaluate", "evaluate_search", "page_texts"]
 
@@ -240,6 +240,8 @@ def _text(dataset: Dataset, key: str, read_page: Callable[[Input], str] | None, 
     document: Document = dataset.documents[key]
     if isinstance(document, str):
         return document
+    if isinstance(document, ImageText) and read_page is None:
+        return document.text
     text = "" if read_page is None else read_page(loaded(document, dpi=dpi))
     if not isinstance(text, str):
         raise TypeError(f"`read_page` returned {reprlib.repr(text)} for document {key!r}; it must return a text.")

@@ -9,8 +9,10 @@ function node(name, properties = {}, ...children) {
   return made;
 }
 
+// What was left out has the kind and language of its document.
 function valueOf(item, name) {
-  return item[name] ?? item.facts[name] ?? "";
+  const document = item.status === "left out" ? DATA.documents[item.documents[0]] : undefined;
+  return item[name] ?? item.facts[name] ?? document?.facts[name] ?? "";
 }
 
 function searched(item) {
