@@ -113,11 +113,11 @@ def mine_rows(
     """Search for the queries of the rows, and write the rows with negatives."""
     selection = Selection(**limits)
     _check_outputs(rows, output)
-    examples = Chain(list(_sources(rows, row_format, corpus, max_bad_rows).values()))
     folders = [path for path in rows if is_folder(path)]
+    if folders and len(rows) > 1:
+        raise ValueError(f"{str(folders[0])!r} is a dataset with its own corpus; mine it alone.")
+    examples = Chain(list(_sources(rows, row_format, corpus, max_bad_rows).values()))
     if folders:
-        if len(rows) > 1:
-            raise ValueError(f"{str(folders[0])!r} is a dataset with its own corpus; mine it alone.")
         corpus = corpus_file(folders[0])
     documents = None if corpus is None else CorpusDocuments(Corpus(open_table(corpus)))
     failures: Mapping[Identity, str] = {}
