@@ -1,6 +1,7 @@
 """The command `polyvec data`, which is also `python -m polyvec.data`."""
 
 from polyvec.cli import group
+from polyvec.data.building.code.command import code_command, documentation_command, python_command
 
 __all__ = ["data"]
 
@@ -11,6 +12,10 @@ def data() -> None:
 
     Each command reads one sort of material. The folder has a card, and a page to look through what was built.
     """
+
+
+for _command in (code_command, documentation_command, python_command):
+    data.add_command(_command)
 
 
 if __name__ == "__main__":
