@@ -5,6 +5,7 @@ from polyvec.data.building.output.commands import export, look
 from polyvec.data.building.questions.command import pages_command
 from polyvec.data.building.tables.command import tables_command
 from polyvec.data.building.web import commands as web
+from polyvec.data.building.code.command import code_command, documentation_command, python_command
 
 __all__ = ["data"]
 
@@ -23,6 +24,7 @@ data.add_command(pages_command)
 data.add_command(tables_command)
 
 for _command in (web.articles, web.descriptions, web.render, web.vqa):
+for _command in (code_command, documentation_command, python_command):
     data.add_command(_command)
 
 
