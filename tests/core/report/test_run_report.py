@@ -171,7 +171,7 @@ def test_many_queries_make_a_small_file():
     qrels = {f"q{row}": {f"d{row}": 1} for row in range(n)}
     rankings = {f"q{row}": {f"d{(row + rank) % n}": -float(rank) for rank in range(20)} for row in range(n)}
     searches = [Searched("dense", str(number), 1.0, 1.0, rankings) for number in range(5)]
-    run = Run("many", {}, 20, qrels, searches, queries={query: "which page is it?" * 2 for query in qrels})
+    run = Run("many", {}, 20, qrels, searches, queries=dict.fromkeys(qrels, "which page is it?" * 2))
     small, large = (len(report(replace(run, qrels=dict(list(qrels.items())[:some])), ks=[5])) for some in (200, n))
     assert (large - small) / 200 < 200, "bytes per query"
 
