@@ -16,7 +16,7 @@ from polyvec.html.page import jpeg_uri
 from polyvec.images import open_image
 from polyvec.paths import printable
 from polyvec.retrieval import encode_items
-from polyvec.types import Grid, ImageInput
+from polyvec.types import Grid, ImageInput, ImageText
 
 __all__ = ["map_data", "shown_documents", "similarity_maps"]
 
@@ -132,7 +132,7 @@ def _shown(dataset: Dataset, key: str) -> dict[str, str]:
     if isinstance(document, str):
         cut = len(document) > _TEXT_LETTERS
         return {"text": f"{document[:_TEXT_LETTERS]}…" if cut else document}
-    return {"picture": jpeg_uri(_jpeg(document))}
+    return {"picture": jpeg_uri(_jpeg(document.image if isinstance(document, ImageText) else document))}
 
 
 def _opened(dataset: Dataset, key: str) -> object:

@@ -1,12 +1,13 @@
 """The folder of a dataset: it appears when it is complete, and a run that was killed goes on."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["CORPUS", "QRELS", "QUERIES", "REJECTED", "check_dataset", "unfinished"]
+__all__ = ["CORPUS", "QRELS", "QUERIES", "REJECTED", "check_dataset", "unfinished", "whole"]
 
 CORPUS, QUERIES, REJECTED, QRELS = "corpus.jsonl", "queries.jsonl", "rejected.jsonl", "qrels/test.tsv"
 
@@ -36,6 +37,23 @@ def unfinished(output: Path, *, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(work)
 
 
+@contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `output` when the block ends. After an error nothing of it is left.
+
+    Raises:
+        ValueError: `output` is there already.
+    """
+    _check(output, overwrite=False)
+    parent = output.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as folder:
+        new = Path(folder) / "new"  # not `folder` itself, which only its owner may read
+        new.mkdir()
+        yield new
+        new.rename(output)
+
+
 def check_dataset(folder: Path) -> None:
     """Refuse a folder that `write_dataset` has not written.
 
@@ -53,7 +71,7 @@ def _check(output: Path, *, overwrite: bool) -> None:
     if not output.is_dir():
         raise ValueError(f"{str(output)!r} is a file; choose another output.")
     if not overwrite:
-        raise ValueError(f"{str(output)!r} is there already, and it is not empty; choose another output, or overwrite.")
+        raise ValueError(f"{str(output)!r} is there already, and it is not empty; choose another output.")
     check_dataset(output)  # only a dataset is replaced by a dataset
     if Path.cwd().is_relative_to(output.resolve()):
         raise ValueError(f"{str(output)!r} is the working directory or above it; choose another output.")

@@ -15,6 +15,7 @@ from polyvec.data.building.material import CorpusItem
 from polyvec.data.building.output.spelling import file_name
 from polyvec.data.documents import PdfPage, loaded
 from polyvec.images import file_stamp, image_format, open_image
+from polyvec.types import ImageText
 
 __all__ = ["ImageFile", "ImageFiles"]
 
@@ -89,7 +90,7 @@ class ImageFiles:
         content = item.content
         assert not isinstance(content, str), "texts have no image"
         opened = loaded(content) if isinstance(content, Path | PdfPage) else content()
-        assert not isinstance(opened, str), "what is loaded of a file or a page is an image"
+        assert not isinstance(opened, str | ImageText), "what is loaded of a file or a page is an image"
         picture = open_image(opened)
         digest = content_key(picture, "")
         assert digest is not None, "it is open"
