@@ -10,10 +10,14 @@ import mteb
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mteb.abstasks.retrieval_dataset_loaders import RetrievalDatasetLoader
 from PIL import Image
 
 from polyvec import Embeddings
 from polyvec.content import input_kind
+from polyvec.data.building.material import About, CorpusItem, Query
+from polyvec.data.building.output.parquet_files import write_parquet
+from polyvec.data.building.output.writing import write_dataset
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.benchmark_command import evaluate_command, run_benchmarks
@@ -555,3 +559,44 @@ def test_without_mteb_the_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(ImportError, match=r"pip install 'polyvec\[evaluate\]'"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path)
+
+
+SHADES = {"de": range(3), "en": range(3, 7)}
+
+
+def shades(folder):
+    """Write a dataset with a page and a query for each number, in two languages."""
+
+    def source():
+        for language, numbers in SHADES.items():
+            for number in numbers:
+                image = Image.new("RGB", (28, 28), (number, 0, 0))
+                yield CorpusItem(f"file {number}#1", lambda image=image: image, text="seen", language=language)
+                yield Query(f"q{number}", f"page {number}", {f"file {number}#1": 1}, language=language)
+
+    write_dataset(source(), folder, About("shades"))
+    return folder
+
+
+def local(name, path, languages):
+    """Make a task of mteb's Jina-VDR read a folder."""
+    jina = type(mteb.get_task(name))
+    changes = {"dataset": {"path": str(path), "revision": "local"}, "eval_langs": languages}
+    return type(name, (jina,), {"metadata": jina.metadata.model_copy(update=changes)})()
+
+
+def test_mteb_s_own_class_reads_a_dataset_that_was_built(go, tmp_path):
+    assert write_parquet(shades(tmp_path / "shades"), tmp_path / "parquet") == ["de", "en"]
+    languages = {"de": ["deu-Latn"], "en": ["eng-Latn"]}
+    task = local("JinaVDRAirbnbSyntheticRetrieval", tmp_path / "parquet", languages)
+    section = go(Oracle(), task)
+    assert not section.skipped
+    assert {row.subset: (row.score, row.n_queries) for row in section.rows} == {"de": (100, 3), "en": (100, 4)}
+
+
+def test_mteb_s_loader_reads_its_own_columns(tmp_path):
+    write_parquet(shades(tmp_path / "shades"), tmp_path / "parquet", columns="mteb")
+    split = RetrievalDatasetLoader(str(tmp_path / "parquet"), "local", config="de").load()
+    assert split["queries"]["text"][:] == ["page 0", "page 1", "page 2"]
+    assert [image.getpixel((0, 0))[0] for image in split["corpus"]["image"]] == [0, 1, 2]
+    assert split["relevant_docs"] == {f"q{number}": {f"file {number}#1": 1} for number in range(3)}

@@ -9,7 +9,18 @@ from polyvec.evaluate.metrics import Measures, measure, measure_names, positive
 from polyvec.evaluate.runs import Run, Searched
 from polyvec.evaluate.statistics import RESAMPLES, Difference, bootstrap, paired_differences
 
-__all__ = ["Comparison", "Part", "Result", "Value", "compare_runs", "results", "uncompared"]
+__all__ = [
+    "Comparison",
+    "Part",
+    "Result",
+    "Value",
+    "compare_runs",
+    "first_of_kinds",
+    "paired_searches",
+    "query_groups",
+    "results",
+    "uncompared",
+]
 
 ALL = "all"
 _UNKNOWN = "unknown"
@@ -88,7 +99,7 @@ def results(run: Run, *, ks: Sequence[int] = (5, 10), n_resamples: int = RESAMPL
         return []
     names, queries = measured[0].names, measured[0].queries
     together = np.hstack([one.values for one in measured])  # (queries, searches × measures): one set of resamples
-    groups = {(ALL, ""): list(range(len(queries))), **_groups(run, queries)}
+    groups = {(ALL, ""): list(range(len(queries))), **query_groups(run, queries)}
     values = _values_of_groups(together, groups, names, n_resamples)
     found = []
     for index, (search, one) in enumerate(zip(run.searches, measured, strict=True)):
@@ -113,21 +124,7 @@ def compare_runs(
     """
     for run in (first, second):
         _check_depth(run, ks)
-    judged, others = positive(first.qrels), positive(second.qrels)
-    if judged != others:
-        different = [query for query in {**judged, **others} if judged.get(query) != others.get(query)]
-        raise ValueError(
-            f"the runs differ in the grades of {len(different)} queries, such as {different[0]!r}; compare runs of the "
-            "same dataset."
-        )
-    searches = {search.name: search for search in second.searches}
-    pairs = [(search, searches[search.name]) for search in first.searches if search.name in searches]
-    alone = _only(first, second), _only(second, first)
-    if len(alone[0]) == len(alone[1]) == 1:
-        pairs += zip(*alone, strict=True)
-    if not pairs:
-        known = "; ".join(", ".join(search.name for search in run.searches) for run in (first, second))
-        raise ValueError(f"the runs have no search in common: {known}.")
+    pairs = paired_searches(first, second)
     names = measure_names(first.qrels, ks=ks)
     sides = [
         np.hstack([measure(first.qrels, search.rankings, ks=ks).values for search in side])
@@ -145,24 +142,34 @@ def compare_runs(
     ]
 
 
+def paired_searches(first: Run, second: Run) -> list[tuple[Searched, Searched]]:
+    """Pair the searches that `compare_runs` compares. Raises as it does."""
+    judged, others = positive(first.qrels), positive(second.qrels)
+    if judged != others:
+        different = [query for query in {**judged, **others} if judged.get(query) != others.get(query)]
+        raise ValueError(
+            f"the runs differ in the grades of {len(different)} queries, such as {different[0]!r}; compare runs of the "
+            "same dataset."
+        )
+    searches = {search.name: search for search in second.searches}
+    pairs = [(search, searches[search.name]) for search in first.searches if search.name in searches]
+    alone = _only(first, second), _only(second, first)
+    if len(alone[0]) == len(alone[1]) == 1:
+        pairs += zip(*alone, strict=True)
+    if not pairs:
+        known = "; ".join(", ".join(search.name for search in run.searches) for run in (first, second))
+        raise ValueError(f"the runs have no search in common: {known}.")
+    return pairs
+
+
 def uncompared(first: Run, second: Run) -> list[str]:
     """Name the searches that `compare_runs` leaves out, for only one of the runs has them."""
     alone = _only(first, second), _only(second, first)
     return [] if len(alone[0]) == len(alone[1]) == 1 else [search.name for search in (*alone[0], *alone[1])]
 
 
-def _only(run: Run, other: Run) -> list[Searched]:
-    names = {search.name for search in other.searches}
-    return [search for search in run.searches if search.name not in names]
-
-
-def _check_depth(run: Run, ks: Sequence[int]) -> None:
-    if max(ks, default=0) > run.depth:
-        raise ValueError(f"`ks` is {list(ks)}; the rankings of this run have {run.depth} documents: run it deeper.")
-
-
-def _groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]]:
-    """Return the rows of the queries of each part. A fact that no query has, or that all share, makes no parts."""
+def query_groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]]:
+    """Return the rows of the queries of each part, by fact and value. A fact that all queries share makes no parts."""
     facts: dict[str, list[str]] = {
         "query language": [run.query_facts.get(query, {}).get("language", "") for query in queries],
         "page language": [_page_language(run, query) for query in queries],
@@ -174,6 +181,22 @@ def _groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]
             for row, value in enumerate(values):
                 groups.setdefault((fact, value or _UNKNOWN), []).append(row)
     return dict(sorted(groups.items(), key=lambda group: (list(facts).index(group[0][0]), group[0][1])))
+
+
+def first_of_kinds(rows: Sequence[Result | Searched]) -> list[int]:
+    """Return the positions of the first search of each kind, and then of all baselines that read texts."""
+    first = {row.kind: index for index, row in reversed(list(enumerate(rows))) if row.kind != "text"}
+    return [*sorted(first.values()), *(index for index, row in enumerate(rows) if row.kind == "text")]
+
+
+def _only(run: Run, other: Run) -> list[Searched]:
+    names = {search.name for search in other.searches}
+    return [search for search in run.searches if search.name not in names]
+
+
+def _check_depth(run: Run, ks: Sequence[int]) -> None:
+    if max(ks, default=0) > run.depth:
+        raise ValueError(f"`ks` is {list(ks)}; the rankings of this run have {run.depth} documents: run it deeper.")
 
 
 def _page_language(run: Run, query: str) -> str:
