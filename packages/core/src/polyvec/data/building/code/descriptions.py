@@ -26,7 +26,8 @@ _SIGNATURE = re.compile(
     r"(?:[\w.]+\s*=\s*)?[A-Za-z_][\w.]*\([^()]*(?:\([^()]*\)[^()]*)*\)\s*(?:(?:->|=>|-->)\s*[^\n.]{1,60})?\s*(?:$|\n|--+\s|:\s)"
 )
 _MARKUP = (
-    (re.compile(r":[\w:+.-]+:`~?([^`<>]*?)\s*(?:<[^>]*>)?`"), r"\1"),  # roles of reST
+    (re.compile(r":[\w:+.-]+:`~[\w.]*?(\w+)`"), r"\1"),  # roles of reST
+    (re.compile(r":[\w:+.-]+:`([^`<>]*?)\s*(?:<[^>]*>)?`"), r"\1"),
     (re.compile(r"`([^`<>]+?)\s*<[^>]*>`__?"), r"\1"),  # links of reST
     (re.compile(r"!?\[([^\[\]]*)\]\((?:[^()\s]|\([^()]*\))*\)"), r"\1"),  # links of Markdown
     (re.compile(r"``(.+?)``|`([^`]+)`_{0,2}"), lambda match: match[1] or match[2]),

@@ -65,11 +65,12 @@ def installed_articles(*, only: Collection[str] = ()) -> Iterator[tuple[str, Art
 
 def licences(top_levels: Collection[str]) -> dict[str, list[str]]:
     """Return the top-level modules by their licences, as the metadata of their packages name them."""
-    named: dict[str, list[str]] = {}
     own: dict[str, str] = {}
-    for _, about, files in _distributions():
-        for file in files:
-            own.setdefault(file.parts[0].removesuffix(".py"), _licence(about))
+    if not set(top_levels) <= sys.stdlib_module_names:
+        for _, about, files in _distributions():
+            for file in files:
+                own.setdefault(file.parts[0].removesuffix(".py"), _licence(about))
+    named: dict[str, list[str]] = {}
     for name in sorted(set(top_levels)):
         licence = "PSF-2.0" if name in sys.stdlib_module_names else own.get(name, "not named")
         named.setdefault(licence, []).append(name)

@@ -1,8 +1,10 @@
 """Texts as images of pages, drawn with the fonts that matplotlib carries."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -49,10 +51,10 @@ def page_lines(text: str, *, font: str = "DejaVuSans") -> list[str]:
     typeface = _typeface(font)
     lines: list[str] = []
     for line in text.expandtabs(_TAB).split("\n"):
-        lines.extend(_wrapped(line.rstrip(), typeface))
-        if len(lines) >= _N_LINES:
+        lines.extend(islice(_wrapped(line.rstrip(), typeface), _N_LINES - len(lines)))
+        if len(lines) == _N_LINES:
             break
-    return lines[:_N_LINES]
+    return lines
 
 
 def draw_page(lines: list[str], *, font: str = "DejaVuSans") -> Image.Image:
@@ -69,8 +71,9 @@ def _wrapped(line: str, typeface: ImageFont.FreeTypeFont) -> Iterator[str]:
     indent = line[: len(line) - len(line.lstrip())]
     if typeface.getlength(indent) > width / 2:
         indent, line = "", line.lstrip()
-    while typeface.getlength(line) > width:
-        n_fitting = next(n for n in range(len(line), 0, -1) if typeface.getlength(line[:n]) <= width)
+    most = width  # characters that could fit: none is narrower than a pixel
+    while typeface.getlength(line[:most]) > width or len(line) > most:
+        n_fitting = bisect_right(range(most), width, key=lambda n: typeface.getlength(line[:n])) - 1
         end = line.rfind(" ", len(indent), n_fitting + 1)
         end = end if end > len(indent) else n_fitting
         yield line[:end].rstrip()
