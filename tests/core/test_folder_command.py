@@ -52,6 +52,21 @@ def test_rankings_are_kept_and_compared(folder, tmp_path):
     assert run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--k", 50).exit_code == 2
 
 
+def test_reports_are_written(folder, tmp_path):
+    for name, mode in (("a", "dense"), ("b", "late")):
+        arguments = ["--mode", mode, "--no-storage", "--no-baselines", "--output", tmp_path / f"{name}.json"]
+        assert run(folder, *arguments, "--html", tmp_path / f"{name}.html", "--worst", 1).exit_code == 0
+    report = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg" in report
+    assert '"tokens":["apples"]' in report or '"tokens":["pears"]' in report
+    compared = ["--compare", tmp_path / "a.json", tmp_path / "b.json", "--html", tmp_path / "c.html"]
+    for arguments, has_pictures in (([folder, *compared], True), (compared, False)):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        assert "late: float32 minus dense: 64 float32" in result.stdout
+        assert ("There are no pictures" in (tmp_path / "c.html").read_text(encoding="utf-8")) is not has_pictures
+
+
 def test_embeddings_are_kept(folder, tmp_path, encoder, monkeypatch):
     options = ["--mode", "dense", "--no-storage", "--no-baselines", "--cache", tmp_path / "cache.db", "--json"]
     first = json.loads(run(folder, *options).stdout)
@@ -111,6 +126,9 @@ def test_wrong_usage_is_exit_code_2(folder, arguments):
         (["FOLDER", "--location", "index"], "--location does not go with a folder alone"),
         (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
         (["FOLDER", "--output", "FOLDER"], "cannot be written"),
+        (["FOLDER", "--html", "gone/report.html"], "'gone/report.html' cannot be written"),
+        (["FOLDER", "--worst", "3"], "--worst does not go with a run without --html"),
+        (["--compare", "a", "b", "--html", "c", "--language", "en"], "--language does not go with --compare"),
     ],
 )
 def test_what_nothing_obeys_or_nothing_can_write_is_refused(folder, encoder, monkeypatch, options, message):
