@@ -48,7 +48,13 @@ def test_a_part_of_the_queries_has_differences_but_no_p(runs, in_browser, read_t
 def test_what_gained_and_lost_most_stands_with_its_documents(runs, dataset, evil, in_browser):
     def visit(page):
         gained, lost = (page.locator(f"#{place} .card h3").all_text_contents() for place in ("gained", "lost"))
-        return gained, lost, page.inner_text("#lost .card"), page.evaluate("document.images.length"), page.inner_text("#charts")
+        return (
+            gained,
+            lost,
+            page.inner_text("#lost .card"),
+            page.evaluate("document.images.length"),
+            page.inner_text("#charts"),
+        )
 
     gained, lost, card, n_images, charts = in_browser(report(runs, dataset=dataset, n_most=5), visit)
     assert (gained, lost) == ([evil, "nowhere"], ["red"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from polyvec.analyze.histograms import EDGES, Histogram
 from polyvec.analyze.panel import Panel
+from polyvec.paths import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -233,8 +234,8 @@ def _matched(panel: Panel) -> list[Histogram]:
 
 
 def _name(panel: Panel) -> str:
-    model = panel.model if len(panel.model) < 40 else f"…{panel.model[-38:]}"
-    return f"{model}, {panel.mode}"
+    model = printable(panel.model).replace("$", r"\$")  # no formula
+    return f"{model if len(model) < 40 else f'…{model[-38:]}'}, {panel.mode}"
 
 
 def seeds(panels: Sequence[Panel]) -> str:

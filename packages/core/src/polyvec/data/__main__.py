@@ -1,6 +1,7 @@
 """The command `polyvec data`, which is also `python -m polyvec.data`."""
 
 from polyvec.cli import group
+from polyvec.data.building.code.command import code_command, documentation_command, python_command
 from polyvec.data.building.output.commands import export, look
 from polyvec.data.building.questions.command import pages_command
 from polyvec.data.building.tables.command import tables_command
@@ -17,12 +18,19 @@ def data() -> None:
     """
 
 
-data.add_command(export)
-data.add_command(look)
-data.add_command(pages_command)
-data.add_command(tables_command)
-
-for _command in (web.articles, web.descriptions, web.render, web.vqa):
+for _command in (
+    code_command,
+    documentation_command,
+    export,
+    look,
+    pages_command,
+    python_command,
+    tables_command,
+    web.articles,
+    web.descriptions,
+    web.render,
+    web.vqa,
+):
     data.add_command(_command)
 
 

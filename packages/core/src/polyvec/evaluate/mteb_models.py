@@ -6,7 +6,6 @@ a corpus need not fit in memory.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from polyvec.content import image_of
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.evaluate.benchmarks import Rule
+from polyvec.evaluate.on_disk import on_disk
 from polyvec.evaluate.paper import EncodingMode
 from polyvec.retrieval import late_ranking
 from polyvec.scoring import maxsim
@@ -215,19 +215,16 @@ class LateModel(_Model):
             for window in self._windows(loader, side, where, show_progress=show_progress):
                 yield [self._tokens([tokens for _, tokens in parts]) for parts in window]
 
-        with tempfile.TemporaryFile() as file:
-            vectors = _OnDisk(file, self.encoder.multivector_dim)
-            for window in windows(queries, PromptType.query):
-                vectors.extend(window)
-            corpus = self._corpus
-            if top_ranked is not None:
-                candidates = {document for documents in top_ranked.values() for document in documents}
-                corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
-            query_ids, document_ids = list(queries["id"]), list(corpus["id"])
-            parts = windows(corpus, PromptType.document)
-            if top_ranked is not None:
-                return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
-            positions, scores = late_ranking(vectors, parts, n=top_k)
+        vectors = on_disk(tokens for window in windows(queries, PromptType.query) for tokens in window)
+        corpus = self._corpus
+        if top_ranked is not None:
+            candidates = {document for documents in top_ranked.values() for document in documents}
+            corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
+        query_ids, document_ids = list(queries["id"]), list(corpus["id"])
+        parts = windows(corpus, PromptType.document)
+        if top_ranked is not None:
+            return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
+        positions, scores = late_ranking(vectors, parts, n=top_k)
         return {
             query: {document_ids[position]: float(score) for position, score in zip(*best, strict=True)}
             for query, *best in zip(query_ids, positions, scores, strict=True)
@@ -240,33 +237,6 @@ class LateModel(_Model):
 def model_of(mode: EncodingMode) -> type[DenseModel | LateModel]:
     """Return the class of the mode."""
     return DenseModel if mode == "dense" else LateModel
-
-
-class _OnDisk(Sequence[np.ndarray]):
-    """Multi-vectors in a file. Slices are read when they are used."""
-
-    def __init__(self, file: Any, dim: int) -> None:  # a temporary file, whose type depends on the platform
-        self._file, self._dim = file, dim
-        self._ends = [0]
-
-    def extend(self, multivectors: Sequence[Float32[np.ndarray, "_ _"]]) -> None:
-        for tokens in multivectors:
-            self._file.write(np.ascontiguousarray(tokens, np.float32).tobytes())
-            self._ends.append(self._ends[-1] + len(tokens))
-        self._file.flush()
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index: Any) -> Any:  # as every sequence: an item, or several
-        if not isinstance(index, slice):
-            return self[index : index + 1][0]
-        start, stop, _ = index.indices(len(self))
-        ends = self._ends[start : stop + 1]
-        self._file.seek(4 * self._dim * ends[0])
-        content = self._file.read(4 * self._dim * (ends[-1] - ends[0]))
-        rows = np.frombuffer(content, np.float32).reshape(-1, self._dim)
-        return np.split(rows, np.subtract(ends[1:-1], ends[0]))
 
 
 def _rescored(

@@ -100,7 +100,7 @@ def results(run: Run, *, ks: Sequence[int] = (5, 10), n_resamples: int = RESAMPL
     names, queries = measured[0].names, measured[0].queries
     together = np.hstack([one.values for one in measured])  # (queries, searches × measures): one set of resamples
     groups = {(ALL, ""): list(range(len(queries))), **query_groups(run, queries)}
-    values = {group: _values(together[rows], names, n_resamples) for group, rows in groups.items()}
+    values = _values_of_groups(together, groups, names, n_resamples)
     found = []
     for index, (search, one) in enumerate(zip(run.searches, measured, strict=True)):
         parts = [
@@ -124,13 +124,22 @@ def compare_runs(
     """
     for run in (first, second):
         _check_depth(run, ks)
-    found = []
+    pairs = paired_searches(first, second)
     names = measure_names(first.qrels, ks=ks)
-    for one, other in paired_searches(first, second):
-        values = [measure(first.qrels, search.rankings, ks=ks).values for search in (one, other)]
-        differences = paired_differences(*values, n_resamples=n_resamples)
-        found.append(Comparison(one.name, other.name, len(values[0]), dict(zip(names, differences, strict=True))))
-    return found
+    sides = [
+        np.hstack([measure(first.qrels, search.rankings, ks=ks).values for search in side])
+        for side in zip(*pairs, strict=True)
+    ]  # (queries, pairs × measures): all pairs share the resamples
+    differences = paired_differences(*sides, n_resamples=n_resamples, family=len(names))
+    return [
+        Comparison(
+            one.name,
+            other.name,
+            len(sides[0]),
+            dict(zip(names, differences[start : start + len(names)], strict=True)),
+        )
+        for (one, other), start in zip(pairs, range(0, len(differences), len(names)), strict=True)
+    ]
 
 
 def paired_searches(first: Run, second: Run) -> list[tuple[Searched, Searched]]:
@@ -196,8 +205,24 @@ def _page_language(run: Run, query: str) -> str:
     return "+".join(sorted(languages - {""}))
 
 
-def _values(together: np.ndarray, names: Sequence[str], n_resamples: int) -> list[dict[str, Value]]:
-    means, intervals = together.mean(axis=0), bootstrap(together, n_resamples=n_resamples)
+def _values_of_groups(
+    together: np.ndarray, groups: Mapping[tuple[str, str], Sequence[int]], names: Sequence[str], n_resamples: int
+) -> dict[tuple[str, str], list[dict[str, Value]]]:
+    """Return the values of each group of queries, by search. Groups of one size share the resamples."""
+    by_size: dict[int, list[tuple[str, str]]] = {}
+    for group, rows in groups.items():
+        by_size.setdefault(len(rows), []).append(group)
+    values: dict[tuple[str, str], list[dict[str, Value]]] = {}
+    for alike in by_size.values():
+        columns = np.hstack([together[groups[group]] for group in alike])
+        intervals = np.split(bootstrap(columns, n_resamples=n_resamples), len(alike))
+        for group, of_group in zip(alike, intervals, strict=True):
+            values[group] = _values(together[groups[group]], of_group, names)
+    return {group: values[group] for group in groups}
+
+
+def _values(together: np.ndarray, intervals: np.ndarray, names: Sequence[str]) -> list[dict[str, Value]]:
+    means = together.mean(axis=0)
     values = [Value(float(mean), float(low), float(high)) for mean, (low, high) in zip(means, intervals, strict=True)]
     starts = range(0, len(values), len(names))
     return [dict(zip(names, values[start : start + len(names)], strict=True)) for start in starts]

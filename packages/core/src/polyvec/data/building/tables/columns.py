@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from polyvec.data.building.tables.reading import Table
@@ -59,6 +60,7 @@ class Roles:
     unsure: tuple[int, ...] = ()
 
 
+@lru_cache(2**16)
 def number(cell: str, mark: DecimalMark) -> Decimal | None:
     """Return the number that a cell says, with a currency or a percent sign around it, or None."""
     core = _core(cell)

@@ -62,8 +62,8 @@ def chain(fonts: Fonts, base: int, letters: frozenset[str], *, where: str = "") 
     for file in fonts.others:
         if not missing:
             break
-        if missing & _letters(file):
-            missing -= _letters(file)
+        if drawn := missing & _letters_if_readable(file):
+            missing -= drawn
             files.append(file)
     if missing:
         raise ValueError(f"no font has {_named(missing)}{where}; {_remedy()}")
@@ -89,6 +89,13 @@ def _letters(file: str) -> frozenset[str]:
         raise ValueError(f"{file} is no font that FreeType reads: {error}") from error
 
 
+def _letters_if_readable(file: str) -> frozenset[str]:
+    try:
+        return _letters(file)
+    except ValueError:
+        return frozenset()  # a bitmap font of the system, say
+
+
 def _packaged() -> list[str]:
     found: list[str] = []
     for package, pattern in _PACKAGES:
@@ -100,10 +107,13 @@ def _packaged() -> list[str]:
 
 @cache
 def _of_the_system() -> tuple[str, ...]:
-    from matplotlib.font_manager import fontManager  # an optional extra
+    """Return upright fonts. Those of matplotlib that are for formulas have other letters than they say, or only boxes."""
+    import matplotlib as mpl  # an optional extra
+    from matplotlib.font_manager import fontManager
 
-    upright = [font for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")]
-    return tuple(sorted({font.fname for font in upright}))
+    upright = {font.fname for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")}
+    own = mpl.get_data_path()
+    return tuple(sorted(file for file in upright if not file.startswith(own) and "LastResort" not in file))
 
 
 def _named(letters: Iterable[str]) -> str:

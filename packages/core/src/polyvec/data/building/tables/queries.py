@@ -103,8 +103,8 @@ def _filled(template: str, words: Mapping[str, str], language: str) -> str:
 def _article(match: re.Match[str], word: str) -> str:
     """Return the Hungarian article by how the word behind it begins, as it is spoken."""
     number = re.match(r"\d+", word)
-    spoken_vowel = number and (word[0] == "5" or (word[0] == "1" and len(number[0]) % 3 == 1))  # öt, egy, ezer
-    vowel = spoken_vowel if number else _begins(word, _VOWELS)
+    spoken = number and (word[0] == "5" or (word[0] == "1" and len(number[0]) % 3 == 1))  # öt, egy, ezer, egymillió
+    vowel = spoken or _begins(word, _VOWELS)
     return f"{match[1]}{'z' if vowel else ''}{match[2]}{match[3]}"
 
 

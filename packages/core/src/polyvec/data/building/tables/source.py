@@ -73,6 +73,7 @@ class _Source(NamedTuple):
     table: Table
     roles: Roles
     prefix: str
+    letters: frozenset[str]
 
 
 def material(files: Sequence[Path], **options: Unpack[TableOptions]) -> Iterator[Material]:
@@ -87,9 +88,9 @@ def material(files: Sequence[Path], **options: Unpack[TableOptions]) -> Iterator
     words = wordings(options.get("templates"))
     labels = _checked_options(options, words)
     fonts = installed_fonts(options.get("fonts", ()))
-    sources, rejections = _read(files, options)
+    sources, rejections = _read(files, options, labels)
     for source in sources:
-        _check_letters(source.table, fonts, labels)
+        _check_letters(source, fonts)
     return _material(sources, rejections, labels, fonts, words, options)
 
 
@@ -117,7 +118,7 @@ def _checked_options(options: TableOptions, words: Mapping[str, Wordings]) -> La
     return labels
 
 
-def _read(files: Sequence[Path], options: TableOptions) -> tuple[list[_Source], list[Rejection]]:
+def _read(files: Sequence[Path], options: TableOptions, labels: Labels) -> tuple[list[_Source], list[Rejection]]:
     sources: list[_Source] = []
     rejections: list[Rejection] = []
     prefixes: Counter[str] = Counter()
@@ -141,7 +142,8 @@ def _read(files: Sequence[Path], options: TableOptions) -> tuple[list[_Source], 
             rejections.append(Rejection("unsure numbers", f"{file}: {table.columns[column]}", detail=detail))
         slug = re.sub(r"[^\w]+", "-", file.stem).strip("-") or "table"
         prefixes[slug] += 1
-        sources.append(_Source(table, roles, slug if prefixes[slug] == 1 else f"{slug}-{prefixes[slug]}"))
+        prefix = slug if prefixes[slug] == 1 else f"{slug}-{prefixes[slug]}"
+        sources.append(_Source(table, roles, prefix, _letters(table, options.get("title") or "", labels)))
     if not sources:
         raise ValueError(rejections[0].detail if rejections else "there are no tables.")
     return sources, rejections
@@ -167,20 +169,20 @@ def _without_repeats(table: Table) -> tuple[Table, list[Rejection]]:
     return replace(table, rows=list(first), lines=list(first.values())), repeats
 
 
-def _check_letters(table: Table, fonts: Fonts, labels: Labels) -> None:
-    letters = _letters(table, labels)
+def _check_letters(source: _Source, fonts: Fonts) -> None:
     try:
         for base in range(len(fonts.bases)):
-            chain(fonts, base, letters)
+            chain(fonts, base, source.letters)
     except ValueError:
+        table = source.table
         for line, row in zip(table.lines, table.rows, strict=True):
             for column, cell in zip(table.columns, row, strict=True):
                 chain(fonts, 0, frozenset(cell), where=f" in {table.file}:{line}, column {column!r}")
         raise
 
 
-def _letters(table: Table, labels: Labels) -> frozenset[str]:
-    words = "".join((*table.columns, table.name, labels.total, labels.record, labels.per, labels.thousands))
+def _letters(table: Table, title: str, labels: Labels) -> frozenset[str]:
+    words = "".join((*table.columns, table.name, title, labels.total, labels.record, labels.per, labels.thousands))
     return _ALWAYS.union(words, *(set(cell) for row in table.rows for cell in row))
 
 
@@ -207,8 +209,8 @@ def _material(
 
     @cache
     def files(prefix: str, base: int) -> tuple[str, ...]:
-        table = next(source.table for source in sources if source.prefix == prefix)
-        return chain(fonts, base, _letters(table, labels))
+        letters = next(source.letters for source in sources if source.prefix == prefix)
+        return chain(fonts, base, letters)
 
     for sheet in documents:
         look = style(seed, sheet.id)
@@ -230,7 +232,7 @@ def _material(
 
 
 def _divided(sources: Sequence[_Source], options: TableOptions) -> Iterator[Sheet | Rejection]:
-    for table, roles, prefix in sources:
+    for table, roles, prefix, _ in sources:
         for form in dict.fromkeys(options.get("render") or (fitting_form(table, roles),)):
             n = 0
             for sheet in sheets(

@@ -19,7 +19,7 @@ from polyvec.images import fetch, open_image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser as ChromiumBrowser
-    from playwright.sync_api import FloatRect, Page, Playwright, Route
+    from playwright.sync_api import BrowserContext, FloatRect, Page, Playwright, Route
 
 __all__ = ["Browser", "NotRenderedError", "PageSize", "RenderedPage", "find_browser"]
 
@@ -27,7 +27,18 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 _MILLISECONDS = 30_000.0
 _MOST_SIDE = 1600  # pixels of CSS of a drawn SVG
 _DRAWING = f'<body style="margin:0"><img src="/drawing.svg" style="max-width:{_MOST_SIDE}px;max-height:{_MOST_SIDE}px">'
-_NO_GLYPH = ("C", "M", "Z")  # categories of Unicode: controls and private use, marks, spaces
+_NO_GLYPH = (
+    "Cc",
+    "Cf",
+    "Co",
+    "Cs",
+    "Mc",
+    "Me",
+    "Mn",
+    "Zl",
+    "Zp",
+    "Zs",
+)  # categories: controls, private use, marks, spaces
 
 
 class NotRenderedError(ValueError):
@@ -106,6 +117,7 @@ class Browser:
         self._start = _playwright()
         self._playwright: Playwright | None = None
         self._browser: ChromiumBrowser | None = None
+        self._context: BrowserContext | None = None
         self._has_glyph: dict[str, bool] = {}
 
     def __enter__(self) -> Self:
@@ -116,7 +128,7 @@ class Browser:
         """Close the browser."""
         if self._playwright is not None:
             self._playwright.stop()
-        self._playwright = self._browser = None
+        self._playwright = self._browser = self._context = None
 
     def pages(self, article: Article, html: str) -> Iterator[RenderedPage]:
         """Render an article, whose HTML may differ from its own, and yield its pages in order.
@@ -174,40 +186,42 @@ class Browser:
         from playwright.sync_api import Error
 
         try:
-            if self._browser is None or not self._browser.is_connected():
-                self._launch()
-            assert self._browser is not None, "launched"
-            context = self._browser.new_context(
-                viewport={"width": self._size.width, "height": self._size.height},
-                device_scale_factor=self._size.scale,
-                java_script_enabled=False,
-                offline=True,
-                service_workers="block",
-                accept_downloads=False,
-                locale="en-US",
-                timezone_id="UTC",
-            )
+            if self._context is None or not self._is_running():
+                self._context = self._launch()
+            page = self._context.new_page()
             try:
-                page = context.new_page()
                 page.set_default_timeout(_MILLISECONDS)
                 page.route("**/*", answer)
                 yield page
             finally:
-                if self._browser.is_connected():
-                    context.close()
+                if self._is_running():
+                    page.close()
         except Error as error:
             raise NotRenderedError(error.message.split("\n")[0]) from error
 
-    def _launch(self) -> None:
+    def _launch(self) -> "BrowserContext":
         if self._playwright is None:
             self._playwright = self._start()
         self._browser = self._playwright.chromium.launch(
             executable_path=self._program, args=["--font-render-hinting=none", "--force-color-profile=srgb"]
         )
+        return self._browser.new_context(
+            viewport={"width": self._size.width, "height": self._size.height},
+            device_scale_factor=self._size.scale,
+            java_script_enabled=False,
+            offline=True,
+            service_workers="block",
+            accept_downloads=False,
+            locale="en-US",
+            timezone_id="UTC",
+        )
+
+    def _is_running(self) -> bool:
+        return self._browser is not None and self._browser.is_connected()
 
     def _missing(self, text: str) -> str:
         """Return the characters of a text for which there is no font."""
-        shown = [c for c in dict.fromkeys(text) if not c.isascii() and unicodedata.category(c)[0] not in _NO_GLYPH]
+        shown = [c for c in dict.fromkeys(text) if not c.isascii() and unicodedata.category(c) not in _NO_GLYPH]
         if unknown := [character for character in shown if character not in self._has_glyph]:
             with self._page(lambda route: route.abort()) as page:
                 missing = set(page.evaluate(_script("glyphs.js"), unknown))

@@ -1,7 +1,8 @@
 """The images of an article, with what is written about each: alt text, caption, and the paragraphs around."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _LABEL = re.compile(  # "Figure 3", "Fig. 2.1", "Abb. 4", "図1"
 _OUTERMOST = ("body", "html", "main", "article", "section")
 _CAPTION = "figcaption, [class*='caption']"
 _CAPTION_LEVELS = 4  # elements around an image that may hold its caption
+_COUNTED_LEVELS = 16  # elements around an image that know how many images they hold
+_MOST_IMAGES_OF_FIGURE = 20
 _MOST_SIBLINGS = 50  # that are looked at for text
 _FEWEST_WORDS = 5  # of a paragraph: fewer say nothing
 _BLANK = re.compile(r"\s*")
@@ -60,10 +63,12 @@ def figures(article: Article) -> Iterator[Figure]:
     """Yield the visible images of an article in their order."""
     tree = parsed(article.html)
     _prune(tree)
-    mentions = _mentions(tree)
-    for image in tree.css("img"):
+    images = tree.css("img")
+    mentions = _mentions(tree) if images else {}
+    n_images = Counter(around.mem_id for image in images for around in islice(ancestors(image), _COUNTED_LEVELS))
+    for image in images:
         addresses = tuple(_addresses(image))
-        words = {spoken.text: spoken for spoken in reversed([*_words(image, mentions)]) if spoken.text}
+        words = {spoken.text: spoken for spoken in reversed([*_words(image, mentions, n_images)]) if spoken.text}
         if addresses:
             yield Figure(addresses, tuple(reversed(words.values())), language_at(image, article.language))
 
@@ -93,24 +98,25 @@ def _largest(srcset: str) -> str:
     return max(candidates, key=lambda candidate: candidate[0], default=(0.0, ""))[1]
 
 
-def _words(image: "LexborNode", mentions: dict[str, list[str]]) -> Iterator[Words]:
+def _words(image: "LexborNode", mentions: dict[str, list[str]], n_images: Counter[int]) -> Iterator[Words]:
     if image.attributes.get("role") in ("presentation", "none"):
         return
     for name, origin in (("aria-label", "label"), ("alt", "alt text"), ("title", "title")):
         text = cleaned(image.attributes.get(name) or "")
         yield Words(text, kind_of(text), origin)
-    caption = _caption(image)
+    close = list(_close(image, n_images))
+    caption = _caption(image, close)
     label = _LABEL.match(caption)
     says = caption[label.end() :].lstrip(" .:–—-") if label else caption
     yield Words(says, "description", "caption")
-    keys = [f"#{identity}" for node in (image, *_close(image)) if (identity := node.attributes.get("id"))]
+    keys = [f"#{identity}" for node in (image, *close) if (identity := node.attributes.get("id"))]
     named = [text for key in [*([_label(label)] if label else []), *keys] for text in mentions.get(key, ())]
     for text in named or filter(None, [_paragraph_beside(image, caption)]):
         yield Words(text, "statement", "paragraph that names it" if named else "paragraph beside it")
 
 
-def _caption(image: "LexborNode") -> str:
-    for around in _close(image):
+def _caption(image: "LexborNode", close: Sequence["LexborNode"]) -> str:
+    for around in close:
         if caption := around.css_first(_CAPTION):
             return cleaned(caption.text())
         if around.tag in ("figure", *_OUTERMOST):
@@ -125,10 +131,11 @@ def _caption(image: "LexborNode") -> str:
     return ""
 
 
-def _close(image: "LexborNode") -> Iterator["LexborNode"]:
-    """Yield the elements around an image that hold no other image."""
+def _close(image: "LexborNode", n_images: Counter[int]) -> Iterator["LexborNode"]:
+    """Yield the elements around an image that hold no other image, or are a figure of several."""
     for around in islice(ancestors(image), _CAPTION_LEVELS):
-        if around.tag in _OUTERMOST or (around.tag != "figure" and len(around.css("img")) > 1):
+        most = _MOST_IMAGES_OF_FIGURE if around.tag == "figure" else 1
+        if around.tag in _OUTERMOST or n_images[around.mem_id] > most:
             return
         yield around
 

@@ -29,6 +29,8 @@ _FILE_NAME = re.compile(
 _GENERIC = re.compile(
     r"(?:an? |the )?(?:alt(?:ernative)? text|images?|img|pictures?|photos?|screen ?shots?|figures?|fig\.?|diagrams?"
     r"|charts?|graphs?|plots?|maps?|illustrations?|banner|header|cover|thumbnail|preview|demo|example|untitled|placeholder|spacer"
+    r"|(?:table of )?contents|introduction|overview|documentation|installation|getting started|requirements|references"
+    r"|contributing|acknowledge?ments|licen[sc]es?|see also|further reading|next steps|previous topic|next topic"
     r"|abbildung|bild|foto|grafik|bildschirmfoto|imagen|captura de pantalla|figura|immagine|afbeelding|imagem"
     r"|изображение|рисунок|скриншот|図|画像|スクリーンショット|图片|截图|图)[\s\d.,:;!()#_-]*",
     re.IGNORECASE,

@@ -1,0 +1,111 @@
+"""Relevance, worked out by hand from small tables."""
+
+import pytest
+
+STOCKS = """Firm,Month,Price (USD)
+Acme,2024-01,10
+Acme,2024-02,30
+Acme,2024-03,20
+Bolt,2024-01,7
+Bolt,2024-02,5
+Bolt,2024-03,7
+"""
+
+
+def answers(built, text, **options):
+    _, queries, _ = built(text, queries=99, **options)
+    return {query.text: sorted(query.relevant) for query in queries}
+
+
+def test_each_question_has_the_charts_that_answer_it(built):
+    found = answers(built, STOCKS, render=["chart"])
+    acme, bolt = ["table-chart-00001"], ["table-chart-00002"]
+    assert found["Acme price"] == acme
+    assert found["What is the total price of Acme?"] == acme
+    assert found["The price of Acme was highest for 2024-02."] == acme
+    assert found["Price of Acme from 2024-01 to 2024-03, with the highest value for 2024-02."] == acme
+    assert found["Which month had the lowest price for Bolt?"] == bolt
+    assert not any("highest" in text and "Bolt" in text for text in found)  # January and March are equal
+
+
+def test_a_fact_that_several_documents_show_has_all_of_them(built):
+    found = answers(built, STOCKS, render=["chart", "table", "form"])
+    shown = ["table-chart-00001", "table-table-00001"]
+    assert found["Which month had the lowest price for Acme?"] == shown  # no form shows all months
+    statement = next(text for text in found if text.startswith("The price of Acme for 2024-03"))
+    assert statement == "The price of Acme for 2024-03 was 20."
+    assert found[statement] == ["table-chart-00001", "table-form-00003", "table-table-00001"]
+
+
+def test_nothing_is_asked_about_all_rows_that_no_page_shows_together(built):
+    found = answers(built, STOCKS, render=["table"], rows=2)
+    assert not any("total" in text or "lowest" in text or "highest" in text for text in found)
+    assert found["Acme price"] == ["table-table-00001", "table-table-00002"]
+    comparisons = [text for text in found if text.startswith("Was ")]
+    assert comparisons == [f"Was the price of {firm} higher for 2024-02 or for 2024-03?" for firm in ("Acme", "Bolt")]
+
+
+def test_conditions_hold_in_one_row_and_equal_numbers_are_one_value(built):
+    rooms = "Room,City,Kind,Price\nA,Rome,loft,80\nB,Rome,house,90\nC,Oslo,loft,80.0\nD,Rome,loft,95\n"
+    documents, queries, _ = built(rooms, render=["form", "listing"], rows=2, queries=99, kinds=["instruction"])
+    assert [item.id for item in documents] == [
+        *(f"table-form-0000{number}" for number in range(1, 5)),
+        "table-listing-00001",
+        "table-listing-00002",
+    ]
+    relevant = {frozenset(query.relevant) for query in queries}
+    rome_loft = {"table-form-00001", "table-form-00004", "table-listing-00001", "table-listing-00002"}
+    loft_80 = {"table-form-00001", "table-form-00003", "table-listing-00001", "table-listing-00002"}
+    allowed = [
+        rome_loft,
+        loft_80,
+        {"table-form-00001", "table-listing-00001"},  # Rome and 80
+        {"table-form-00002", "table-listing-00001"},  # B
+        {"table-form-00003", "table-listing-00002"},  # Oslo
+        {"table-form-00004", "table-listing-00002"},  # 95
+        {"table-listing-00001", "table-listing-00002"},  # the prices of the table
+    ]
+    assert relevant <= {frozenset(kind) for kind in allowed}
+    assert relevant & {frozenset(rome_loft), frozenset(loft_80)}
+
+
+def test_a_query_with_too_many_answers_is_rejected(built):
+    _, queries, rejections = built(STOCKS, render=["form"], queries=99, max_answers=2)
+    assert all(len(query.relevant) <= 2 for query in queries)
+    assert ("too many answers", "Acme price", "3 documents answer it") in {
+        (item.reason, item.what, item.detail) for item in rejections
+    }
+
+
+def test_charts_without_written_numbers_are_not_asked_what_cannot_be_seen(built):
+    rows = "".join(f"X,{year},{100 * (year == 2003) + 99.5 * (year == 2005)}\n" for year in range(2000, 2020))
+    found = answers(built, "Group,Year,Level\n" + rows, render=["chart"])
+    assert not any("highest" in text for text in found)  # 99.5 and 100 look alike
+    assert not any(text.startswith("The level of X for") for text in found)
+    assert any(text.startswith(("What was", "How high")) for text in found)
+
+
+def test_long_cells_are_on_the_page_with_an_ellipsis_and_in_no_query(built):
+    documents, queries, _ = built(f"Name,Note,Price\nA,{'x' * 500},1\nB,short,2\n", render=["table"], queries=99)
+    assert "…" in documents[0].text
+    assert not any("xx" in query.text for query in queries)
+
+
+def test_ids_of_queries_do_not_depend_on_other_rows(built):
+    ids = {query.text: query.id for query in built(STOCKS, render=["chart"])[1]}
+    more = {query.text: query.id for query in built(STOCKS + "Core,2024-01,1\nCore,2024-02,2\n", render=["chart"])[1]}
+    assert ids.items() <= more.items()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("fr", "La valeur « Price » d’Acme pour 2024-03 était de 20."),
+        ("hu", "Az Acme „Price” értéke (2024-03) 20 volt."),
+        ("de", "Bei Acme betrug der Wert „Price“ für 2024-03 20."),
+    ],
+)
+def test_languages_bend_their_own_words(built, language, text):
+    rows = "Firm,Month,Price\nAcme,2024-03,20\nAcme,2024-04,\n"
+    _, queries, _ = built(rows, render=["table"], languages=[language], queries=99, group_by="Firm")
+    assert text in {query.text.replace("\u00a0", " ") for query in queries}
