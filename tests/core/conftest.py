@@ -1,6 +1,8 @@
 import gc
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 
@@ -46,6 +48,57 @@ def embedder(tiny):
 def copy(tiny, tmp_path):
     """A copy of the tiny checkpoint, free to be damaged."""
     return Path(shutil.copytree(tiny / "checkpoint", tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def browser_thread():
+    """A thread with an open Chromium: Playwright's event loop must not run in that of other tests."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium is found on the path")
+    from playwright.sync_api import sync_playwright
+
+    with ThreadPoolExecutor(1) as thread:
+        playwright = thread.submit(lambda: sync_playwright().start()).result()
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = thread.submit(playwright.chromium.launch, executable_path=executable, args=arguments).result()
+        yield thread, browser
+        thread.submit(browser.close).result()
+        thread.submit(playwright.stop).result()
+
+
+@pytest.fixture
+def in_browser(browser_thread, tmp_path):
+    """Opens an HTML text offline and returns what a function makes of the page.
+
+    Any message on the console, any error of a script and any request but for the file itself fails.
+    """
+    thread, browser = browser_thread
+
+    def open_page(html, function, **options):
+        file = tmp_path / "page.html"
+        file.write_text(html, encoding="utf-8")
+
+        def visit():
+            faults = []
+            context = browser.new_context(offline=True, **options)
+            try:
+                page = context.new_page()
+                page.set_default_timeout(5000)
+                page.on("console", lambda message: faults.append(message.text))
+                page.on("pageerror", lambda error: faults.append(str(error)))
+                page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+                page.on("request", lambda request: faults.append(request.url))
+                page.goto(file.as_uri())
+                result = function(page)
+                assert [fault for fault in faults if not fault.startswith((file.as_uri(), "data:"))] == []
+                return result
+            finally:
+                context.close()
+
+        return thread.submit(visit).result()
+
+    return open_page
 
 
 @pytest.fixture

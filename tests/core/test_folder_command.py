@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import sys
 
@@ -50,6 +51,21 @@ def test_rankings_are_kept_and_compared(folder, tmp_path):
     content = json.loads(run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--json").stdout)
     assert content["comparisons"][0]["differences"]["ndcg@5"].keys() == {"mean", "low", "high", "p", "p_holm"}
     assert run("--compare", tmp_path / "a.json", tmp_path / "b.json", "--k", 50).exit_code == 2
+
+
+def test_reports_are_written(folder, tmp_path):
+    for name, mode in (("a", "dense"), ("b", "late")):
+        arguments = ["--mode", mode, "--no-storage", "--no-baselines", "--output", tmp_path / f"{name}.json"]
+        assert run(folder, *arguments, "--html", tmp_path / f"{name}.html", "--worst", 1).exit_code == 0
+    report = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg" in report
+    assert '"tokens":["apples"]' in report or '"tokens":["pears"]' in report
+    compared = ["--compare", tmp_path / "a.json", tmp_path / "b.json", "--html", tmp_path / "c.html"]
+    for arguments, has_pictures in (([folder, *compared], True), (compared, False)):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        assert "late: float32 minus dense: 64 float32" in result.stdout
+        assert ("There are no pictures" in (tmp_path / "c.html").read_text(encoding="utf-8")) is not has_pictures
 
 
 def test_embeddings_are_kept(folder, tmp_path, encoder, monkeypatch):
@@ -111,6 +127,9 @@ def test_wrong_usage_is_exit_code_2(folder, arguments):
         (["FOLDER", "--location", "index"], "--location does not go with a folder alone"),
         (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
         (["FOLDER", "--output", "FOLDER"], "cannot be written"),
+        (["FOLDER", "--html", "gone/report.html"], "'gone/report.html' cannot be written"),
+        (["FOLDER", "--worst", "3"], "--worst does not go with a run without --html"),
+        (["--compare", "a", "b", "--html", "c", "--language", "en"], "--language does not go with --compare"),
     ],
 )
 def test_what_nothing_obeys_or_nothing_can_write_is_refused(folder, encoder, monkeypatch, options, message):
@@ -135,3 +154,11 @@ def test_a_collection_needs_a_mode(folder):
     result = run(folder, "--collection", "docs")
     assert result.exit_code == 2
     assert "name the mode" in result.stderr
+
+
+def test_rows_that_need_scipy_are_said_to_be_missing(folder, monkeypatch):
+    spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else spec(name))
+    assert "no rows of pooled tokens, because scipy is not installed" in " ".join(run(folder).stdout.split())
+    assert "pooled tokens" not in run(folder, "--no-storage").stdout
+    assert "pooled tokens" not in run(folder, "--mode", "dense").stdout

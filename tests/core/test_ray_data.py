@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from polyvec import Embedder
+from polyvec import Embedder, ImageText
 from polyvec.ray_data import EncodeBatch
 from polyvec.testing import HashEncoder
 
@@ -195,3 +195,17 @@ def test_two_actors_encode_a_dataset(ray, embedder, tiny):
     workers = {row["worker"] for row in found}
     assert len({worker.split()[0] for worker in workers}) == 2
     assert {worker.split()[1] for worker in workers} == {"1"}  # a core each, so one thread each
+
+
+def test_images_and_their_texts_become_one_item(tmp_path):
+    Image.new("RGB", (30, 40), "red").save(tmp_path / "red.png")
+    image = (tmp_path / "red.png").read_bytes()
+    encode = EncodeBatch(HashEncoder(), column="page", content="bytes", text_column="words")
+    found = encode(batch(page=[image, image, b"none", None], words=["a fox", None, "a", "a"]))
+    expected = HashEncoder().encode_document([ImageText(image, "a fox"), image], task="retrieval").dense
+    np.testing.assert_array_equal(np.array(column(found, "dense")[:2], np.float32), expected)
+    assert [error is None for error in column(found, "error")] == [True, True, False, False]
+    with pytest.raises(TypeError, match="column 'words' holds a int; it must hold texts"):
+        encode(batch(page=[image], words=[3]))
+    with pytest.raises(ValueError, match="`text_column` is 'words'; it goes with"):
+        EncodeBatch(HashEncoder(), text_column="words")

@@ -172,7 +172,7 @@ def test_a_ranking_of_none_is_refused():
 @pytest.mark.parametrize("size", [1, 5, 40])
 @pytest.mark.parametrize("n", [1, 6, 50])
 def test_the_best_of_blocks_are_the_best_of_all_documents_however_they_are_divided(monkeypatch, size, n):
-    monkeypatch.setattr("polyvec.retrieval._MERGED", 8)
+    monkeypatch.setattr("polyvec.retrieval._QUERIES", 3)
     values = np.random.default_rng(0).integers(0, 5, (4, 37)).astype(np.float32)  # with many ties
     blocks = [values[:, start : start + size] for start in range(0, 37, size)]
     positions, best = best_documents(blocks, n_queries=4, n=n)

@@ -207,6 +207,27 @@ def test_negatives_of_a_corpus_are_ids(tmp_path):
     assert not source.report.n_bad
 
 
+def test_a_dataset_is_mined_with_its_own_corpus_and_filtered_as_rows(tmp_path):
+    folder = tmp_path / "fruits"
+    (folder / "qrels").mkdir(parents=True)
+    fruits = ("red apples", "green pears", "blue plums")
+    write(folder / "corpus.jsonl", *({"_id": name, "text": f"{name} grow", "group": name[:3]} for name in fruits))
+    write(folder / "queries.jsonl", *({"_id": name, "text": f"where are {name}?"} for name in fruits))
+    grades = ["query-id\tcorpus-id\tscore", *(f"{name}\t{name}\t1" for name in fruits)]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(grades), encoding="utf-8")
+    options = ("--output", tmp_path / "mined.jsonl", "--model", "any", "--range", "0:9", "--relative-margin", "none")
+    assert run(commands.mine_command, folder, *options).exit_code == 0
+    row = read(tmp_path / "mined.jsonl")[0]
+    assert (row["document_id"], row["group"], sorted(row["negative_ids"])) == ("red apples", "red", sorted(fruits[1:]))
+    corpus = folder / "corpus.jsonl"
+    assert len(open_source(SourceSettings(tmp_path / "mined.jsonl", corpus=corpus))[0].negatives) == 2
+    assert (
+        "mine it alone"
+        in run(commands.mine_command, folder, tmp_path / "mined.jsonl", *options[:1], "m", *options[2:]).output
+    )
+    assert "polyvec data export" in run(commands.filter_command, folder, "--output", tmp_path / "kept.jsonl").output
+
+
 def test_images_and_pages_are_mined_as_files(tmp_path, pictures, report):
     rows = write(
         tmp_path / "rows.jsonl",

@@ -10,9 +10,14 @@ import mteb
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mteb.abstasks.retrieval_dataset_loaders import RetrievalDatasetLoader
 from PIL import Image
 
 from polyvec import Embeddings
+from polyvec.content import input_kind
+from polyvec.data.building.material import About, CorpusItem, Query
+from polyvec.data.building.output.parquet_files import write_parquet
+from polyvec.data.building.output.writing import write_dataset
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.benchmark_command import evaluate_command, run_benchmarks
@@ -273,6 +278,39 @@ def test_an_item_of_text_and_image_has_the_unit_sum_of_both_and_an_unreadable_it
 
 
 @pytest.mark.parametrize("mode", ["dense", "late"])
+@pytest.mark.parametrize("fused", ["composed", "sequence"])
+def test_a_task_of_pages_with_their_texts_composes_them_or_reads_them_as_one_sequence(go, tmp_path, mode, fused):
+    from datasets import Dataset
+
+    def load(_):
+        rows = [
+            {"id": f"d{number}", "text": f"page {number}", "image": Image.new("RGB", (28, 28), (number, 0, 0))}
+            for number in range(8)
+        ]
+        judged = {f"q{number}": {f"d{number}": 1} for number in range(8)}
+        return Split(questions(range(8)), Dataset.from_list(rows), judged)
+
+    class Noting(HashEncoder):
+        kinds = frozenset()
+
+        def encode(self, inputs, *, side, **options):
+            items = list(inputs)
+            self.kinds |= {(side, input_kind(item)) for item in items}
+            return super().encode(items, side=side, **options)
+
+    encoder = Noting()
+    task = make("Own", load)
+    task.metadata = task.metadata.model_copy(update={"category": "t2it"})
+    section = go(encoder, task, mode=mode, fused=fused)
+    assert [task.reason for task in section.skipped] == []
+    assert section.rows[0].score == 100
+    documents = {kind for side, kind in encoder.kinds if side == "document"}
+    assert documents == ({"image-text"} if fused == "sequence" else {"text", "image"})
+    (folder,) = (tmp_path / "results" / "results").iterdir()
+    assert folder.name == f"polyvec__test-{mode}" + ("-sequence" if fused == "sequence" else "")
+
+
+@pytest.mark.parametrize("mode", ["dense", "late"])
 def test_unreadable_inputs_and_numbers_that_are_not_finite_are_said_again_by_a_resumed_run(go, mode):
     class Flawed(Oracle):
         def encode(self, inputs, **options):
@@ -336,8 +374,13 @@ def test_settings_and_mode_are_part_of_what_results_are_stored_under():
         stored(rule=PAGES),
         stored(truncate_dim=8),
         stored(encoder=HashEncoder(name="other")),
+        stored(fused="sequence"),
     }
-    assert len(all_kinds) == 6
+    assert len(all_kinds) == 7
+    assert {name for name, _ in all_kinds} == {"polyvec/m-dense", "polyvec/m-late", "polyvec/m-dense-sequence"}
+    assert "-sequence-" in stored(fused="sequence")[1]
+    with pytest.raises(ValueError, match="`fused` is 'sum'; it is 'composed' or 'sequence'"):
+        stored(fused="sum")
     name, revision = stored(rule=PAGES)
     assert name == "polyvec/m-dense"
     assert revision.startswith("dense-retrieval-64d-37788800px-")
@@ -516,3 +559,44 @@ def test_without_mteb_the_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(ImportError, match=r"pip install 'polyvec\[evaluate\]'"):
         run(Oracle(), BENCHMARKS["CoIR"], mode="dense", label="t", output=tmp_path)
+
+
+SHADES = {"de": range(3), "en": range(3, 7)}
+
+
+def shades(folder):
+    """Write a dataset with a page and a query for each number, in two languages."""
+
+    def source():
+        for language, numbers in SHADES.items():
+            for number in numbers:
+                image = Image.new("RGB", (28, 28), (number, 0, 0))
+                yield CorpusItem(f"file {number}#1", lambda image=image: image, text="seen", language=language)
+                yield Query(f"q{number}", f"page {number}", {f"file {number}#1": 1}, language=language)
+
+    write_dataset(source(), folder, About("shades"))
+    return folder
+
+
+def local(name, path, languages):
+    """Make a task of mteb's Jina-VDR read a folder."""
+    jina = type(mteb.get_task(name))
+    changes = {"dataset": {"path": str(path), "revision": "local"}, "eval_langs": languages}
+    return type(name, (jina,), {"metadata": jina.metadata.model_copy(update=changes)})()
+
+
+def test_mteb_s_own_class_reads_a_dataset_that_was_built(go, tmp_path):
+    assert write_parquet(shades(tmp_path / "shades"), tmp_path / "parquet") == ["de", "en"]
+    languages = {"de": ["deu-Latn"], "en": ["eng-Latn"]}
+    task = local("JinaVDRAirbnbSyntheticRetrieval", tmp_path / "parquet", languages)
+    section = go(Oracle(), task)
+    assert not section.skipped
+    assert {row.subset: (row.score, row.n_queries) for row in section.rows} == {"de": (100, 3), "en": (100, 4)}
+
+
+def test_mteb_s_loader_reads_its_own_columns(tmp_path):
+    write_parquet(shades(tmp_path / "shades"), tmp_path / "parquet", columns="mteb")
+    split = RetrievalDatasetLoader(str(tmp_path / "parquet"), "local", config="de").load()
+    assert split["queries"]["text"][:] == ["page 0", "page 1", "page 2"]
+    assert [image.getpixel((0, 0))[0] for image in split["corpus"]["image"]] == [0, 1, 2]
+    assert split["relevant_docs"] == {f"q{number}": {f"file {number}#1": 1} for number in range(3)}

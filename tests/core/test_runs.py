@@ -69,10 +69,50 @@ def test_a_run_is_kept_in_a_file(folder, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": "other"}', '{"format": "polyvec run 1", "searches": []}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"format": "other"}', '{"format": "polyvec run 1", "searches": []}', "[" * 10**5]
+)
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ValueError, match=r"run\.json' is no run that"):
+        Run.load(tmp_path / "run.json")
+
+
+DAMAGES = {
+    "depth": "deep",
+    "title": 3,
+    "notes": "a note",
+    "settings": [],
+    "qrels": {"q0": {"d1": float("inf")}},
+    "queries": {"q0": None},
+    "query_facts": {"q0": {"language": 1}},
+    "document_facts": {"d0": "en"},
+    "searches": [{"kind": "dense"}],
+    "left_out": [{"index": "0", "source": "", "reason": ""}],
+}
+SEARCH_DAMAGES = {
+    "rankings": [{"q0": ["d1"]}, {"q0": {"d1": None}}, {"q0": {"d1": 10**400}}, ["q0"]],
+    "bytes_per_item": ["32"],
+    "ms_per_query": [None],
+    "kind": [1],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(((name,), value) for name, value in DAMAGES.items()),
+        *((("searches", 0, name), value) for name, values in SEARCH_DAMAGES.items() for value in values),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(folder, tmp_path, place, value):
+    a_run(folder).save(tmp_path / "run.json")
+    content = part = json.loads((tmp_path / "run.json").read_text())
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = value
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"run\.json' is no run that .* wrote: "):
         Run.load(tmp_path / "run.json")
 
 

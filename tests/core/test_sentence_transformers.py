@@ -29,7 +29,7 @@ from transformers import (
     CLIPTokenizerFast,
 )
 
-from polyvec import Embedder, Encoder
+from polyvec import Embedder, Encoder, ImageText
 from polyvec.encoders import sentence_transformers as module
 from polyvec.encoders.sentence_transformers import SentenceTransformersEncoder
 from polyvec.types import UnreadableInputs
@@ -324,6 +324,22 @@ def test_an_image_for_a_model_of_texts_is_named_and_not_opened(clip, late, tmp_p
     assert caught.value.reasons == {0: "this MultiVectorEncoder reads no images, only text"}
     assert caught.value.kept == [1]
     assert len(both.encode_query([picture()], task="retrieval")) == 1  # only the dense model is asked here
+
+
+def test_an_item_of_image_and_text_is_one_message_for_a_model_that_reads_such_and_else_named(clip, monkeypatch):
+    items = ["a cat", ImageText(picture(), "a cat"), picture()]
+    encoder = SentenceTransformersEncoder(clip)
+    with pytest.raises(UnreadableInputs) as caught:
+        encoder.encode_query(items, task="retrieval")
+    assert caught.value.reasons[1].startswith("this SentenceTransformer reads no items of image and text, only text")
+    assert caught.value.kept == [0, 2]
+    calls = []
+    monkeypatch.setattr(clip, "supports", lambda kind: kind in ("text", "image", ("image", "text")))
+    monkeypatch.setattr(clip, "encode_query", lambda batch, **_: calls.append(batch) or np.ones((len(batch), 12)))
+    encoder.encode_query(items, task="retrieval")
+    (message,) = calls[2]
+    assert [len(call) for call in calls] == [1, 1, 1]  # kinds never share a batch
+    assert (message["text"], message["image"].size) == ("a cat", picture().size)
 
 
 def test_what_has_no_direction_is_named(static, words):

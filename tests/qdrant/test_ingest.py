@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
+from polyvec import ImageText
 from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
 from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
@@ -88,6 +89,19 @@ def test_a_stream_is_read_in_batches_and_its_bad_items_are_reported(docs):
     assert errors[1][1].startswith("item 3: metadata['x'][0] is <built-in function len>")
     assert errors[-1] == ("gone.md", "cannot be read")
     assert len(errors) == 4
+
+
+def test_an_item_of_image_and_text_is_searched_with_and_never_stored(docs):
+    item = ImageText(Image.new("RGB", (28, 28)), "red")
+    report = docs.add(iter([item, "red"]))
+    assert len(report.ok) == docs.count() == 1
+    (failure,) = report.failed
+    assert failure.reason.startswith(
+        "item 0 is an ImageText, which a collection does not store; write Item(image, text"
+    )
+    with pytest.raises(TypeError, match="item 0 is an ImageText"):
+        docs.add([item])
+    assert [hit.id for hit in docs.search(item)] == report.ok
 
 
 def test_what_a_stream_gave_before_it_broke_is_stored(docs):

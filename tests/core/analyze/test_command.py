@@ -92,3 +92,12 @@ def test_a_missing_library_is_reported_before_anything_is_encoded(name, monkeypa
 @pytest.mark.parametrize("arguments", [["--limit", 1], ["--k", 0], ["--rate", "x"], ["--rate", 1], ["--pairs", 1]])
 def test_wrong_usage_is_exit_code_2(arguments):
     assert run(*arguments) == 2
+
+
+def test_a_report_is_written(captions_file, tmp_path, capsys):
+    assert run(captions_file, "--model", "untrained", "--html", tmp_path / "report.html") == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "5 of 5 images have pictures here." in text
+    assert "something green" in text
+    assert run(captions_file, "--model", "untrained", "--html", tmp_path / "gone" / "report.html") == 2
+    assert "cannot be written" in capsys.readouterr().err

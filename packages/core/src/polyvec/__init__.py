@@ -4,7 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 from polyvec.encoder import Attempt, EncodeOptions, Encoder, attempt
 from polyvec.scoring import cosine, maxsim, pairwise_cosine
-from polyvec.types import TASKS, Embeddings, Failure, Grid, ImageInput, Input, Side, SomeFailed, Task, UnreadableInputs
+from polyvec.types import (
+    TASKS,
+    Embeddings,
+    Failure,
+    Grid,
+    ImageInput,
+    ImageText,
+    Input,
+    Side,
+    SomeFailed,
+    Task,
+    UnreadableInputs,
+)
 
 if TYPE_CHECKING:
     from polyvec.embedder import Embedder
@@ -21,6 +33,7 @@ __all__ = [
     "Failure",
     "Grid",
     "ImageInput",
+    "ImageText",
     "Input",
     "Side",
     "SomeFailed",

@@ -12,11 +12,30 @@ from PIL import Image
 from polyvec import decoding
 from polyvec.alarms import pass_alarm
 from polyvec.images import alone_with, check_regular, open_image
-from polyvec.types import ImageInput, Input
+from polyvec.types import ImageInput, ImageText, Input, Kind
 
-__all__ = ["content_key", "equality_keys"]
+__all__ = ["content_key", "equality_keys", "image_of", "input_kind", "text_of"]
 
 _SAMPLES = 8  # pixels on each side that tell most images apart
+
+
+def input_kind(item: Input) -> Kind:
+    """Return whether an input is a text, an image or both."""
+    return "text" if isinstance(item, str) else "image-text" if isinstance(item, ImageText) else "image"
+
+
+def image_of(item: Input) -> ImageInput | None:
+    """Return the image that an input is or has; None for a text."""
+    if isinstance(item, ImageText):
+        return item.image
+    return None if isinstance(item, str) else item
+
+
+def text_of(item: Input) -> str | None:
+    """Return the text that an input is or has; None for an image."""
+    if isinstance(item, ImageText):
+        return item.text
+    return item if isinstance(item, str) else None
 
 
 def content_key(item: Input, scope: str) -> bytes | None:
@@ -33,9 +52,18 @@ def content_key(item: Input, scope: str) -> bytes | None:
 def equality_keys(items: Sequence[Input]) -> list[Hashable]:
     """Return a key for each item, such that items of equal keys have equal vectors.
 
-    Images of equal content have equal keys if that takes no decoding: a PIL image that was not loaded yet equals only
-    itself. Content is compared only where sizes and some pixels agree, so that images without an equal cost little.
+    Items of image and text are equal if both are. Images of equal content have equal keys if that takes no decoding: a
+    PIL image that was not loaded yet equals only itself. Content is compared only where sizes and some pixels agree, so
+    that images without an equal cost little.
     """
+    contents = [item.image if isinstance(item, ImageText) else item for item in items]
+    return [
+        (key, item.text) if isinstance(item, ImageText) else key
+        for item, key in zip(items, _equality_keys(contents), strict=True)
+    ]
+
+
+def _equality_keys(items: Sequence[str | ImageInput]) -> list[Hashable]:
     distinct = {_identity(item): item for item in items}
     rough = {identity: _rough(item) for identity, item in distinct.items() if not isinstance(item, str)}
     counts = Counter(rough.values())
@@ -46,7 +74,7 @@ def equality_keys(items: Sequence[Input]) -> list[Hashable]:
     return [keys.get(identity) or identity for identity in map(_identity, items)]
 
 
-def _identity(item: Input) -> Hashable:
+def _identity(item: str | ImageInput) -> Hashable:
     return item if isinstance(item, str | Path) else id(item)
 
 
@@ -76,8 +104,10 @@ def _rough(image: ImageInput) -> Hashable:
         return id(image)
 
 
-def _content(image: ImageInput) -> bytes:
+def _content(image: ImageInput | ImageText) -> bytes:
     """Hash an image: a file or an array by its bytes, other images by their upright RGB pixels."""
+    if isinstance(image, ImageText):
+        return b"image-text" + hashlib.sha256(image.text.encode()).digest() + _content(image.image)
     if isinstance(image, Path):
         check_regular(image)
         with image.open("rb") as file:

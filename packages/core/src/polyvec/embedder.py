@@ -5,14 +5,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 import torch
 from tqdm import tqdm
 
 from polyvec import forking
 from polyvec.chunking import Span, checked_spans
-from polyvec.content import content_key, equality_keys
+from polyvec.content import content_key, equality_keys, input_kind, text_of
 from polyvec.encoder import Attempt, ChunkOptions, EncodeOptions, Encoder, encoded_stream, in_thread
 from polyvec.encoders.cached import VectorCache, cached_outcomes, span_key
 from polyvec.engine.loading import Device, LoadOptions, Setup
@@ -30,10 +30,9 @@ from polyvec.inputs import (
 )
 from polyvec.model.adapter_files import UserAdapter, read_adapter
 from polyvec.model.ambient import matmul_precision
-from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.streams import Source
-from polyvec.types import Embeddings, Input, Side, Task
+from polyvec.types import Embeddings, Input, Kind, Side, Task
 from polyvec.warning import warn
 
 __all__ = ["ChunkOptions", "Device", "Embedder", "LoadOptions"]
@@ -43,7 +42,7 @@ _WINDOW_BATCHES = 16  # per window of `encode_iter`: enough to sort by length
 
 
 class Embedder(Encoder):
-    """A loaded checkpoint that encodes texts and images, in any mix, into one space per task.
+    """A loaded checkpoint that encodes texts, images and items of both, in any mix, into one space per task.
 
     The same item gives the same vector in every call. Threads may share an embedder. Embedders of the same checkpoint,
     device and dtype share its weights. An embedder pickles as its configuration, without the access token, and loads
@@ -126,7 +125,7 @@ class Embedder(Encoder):
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Encode texts and images; see `Encoder.encode`.
+        """Encode texts, images and items of both; see `Encoder.encode`. `ImageText` says how such an item is read.
 
         Inputs of several tasks share forward passes. Equal inputs of one task are encoded once. Markers of the model in
         a text, such as `<|image_pad|>`, are plain text. `max_pixels` holds for this call only.
@@ -136,16 +135,17 @@ class Embedder(Encoder):
         with tqdm(total=len(requests), desc="Encoding", unit="item", disable=not options.get("show_progress")) as bar:
             return self._run(requests, size, bar, multivector=limits.multivector).result()
 
-    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+    def cache_scope(self, kind: Kind, *, side: Side, task: str, options: EncodeOptions) -> str:
         """See `Encoder.cache_scope`. It is also part of the keys of `vector_cache`."""
         (request,) = self._requests([""], side, task, limits(self.config, options, max_pixels=self.max_pixels))
         return self._scope(request, kind)
 
-    def _scope(self, request: Request, kind: str) -> str:
-        limit = f"text\0{request.max_length}\0{request.prefix}" if kind == "text" else f"image\0{request.max_pixels}"
+    def _scope(self, request: Request, kind: Kind) -> str:
+        text, image = f"{request.max_length}\0{request.prefix}", f"{request.max_pixels}"
+        limit = {"text": text, "image": image, "image-text": f"{image}\0{text}"}[kind]
         # Worker processes do not have this process's choice.
         precision = matmul_precision(torch.device(self.devices[0])) if len(self.devices) == 1 else ""
-        return f"{self._scope_prefix}{precision}\0{request.adapter}\0{limit}\0"
+        return f"{self._scope_prefix}{precision}\0{request.adapter}\0{kind}\0{limit}\0"
 
     def encode_iter(
         self,
@@ -272,11 +272,17 @@ class Embedder(Encoder):
                 self._runner.use(list(before.values()))
             raise
 
-    def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
-        """Return the token of each row of the text's multi-vector, prefix included."""
-        (request,) = self._requests([text], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
-        (ids,) = self._processor.texts([text], request.prefix, max_lengths=[MAX_LENGTH])
-        return self._processor.tokens(ids[:MAX_LENGTH])
+    def tokens(self, item: Input, *, task: str, side: Side) -> list[str]:
+        """Return the token of each row of the item's multi-vector, prefix and prompt included.
+
+        Raises:
+            ValueError: an image that cannot be read, or a text that is no Unicode.
+        """
+        (item,) = checked_items([item])
+        (request,) = self._requests([item], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
+        limit, area = request.max_length, request.max_pixels
+        encoded = self._processor.item(item, request.prefix, max_length=limit, max_pixels=area)
+        return self._processor.tokens(encoded.input_ids.tolist())
 
     def close(self) -> None:
         """End worker processes, if there are any, and close the cache's file; the next call opens both again."""
@@ -310,12 +316,13 @@ class Embedder(Encoder):
             done=bar.update,
         )
         if cut:
-            text = requests[cut[0]].item
-            assert isinstance(text, str), "images are not cut"
+            texts = [text_of(request.item) for request in requests]
+            first = texts[cut[0]]
+            assert first is not None, "images are not cut"
             warn(
-                f"{len(cut)} of {sum(isinstance(request.item, str) for request in requests)} texts are longer than "
+                f"{len(cut)} of {len(texts) - texts.count(None)} texts are longer than "
                 f"{requests[0].max_length} tokens and were cut on the right; the first is item {start + cut[0]} "
-                f"with {len(text):,} characters. Split long texts before encoding them."
+                f"with {len(first):,} characters. Split long texts before encoding them."
             )
         return attempt
 
@@ -328,11 +335,11 @@ class Embedder(Encoder):
 
         if self._cache is None:
             keys = [
-                (key, request.adapter, request.prefix if isinstance(request.item, str) else "")
+                (key, request.adapter, "" if text_of(request.item) is None else request.prefix)
                 for key, request in zip(equality_keys(items), requests, strict=True)
             ]
             return once_each(keys, run)
-        scopes = [self._scope(request, "text" if isinstance(request.item, str) else "image") for request in requests]
+        scopes = [self._scope(request, input_kind(request.item)) for request in requests]
         multivector = any(request.multivector for request in requests)
         return cached_outcomes(self._cache, items, scopes, run, multivector=multivector)
 
@@ -360,4 +367,6 @@ class Embedder(Encoder):
     def _cost(self, pair: tuple[Input, str]) -> int:
         """Estimate the tokens of an item without opening it."""
         item, _ = pair
-        return len(item) // 4 + 8 if isinstance(item, str) else self.max_pixels // self._patch_area
+        text = text_of(item)
+        n_image = 0 if isinstance(item, str) else self.max_pixels // self._patch_area
+        return n_image if text is None else n_image + len(text) // 4 + 8

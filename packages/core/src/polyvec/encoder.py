@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from tqdm import tqdm
 
 from polyvec.inputs import check_collection, check_task, is_single
 from polyvec.streams import Source, split_by_cost
-from polyvec.types import Embeddings, Failure, Input, Side, UnreadableInputs
+from polyvec.types import Embeddings, Failure, Input, Kind, Side, UnreadableInputs
 
 __all__ = ["Attempt", "ChunkOptions", "EncodeOptions", "Encoder", "attempt", "encoded_stream", "in_thread"]
 
@@ -36,7 +36,7 @@ class EncodeOptions(TypedDict, total=False):
     multivector: bool
     """Return the multi-vectors, too. They come from the same forward pass and are never truncated."""
     max_length: int | None
-    """Tokens per text, prefix included; longer texts are cut on the right with a warning."""
+    """Tokens per text, prefix included; longer texts are cut on the right with a warning. An image is never cut."""
     max_pixels: int | None
     """Largest area in pixels at which an image is encoded; larger images are shrunk."""
     show_progress: bool
@@ -77,23 +77,24 @@ class Encoder(ABC):
     sizes: tuple[int, ...]
     license: str
 
-    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+    def cache_scope(self, kind: Kind, *, side: Side, task: str, options: EncodeOptions) -> str:
         """Name everything but its content that determines an input's full-length vectors.
 
         Two inputs of equal content and equal scope have equal vectors, up to rounding. `CachedEncoder` asks for it.
         """
         limits = f"{options.get('max_length')} {options.get('max_pixels')}"
-        rules = f"{kind}\0{_PIXELS}" if kind == "image" else kind
+        rules = kind if kind == "text" else f"{kind}\0{_PIXELS}"
         return f"{self.fingerprint}\0{rules}\0{task}\0{side}\0{limits}\0"
 
     @abstractmethod
     def encode(
         self, inputs: Iterable[Input], *, side: Side, task: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Embeddings:
-        """Encode texts and images in any mix.
+        """Encode texts, images and items of both in any mix.
 
         Args:
-            inputs: texts (`str`) and images (`polyvec.ImageInput`). A text may be empty.
+            inputs: texts (`str`), images (`polyvec.ImageInput`), and items of both (`polyvec.ImageText`). A text may be
+                empty.
             side: `"query"` for what searches, `"document"` for what is searched.
             task: one of `tasks`, or one per input.
             options: see `EncodeOptions`. An option that an encoder does not have is refused by name.
@@ -103,7 +104,7 @@ class Encoder(ABC):
             the right shape.
 
         Raises:
-            TypeError: `inputs` is a single item, or an item is neither text nor image.
+            TypeError: `inputs` is a single item, or an item is neither text, nor image, nor both.
             ValueError: an unknown side or task, an impossible option, or not as many tasks as inputs.
             UnreadableInputs: images that cannot be read, texts that are no Unicode; it carries the embeddings of all
                 other inputs.

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from polyvec.images import describe, n_image_pages
-from polyvec.types import TASKS, Input
+from polyvec.types import TASKS, ImageInput, ImageText, Input
 from polyvec.warning import warn
 
 __all__ = [
@@ -38,32 +38,45 @@ def check_collection(inputs: object) -> None:
     """
     if isinstance(inputs, np.ndarray):
         _check_array(inputs)
-    elif isinstance(inputs, str | bytes | Path | Image.Image):
+    elif isinstance(inputs, str | bytes | Path | Image.Image | ImageText):
         raise TypeError(f"`inputs` is a single item ({_kind(inputs)}); give a list of items.")
 
 
 def checked_items(inputs: Iterable[Any], start: int = 0) -> list[Input]:
     """Check the items of a call and return them as a list. Messages count them from `start`.
 
-    Of an image file with several pages only the first is encoded, with a warning.
+    An `ImageText` without a text becomes its image. Of an image file with several pages only the first is encoded, with
+    a warning.
 
     Raises:
-        TypeError: `inputs` is a single item, or an item is neither text nor image.
+        TypeError: `inputs` is a single item, or an item is neither text, nor image, nor both.
     """
     check_collection(inputs)
     items = list(inputs)
     for index, item in enumerate(items, start):
-        if not isinstance(item, str | bytes | Path | Image.Image | np.ndarray):
+        image = _checked_image(item, index) if isinstance(item, ImageText) else item
+        if not isinstance(image, str | bytes | Path | Image.Image | np.ndarray):
             raise TypeError(
-                f"item {index} is a {type(item).__name__}; an item is a text (str) or an image "
-                "(PIL.Image.Image, pathlib.Path, bytes or numpy.ndarray)."
+                f"item {index} is a {type(image).__name__}; an item is a text (str), an image (PIL.Image.Image, "
+                "pathlib.Path, bytes or numpy.ndarray), or both (polyvec.ImageText)."
             )
-        if isinstance(item, Path | bytes) and (n_pages := n_image_pages(item)) > 1:
+        if isinstance(image, Path | bytes) and (n_pages := n_image_pages(image)) > 1:
             warn(
-                f"{describe(item)} has {n_pages} pages, and only the first is encoded. To encode all of them, give the "
-                "images of `polyvec.images.image_pages`."
+                f"{describe(image)} has {n_pages} pages, and only the first is encoded. To encode all of them, give "
+                "the images of `polyvec.images.image_pages`."
             )
-    return items
+    return [item.image if isinstance(item, ImageText) and not item.text else item for item in items]
+
+
+def _checked_image(item: ImageText, index: int) -> ImageInput:
+    if not isinstance(item.text, str):
+        raise TypeError(f"item {index} is an ImageText whose text is a {type(item.text).__name__}; it must be a str.")
+    if not isinstance(item.image, bytes | Path | Image.Image | np.ndarray):
+        raise TypeError(
+            f"item {index} is an ImageText whose image is a {type(item.image).__name__}; it must be a "
+            "PIL.Image.Image, pathlib.Path, bytes or numpy.ndarray. A text alone is a str."
+        )
+    return item.image
 
 
 def check_text(text: str) -> None:
@@ -187,6 +200,12 @@ def _check_array(inputs: np.ndarray) -> None:
         )
 
 
-def _kind(item: str | bytes | Path | Image.Image) -> str:
-    kinds = ((str, "str"), (bytes, "bytes"), (Path, "pathlib.Path"), (Image.Image, "PIL.Image.Image"))
+def _kind(item: str | bytes | Path | Image.Image | ImageText) -> str:
+    kinds = (
+        (str, "str"),
+        (bytes, "bytes"),
+        (Path, "pathlib.Path"),
+        (Image.Image, "PIL.Image.Image"),
+        (ImageText, "polyvec.ImageText"),
+    )
     return next(name for kind, name in kinds if isinstance(item, kind))

@@ -2,9 +2,10 @@
 
 from polyvec.types import Side
 
-__all__ = ["IMAGE_PROMPT", "prefix"]
+__all__ = ["IMAGE_INSTRUCTION", "IMAGE_PROMPT", "prefix"]
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
+IMAGE_INSTRUCTION = "Describe the image."  # the text of an item of image and text stands in its place
 
 _PREFIXES: dict[Side, str] = {"query": "Query: ", "document": "Passage: "}
 

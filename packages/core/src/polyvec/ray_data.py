@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from polyvec.encoder import Encoder, attempt
 from polyvec.inputs import check_side
-from polyvec.types import Input, Side
+from polyvec.types import ImageText, Input, Side
 
 Content = Literal["text", "bytes", "path"]
 
@@ -47,6 +47,7 @@ class EncodeBatch:
         *,
         column: str = "text",
         content: Content = "text",
+        text_column: str | None = None,
         task: str = "retrieval",
         side: Side = "document",
         truncate_dim: int | None = None,
@@ -57,16 +58,20 @@ class EncodeBatch:
         `embedder` is a function that makes an encoder, such as `lambda: Embedder.from_pretrained("demo")`; or an
         `Embedder`, which Ray pickles as its configuration and which loads again in each actor. `content` is the kind of
         the column's values: `"text"`, `"bytes"` of image files, as `ray.data.read_binary_files` reads them, or `"path"`
-        of image files that every actor can open. The task is checked when the first batch is encoded.
+        of image files that every actor can open. `text_column` holds the text of each image: both are encoded as one
+        `polyvec.ImageText`, or the image alone where the text is null or empty. The task is checked when the first
+        batch is encoded.
 
         Raises:
-            ValueError: an unknown content or side.
+            ValueError: an unknown content or side, or a `text_column` beside texts.
         """
         if content not in _READERS:
             raise ValueError(f"`content` is {content!r}; it is {', '.join(map(repr, _READERS))}.")
+        if content == "text" and text_column is not None:
+            raise ValueError(f"`text_column` is {text_column!r}; it goes with `content='bytes'` or 'path', images.")
         check_side(side)
         self._encoder = embedder() if callable(embedder) else embedder
-        self._column, self._content = column, content
+        self._column, self._content, self._text_column = column, content, text_column
         self._encode = partial(
             self._encoder.encode, side=side, task=task, truncate_dim=truncate_dim, multivector=multivector
         )
@@ -75,7 +80,7 @@ class EncodeBatch:
         """Return the batch with its new columns.
 
         Raises:
-            TypeError: the batch is no Arrow table, or the column holds values of another kind than `content`.
+            TypeError: the batch is no Arrow table, or a column holds values of another kind than `content`.
             KeyError: there is no such column.
             ValueError: a column has the name of a new column, or the embedder refuses the task or `truncate_dim`.
         """
@@ -86,6 +91,8 @@ class EncodeBatch:
         if conflicts := {"dense", "multivector", "error"}.intersection(batch.column_names):
             raise ValueError(f"the dataset has a column {min(conflicts)!r} already; rename or drop it first.")
         inputs, reasons = self._inputs(batch.column(self._column).to_pylist())
+        if self._text_column is not None:
+            inputs = self._with_texts(inputs, batch.column(self._text_column).to_pylist())
         indices = list(inputs)
         result = attempt(self._encode, list(inputs.values()))
         reasons |= {indices[failure.index]: failure.reason for failure in result.failures}
@@ -119,3 +126,14 @@ class EncodeBatch:
                     f"needs {kind.__name__}."
                 )
         return inputs, reasons
+
+    def _with_texts(self, images: Mapping[int, Input], texts: Sequence[Any]) -> dict[int, Input]:
+        """Join each image and its text."""
+        inputs: dict[int, Input] = {}
+        for index, image in images.items():
+            text = texts[index] or ""
+            if not isinstance(text, str):
+                raise TypeError(f"column {self._text_column!r} holds a {type(text).__name__}; it must hold texts.")
+            assert not isinstance(image, str | ImageText), "`content` is one of images"
+            inputs[index] = ImageText(image, text)
+        return inputs

@@ -39,8 +39,7 @@ Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with t
 Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
 
 _WINDOW = 128  # items that are encoded together: a page of A4 at 150 dpi has 6.5 MB
-_QUERIES = 512  # whose tokens are at work at a time
-_MERGED = 1024  # scores per query that are merged at a time, at least: a merge looks at all of the best again
+_QUERIES = 128  # whose tokens are at work at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,15 +102,22 @@ def encode_items(
     task: str,
     multivector: bool,
     show_progress: bool = False,
+    take: Callable[[Multivectors], object] | None = None,
 ) -> Attempt:
-    """Encode as `attempt` does, but some items at a time, so that few images are in memory."""
+    """Encode as `attempt` does, but some items at a time, so that few images are in memory.
+
+    `take` is called with the multi-vectors of each part, to keep them elsewhere; the result has none then.
+    """
     encode = partial(encoder.encode, side=side, task=task, multivector=multivector)
-    parts, kept, failures = [encode([])], [], []
+    empty = encode([])
+    parts, kept, failures = [empty if take is None else replace(empty, multivector=None)], [], []
     with tqdm(total=len(items), desc="Encoding", unit="item", disable=not show_progress) as bar:
         for start in range(0, len(items), _WINDOW):
             window = items[start : start + _WINDOW]
             result = attempt(encode, window, convert)
-            parts.append(result.embeddings)
+            if take is not None:
+                take(result.embeddings.multivector or ())
+            parts.append(result.embeddings if take is None else replace(result.embeddings, multivector=None))
             kept += [start + index for index in result.kept]
             failures += [replace(failure, index=start + failure.index) for failure in result.failures]
             bar.update(len(window))
@@ -182,15 +188,13 @@ def late_ranking(
     Raises:
         TypeError, ValueError: as `maxsim`.
     """
-
-    def blocks() -> Iterable[Scores]:
-        for part in documents:
-            scores = np.empty((len(queries), len(part)), np.float32)
-            for start in range(0, len(queries), _QUERIES):
-                scores[start : start + _QUERIES] = maxsim(queries[start : start + _QUERIES], part)
-            yield scores
-
-    return best_documents(blocks(), n_queries=len(queries), n=n)
+    best = _Best(len(queries), n)
+    start = 0
+    for part in documents:
+        for first in range(0, len(queries), _QUERIES):
+            best.add(first, start, maxsim(queries[first : first + _QUERIES], part))
+        start += len(part)
+    return best.until(start)
 
 
 def best_documents(
@@ -204,28 +208,54 @@ def best_documents(
     Raises:
         ValueError: `n` is less than 1, or a score is not a number.
     """
-    if n < 1:
-        raise ValueError(f"`n` is {n}; it may be 1 or more.")
-    positions, best = np.zeros((n_queries, 0), np.int64), np.zeros((n_queries, 0), np.float32)
-    pending: list[np.ndarray] = []
-    n_seen = n_merged = 0
-
-    def merge() -> tuple[np.ndarray, np.ndarray]:
-        candidates = np.concatenate([best, *pending], axis=1)
-        ranks = np.zeros((n_queries, min(n, candidates.shape[1])), np.int64)
-        for row, values in enumerate(candidates):
-            ranks[row] = ranking(values, frozenset(), n=n)
-        new = np.broadcast_to(np.arange(n_merged, n_seen), (n_queries, n_seen - n_merged))
-        known = np.concatenate([positions, new], axis=1)
-        return np.take_along_axis(known, ranks, axis=1), np.take_along_axis(candidates, ranks, axis=1)
-
+    best = _Best(n_queries, n)
+    start = 0
     for block in blocks:
-        pending.append(block)
-        n_seen += block.shape[1]
-        if n_seen - n_merged >= max(n, _MERGED):
-            positions, best = merge()
-            pending, n_merged = [], n_seen
-    return merge() if pending else (positions, best)
+        for first in range(0, n_queries, _QUERIES):
+            best.add(first, start, block[first : first + _QUERIES])
+        start += block.shape[1]
+    return best.until(start)
+
+
+class _Best:
+    """The best documents of each query so far. It holds the result and nothing else."""
+
+    def __init__(self, n_queries: int, n: int) -> None:
+        if n < 1:
+            raise ValueError(f"`n` is {n}; it may be 1 or more.")
+        self._n = n
+        self._positions = np.zeros((n_queries, 0), np.int64)
+        self._scores = np.zeros((n_queries, 0), np.float32)
+
+    def add(self, first: int, start: int, scores: Float[np.ndarray, "queries documents"]) -> None:
+        """Add scores of some queries, from query `first` on, for the documents from `start` on."""
+        flawed = np.isnan(scores)
+        if flawed.any():
+            raise ValueError(f"the score of document {start + int(flawed.any(axis=0).argmax())} is not a number.")
+        n_seen = min(start, self._n)
+        self._widen(min(start + scores.shape[1], self._n))
+        rows: Iterable[int] = range(len(scores))
+        if n_seen == self._n:  # a document that ties with the last of these came later
+            better = scores > self._scores[first : first + len(scores), -1:]
+            rows = np.flatnonzero(better.any(axis=1)).tolist()
+        for row in rows:
+            new = np.flatnonzero(better[row]) if n_seen == self._n else np.arange(scores.shape[1])
+            positions, best = self._positions[first + row], self._scores[first + row]
+            candidates = np.concatenate([best[:n_seen], scores[row, new]])
+            ranks = ranking(candidates, frozenset(), n=self._n)
+            best[: len(ranks)] = candidates[ranks]
+            positions[: len(ranks)] = np.concatenate([positions[:n_seen], start + new])[ranks]
+
+    def _widen(self, width: int) -> None:
+        missing = width - self._scores.shape[1]
+        if missing > 0:  # until there are as many documents as results
+            self._positions = np.pad(self._positions, ((0, 0), (0, missing)))
+            self._scores = np.pad(self._scores, ((0, 0), (0, missing)))
+
+    def until(self, n_documents: int) -> tuple[Int[np.ndarray, "queries best"], Float32[np.ndarray, "queries best"]]:
+        """Return the positions and scores after all of `n_documents`."""
+        width = min(n_documents, self._n)
+        return self._positions[:, :width], self._scores[:, :width]
 
 
 def grades(relevant: Relevant, n_documents: int) -> dict[int, float]:

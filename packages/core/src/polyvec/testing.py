@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from polyvec.chunking import Span, checked_spans, token_spans
+from polyvec.content import image_of, text_of
 from polyvec.encoder import ChunkOptions, EncodeOptions, Encoder, in_thread
 from polyvec.images import open_image, smart_resize
 from polyvec.inputs import (
@@ -37,9 +38,10 @@ class HashEncoder(Encoder):
     """An encoder in which equal words have equal vectors. It has the methods of an `Embedder`.
 
     A text is its lower-cased words, an image its 28-pixel tiles; each word or tile is a pseudo-random unit vector
-    seeded by the SHA-256 of itself and the task. The multi-vector lists those vectors, the dense vector is the unit
-    sum of their counterparts in the dense size. A text without words is one fixed vector. Queries and documents are
-    encoded alike. `max_length` counts words. An adapter is nothing but another task.
+    seeded by the SHA-256 of itself and the task. An item of both is its tiles, then its words. The multi-vector lists
+    those vectors, the dense vector is the unit sum of their counterparts in the dense size. A text without words is one
+    fixed vector. Queries and documents are encoded alike. `max_length` counts words. An adapter is nothing but another
+    task.
     """
 
     def __init__(self, *, dim: int = 64, multivector_dim: int = 32, name: str = "hash") -> None:
@@ -69,7 +71,7 @@ class HashEncoder(Encoder):
             self, outcomes, len(items), dim=size, multivector=multivector, show_progress=show_progress
         )
         if cut:
-            n_texts = sum(isinstance(item, str) for item in items)
+            n_texts = sum(text_of(item) is not None for item in items)
             warn(f"{len(cut)} of {n_texts} texts are longer than {max_length} tokens and were cut on the right.")
         return collected.result()
 
@@ -106,11 +108,13 @@ class HashEncoder(Encoder):
         """Run `encode_chunks` in a thread."""
         return await in_thread(self.encode_chunks, text, spans, task=task, **options)
 
-    def tokens(self, text: str, *, task: str, side: Side) -> list[str]:
-        """Return the word of each row of the text's multi-vector."""
+    def tokens(self, item: Input, *, task: str, side: Side) -> list[str]:
+        """Return the word, or the digest of the tile, of each row of the item's multi-vector."""
         check_side(side)
         check_task(task, self.tasks)
-        return _words(text)
+        (item,) = checked_items([item])
+        image, text = image_of(item), text_of(item)
+        return [*([] if image is None else _tiles(image, None)[0]), *([] if text is None else _words(text))]
 
     def load_adapter(
         self,
@@ -148,14 +152,14 @@ class HashEncoder(Encoder):
 
     def _outcome(self, item: Input, task: str, max_length: int, max_pixels: int | None) -> Outcome:
         try:
-            if isinstance(item, str):
-                check_text(item)
-                words = _words(item)
-                return self._encoding(words[:max_length], task, cut=len(words) > max_length)
-            tiles, grid = _tiles(item, max_pixels)
+            image, text = image_of(item), text_of(item)
+            if text is not None:
+                check_text(text)
+            words = [] if text is None else _words(text)
+            tiles, grid = ([], None) if image is None else _tiles(image, max_pixels)
         except ValueError as error:
             return str(error)
-        return self._encoding(tiles, task, grid)
+        return self._encoding([*tiles, *words[:max_length]], task, grid, cut=len(words) > max_length)
 
     def _encoding(self, words: Sequence[str], task: str, grid: Grid | None = None, *, cut: bool = False) -> Encoding:
         dense = np.sum([_direction(f"{task} {word} dense", self.dim) for word in words], axis=0)
@@ -168,7 +172,8 @@ class UntrainedTowers(Encoder):
 
     Either tower has three hidden layers of ReLU with weights of its own. A text goes in as counts of hashed words, an
     image as 28 × 28 pixels of RGB. Both outputs are narrow cones in different directions (arXiv 2203.02053), and an
-    image is no nearer to its own text than to others. Sides and tasks change nothing; there are no multi-vectors.
+    image is no nearer to its own text than to others. An item of both has the unit sum. Sides and tasks change nothing;
+    there are no multi-vectors.
     """
 
     def __init__(self, *, dim: int = 256, seed: int = 0) -> None:
@@ -199,20 +204,29 @@ class UntrainedTowers(Encoder):
 
     def _outcome(self, item: Input) -> Outcome:
         try:
-            if isinstance(item, str):
-                check_text(item)
-                digests = [hashlib.sha256(word.encode()).digest() for word in _words(item)]
-                buckets = [int.from_bytes(digest[:8], "little") % _WORD_BUCKETS for digest in digests]
-                signal, tower = np.bincount(buckets, minlength=_WORD_BUCKETS).astype(np.float64), self._text_tower
-            else:
-                picture = open_image(item).resize((_TILE, _TILE))
-                signal, tower = np.asarray(picture, np.float64).ravel() + 1, self._image_tower  # black is no zero
+            parts = [self._output(part) for part in (image_of(item), text_of(item)) if part is not None]
         except ValueError as error:
             return str(error)
+        dense = parts[0] if len(parts) == 1 else _unit(np.sum(parts, axis=0))
+        return Encoding(dense.astype(np.float32), None)
+
+    def _output(self, item: str | ImageInput) -> np.ndarray:
+        if isinstance(item, str):
+            check_text(item)
+            digests = [hashlib.sha256(word.encode()).digest() for word in _words(item)]
+            buckets = [int.from_bytes(digest[:8], "little") % _WORD_BUCKETS for digest in digests]
+            signal, tower = np.bincount(buckets, minlength=_WORD_BUCKETS).astype(np.float64), self._text_tower
+        else:
+            picture = open_image(item).resize((_TILE, _TILE))
+            signal, tower = np.asarray(picture, np.float64).ravel() + 1, self._image_tower  # black is no zero
         for weights in tower[:-1]:
             signal = np.maximum(signal @ weights, 0)
-        output = signal @ tower[-1]
-        return Encoding((output / np.linalg.norm(output)).astype(np.float32), None)
+        return _unit(signal @ tower[-1])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = vector / np.linalg.norm(vector)
+    return scaled
 
 
 def _limit(name: str, value: int | None, most: int, unit: str) -> int:

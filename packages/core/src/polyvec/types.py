@@ -20,7 +20,9 @@ __all__ = [
     "Failure",
     "Grid",
     "ImageInput",
+    "ImageText",
     "Input",
+    "Kind",
     "Page",
     "Side",
     "SomeFailed",
@@ -35,7 +37,32 @@ Side = Literal["query", "document"]  # what searches, and what is searched
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # of a model's weights
 
 ImageInput = Image.Image | Path | bytes | np.ndarray  # (height, width) or (height, width, 1, 3 or 4)
-Input = str | ImageInput
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageText:
+    """One item of an image and its text, such as a page with its OCR or a picture with its caption.
+
+    An `Embedder` reads both in one sequence: the tokens of the image alone up to `<|vision_end|>`, then the text with
+    the prefix of its side and task in the place of the image prompt's instruction, then the end of that prompt. The
+    image cannot see the text, because attention is causal, but the text sees the image. The dense vector is the mean
+    from `<|vision_start|>` to the last token of the text, the multi-vector has all tokens, and the grid is the image's.
+    This form is polyvec's own. The reference implementation of jina-embeddings-v4 has no such items, and the model was
+    not trained for them.
+
+    `max_pixels` bounds the image. `max_length` bounds the text with its prefix; the image is never cut.
+
+    Attributes:
+        image: as an image that is an item of its own.
+        text: plain text. If it is empty, the item is the image alone.
+    """
+
+    image: ImageInput
+    text: str
+
+
+Input = str | ImageInput | ImageText
+Kind = Literal["text", "image", "image-text"]  # of an input
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +81,7 @@ class Embeddings:
     Attributes:
         dense: one unit vector per item.
         multivector: one unit vector per token of each item, padding excluded; None if not requested.
-        grids: per item, the position of its image patches in the multi-vector; None for a text.
+        grids: per item, the position of its image's patches in the multi-vector; None for a text.
         fingerprint: that of the encoder. Vectors may be compared only if theirs agree; empty if it is unknown.
     """
 

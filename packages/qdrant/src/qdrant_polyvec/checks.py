@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import polyvec
-from polyvec import Embeddings, ImageInput, Input
+from polyvec import Embeddings, ImageInput, ImageText, Input
 from polyvec.alarms import pass_alarm
 from polyvec.inputs import check_task, check_text
 from polyvec.paths import absolute, check_name, printable
@@ -117,6 +117,11 @@ class Checks:
 
     def _entry(self, item: Item) -> Entry | Failure:
         index, number = self._count(_named_source(item))  # also of a bad item, so that the others keep their ids
+        if isinstance(item.content, ImageText):
+            raise TypeError(
+                f"item {index} is an ImageText, which a collection does not store; write Item(image, text=text), which "
+                "embeds the image and keeps its text for BM25 and display."
+            )
         if not isinstance(item.content, (str, *get_args(ImageInput))):
             raise TypeError(
                 f"item {index} is a {type(item.content).__name__}; an item is a str (text), or a Path, bytes, PIL "

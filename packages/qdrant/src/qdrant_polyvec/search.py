@@ -11,6 +11,7 @@ from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec import Embeddings
+from polyvec.content import text_of
 from polyvec.encoder import in_thread
 from qdrant_polyvec import limits
 from qdrant_polyvec.binding import Binding
@@ -172,4 +173,4 @@ class Search:
 
 def _encoded_query(task: str, query: Query, embedding: Embeddings) -> EncodedQuery:
     rows = embedding.multivector[0] if embedding.multivector else None
-    return EncodedQuery(task, embedding.dense[0], rows, query if isinstance(query, str) else None)
+    return EncodedQuery(task, embedding.dense[0], rows, None if isinstance(query, Embeddings) else text_of(query))

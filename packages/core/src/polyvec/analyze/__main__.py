@@ -15,6 +15,8 @@ from polyvec.analyze.captions import demo_captions, read_captions, with_template
 from polyvec.analyze.encoding import encode_captions
 from polyvec.analyze.panel import Panel, analyze, table, to_json
 from polyvec.analyze.projection import check_pyarrow, map_points, write_parquet
+from polyvec.analyze.report.document import analysis_report
+from polyvec.analyze.report.points import Points
 from polyvec.analyze.sampling import MOST_PAIRS
 from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.encoder import Encoder
@@ -65,6 +67,12 @@ with lines {"image": path, "caption": text or list of texts}. Paths of images ar
     metavar="DIR",
     help="write figures (PNG, SVG), analysis.json and a map of each model (Parquet)",
 )
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="write a report to open in a browser, with a map that shows pictures",
+)
 @json_option()
 def analyze_command(
     folder: Path | None,
@@ -77,14 +85,18 @@ def analyze_command(
     k: int,
     rates: Sequence[float],
     output: Path | None,
+    html: Path | None,
     *,
     late: bool,
     as_json: bool,
     **loading: Any,
 ) -> int:
     """Analyze how models place the images and the texts of FOLDER, or of the demo world, in one space."""
-    if output is not None:
+    if html is not None and not html.parent.is_dir():
+        raise click.UsageError(f"{str(html)!r} cannot be written; name a file in a folder that exists.")
+    if output is not None or html is not None:
         plots.check_matplotlib()
+    if output is not None:
         check_pyarrow()
         output.mkdir(parents=True, exist_ok=True)
     captioned = demo_captions(limit or _DEMO_LIMIT) if folder is None else read_captions(folder, limit=limit)
@@ -93,6 +105,7 @@ def analyze_command(
     n_unmatched = len(captioned.images) * len(captioned.texts) - len(captioned.pairs)
     check_rates(rates, min(n_unmatched, MOST_PAIRS))
     panels: list[Panel] = []
+    points = Points()
     left_out: dict[str, dict[str, str]] = {}
     for note in captioned.notes:
         click.echo(f"note: {note}", err=True)
@@ -112,9 +125,11 @@ def analyze_command(
             if paired is not None:
                 panel = analyze(paired, model=model, seed=seed, n_aligned=n_aligned, k=k, rates=list(rates) or None)
                 panels.append(panel)
+                if html is not None:
+                    points.add(panel, paired, encoded.captioned)
                 if output is not None:
-                    points = map_points(panel.map, paired, encoded.captioned)
-                    write_parquet(output / f"map-{_file_name(model)}-{panel.mode}.parquet", points)
+                    every = map_points(panel.map, paired, encoded.captioned)
+                    write_parquet(output / f"map-{_file_name(model)}-{panel.mode}.parquet", every)
     title = f"{captioned.title}; task {task}"
     report = {
         "title": title,
@@ -122,6 +137,9 @@ def analyze_command(
         "left_out": left_out,
         "panels": list(map(to_json, panels)),
     }
+    if html is not None:
+        text = analysis_report(panels, points, title=title, notes=captioned.notes, left_out=left_out)
+        html.write_text(text, encoding="utf-8")
     if output is not None:
         for name, draw in (("gap", plots.gap_figure), ("cone", plots.cone_figure), ("map", plots.map_figure)):
             plots.save(draw(panels), output / name)

@@ -12,7 +12,7 @@ import numpy as np
 from polyvec.data.documents import loaded
 from polyvec.data.folders import read_folder
 from polyvec.data.rows import read_rows, text_field
-from polyvec.types import ImageInput
+from polyvec.types import ImageInput, ImageText
 
 __all__ = ["Captioned", "demo_captions", "read_captions", "with_template"]
 
@@ -130,7 +130,7 @@ def _of_folder(folder: Path, limit: int | None) -> Captioned:
         for text, grades in zip(dataset.queries.values(), dataset.relevant, strict=True):
             relevant = [documents[index] for index, grade in grades.items() if grade > 0]
             read = [(identity, loaded(document)) for identity, document in relevant]
-            images = [(identity, image) for identity, image in read if not isinstance(image, str)]
+            images = [(identity, image) for identity, image in read if not isinstance(image, str | ImageText)]
             n_without += not images
             yield from ((identity, image, text) for identity, image in images)
 

@@ -17,7 +17,7 @@ from polyvec.analyze.paired import Paired, item_vectors, pair_scores
 from polyvec.analyze.projection import Map, project
 from polyvec.analyze.sampling import unmatched
 
-__all__ = ["Panel", "Spread", "analyze", "table", "to_json"]
+__all__ = ["Panel", "Spread", "analyze", "rows", "table", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def table(panels: Sequence[Panel]) -> str:
     """Write the panels side by side as aligned text, at most 100 columns wide; more than three in several tables."""
     parts = []
     for start in range(0, len(panels), _PER_TABLE):
-        columns = [_rows(panel) for panel in panels[start : start + _PER_TABLE]]
+        columns = [rows(panel) for panel in panels[start : start + _PER_TABLE]]
         labels = dict.fromkeys(label for column in columns for label in column)
         lines = [
             label.ljust(_LABEL) + "".join(f"{column.get(label, '–'):>{_COLUMN}}" for column in columns)
@@ -153,10 +153,11 @@ def table(panels: Sequence[Panel]) -> str:
     return "\n\n".join(parts)
 
 
-def _rows(panel: Panel) -> dict[str, str]:
+def rows(panel: Panel) -> dict[str, str]:
+    """Return the cells of a panel's column by the labels of their rows. Labels in capitals are headings."""
     gap, matched, cone, spread, mixed = panel.gap, panel.matched, panel.cone, panel.spread, panel.mixed
     text_text = matched.text_text
-    rows = {
+    cells = {
         "": _cut(panel.model),
         "mode": panel.mode,
         "images": f"{panel.n_images:,}",
@@ -206,11 +207,11 @@ def _rows(panel: Panel) -> dict[str, str]:
         "CUT-OFFS": "",
     }
     for cutoff in panel.cutoffs:
-        rows[f"at false-positive rate {cutoff.rate:g}"] = _number(cutoff.score)
-        rows[f"  95 % interval at {cutoff.rate:g}"] = f"{cutoff.low:.3f} to {cutoff.high:.3f}"
-        rows[f"  false positives at {cutoff.rate:g}"] = f"{cutoff.n_above:,}"
-        rows[f"  matched pairs above at {cutoff.rate:g}"] = f"{cutoff.recall:.1%}"
-    return rows
+        cells[f"at false-positive rate {cutoff.rate:g}"] = _number(cutoff.score)
+        cells[f"  95 % interval at {cutoff.rate:g}"] = f"{cutoff.low:.3f} to {cutoff.high:.3f}"
+        cells[f"  false positives at {cutoff.rate:g}"] = f"{cutoff.n_above:,}"
+        cells[f"  matched pairs above at {cutoff.rate:g}"] = f"{cutoff.recall:.1%}"
+    return cells
 
 
 def _cut(name: str) -> str:

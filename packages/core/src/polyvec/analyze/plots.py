@@ -1,5 +1,6 @@
 """The figures of the analyses, as PNG and SVG: a column per model, a row per mode, the definition below."""
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +11,23 @@ import numpy as np
 
 from polyvec.analyze.histograms import EDGES, Histogram
 from polyvec.analyze.panel import Panel
+from polyvec.paths import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_matplotlib", "cone_figure", "gap_figure", "map_figure", "save"]
+__all__ = [
+    "CONE_CAPTION",
+    "GAP_CAPTION",
+    "MAP_CAPTION",
+    "check_matplotlib",
+    "cone_figure",
+    "gap_figure",
+    "map_figure",
+    "save",
+    "seeds",
+    "svg",
+]
 
 _IMAGE, _TEXT, _OTHER = "#0072B2", "#D55E00", "#999999"  # told apart with any kind of colour vision
 _WIDTH, _HEIGHT = 4.4, 3.2  # inches per panel, with its labels
@@ -33,6 +46,26 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
 }
 
+GAP_CAPTION = (
+    "Modality gap (arXiv 2506.18902, Fig. 2). Scores of matched pairs of an image and its text, and of two texts "
+    "of one image (each text with the next); share of pairs per bin of 0.02, dashed lines at the means. Δ mean: "
+    "text–text minus image–text. Overlap: sum over bins of the smaller share. L2M: distance of the centres of "
+    "images and texts. RMG: relative gap; 0 pairs coincide, ½ pairs are no nearer than two items of one kind. "
+)
+CONE_CAPTION = (
+    "Cone effect (arXiv 2506.18902, Fig. 3). Scores of texts with their own images (matched) and with other images "
+    "(unmatched; all of them, or a sample of about a million); share of pairs per bin of 0.02, dashed lines at the "
+    "means. AUC: chance that a matched pair scores above an unmatched one. d′: difference of the means over the "
+    "root of the mean variance. Cos of two images, of two texts: mean cosine of different items of one kind; near "
+    "1 is a narrow cone. "
+)
+MAP_CAPTION = (
+    "Map of images and texts. Above: principal component analysis of the unit vectors of both together (late: of "
+    "the means of an item's tokens). Below: coordinate along the gap vector; 0 is half-way between the centres. "
+    "Both are linear projections: distances can be compared within a panel. Non-linear maps such as UMAP "
+    "exaggerate the separation. "
+)
+
 
 def check_matplotlib() -> None:
     """Refuse to go on without matplotlib.
@@ -46,14 +79,8 @@ def check_matplotlib() -> None:
         raise ImportError("figures need matplotlib: pip install 'polyvec[evaluate]'") from error
 
 
-def gap_figure(panels: Sequence[Panel]) -> "Figure":
+def gap_figure(panels: Sequence[Panel], caption: str = GAP_CAPTION) -> "Figure":
     """Draw the paper's Figure 2: matched image–text against matched text–text scores."""
-    caption = (
-        "Modality gap (arXiv 2506.18902, Fig. 2). Scores of matched pairs of an image and its text, and of two texts "
-        "of one image (each text with the next); share of pairs per bin of 0.02, dashed lines at the means. Δ mean: "
-        "text–text minus image–text. Overlap: sum over bins of the smaller share. L2M: distance of the centres of "
-        "images and texts. RMG: relative gap; 0 pairs coincide, ½ pairs are no nearer than two items of one kind. "
-    )
     with _grid(panels, caption) as (figure, cells):
         for axes, panel in cells:
             matched = panel.matched
@@ -68,15 +95,8 @@ def gap_figure(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def cone_figure(panels: Sequence[Panel]) -> "Figure":
+def cone_figure(panels: Sequence[Panel], caption: str = CONE_CAPTION) -> "Figure":
     """Draw the paper's Figure 3: matched against unmatched image–text scores."""
-    caption = (
-        "Cone effect (arXiv 2506.18902, Fig. 3). Scores of texts with their own images (matched) and with other images "
-        "(unmatched; all of them, or a sample of about a million); share of pairs per bin of 0.02, dashed lines at the "
-        "means. AUC: chance that a matched pair scores above an unmatched one. d′: difference of the means over the "
-        "root of the mean variance. Cos of two images, of two texts: mean cosine of different items of one kind; near "
-        "1 is a narrow cone. "
-    )
     with _grid(panels, caption) as (figure, cells):
         for axes, panel in cells:
             cone, spread = panel.cone, panel.spread
@@ -90,14 +110,8 @@ def cone_figure(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def map_figure(panels: Sequence[Panel]) -> "Figure":
+def map_figure(panels: Sequence[Panel], caption: str = MAP_CAPTION) -> "Figure":
     """Draw for each panel the two principal components of images and texts together, and the axis along the gap."""
-    caption = (
-        "Map of images and texts. Above: principal component analysis of the unit vectors of both together (late: of "
-        "the means of an item's tokens). Below: coordinate along the gap vector; 0 is half-way between the centres. "
-        "Both are linear projections: distances can be compared within a panel. Non-linear maps such as UMAP "
-        "exaggerate the separation. "
-    )
     with _grid(panels, caption, rows_per_panel=2) as (figure, cells):
         for axes, panel in cells[::2]:
             _scatter(axes, panel)
@@ -133,6 +147,17 @@ def _draw_delta(axes: Any, panel: Panel) -> None:  # Any: see `_grid`
     axes.legend(loc="best")
 
 
+def svg(figure: "Figure") -> str:
+    """Return a figure as an SVG element to stand in a page of HTML."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    with mpl.rc_context(_SETTINGS):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as `path`.png, 150 dots per inch, and `path`.svg."""
     import matplotlib as mpl
@@ -156,7 +181,7 @@ def _grid(
     shape = len(modes) * rows_per_panel, len(models)
     with mpl.rc_context(_SETTINGS):
         width = max(_WIDTH * shape[1], 6)
-        lines = textwrap.wrap(f"{caption}{_seeds(panels)}", int(width * _LETTERS_PER_INCH))
+        lines = textwrap.wrap(f"{caption}{seeds(panels)}" if caption else "", int(width * _LETTERS_PER_INCH))
         below = _LINE * len(lines) + 0.2
         height = _HEIGHT * shape[0] + below
         figure = Figure(figsize=(width, height))
@@ -209,11 +234,12 @@ def _matched(panel: Panel) -> list[Histogram]:
 
 
 def _name(panel: Panel) -> str:
-    model = panel.model if len(panel.model) < 40 else f"…{panel.model[-38:]}"
-    return f"{model}, {panel.mode}"
+    model = printable(panel.model).replace("$", r"\$")  # no formula
+    return f"{model if len(model) < 40 else f'…{model[-38:]}'}, {panel.mode}"
 
 
-def _seeds(panels: Sequence[Panel]) -> str:
+def seeds(panels: Sequence[Panel]) -> str:
+    """Return the end of every caption: what was drawn how often."""
     counts = dict.fromkeys(f"{panel.n_images:,} images, {panel.n_texts:,} texts" for panel in panels)
     seeds = dict.fromkeys(str(panel.seed) for panel in panels)
     return f"{'; '.join(counts)}; seed {', '.join(seeds)}."

@@ -3,7 +3,7 @@
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,16 @@ from polyvec.images import open_image
 from polyvec.paths import printable
 from polyvec.types import ImageInput
 
-__all__ = ["Map", "MapPoint", "check_pyarrow", "map_points", "project", "thumbnail", "write_parquet"]
+__all__ = [
+    "Map",
+    "MapPoint",
+    "bare_points",
+    "check_pyarrow",
+    "map_points",
+    "project",
+    "thumbnail",
+    "write_parquet",
+]
 
 _BLOCK_ROWS = 4096
 _ROWS_PER_GROUP = 1000
@@ -93,8 +102,15 @@ class MapPoint:
 
 def map_points(space: Map, paired: Paired, captioned: Captioned) -> Iterator[MapPoint]:
     """Yield each image and then each text as a point. Pictures are opened one at a time."""
+    pictures = list(captioned.images.values())
+    for point, image in bare_points(space, paired, captioned):
+        yield replace(point, image=thumbnail(pictures[image]))
+
+
+def bare_points(space: Map, paired: Paired, captioned: Captioned) -> Iterator[tuple[MapPoint, int]]:
+    """Yield the points without pictures, each with the position of the image whose picture it has in `map_points`."""
     scores = pair_scores(paired.texts, paired.images, paired.pairs[:, 1], paired.pairs[:, 0])
-    pictures, texts = list(captioned.images.values()), list(captioned.texts.values())
+    texts = list(captioned.texts.values())
     sides = (
         ("image", captioned.images, space.images, space.images_delta),
         ("text", captioned.texts, space.texts, space.texts_delta),
@@ -106,7 +122,7 @@ def map_points(space: Map, paired: Paired, captioned: Captioned) -> Iterator[Map
         first[paired.pairs[::-1, side]] = np.arange(len(scores))[::-1]
         for row, name in enumerate(names):
             image, text = paired.pairs[first[row]]
-            yield MapPoint(
+            point = MapPoint(
                 float(places[row, 0]),
                 float(places[row, 1]),
                 float(deltas[row]),
@@ -114,8 +130,9 @@ def map_points(space: Map, paired: Paired, captioned: Captioned) -> Iterator[Map
                 printable(name),
                 texts[text if kind == "image" else row],
                 float(best[row]),
-                thumbnail(pictures[row if kind == "image" else image]),
+                b"",
             )
+            yield point, row if kind == "image" else int(image)
 
 
 def thumbnail(image: ImageInput, *, size: int = 96) -> bytes:

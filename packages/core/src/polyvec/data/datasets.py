@@ -17,8 +17,14 @@ Facts = Mapping[str, Mapping[str, str]]  # by id: `language`, `kind` and such
 _QUERY_COLUMNS = {
     "language": ("query_language", "language", "lang"),
     "kind": ("kind", "query_type", "query_types", "type"),
+    "origin": ("origin",),
 }
-_DOCUMENT_COLUMNS = {"language": ("document_language", "page_language", "language", "lang")}
+_DOCUMENT_COLUMNS = {
+    "language": ("document_language", "page_language", "language", "lang"),
+    "kind": ("kind",),
+    "group": ("group",),
+    "source": ("source",),
+}
 
 
 class ById(Mapping[str, _Value]):
@@ -45,8 +51,8 @@ class Dataset:
 
     Attributes:
         documents: a page of a PDF or an image in a table is read when it is looked up.
-        query_facts: what is known of queries: their `language` and their `kind`.
-        document_facts: what is known of documents: their `language`.
+        query_facts: what is known of queries: `language`, `kind`, and `origin`, which says why it is a query.
+        document_facts: what is known of documents: `language`, `kind`, `group` (as in training) and `source`.
         texts: what pages and images say, for baselines that read texts. Texts themselves are not in it.
         left_out: what the files have and the dataset does not, with reasons.
     """

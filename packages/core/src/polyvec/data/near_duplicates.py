@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt32, UInt64
 from PIL import Image
 
 from polyvec.images import open_image
-from polyvec.types import Input
+from polyvec.types import ImageText, Input
 
 __all__ = ["Features", "Sketches", "are_near", "features"]
 
@@ -50,8 +50,11 @@ def features(item: Input) -> Features:
     Texts are compared without regard to case, kinds of spaces, and forms that Unicode calls compatible (NFKC).
 
     Raises:
-        ValueError: the image cannot be read.
+        ValueError: the image cannot be read, or the item has an image and a text.
     """
+    if isinstance(item, ImageText):
+        reason = "an item of image and text (ImageText) is not compared; give its image or its text."
+        raise ValueError(reason)  # noqa: TRY004 — as an image that cannot be read
     if not isinstance(item, str):
         return _edges(open_image(item))
     text = " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", item).casefold()).split())

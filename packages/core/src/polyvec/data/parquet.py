@@ -92,12 +92,13 @@ def _three(files: Mapping[str, Sequence[Path]], name: str, limit: int | None) ->
     has_image = corpus.heavy != ""
     for identity, row in zip(row_by_id, corpus.rows, strict=True):
         facts_of_documents[identity] = document_facts(row)
-        if has_image and (text := _first_text(row)):
+        if has_image and not _is_text(row) and (text := _first_text(row)):
             texts[identity] = text
 
     def document(identity: str) -> Document:
         index = row_by_id[identity]
-        return corpus.image(index) if has_image else _title_and_text(corpus.rows[index], corpus.place(index))
+        row = corpus.rows[index]
+        return corpus.image(index) if has_image and not _is_text(row) else _title_and_text(row, corpus.place(index))
 
     facts_of_queries, text_by_query = {}, {}
     for index, (identity, row) in enumerate(zip(queries.ids(_QUERY_ID), queries.rows, strict=True)):
@@ -240,6 +241,11 @@ def _title_and_text(row: _Row, place: str) -> str:
     return (
         f"{title} {_text(row, ('text',), place)}" if isinstance(title, str) and title else _text(row, ("text",), place)
     )
+
+
+def _is_text(row: _Row) -> bool:
+    """Tell whether a row says that it has no image, in a table of texts and images."""
+    return row.get("modality") == "text"
 
 
 def _first_text(row: _Row) -> str:

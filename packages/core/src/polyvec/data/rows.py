@@ -2,13 +2,13 @@
 
 import json
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from polyvec.alarms import pass_alarm
 
-__all__ = ["read_lines", "read_rows", "text_field"]
+__all__ = ["each_line", "each_row", "read_lines", "read_rows", "text_field"]
 
 _Parsed = TypeVar("_Parsed")
 
@@ -24,16 +24,27 @@ def read_lines(path: Path, parse: Callable[[int, str], _Parsed]) -> list[_Parsed
     Raises:
         ValueError: `parse` raised a `ValueError`, `TypeError` or `OSError`.
     """
-    parsed = []
+    return [parsed for _, parsed in each_line(path, parse)]
+
+
+def each_row(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON object on each line of a file, with the offset of the line. Otherwise as `each_line`."""
+    return each_line(path, lambda _, line: _json_object(line))
+
+
+def each_line(path: Path, parse: Callable[[int, str], _Parsed]) -> Iterator[tuple[int, _Parsed]]:
+    """Yield the offset of each line of a file in bytes, and what it was parsed to. Otherwise as `read_lines`."""
+    offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                if line.strip():
-                    parsed.append(parse(number, line.decode("utf-8-sig")))
+                parsed = (offset, parse(number, line.decode("utf-8-sig"))) if line.strip() else None
             except (ValueError, TypeError, OSError, RecursionError) as error:
                 pass_alarm(error)
                 raise ValueError(f"{path}:{number}: {error}") from error
-    return parsed
+            if parsed is not None:
+                yield parsed
+            offset += len(line)
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:

@@ -4,17 +4,17 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
-from polyvec.content import content_key
+from polyvec.content import content_key, image_of, input_kind
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.encoders.vector_cache import CacheStatistics, VectorCache
 from polyvec.images import file_stamp
 from polyvec.inputs import check_options, check_side, check_tasks, checked_items, checked_size
 from polyvec.outcomes import Encoding, Outcome, collect_shown, once_each
-from polyvec.types import Embeddings, Input, Side
+from polyvec.types import Embeddings, Input, Kind, Side
 
 __all__ = ["CacheStatistics", "CachedEncoder", "VectorCache"]
 
@@ -57,7 +57,7 @@ class CachedEncoder(Encoder):
         self._cache.close()
         self.encoder.close()
 
-    def cache_scope(self, kind: Literal["text", "image"], *, side: Side, task: str, options: EncodeOptions) -> str:
+    def cache_scope(self, kind: Kind, *, side: Side, task: str, options: EncodeOptions) -> str:
         """Return the cache scope of the wrapped encoder; see `Encoder.cache_scope`."""
         return self.encoder.cache_scope(kind, side=side, task=task, options=options)
 
@@ -74,7 +74,7 @@ class CachedEncoder(Encoder):
         tasks = check_tasks(task, len(items), self.tasks)
         scope = cache(partial(self.cache_scope, side=side, options=options))
         pairs = zip(items, tasks, strict=True)
-        scopes = [scope("text" if isinstance(item, str) else "image", task=name) for item, name in pairs]
+        scopes = [scope(input_kind(item), task=name) for item, name in pairs]
 
         def run(missing: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
             for start in range(0, len(missing), _ENCODED_TOGETHER):
@@ -105,7 +105,8 @@ def cached_outcomes(
     `run` encodes items, given their indices, each content once; it yields positions in the list of indices, and
     outcomes. Each item has a scope; see `Encoder.cache_scope`.
     """
-    stamps = [file_stamp(item) if isinstance(item, Path) else None for item in items]
+    images = [image_of(item) for item in items]
+    stamps = [file_stamp(image) if isinstance(image, Path) else None for image in images]
     keys = [content_key(item, scope) for item, scope in zip(items, scopes, strict=True)]
 
     def look_up(indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
@@ -117,9 +118,9 @@ def cached_outcomes(
         try:
             for number, outcome in run([indices[position] for position in missing]):
                 index = indices[missing[number]]
-                item, key = items[index], keys[index]
+                image, key = images[index], keys[index]
                 # If a file has changed since, its key is of other content.
-                changed = isinstance(item, Path) and stamps[index] != file_stamp(item)
+                changed = isinstance(image, Path) and stamps[index] != file_stamp(image)
                 if key and isinstance(outcome, Encoding) and not changed:
                     fresh.append((key, outcome))
                     if len(fresh) == _PUT_TOGETHER:

@@ -12,13 +12,13 @@ from PIL import Image
 
 from polyvec import forking
 from polyvec.compression import truncate
-from polyvec.content import equality_keys
+from polyvec.content import equality_keys, image_of, input_kind, text_of
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.images import open_image
 from polyvec.inputs import check_options, check_side, check_tasks, check_text, checked_items, checked_size
 from polyvec.model.ambient import own_settings
 from polyvec.outcomes import Encoding, Outcome, collect_shown, once_each
-from polyvec.types import TASKS, Embeddings, Input, Side
+from polyvec.types import TASKS, Embeddings, Input, Kind, Side
 from polyvec.vectors import unit_means
 
 __all__ = ["SentenceTransformersEncoder"]
@@ -49,7 +49,8 @@ class SentenceTransformersEncoder(Encoder):
 
     A `str` is always text. These models open or fetch a string that looks like a path or URL of an image, so models
     that read more than text get each text marked as text. This does not protect from a model whose own remote code
-    inspects strings. Texts and images never share a batch, because a mixed batch has other prompts. The model cuts
+    inspects strings. Items of different kinds never share a batch, because a mixed batch has other prompts. An item of
+    image and text goes to the model as one message if the model reads such; otherwise it fails by name. The model cuts
     texts longer than its `max_seq_length` without a warning. Grids are None.
 
     Threads may share an encoder, but not two encoders of one model. Do not change the weights or prompts of a model
@@ -143,10 +144,12 @@ class SentenceTransformersEncoder(Encoder):
                     yield index, f"its dense vector has no direction: its {size} numbers are all zero"
 
     def _parts(self, items: Sequence[Input]) -> Iterator[dict[int, Input]]:
-        """Yield parts of the items by index: either texts or images, and few enough images to open them all."""
-        texts = [index for index, item in enumerate(items) if isinstance(item, str)]
-        images = [index for index, item in enumerate(items) if not isinstance(item, str)]
-        for indices, size in ((texts, _TEXT_BATCHES * self._batch_size), (images, self._batch_size)):
+        """Yield parts of the items by index: items of one kind, and few enough images to open them all."""
+        indices_by_kind: dict[Kind, list[int]] = {"text": [], "image": [], "image-text": []}
+        for index, item in enumerate(items):
+            indices_by_kind[input_kind(item)].append(index)
+        for kind, indices in indices_by_kind.items():
+            size = self._batch_size * (_TEXT_BATCHES if kind == "text" else 1)
             for start in range(0, len(indices), size):
                 yield {index: items[index] for index in indices[start : start + size]}
 
@@ -154,7 +157,7 @@ class SentenceTransformersEncoder(Encoder):
         self, models: Sequence[Model], side: Side, items: Mapping[int, Input]
     ) -> Iterator[tuple[int, list[np.ndarray] | str]]:
         """Yield for each item the rows of every model at unit length, or the reason why there are none."""
-        contents: dict[int, str | Image.Image] = {}
+        contents: dict[int, Any] = {}  # as `_content` returns them
         for index, item in items.items():
             try:
                 contents[index] = _content(item, models)
@@ -183,24 +186,33 @@ def _size(model: Model) -> int:
     return size
 
 
-def _content(item: Input, models: Sequence[Model]) -> str | Image.Image:
-    """Return the text, or the image after opening it. Raise `ValueError` if a model cannot read the item."""
-    kind = "text" if isinstance(item, str) else "image"
+def _content(item: Input, models: Sequence[Model]) -> str | Image.Image | dict[str, Any]:  # Any: text and image
+    """Return the text, the image after opening it, or both. Raise `ValueError` if a model cannot read the item."""
+    kind = input_kind(item)
+    image, text = image_of(item), text_of(item)
     for model in models:
-        if not model.supports(kind):
+        if not model.supports(("image", "text") if kind == "image-text" else kind):
             readable = ", ".join(map(str, model.modalities))
-            raise ValueError(f"this {type(model).__name__} reads no {kind}s, only {readable}")
-    if isinstance(item, str):
-        check_text(item)
-        return item
-    return open_image(item)
+            kinds = "items of image and text" if kind == "image-text" else f"{kind}s"
+            raise ValueError(f"this {type(model).__name__} reads no {kinds}, only {readable}")
+    if text is not None:
+        check_text(text)
+    picture = None if image is None else open_image(image)
+    if picture is not None and text is not None:
+        return {"image": picture, "text": text}
+    content = picture if text is None else text
+    assert content is not None, "an item has a text or an image"
+    return content
 
 
 def _rows(
-    model: Model, side: Side, contents: Sequence[str | Image.Image], batch_size: int
+    model: Model,
+    side: Side,
+    contents: Sequence[Any],
+    batch_size: int,  # as `_content` returns them
 ) -> list[Float32[np.ndarray, "_ dim"]]:
     """Encode contents: a SentenceTransformer gives one row each, a MultiVectorEncoder one row per token."""
-    inputs: list[Any] = list(contents)  # Any: texts, images, and marked texts
+    inputs = list(contents)
     if not {"text", "message"}.issuperset(model.modalities):
         # Only these models need it, and some text models take only plain strings.
         inputs = [{"text": content} if isinstance(content, str) else content for content in contents]

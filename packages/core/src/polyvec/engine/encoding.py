@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyvec.chunking import Span, token_spans, windows
+from polyvec.content import image_of, text_of
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
 from polyvec.images import image_size
@@ -15,6 +16,7 @@ from polyvec.model.batching import plan, prepare_ahead
 from polyvec.model.processing import Encoded, Processor
 from polyvec.model.replica import Replica
 from polyvec.outcomes import Encoding, Outcome
+from polyvec.types import Grid
 
 _NOT_FINITE = "its vector is not finite: the weights, or sums of them in this dtype, overflow"
 
@@ -45,7 +47,7 @@ class Engine:
         adapters = {index: requests[index].adapter for index in range(len(requests)) if index not in reasons}
 
         def prepare(batch: Sequence[int]) -> list[tuple[int, Encoded | str]]:
-            return [(index, texts.get(index) or self._image(requests[index])) for index in batch]
+            return [(index, self._encoded(requests[index], texts.get(index))) for index in batch]
 
         for _, items in prepare_ahead(prepare, _batches(lengths, adapters, self.token_budget)):
             rows: dict[int, Row] = {}
@@ -138,21 +140,24 @@ class Engine:
         """Tokenise all texts and read all image headers, to know all lengths before images are decoded.
 
         Returns:
-            By index: encoded texts, lengths of all readable items, and the reason for each unreadable item.
+            By index: encoded texts, also those of images, lengths of all readable items, and the reason for each
+            unreadable item.
         """
-        lengths: dict[int, int] = {}
+        grids: dict[int, Grid] = {}
         reasons: dict[int, str] = {}
         texts: dict[int, str] = {}
         for index, request in enumerate(requests):
             try:
+                image, text = image_of(request.item), text_of(request.item)
                 if request.unreadable is not None:
                     reasons[index] = request.unreadable
-                elif isinstance(request.item, str):
-                    check_text(request.item)
-                    texts[index] = request.prefix + request.item
-                else:
-                    grid = self.processor.grid(image_size(request.item), request.max_pixels)
-                    lengths[index] = self.processor.image_length(grid)
+                    continue
+                if text is not None:
+                    check_text(text)
+                if image is not None:
+                    grids[index] = self.processor.grid(image_size(image), request.max_pixels)
+                if text is not None:
+                    texts[index] = request.prefix + text
             except ValueError as error:
                 reasons[index] = str(error)
         encoded: dict[int, Encoded] = {}
@@ -160,13 +165,17 @@ class Engine:
         tokenised = self.processor.texts(list(texts.values()), "", max_lengths=max_lengths)
         for index, ids in zip(texts, tokenised, strict=True):
             encoded[index] = self.processor.text(ids, requests[index].max_length)
-            lengths[index] = len(encoded[index].input_ids)
+        lengths = {index: len(text.input_ids) for index, text in encoded.items()}
+        lengths |= {index: self.processor.image_length(grid, lengths.get(index, 0)) for index, grid in grids.items()}
         return encoded, lengths, reasons
 
-    def _image(self, request: Request) -> Encoded | str:
-        assert not isinstance(request.item, str), "texts are encoded before batches are planned"
+    def _encoded(self, request: Request, text: Encoded | None) -> Encoded | str:
+        image = image_of(request.item)
+        if image is None:
+            assert text is not None, "texts are encoded before batches are planned"
+            return text
         try:
-            return self.processor.image(request.item, request.max_pixels)
+            return self.processor.image(image, request.max_pixels, text)
         except ValueError as error:
             return str(error)
 

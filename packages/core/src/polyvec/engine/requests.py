@@ -16,7 +16,7 @@ from polyvec.model.config import ModelConfig
 from polyvec.model.processing import MAX_LENGTH
 from polyvec.outcomes import Encoding, Outcome
 from polyvec.prompts import prefix
-from polyvec.types import Input, Side
+from polyvec.types import ImageInput, ImageText, Input, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,13 @@ def _sendable(item: Input) -> Input:
     Raises:
         ValueError: the image cannot be decoded, or the array is no image.
     """
+    if isinstance(item, ImageText):
+        return ImageText(_sendable_image(item.image), str.__str__(item.text))
+    return str.__str__(item) if isinstance(item, str) else _sendable_image(item)
+
+
+def _sendable_image(item: ImageInput) -> ImageInput:
     match item:
-        case str():
-            return str.__str__(item)
         case bytes():
             return bytes.__getitem__(item, slice(None))
         case Path():

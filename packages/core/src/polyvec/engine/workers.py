@@ -18,6 +18,7 @@ import torch
 
 from polyvec import forking
 from polyvec.chunking import Span
+from polyvec.content import text_of
 from polyvec.engine.encoding import Engine
 from polyvec.engine.merging import Merging
 from polyvec.engine.requests import Request
@@ -161,7 +162,9 @@ def _shut_down(reference: "weakref.ref[ProcessPoolExecutor]") -> None:
 
 def _cost(request: Request) -> int:
     """Estimate the cost of a request, in characters of text."""
-    return len(request.item) + _PREFIX_COST if isinstance(request.item, str) else _IMAGE_COST
+    text = text_of(request.item)
+    image_cost = 0 if isinstance(request.item, str) else _IMAGE_COST
+    return image_cost if text is None else image_cost + len(text) + _PREFIX_COST
 
 
 def _parts(requests: Sequence[Request], n: int) -> list[list[int]]:

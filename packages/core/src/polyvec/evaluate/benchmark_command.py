@@ -78,6 +78,12 @@ def run_benchmarks(
     default=("paper", "tasks"),
     help="rules of averages; repeat it for several",
 )
+@click.option(
+    "--fused",
+    type=click.Choice(("composed", "sequence")),
+    default="composed",
+    help="items of image and text: composed of the vectors of both, as mteb does it, or read as one sequence",
+)
 @click.option("--xtd10", type=click.Path(path_type=Path), metavar="FOLDER", help="files of XTD10, which mteb lacks")
 @click.option("--overwrite", is_flag=True, help="run tasks again that have results")
 @click.option("--rules", is_flag=True, help="print how each task is encoded, and exit")

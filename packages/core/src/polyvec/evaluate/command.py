@@ -25,8 +25,8 @@ def evaluate_command(ctx: click.Context, /, **values: Any) -> int:
     """Measure searches of the documents in FOLDER, and what each choice costs; or run a public benchmark by its name.
 
     Defaults with --benchmark: mode dense, output ./results, which is a folder then. --k, --depth, --language, --limit,
-    --dpi, --candidates, --storage, --baselines, --read-pages, --collection, --location, --compare and --markdown are
-    for folders; all options after --benchmark are for benchmarks.
+    --dpi, --candidates, --storage, --baselines, --read-pages, --collection, --location, --compare, --html, --worst and
+    --markdown are for folders; all options after --benchmark are for benchmarks.
     """
     chosen = _FOLDER if values["benchmark"] is None else _BENCHMARK
     own = {parameter.name: parameter for parameter in chosen.params}

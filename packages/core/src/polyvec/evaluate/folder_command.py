@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Container, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +19,8 @@ from polyvec.data.folders import read_folder
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.metrics import measure
+from polyvec.evaluate.report.comparison_report import comparison_report
+from polyvec.evaluate.report.run_report import WORST, run_report
 from polyvec.evaluate.results import compare_runs, results, uncompared
 from polyvec.evaluate.run_tables import comparison_json, comparison_text, result_json, result_text
 from polyvec.evaluate.runs import Run
@@ -25,7 +29,7 @@ from polyvec.evaluate.storage import POOL_FACTORS
 from polyvec.search import open_search
 from polyvec.types import Input
 
-__all__ = ["evaluate_command", "evaluate_folder", "print_comparison"]
+__all__ = ["EvaluatedFolder", "evaluate_command", "evaluate_folder", "print_comparison"]
 
 _EPILOG = """
 FOLDER is a dataset in the layout of BEIR (corpus.jsonl, queries.jsonl, qrels/test.tsv), Parquet files with the columns
@@ -34,6 +38,22 @@ id, score, language, kind and page_language.
 """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluatedFolder:
+    """A folder's dataset, its run, and what a report can ask for more.
+
+    Attributes:
+        encoder: that of the run, still open; None for a collection.
+        tokens: names the rows of a query's multi-vector.
+    """
+
+    dataset: Dataset
+    run: Run
+    encoder: Encoder | None = None
+    tokens: Callable[[str], Sequence[str]] | None = None
+
+
+@contextmanager
 def evaluate_folder(
     folder: Path,
     *,
@@ -54,8 +74,8 @@ def evaluate_folder(
     cache: Path | None,
     collection: str | None,
     location: str,
-) -> tuple[Dataset, Run]:
-    """Search a folder's dataset with a model or in a collection."""
+) -> Iterator[EvaluatedFolder]:
+    """Search a folder's dataset with a model or in a collection. The encoder is open as long as the context."""
     depth = max(depth, max(ks) + 1)  # one more than the last cut, to see a tie there
     dataset = read_folder(folder, language=language, limit=limit)
     measure(dataset.qrels, {}, ks=ks)  # refuses grades, and says what is not installed, before anything is encoded
@@ -66,20 +86,22 @@ def evaluate_folder(
         with open_search(location, collection, model=model, device=device, dtype=dtype) as search:
             settings = {"model": model or "that of the collection"}
             choice = f"collection {collection!r}"
-            return dataset, evaluate_search(
-                search, dataset, mode=mode, task=task, choice=choice, depth=depth, settings=settings
-            )
-    encoder: Encoder = polyvec.Embedder.from_pretrained(model or "demo", device=device, dtype=dtype)
+            run = evaluate_search(search, dataset, mode=mode, task=task, choice=choice, depth=depth, settings=settings)
+        yield EvaluatedFolder(dataset, run)
+        return
+    embedder = polyvec.Embedder.from_pretrained(model or "demo", device=device, dtype=dtype)
+    encoder: Encoder = embedder
     with ExitStack() as opened:
         if cache is not None:
             encoder = opened.enter_context(CachedEncoder(encoder, cache))
-        return dataset, evaluate(
+        has_scipy = importlib.util.find_spec("scipy") is not None
+        run = evaluate(
             encoder,
             dataset,
             task=task,
             modes=None if mode == "all" else [cast("EvaluateMode", mode)],
             storage=storage,
-            pool_factors=POOL_FACTORS if importlib.util.find_spec("scipy") else (),
+            pool_factors=POOL_FACTORS if has_scipy else (),
             baselines=baselines,
             read_page=_function(read_pages),
             candidates=candidates,
@@ -88,12 +110,29 @@ def evaluate_folder(
             settings=settings,
             show_progress=True,
         )
+        if storage and mode != "dense" and encoder.multivector_dim and not has_scipy:
+            note = "There are no rows of pooled tokens, because scipy is not installed: pip install 'polyvec[pooling]'."
+            run = replace(run, notes=[*run.notes, note])
+        yield EvaluatedFolder(dataset, run, encoder, partial(embedder.tokens, task=task, side="query"))
 
 
-def print_comparison(paths: Sequence[Path], ks: Sequence[int], *, json: bool, markdown: bool) -> None:
-    """Print how the second of two runs differs from the first."""
+def print_comparison(
+    paths: Sequence[Path],
+    ks: Sequence[int],
+    *,
+    json: bool,
+    markdown: bool,
+    html: Path | None = None,
+    dataset: Dataset | None = None,
+    n_worst: int = WORST,
+) -> None:
+    """Print how the second of two runs differs from the first, and write the report if it has a name."""
     first, second = map(Run.load, paths)
     comparisons, alone = compare_runs(first, second, ks=ks), uncompared(first, second)
+    if html is not None:
+        names = tuple(str(path) for path in paths)
+        text = comparison_report(first, second, comparisons, names=names, dataset=dataset, n_most=n_worst)
+        html.write_text(text, encoding="utf-8")
     if json:
         print_json(comparison_json(comparisons, alone))
     else:
@@ -122,7 +161,21 @@ def print_comparison(paths: Sequence[Path], ks: Sequence[int], *, json: bool, ma
 @click.option("--collection", metavar="NAME", help="search this collection, in the mode that --mode names")
 @location_option()
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="keep the rankings as JSON")
-@click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A B", help="compare two such files")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A B",
+    help="compare two such files; with --html, FOLDER gives the pictures",
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="write a report to open in a browser")
+@click.option(
+    "--worst",
+    type=click.IntRange(min=1),
+    default=WORST,
+    metavar="N",
+    help="queries of a search with pictures in --html",
+)
 @json_option()
 @click.option("--markdown", is_flag=True, help="print tables as Markdown")
 def evaluate_command(
@@ -130,29 +183,49 @@ def evaluate_command(
     ks: tuple[int, ...],
     output: Path | None,
     compare: tuple[Path, Path] | None,
+    html: Path | None,
+    worst: int,
     *,
     as_json: bool,
     markdown: bool,
     **options: Any,
 ) -> int:
     """Measure searches of the documents in FOLDER: nDCG, recall, MRR and MAP, bytes and milliseconds."""
-    if (folder is None) == (compare is None):
+    if folder is None and compare is None:
         raise click.UsageError("Give either FOLDER or --compare with two files.")
+    if html is None:
+        _refuse(("worst",), beside="a run without --html")
+    for path in (output, html):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise click.UsageError(f"{str(path)!r} cannot be written; name a file in a folder that exists.")
     if compare is not None:
-        _refuse(options.keys() | {"output"}, beside="--compare")
-        print_comparison(compare, ks, json=as_json, markdown=markdown)
+        if folder is not None and html is None:
+            raise click.UsageError("Give either FOLDER or --compare with two files; both only with --html.")
+        _refuse((options.keys() | {"output"}) - ({"language"} if folder else set()), beside="--compare")
+        dataset = None if folder is None else read_folder(folder, language=options["language"])
+        print_comparison(compare, ks, json=as_json, markdown=markdown, html=html, dataset=dataset, n_worst=worst)
         return 0
     assert folder is not None, "checked above"
     if options["collection"] is not None:
         _refuse(("storage", "baselines", "read_pages", "cache", "candidates", "dpi"), beside="--collection")
     else:
         _refuse(("location",), beside="a folder alone; it needs --collection")
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise click.UsageError(f"{str(output)!r} cannot be written; name a file in a folder that exists.")
-    dataset, run = evaluate_folder(folder, ks=ks, **options)
-    if output is not None:
-        run.save(output)
-    found = results(run, ks=ks)
+    with evaluate_folder(folder, ks=ks, **options) as evaluated:
+        dataset, run = evaluated.dataset, evaluated.run
+        if output is not None:
+            run.save(output)
+        found = results(run, ks=ks)
+        if html is not None:
+            text = run_report(
+                run,
+                found,
+                dataset=dataset,
+                encoder=evaluated.encoder,
+                tokens=evaluated.tokens,
+                n_worst=worst,
+                dpi=options["dpi"],
+            )
+            html.write_text(text, encoding="utf-8")
     if as_json:
         print_json(result_json(run, found))
     else:

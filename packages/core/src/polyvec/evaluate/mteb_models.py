@@ -6,34 +6,36 @@ a corpus need not fit in memory.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 from tqdm import tqdm
 
+from polyvec.content import image_of
 from polyvec.encoder import EncodeOptions, Encoder, attempt
 from polyvec.evaluate.benchmarks import Rule
+from polyvec.evaluate.on_disk import on_disk
 from polyvec.evaluate.paper import EncodingMode
 from polyvec.retrieval import late_ranking
 from polyvec.scoring import maxsim
 from polyvec.streams import split_by_cost
-from polyvec.types import Input, Side
+from polyvec.types import ImageText, Input, Kind, Side
 from polyvec.vectors import unit
 
-__all__ = ["DenseModel", "LateModel", "model_of"]
+__all__ = ["DenseModel", "Fused", "LateModel", "model_of"]
 
 _WINDOW = 256  # texts, or megapixels, that are encoded together
 _MEGAPIXEL = 1_000_000
 _READ_TOGETHER = 8  # rows of a dataset; their images are decoded at once
 _COMPOSITION = 1  # to be raised when vectors of items with several parts change
 
-_Parts = tuple[Input, ...]  # the text of an item, its image, or both
+Fused = Literal["composed", "sequence"]  # how an item of image and text gets its vectors
+_Parts = tuple[Input, ...]  # what is encoded of an item: its text and its image, or one of both, or both as one input
 
 
 class _Model:
@@ -48,15 +50,29 @@ class _Model:
 
     mode: ClassVar[EncodingMode]
 
-    def __init__(self, encoder: Encoder, rule: Rule, *, label: str, truncate_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        rule: Rule,
+        *,
+        label: str,
+        truncate_dim: int | None = None,
+        fused: Fused = "composed",
+    ) -> None:
         """Take an encoder, and the rule of the tasks to run. `label` names the encoder in results.
 
+        Items of image and text are `"composed"` of the vectors of both, as mteb's own wrappers do it, or encoded in
+        one `"sequence"`, as `ImageText` says. A sequence is part of the name of the results.
+
         Raises:
-            ValueError: an impossible limit or size, or the encoder makes no multi-vectors and the mode is late.
+            ValueError: an impossible limit or size, an unknown `fused`, or the encoder makes no multi-vectors and the
+                mode is late.
         """
+        if fused not in ("composed", "sequence"):
+            raise ValueError(f"`fused` is {fused!r}; it is 'composed' or 'sequence'.")
         if self.mode == "late" and not encoder.multivector_dim:
             raise ValueError("`mode` is 'late'; this encoder makes no multi-vectors, so only 'dense' is possible.")
-        self.encoder, self.label = encoder, label
+        self.encoder, self.label, self.fused = encoder, label, fused
         self.n_unreadable: dict[str, int] = {}
         self.rule, self.notes = _usable(rule, encoder)
         self._size = truncate_dim if self.mode == "dense" else None
@@ -73,7 +89,9 @@ class _Model:
     def revision(self) -> str:
         """Everything that determines a score beside the task, readable and as a digest of what is not."""
         rule, scope = self.rule, partial(self.encoder.cache_scope, task=self.rule.task, options=self._options)
-        scopes = [scope("text", side=side) + scope("image", side=side) for side in (rule.query, rule.document)]
+        kinds: tuple[Kind, ...] = ("text", "image", "image-text")
+        kinds = kinds if self.fused == "sequence" else kinds[:2]
+        scopes = ["".join(scope(kind, side=side) for kind in kinds) for side in (rule.query, rule.document)]
         digest = hashlib.sha256("\0".join([self.mode, str(self._size), str(_COMPOSITION), *scopes]).encode())
         parts = [
             self.mode,
@@ -81,6 +99,7 @@ class _Model:
             f"{self._size or self.encoder.dim}d" if self.mode == "dense" else f"{self.encoder.multivector_dim}d",
             *([f"{rule.max_pixels}px"] if rule.max_pixels else []),
             *([f"{rule.max_length}t"] if rule.max_length else []),
+            *([self.fused] if self.fused == "sequence" else []),
             digest.hexdigest()[:12],
         ]
         return "-".join(parts)
@@ -91,7 +110,7 @@ class _Model:
         from mteb.models.model_meta import ModelMeta
 
         overwrites = {
-            "name": f"polyvec/{self.label}-{self.mode}",
+            "name": f"polyvec/{self.label}-{self.mode}{'-sequence' if self.fused == 'sequence' else ''}",
             "revision": self.revision,
             "modalities": ["text", "image"],  # without it mteb refuses every task with images
             "license": None,
@@ -106,7 +125,7 @@ class _Model:
         self.n_unreadable.setdefault(place, 0)
         encode = partial(self.encoder.encode, side=side, task=self.rule.task, **self._options)
         with tqdm(desc=f"Encoding {side}", unit="item", total=len(inputs.dataset), disable=not show_progress) as bar:
-            for window in split_by_cost(_items(inputs), _cost, _WINDOW):
+            for window in split_by_cost(_items(inputs, self.fused), _cost, _WINDOW):
                 result = attempt(encode, [part for parts in window for part in parts])
                 rows: list[tuple[Any, ...] | None] = [None] * sum(map(len, window))
                 tokens = result.embeddings.multivector or [None] * len(result.kept)
@@ -128,7 +147,7 @@ class _Model:
 
 
 class DenseModel(_Model):
-    """An `Encoder` as mteb's `EncoderProtocol`. An item of text and image has the unit sum of both vectors."""
+    """An `Encoder` as mteb's `EncoderProtocol`. A composed item of text and image has the unit sum of both vectors."""
 
     mode = "dense"
 
@@ -165,7 +184,7 @@ class DenseModel(_Model):
 
 
 class LateModel(_Model):
-    """An `Encoder` as mteb's `SearchProtocol`. An item of text and image has the tokens of both."""
+    """An `Encoder` as mteb's `SearchProtocol`. A composed item of text and image has the tokens of both."""
 
     mode = "late"
 
@@ -196,19 +215,16 @@ class LateModel(_Model):
             for window in self._windows(loader, side, where, show_progress=show_progress):
                 yield [self._tokens([tokens for _, tokens in parts]) for parts in window]
 
-        with tempfile.TemporaryFile() as file:
-            vectors = _OnDisk(file, self.encoder.multivector_dim)
-            for window in windows(queries, PromptType.query):
-                vectors.extend(window)
-            corpus = self._corpus
-            if top_ranked is not None:
-                candidates = {document for documents in top_ranked.values() for document in documents}
-                corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
-            query_ids, document_ids = list(queries["id"]), list(corpus["id"])
-            parts = windows(corpus, PromptType.document)
-            if top_ranked is not None:
-                return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
-            positions, scores = late_ranking(vectors, parts, n=top_k)
+        vectors = on_disk(tokens for window in windows(queries, PromptType.query) for tokens in window)
+        corpus = self._corpus
+        if top_ranked is not None:
+            candidates = {document for documents in top_ranked.values() for document in documents}
+            corpus = corpus.select([row for row, name in enumerate(corpus["id"]) if name in candidates])
+        query_ids, document_ids = list(queries["id"]), list(corpus["id"])
+        parts = windows(corpus, PromptType.document)
+        if top_ranked is not None:
+            return _rescored(vectors, query_ids, parts, document_ids, top_ranked, top_k)
+        positions, scores = late_ranking(vectors, parts, n=top_k)
         return {
             query: {document_ids[position]: float(score) for position, score in zip(*best, strict=True)}
             for query, *best in zip(query_ids, positions, scores, strict=True)
@@ -221,33 +237,6 @@ class LateModel(_Model):
 def model_of(mode: EncodingMode) -> type[DenseModel | LateModel]:
     """Return the class of the mode."""
     return DenseModel if mode == "dense" else LateModel
-
-
-class _OnDisk(Sequence[np.ndarray]):
-    """Multi-vectors in a file. Slices are read when they are used."""
-
-    def __init__(self, file: Any, dim: int) -> None:  # a temporary file, whose type depends on the platform
-        self._file, self._dim = file, dim
-        self._ends = [0]
-
-    def extend(self, multivectors: Sequence[Float32[np.ndarray, "_ _"]]) -> None:
-        for tokens in multivectors:
-            self._file.write(np.ascontiguousarray(tokens, np.float32).tobytes())
-            self._ends.append(self._ends[-1] + len(tokens))
-        self._file.flush()
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index: Any) -> Any:  # as every sequence: an item, or several
-        if not isinstance(index, slice):
-            return self[index : index + 1][0]
-        start, stop, _ = index.indices(len(self))
-        ends = self._ends[start : stop + 1]
-        self._file.seek(4 * self._dim * ends[0])
-        content = self._file.read(4 * self._dim * (ends[-1] - ends[0]))
-        rows = np.frombuffer(content, np.float32).reshape(-1, self._dim)
-        return np.split(rows, np.subtract(ends[1:-1], ends[0]))
 
 
 def _rescored(
@@ -293,19 +282,21 @@ def _usable(rule: Rule, encoder: Encoder) -> tuple[Rule, list[str]]:
     return rule, notes
 
 
-def _items(inputs: Any) -> Iterator[_Parts]:
-    """Yield the text and image of each item of mteb's batches."""
+def _items(inputs: Any, fused: Fused) -> Iterator[_Parts]:
+    """Yield the text and image of each item of mteb's batches, or both as one input."""
     for batch in inputs:
         columns = [batch[name] for name in ("text", "image") if name in batch]
         if not columns:
             raise ValueError(f"items have {', '.join(batch)}; only texts and images can be encoded.")
         for parts in zip(*columns, strict=True):
-            yield tuple(part for part in parts if part is not None)
+            present = tuple(part for part in parts if part is not None)
+            yield (ImageText(present[1], present[0]),) if fused == "sequence" and len(present) == 2 else present
 
 
 def _cost(parts: _Parts) -> int:
     """Count texts as 1 and images as their megapixels, which bounds the memory of decoded images."""
-    return sum(1 + (part.width * part.height // _MEGAPIXEL if isinstance(part, Image.Image) else 0) for part in parts)
+    images = [image for part in parts if isinstance(image := image_of(part), Image.Image)]
+    return len(parts) + sum(image.width * image.height // _MEGAPIXEL for image in images)
 
 
 def _unit_sum(vectors: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,18 @@ from polyvec.evaluate.metrics import Measures, measure, measure_names, positive
 from polyvec.evaluate.runs import Run, Searched
 from polyvec.evaluate.statistics import RESAMPLES, Difference, bootstrap, paired_differences
 
-__all__ = ["Comparison", "Part", "Result", "Value", "compare_runs", "results", "uncompared"]
+__all__ = [
+    "Comparison",
+    "Part",
+    "Result",
+    "Value",
+    "compare_runs",
+    "first_of_kinds",
+    "paired_searches",
+    "query_groups",
+    "results",
+    "uncompared",
+]
 
 ALL = "all"
 _UNKNOWN = "unknown"
@@ -88,8 +99,8 @@ def results(run: Run, *, ks: Sequence[int] = (5, 10), n_resamples: int = RESAMPL
         return []
     names, queries = measured[0].names, measured[0].queries
     together = np.hstack([one.values for one in measured])  # (queries, searches × measures): one set of resamples
-    groups = {(ALL, ""): list(range(len(queries))), **_groups(run, queries)}
-    values = {group: _values(together[rows], names, n_resamples) for group, rows in groups.items()}
+    groups = {(ALL, ""): list(range(len(queries))), **query_groups(run, queries)}
+    values = _values_of_groups(together, groups, names, n_resamples)
     found = []
     for index, (search, one) in enumerate(zip(run.searches, measured, strict=True)):
         parts = [
@@ -113,6 +124,26 @@ def compare_runs(
     """
     for run in (first, second):
         _check_depth(run, ks)
+    pairs = paired_searches(first, second)
+    names = measure_names(first.qrels, ks=ks)
+    sides = [
+        np.hstack([measure(first.qrels, search.rankings, ks=ks).values for search in side])
+        for side in zip(*pairs, strict=True)
+    ]  # (queries, pairs × measures): all pairs share the resamples
+    differences = paired_differences(*sides, n_resamples=n_resamples, family=len(names))
+    return [
+        Comparison(
+            one.name,
+            other.name,
+            len(sides[0]),
+            dict(zip(names, differences[start : start + len(names)], strict=True)),
+        )
+        for (one, other), start in zip(pairs, range(0, len(differences), len(names)), strict=True)
+    ]
+
+
+def paired_searches(first: Run, second: Run) -> list[tuple[Searched, Searched]]:
+    """Pair the searches that `compare_runs` compares. Raises as it does."""
     judged, others = positive(first.qrels), positive(second.qrels)
     if judged != others:
         different = [query for query in {**judged, **others} if judged.get(query) != others.get(query)]
@@ -128,13 +159,7 @@ def compare_runs(
     if not pairs:
         known = "; ".join(", ".join(search.name for search in run.searches) for run in (first, second))
         raise ValueError(f"the runs have no search in common: {known}.")
-    found = []
-    names = measure_names(first.qrels, ks=ks)
-    for one, other in pairs:
-        values = [measure(first.qrels, search.rankings, ks=ks).values for search in (one, other)]
-        differences = paired_differences(*values, n_resamples=n_resamples)
-        found.append(Comparison(one.name, other.name, len(values[0]), dict(zip(names, differences, strict=True))))
-    return found
+    return pairs
 
 
 def uncompared(first: Run, second: Run) -> list[str]:
@@ -143,18 +168,8 @@ def uncompared(first: Run, second: Run) -> list[str]:
     return [] if len(alone[0]) == len(alone[1]) == 1 else [search.name for search in (*alone[0], *alone[1])]
 
 
-def _only(run: Run, other: Run) -> list[Searched]:
-    names = {search.name for search in other.searches}
-    return [search for search in run.searches if search.name not in names]
-
-
-def _check_depth(run: Run, ks: Sequence[int]) -> None:
-    if max(ks, default=0) > run.depth:
-        raise ValueError(f"`ks` is {list(ks)}; the rankings of this run have {run.depth} documents: run it deeper.")
-
-
-def _groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]]:
-    """Return the rows of the queries of each part. A fact that no query has, or that all share, makes no parts."""
+def query_groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]]:
+    """Return the rows of the queries of each part, by fact and value. A fact that all queries share makes no parts."""
     facts: dict[str, list[str]] = {
         "query language": [run.query_facts.get(query, {}).get("language", "") for query in queries],
         "page language": [_page_language(run, query) for query in queries],
@@ -168,14 +183,46 @@ def _groups(run: Run, queries: Sequence[str]) -> dict[tuple[str, str], list[int]
     return dict(sorted(groups.items(), key=lambda group: (list(facts).index(group[0][0]), group[0][1])))
 
 
+def first_of_kinds(rows: Sequence[Result | Searched]) -> list[int]:
+    """Return the positions of the first search of each kind, and then of all baselines that read texts."""
+    first = {row.kind: index for index, row in reversed(list(enumerate(rows))) if row.kind != "text"}
+    return [*sorted(first.values()), *(index for index, row in enumerate(rows) if row.kind == "text")]
+
+
+def _only(run: Run, other: Run) -> list[Searched]:
+    names = {search.name for search in other.searches}
+    return [search for search in run.searches if search.name not in names]
+
+
+def _check_depth(run: Run, ks: Sequence[int]) -> None:
+    if max(ks, default=0) > run.depth:
+        raise ValueError(f"`ks` is {list(ks)}; the rankings of this run have {run.depth} documents: run it deeper.")
+
+
 def _page_language(run: Run, query: str) -> str:
     relevant = positive({query: run.qrels[query]})[query]
     languages = {run.document_facts.get(document, {}).get("language", "") for document in relevant}
     return "+".join(sorted(languages - {""}))
 
 
-def _values(together: np.ndarray, names: Sequence[str], n_resamples: int) -> list[dict[str, Value]]:
-    means, intervals = together.mean(axis=0), bootstrap(together, n_resamples=n_resamples)
+def _values_of_groups(
+    together: np.ndarray, groups: Mapping[tuple[str, str], Sequence[int]], names: Sequence[str], n_resamples: int
+) -> dict[tuple[str, str], list[dict[str, Value]]]:
+    """Return the values of each group of queries, by search. Groups of one size share the resamples."""
+    by_size: dict[int, list[tuple[str, str]]] = {}
+    for group, rows in groups.items():
+        by_size.setdefault(len(rows), []).append(group)
+    values: dict[tuple[str, str], list[dict[str, Value]]] = {}
+    for alike in by_size.values():
+        columns = np.hstack([together[groups[group]] for group in alike])
+        intervals = np.split(bootstrap(columns, n_resamples=n_resamples), len(alike))
+        for group, of_group in zip(alike, intervals, strict=True):
+            values[group] = _values(together[groups[group]], of_group, names)
+    return {group: values[group] for group in groups}
+
+
+def _values(together: np.ndarray, intervals: np.ndarray, names: Sequence[str]) -> list[dict[str, Value]]:
+    means = together.mean(axis=0)
     values = [Value(float(mean), float(low), float(high)) for mean, (low, high) in zip(means, intervals, strict=True)]
     starts = range(0, len(values), len(names))
     return [dict(zip(names, values[start : start + len(names)], strict=True)) for start in starts]

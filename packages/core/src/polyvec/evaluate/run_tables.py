@@ -6,12 +6,20 @@ from dataclasses import asdict
 from typing import Any
 
 from polyvec.evaluate.metrics import TIE_RULE
-from polyvec.evaluate.results import Comparison, Result, Value
+from polyvec.evaluate.results import Comparison, Result, Value, first_of_kinds
 from polyvec.evaluate.runs import Run
 from polyvec.paths import printable
 from polyvec.types import Failure
 
-__all__ = ["comparison_json", "comparison_text", "left_out_lines", "result_json", "result_text"]
+__all__ = [
+    "comparison_json",
+    "comparison_text",
+    "left_out_lines",
+    "measure_title",
+    "result_json",
+    "result_notes",
+    "result_text",
+]
 
 _TITLES = {"ndcg": "nDCG", "ndcg_exp": "nDCG 2^g", "recall": "recall", "mrr": "MRR", "map": "MAP"}
 _EXAMPLES = 3
@@ -24,14 +32,22 @@ def result_text(run: Run, found: Sequence[Result], *, markdown: bool = False) ->
     names = list(found[0].values) if found else []
     for k in dict.fromkeys(name.rpartition("@")[2] for name in names):
         measures = [name for name in names if name.endswith(f"@{k}")]
-        head = ["search", "choice", "bytes/item", "ms/query", _title(measures[0]), "95 %", *map(_title, measures[1:])]
+        head = [
+            "search",
+            "choice",
+            "bytes/item",
+            "ms/query",
+            measure_title(measures[0]),
+            "95 %",
+            *map(measure_title, measures[1:]),
+        ]
         body = [
             [row.kind, row.choice, _bytes(row), f"{row.ms_per_query:.2f}", *_main(row.values, measures)]
             for row in found
         ]
         blocks.append(_lines(head, body, left=2, markdown=markdown))
     blocks += _part_tables(found, names[:1], markdown=markdown)
-    blocks.append([f"{'- ' if markdown else 'note: '}{printable(note)}" for note in _notes(run, found)])
+    blocks.append([f"{'- ' if markdown else 'note: '}{printable(note)}" for note in result_notes(run, found)])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -41,7 +57,7 @@ def comparison_text(comparisons: Sequence[Comparison], uncompared: Sequence[str]
     for one in comparisons:
         head = ["measure", "difference", "95 %", "p", "p (Holm)"]
         body = [
-            [_title(name), f"{d.mean:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", f"{d.p:.4f}", f"{d.p_holm:.4f}"]
+            [measure_title(name), f"{d.mean:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}", f"{d.p:.4f}", f"{d.p_holm:.4f}"]
             for name, d in one.differences.items()
         ]
         title = f"{one.second} minus {one.first}, {one.n_queries} queries"
@@ -71,8 +87,7 @@ def comparison_json(comparisons: Sequence[Comparison], uncompared: Sequence[str]
 
 def _part_tables(found: Sequence[Result], main: Sequence[str], *, markdown: bool) -> Iterator[list[str]]:
     """Write one table for each fact: a row for each part, a column for the first search of each kind."""
-    first = list({row.kind: row for row in reversed(found) if row.kind != "text"}.values())[::-1]
-    columns = [*first, *(row for row in found if row.kind == "text")]
+    columns = [found[index] for index in first_of_kinds(found)]
     for fact in dict.fromkeys(part.fact for row in columns[:1] for part in row.parts):
         parts = [[part for part in row.parts if part.fact == fact] for row in columns]
         head = [fact, "queries", *(f"{row.kind} {row.choice}" for row in columns)]
@@ -80,10 +95,11 @@ def _part_tables(found: Sequence[Result], main: Sequence[str], *, markdown: bool
             [one[0].value, str(one[0].n_queries), *(_with_interval(part.values[main[0]]) for part in one)]
             for one in zip(*parts, strict=True)
         ]
-        yield [f"{_title(main[0])} by {fact}", "", *_lines(head, body, left=1, markdown=markdown)]
+        yield [f"{measure_title(main[0])} by {fact}", "", *_lines(head, body, left=1, markdown=markdown)]
 
 
-def _notes(run: Run, found: Sequence[Result]) -> Iterator[str]:
+def result_notes(run: Run, found: Sequence[Result]) -> Iterator[str]:
+    """Yield what a reader of the tables must know: intervals, ties, notes of the run, and what was left out."""
     if found:
         yield f"means over all {found[0].n_queries} judged queries; 95 % intervals by bootstrap over queries"
         yield f"ties: {TIE_RULE}"
@@ -92,7 +108,7 @@ def _notes(run: Run, found: Sequence[Result]) -> Iterator[str]:
             if n:
                 yield f"{row.kind}, {row.choice}: {n} of {row.n_queries} queries have a tie at the cut {k}"
         spans = [
-            f"{_title(name)} {value.worst:.3f} to {value.best:.3f}"
+            f"{measure_title(name)} {value.worst:.3f} to {value.best:.3f}"
             for name, value in row.values.items()
             if value.worst is not None and value.best is not None and value.best - value.worst >= _TIED
         ]
@@ -110,7 +126,8 @@ def left_out_lines(failures: Sequence[Failure]) -> Iterator[str]:
         yield f"{n} left out or not found: {', '.join(sources)}{', …' if n > len(sources) else ''}: {reason}"
 
 
-def _title(name: str) -> str:
+def measure_title(name: str) -> str:
+    """Return what tables call a measure such as `ndcg@5`."""
     kind, _, k = name.partition("@")
     return f"{_TITLES[kind]}@{k}"
 

@@ -8,6 +8,7 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from polyvec.encoder import Encoder
 from polyvec.evaluate.benchmarks import BENCHMARKS, PAPER, QA_SUFFIX, Benchmark, Rule, rule_of_type
-from polyvec.evaluate.mteb_models import model_of
+from polyvec.evaluate.mteb_models import Fused, model_of
 from polyvec.evaluate.mteb_tasks import qa_task, xtd10_task
 from polyvec.evaluate.paper import NOTES, EncodingMode, average, column_of, figures, task_means
 from polyvec.evaluate.run_store import counted, store, stored
@@ -42,6 +43,8 @@ class RunOptions(TypedDict, total=False):
     """Run only these subsets, by mteb's name of the subset or code of the language (`deu`)."""
     averages: Sequence[str]
     """Rules of averages, by name; see `paper.AVERAGES`. By default `"paper"` and `"tasks"`."""
+    fused: Fused
+    """How items of image and text get their vectors: `"composed"`, the default, or in one `"sequence"`."""
     xtd10: Path | None
     """Folder of XTD10, which mteb does not have."""
     overwrite: bool
@@ -151,7 +154,9 @@ def run(
         OSError: `output` is no folder and cannot be made.
         ValueError: an unknown task or average, an impossible size, or multi-vectors that the encoder does not make.
     """
-    model_of(mode)(encoder, Rule(encoder.tasks[0]), label=label, truncate_dim=options.get("truncate_dim"))  # checks
+    size, fused = options.get("truncate_dim"), options.get("fused", "composed")
+    make = partial(model_of(mode), encoder, label=label, truncate_dim=size, fused=fused)
+    make(Rule(encoder.tasks[0]))  # checks
     averages = options.get("averages") or ("paper", "tasks")
     for name in averages:
         average(name, "", {})
@@ -168,7 +173,7 @@ def run(
         if mode == "late" and not _is_search(task):
             skipped.append(Skipped(name, _SKIPPED.format(task.metadata.type)))
             continue
-        model: Any = model_of(mode)(encoder, rule, label=label, truncate_dim=options.get("truncate_dim"))
+        model = make(rule)
         try:
             result, counts, n_unreadable = _result(model, task, output, options)
         except Exception as error:  # a data set, a server or the encoder may fail in any way; the other tasks go on

@@ -1,7 +1,9 @@
 """Runs: the rankings of several searches of one dataset, with all that their measures need; kept as a JSON file."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,8 +122,10 @@ class Run:
                 raise ValueError("it has another format")  # noqa: TRY301 — as if it were any other fault
             searches = [Searched(**search) for search in content.pop("searches")]
             left_out = [Failure(**failure) for failure in content.pop("left_out")]
-            return cls(**content, searches=searches, left_out=left_out)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            run = cls(**content, searches=searches, left_out=left_out)
+            _check(run)
+            return run  # noqa: TRY300 — `_check` raises, too
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} is no run that `polyvec evaluate --output` wrote: {error}.") from error
 
 
@@ -152,3 +156,52 @@ def ranked(
 
 def _unique(*parts: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(index for part in parts for index in part))
+
+
+def _check(run: Run) -> None:
+    """Refuse what a file may hold that `save` never writes."""
+    _check_fields("run", run, title=_is_text, depth=_is_whole, settings=_is_mapping, notes=_list_of(_is_text))
+    _check_fields("run", run, queries=_mapping_of(_is_text), qrels=_mapping_of(_mapping_of(_is_finite)))
+    _check_fields("run", run, query_facts=_mapping_of(_mapping_of(_is_text)))
+    _check_fields("run", run, document_facts=_mapping_of(_mapping_of(_is_text)))
+    for search in run.searches:
+        _check_fields("search", search, kind=_is_text, choice=_is_text, ms_per_query=_is_number)
+        _check_fields("search", search, bytes_per_item=lambda value: value is None or _is_number(value))
+        _check_fields("search", search, rankings=_mapping_of(_mapping_of(_is_number)))
+    for failure in run.left_out:
+        _check_fields("failure", failure, index=_is_whole, source=_is_text, reason=_is_text)
+
+
+def _check_fields(kind: str, item: object, /, **allowed: Callable[[Any], bool]) -> None:
+    for name, is_allowed in allowed.items():
+        value = getattr(item, name)
+        if not is_allowed(value):
+            raise TypeError(f"`{name}` of a {kind} is {reprlib.repr(value)}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (_is_whole(value) and abs(value) < 1 << 53)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _mapping_of(is_allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(is_allowed, value.values()))
+
+
+def _list_of(is_allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_allowed, value))

@@ -15,12 +15,13 @@ from polyvec.data.datasets import Dataset
 from polyvec.data.documents import Document, PdfPage, loaded
 from polyvec.encoder import Attempt, Encoder
 from polyvec.evaluate.bm25 import BM25
+from polyvec.evaluate.on_disk import OnDisk
 from polyvec.evaluate.runs import Run, Searched, ranked
 from polyvec.evaluate.storage import Choice, choices, late_choices, reranked
 from polyvec.paths import path_of
 from polyvec.retrieval import EncodedDataset, Mode, Scores, encode_items
 from polyvec.search import Hit, Search, search_readable
-from polyvec.types import Failure, Input, Side
+from polyvec.types import Failure, ImageText, Input, Side
 
 __all__ = ["MODES", "EvaluateMode", "evaluate", "evaluate_search", "page_texts"]
 
@@ -50,7 +51,8 @@ def evaluate(
     """Encode a dataset once and search it in each mode.
 
     Documents that cannot be read are not found, and queries that cannot be read find nothing; both count against every
-    search. The vectors of all documents are in memory; scores are made for some queries at a time.
+    search. Dense vectors are in memory. Multi-vectors of documents, in each way of storing them, are in temporary files
+    (`TMPDIR`) and read in parts, so they may be larger than memory. Scores are made for some queries at a time.
 
     Args:
         encoder: makes the vectors.
@@ -91,7 +93,10 @@ def evaluate(
 
     def encoded(side: Side, ids: Sequence[str], convert: Callable[[str], Input]) -> tuple[Attempt, float]:
         start = time.perf_counter()
-        result = encode(ids, convert, side=side, multivector=multivector)
+        with OnDisk() as file:
+            result = encode(ids, convert, side=side, multivector=multivector, take=file.extend)
+            tokens = file.arrays() if multivector else None
+        result = replace(result, embeddings=replace(result.embeddings, multivector=tokens))
         left_out.extend(replace(failure, source=f"{side} {ids[failure.index]!r}") for failure in result.failures)
         return result, 1000 * (time.perf_counter() - start) / max(1, len(ids))
 
@@ -240,6 +245,8 @@ def _text(dataset: Dataset, key: str, read_page: Callable[[Input], str] | None, 
     document: Document = dataset.documents[key]
     if isinstance(document, str):
         return document
+    if isinstance(document, ImageText) and read_page is None:
+        return document.text
     text = "" if read_page is None else read_page(loaded(document, dpi=dpi))
     if not isinstance(text, str):
         raise TypeError(f"`read_page` returned {reprlib.repr(text)} for document {key!r}; it must return a text.")

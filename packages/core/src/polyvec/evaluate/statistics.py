@@ -11,7 +11,8 @@ __all__ = ["Difference", "bootstrap", "holm", "paired_differences"]
 SEED = 20_250_623
 RESAMPLES = 10_000
 
-_BLOCK = 1 << 22  # random numbers at a time
+_BLOCK = 1 << 17  # random numbers at a time; their counts stay in the cache
+_MEANS = 1 << 23  # means of resamples at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ def bootstrap(
 ) -> Float64[np.ndarray, "measures 2"]:
     """Return the percentile bootstrap interval of the mean over queries of each measure (Efron 1979).
 
-    All measures share the resamples. With one query an interval has no width; it says nothing then.
+    All measures share the resamples, and so do all calls with equally many queries and an equal seed. With one query an
+    interval has no width; it says nothing then.
 
     Raises:
         ValueError: there are no queries, or an impossible `level` or `n_resamples`.
@@ -52,15 +54,13 @@ def bootstrap(
         raise ValueError(f"`level` is {level}; it lies between 0 and 1, such as 0.95.")
     if n_resamples < 1:
         raise ValueError(f"`n_resamples` is {n_resamples}; it may be 1 or more.")
-    rng, n = np.random.default_rng(seed), len(values)
-    means = np.empty((n_resamples, values.shape[1]))
-    for start, end in _blocks(n_resamples, n):
-        drawn = rng.integers(n, size=(end - start, n)) + n * np.arange(end - start)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=(end - start) * n).reshape(end - start, n)
-        means[start:end] = counts.astype(np.float64) @ values / n
-    tail = (1 - level) / 2
-    interval: np.ndarray = np.quantile(means, [tail, 1 - tail], axis=0).T
-    return interval
+    columns = np.ascontiguousarray(values.T)
+    step, tail = max(1, _MEANS // n_resamples), (1 - level) / 2
+    intervals = np.empty((len(columns), 2))
+    for first in range(0, len(columns), step):
+        means = _resampled_means(columns[first : first + step], n_resamples, seed)
+        intervals[first : first + step] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True).T
+    return intervals
 
 
 def paired_differences(
@@ -70,11 +70,13 @@ def paired_differences(
     level: float = 0.95,
     n_resamples: int = RESAMPLES,
     seed: int = SEED,
+    family: int | None = None,
 ) -> list[Difference]:
     """Compare two searches, query by query, in each measure.
 
     The test flips the sign of each query's difference at random (Fisher 1935); p counts the observed difference, too,
-    so it is never below 1 / (`n_resamples` + 1).
+    so it is never below 1 / (`n_resamples` + 1). `family` is how many successive measures are corrected together by
+    Holm's method; by default all.
 
     Raises:
         ValueError: as `bootstrap`; also if the sides differ in shape.
@@ -87,12 +89,15 @@ def paired_differences(
     rng, n = np.random.default_rng(seed), len(differences)
     n_extreme = np.zeros(differences.shape[1], np.int64)
     for start, end in _blocks(n_resamples, n):
-        signs = rng.integers(2, size=(end - start, n)).astype(np.float64) * 2 - 1
+        words = rng.integers(2**64 - 1, size=(end - start, -(-n // 64)), dtype=np.uint64, endpoint=True)
+        signs = np.unpackbits(words.view(np.uint8), axis=1, count=n) * 2.0 - 1
         n_extreme += (np.abs(signs @ differences / n) >= np.abs(observed) - 1e-12).sum(axis=0)  # less for rounding
-    p = (1 + n_extreme) / (1 + n_resamples)
+    p: list[float] = ((1 + n_extreme) / (1 + n_resamples)).tolist()
+    size = family or max(1, len(p))
+    corrected = [value for start in range(0, len(p), size) for value in holm(p[start : start + size])]
     return [
-        Difference(float(mean), float(low), float(high), float(one), corrected)
-        for mean, (low, high), one, corrected in zip(observed, intervals, p, holm(p.tolist()), strict=True)
+        Difference(float(mean), float(low), float(high), one, holms)
+        for mean, (low, high), one, holms in zip(observed, intervals, p, corrected, strict=True)
     ]
 
 
@@ -109,6 +114,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - i) * p_values[index]))
         corrected[index] = highest
     return corrected
+
+
+def _resampled_means(columns: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+    """Return the means of the rows of `columns` in each resample, (measures, resamples).
+
+    How often a resample has each query is one row of a matrix of counts, so the means are a product.
+    """
+    rng, n = np.random.default_rng(seed), columns.shape[1]
+    means = np.empty((len(columns), n_resamples))
+    for start, end in _blocks(n_resamples, n):
+        drawn = rng.integers(n, size=(end - start, n)) + n * np.arange(end - start)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=(end - start) * n).reshape(end - start, n)
+        means[:, start:end] = columns @ counts.T.astype(np.float64)
+    means /= n
+    return means
 
 
 def _blocks(n_resamples: int, n: int) -> list[tuple[int, int]]:

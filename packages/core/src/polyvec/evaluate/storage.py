@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int
 
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
 from polyvec.evaluate.metrics import ndcg
+from polyvec.evaluate.on_disk import on_disk
 from polyvec.retrieval import EncodedDataset, Relevant, Scores, ranking
 from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim
 from polyvec.types import Embeddings, Grid
@@ -211,19 +212,19 @@ def _late(name: str, queries: Sequence[np.ndarray], stored: Sequence[np.ndarray]
 def _stored(
     multivectors: Sequence[np.ndarray], grids: Sequence[Grid | None], pool_factors: Sequence[float]
 ) -> Iterator[tuple[str, Sequence[np.ndarray]]]:
-    """Yield a name for each way of storing multi-vectors, and the stored arrays."""
+    """Yield a name for each way of storing multi-vectors, and the stored arrays, on disk."""
     yield "float32", multivectors
-    yield "float16", [tokens.astype(np.float16) for tokens in multivectors]
-    yield "int8", [int8(tokens) for tokens in multivectors]
+    yield "float16", on_disk(tokens.astype(np.float16) for tokens in multivectors)
+    yield "int8", on_disk(int8(tokens) for tokens in multivectors)
     if all(tokens.shape[1] % 8 == 0 for tokens in multivectors):
-        yield "binary", [binary(tokens) for tokens in multivectors]
+        yield "binary", on_disk(binary(tokens) for tokens in multivectors)
     for factor in pool_factors:
-        pooled = [pool_tokens(tokens, factor) for tokens in multivectors]
+        pooled = on_disk(pool_tokens(tokens, factor) for tokens in multivectors)
         yield f"float32, pooled by {factor:g}", pooled
-        yield f"int8, pooled by {factor:g}", [int8(tokens) for tokens in pooled]
+        yield f"int8, pooled by {factor:g}", on_disk(int8(tokens) for tokens in pooled)
     if any(grids):
-        means = [
+        means = (
             tokens if grid is None else np.concatenate([pool_rows(tokens, grid), pool_columns(tokens, grid)])
             for tokens, grid in zip(multivectors, grids, strict=True)
-        ]
-        yield "float32, means of rows and columns", means
+        )
+        yield "float32, means of rows and columns", on_disk(means)

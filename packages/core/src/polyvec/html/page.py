@@ -3,14 +3,16 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-__all__ = ["escaped", "jpeg_uri", "page", "table"]
+__all__ = ["escaped", "javascript", "jpeg_uri", "page", "table"]
 
 # Nothing is loaded: images are data, and the style and the script stand in the file.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def page(title: str, body: str, *, script: str = "", data: Any = None) -> str:
@@ -20,18 +22,23 @@ def page(title: str, body: str, *, script: str = "", data: Any = None) -> str:
         title: plain text.
         body: HTML; texts in it are `escaped`.
         script: JavaScript that runs after the body is there. It reads `DATA`.
-        data: what JSON can hold, for the script.
+        data: what JSON can hold, for the script. Texts of it become text nodes, never HTML.
     """
-    style = resources.files("polyvec.html").joinpath("style.css").read_text("utf-8")
-    content = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # `</script>` would end the script
     return (
         "<!doctype html>\n"
         f'<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escaped(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f"<script>\nconst DATA = {content};\n{script}</script>\n</body>\n</html>\n"
+        '<link rel="icon" href="data:,">\n'  # or else browsers ask for one
+        f"<style>\n{_read('polyvec.html', 'style.css')}</style>\n</head>\n<body>\n{body}\n"
+        f"<script>\nconst DATA = {_literal(data)};\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def javascript(package: str, *names: str) -> str:
+    """Return the script of a page: the files of this package that all pages share, then the files of another one."""
+    shared = [_read("polyvec.html", name) for name in ("dom.js", "charts.js")]
+    return "\n".join([*shared, *(_read(package, name) for name in names)])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -48,7 +55,17 @@ def jpeg_uri(jpeg: bytes) -> str:
 
 def escaped(text: str) -> str:
     """Return plain text as HTML, also for values of attributes. A lone surrogate becomes a replacement character."""
-    return html.escape(text.encode("utf-8", "replace").decode(), quote=True)
+    return html.escape(_SURROGATE.sub("\ufffd", text), quote=True)
+
+
+def _literal(data: Any) -> str:
+    """Write data as JavaScript, with escapes for `</script>`, which would end it, and for what is no UTF-8."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _read(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text("utf-8")
 
 
 def _cell(text: str) -> str:

@@ -15,12 +15,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch.nn import functional
 
+from polyvec.content import image_of, text_of
 from polyvec.images import open_image, smart_resize
+from polyvec.inputs import check_text
 from polyvec.model.checkpoint import CheckpointError
 from polyvec.model.config import ModelConfig
 from polyvec.model.network import Batch
-from polyvec.prompts import IMAGE_PROMPT
-from polyvec.types import Grid, ImageInput
+from polyvec.prompts import IMAGE_INSTRUCTION, IMAGE_PROMPT
+from polyvec.types import Grid, ImageInput, Input
 
 MAX_LENGTH = 32_768  # tokens of a text, prefix included; the context length of the model
 
@@ -72,6 +74,7 @@ class Processor:
             )
         position = template.index(image_token)
         self._before, self._after = template[:position], template[position + 1 :]
+        self._closing = self._ids(IMAGE_PROMPT.partition(IMAGE_INSTRUCTION)[2])
 
     def _ids(self, template: str) -> list[int]:
         ids: list[int] = self._markers.encode(template, add_special_tokens=False).ids
@@ -148,12 +151,19 @@ class Processor:
         width, height = smart_resize(*size, factor=factor, min_pixels=least, max_pixels=limit)
         return Grid(height // factor, width // factor, len(self._before))
 
-    def image_length(self, grid: Grid) -> int:
-        """Count the tokens of an image item: its patches and the template around them."""
-        return len(self._before) + grid.rows * grid.columns + len(self._after)
+    def image_length(self, grid: Grid, n_text: int = 0) -> int:
+        """Count the tokens of an image item: its patches, the template around them, and the `n_text` of its text."""
+        return len(self._before) + grid.rows * grid.columns + len(self._tail([0] * n_text))
 
-    def image(self, image: ImageInput, max_pixels: int | None = None) -> Encoded:
-        """Prepare an image. Its dense vector is the mean from `<|vision_start|>` to `<|vision_end|>`, both included.
+    def _tail(self, text: Sequence[int]) -> list[int]:
+        """Return the tokens after an image's patches: a text, if there is one, replaces the instruction."""
+        return [self._after[0], *text, *self._closing] if text else self._after
+
+    def image(self, image: ImageInput, max_pixels: int | None = None, text: Encoded | None = None) -> Encoded:
+        """Prepare an image, or an image and a text as one sequence.
+
+        The dense vector is the mean from `<|vision_start|>` to `<|vision_end|>`, or to the end of the text; both ends
+        are included. See `polyvec.ImageText`.
 
         Raises:
             ValueError: the image cannot be read (see `polyvec.images.open_image`).
@@ -161,9 +171,27 @@ class Processor:
         picture = open_image(image)
         grid = self.grid(picture.size, max_pixels)
         n_patches = grid.rows * grid.columns
-        ids = [*self._before, *[self.image_token] * n_patches, *self._after]
-        span = (grid.start - 1, grid.start + n_patches + 1)
-        return Encoded(np.asarray(ids, np.int64), span, self._patches(picture, grid), grid)
+        words: list[int] = [] if text is None else text.input_ids.tolist()
+        ids = [*self._before, *[self.image_token] * n_patches, *self._tail(words)]
+        span = (grid.start - 1, grid.start + n_patches + 1 + len(words))
+        cut = text is not None and text.cut
+        return Encoded(np.asarray(ids, np.int64), span, self._patches(picture, grid), grid, cut)
+
+    def item(self, item: Input, prefix: str, *, max_length: int, max_pixels: int | None = None) -> Encoded:
+        """Prepare an item of any kind; `prefix` stands before its text.
+
+        Raises:
+            ValueError: the image cannot be read, or the text is no Unicode.
+        """
+        image, text, encoded = image_of(item), text_of(item), None
+        if text is not None:
+            check_text(text)
+            (ids,) = self.texts([text], prefix, max_lengths=[max_length])
+            encoded = self.text(ids, max_length)
+        if image is not None:
+            encoded = self.image(image, max_pixels, encoded)
+        assert encoded is not None, "an item has a text or an image"
+        return encoded
 
     def _patches(self, picture: Image.Image, grid: Grid) -> Float32[np.ndarray, "patches pixels"]:
         size, merge = self.config.patch_size, self.config.merge_size

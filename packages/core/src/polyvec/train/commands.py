@@ -126,7 +126,7 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
 @_all(_ROW_OPTIONS)
 @json_option()
 def mine_command(model: str | None, collection: str | None, *, again: bool, **options: Any) -> int:
-    """Mine hard negatives for the queries of the files ROWS.
+    """Mine hard negatives for the queries of the files ROWS, or of a dataset's folder.
 
     The rows are written in the format `polyvec`, one for each positive, with the negatives and with the scores of both.
     """

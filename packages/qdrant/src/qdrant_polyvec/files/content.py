@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from polyvec import Failure, Task
+from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, suffixes
 from polyvec.pdf import pages
 from polyvec.types import Page, UnreadablePages
@@ -90,7 +91,7 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
         for page in _pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
     elif suffix in folders.HTML_SUFFIXES:
-        sections = html_text.sections(html_text.decode(file.read_bytes()))
+        sections = html_text.sections(decode(file.read_bytes()))
         for number, section in enumerate(sections, start=1):
             yield from _units_of_section(section, source, f"{_SECTION}{number}")
     elif suffix in folders.TEXT_SUFFIXES + folders.CODE_SUFFIXES:

@@ -3,44 +3,12 @@
 import re
 from html.parser import HTMLParser
 
-import webencodings
-
 _HIDDEN = {"script", "style", "template", "noscript", "svg", "math"}
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _INLINE = {
     "a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label",
     "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "img",
 }  # fmt: skip
-_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
-_XML_ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)")
-_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
-_DECLARATION_BYTES = 4096  # the encoding is declared within so many bytes
-
-
-def decode(page: bytes) -> str:
-    """Decode a page as browsers do (WHATWG Encoding and HTML standards).
-
-    The byte order mark decides, else a `<meta>` or XML declaration; else the page is UTF-8 or, if that fails,
-    windows-1252. Bytes that are no character of the encoding become U+FFFD.
-    """
-    declaration = _CHARSET.search(_COMMENT.sub(b"", page[:_DECLARATION_BYTES])) or _XML_ENCODING.match(page)
-    declared = webencodings.lookup(declaration[1].decode()) if declaration else None
-    if declared is None:
-        declared = webencodings.lookup("utf-8" if _is_utf8(page) else "windows-1252")
-    elif declared.name.startswith("utf-16"):  # the declaration itself was ASCII
-        declared = webencodings.UTF8
-    elif declared.name == "gbk":  # the standard decodes both alike; Python's own gbk lacks some characters
-        declared = webencodings.lookup("gb18030")
-    text: str = webencodings.decode(page, declared)[0]
-    return text
-
-
-def _is_utf8(page: bytes) -> bool:
-    try:
-        page.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def sections(page: str) -> list[str]:

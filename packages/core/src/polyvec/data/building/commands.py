@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from polyvec.data.building.material import About, Source
-from polyvec.data.building.output.writing import write_dataset
+from polyvec.data.building.output.writing import UNREADABLE, write_dataset
 
 __all__ = ["build", "dataset_options"]
 
@@ -47,4 +47,4 @@ def build(
     click.echo(f"{output}: {summary.n_documents} documents, {summary.n_queries} queries")
     for reason, n in summary.rejections.most_common():
         click.echo(f"  rejected, {reason}: {n}")
-    return 0
+    return 1 if summary.rejections[UNREADABLE] else 0

@@ -17,7 +17,7 @@ from polyvec.data.documents import loaded
 from polyvec.model.processing import Encoded, Processor
 from polyvec.prompts import prefix
 from polyvec.train.data.examples import Document, Pair, PdfPage, Step, file_group
-from polyvec.types import Failure, Side, Task
+from polyvec.types import Failure, ImageText, Side, Task
 
 __all__ = ["Labels", "PairBatch", "StepCollator", "Vectors"]
 
@@ -169,7 +169,8 @@ class StepCollator:
             whole = encoded.input_ids.tobytes() if encoded.cut else content.encode()
             return _Item(encoded, _key(hashlib.sha256(whole).digest()))
         image = loaded(content, dpi=self.dpi)
-        assert not isinstance(image, str), "a page is an image"
+        if isinstance(image, str | ImageText):
+            raise ValueError(f"a {type(image).__name__} is no image; training takes texts, images and pages of PDFs.")  # noqa: TRY004 — one bad row
         encoded = self.processor.image(image, self.max_pixels)
         digest = content_key(image, "")
         if digest is None:

@@ -13,6 +13,7 @@ from polyvec.train.data.bad_rows import RowError
 from polyvec.train.data.examples import Document, PdfPage
 from polyvec.train.data.fields import DocumentId, Reference
 from polyvec.train.data.formats import Row
+from polyvec.types import ImageText
 
 __all__ = ["check_document", "clean"]
 
@@ -76,6 +77,8 @@ def check_document(document: Document, name: str) -> None:
     Raises:
         RowError: the message begins with the document's name.
     """
+    if isinstance(document, ImageText):
+        raise RowError(f"{name} is an ImageText; training takes texts, images and pages of PDFs")
     if isinstance(document, str):
         if not document.strip():
             raise RowError(f"{name} is empty")

@@ -16,6 +16,7 @@ from polyvec.train.data.checks import clean
 from polyvec.train.data.corpora import Corpus, documents
 from polyvec.train.data.examples import Example
 from polyvec.train.data.fields import DocumentId, Reference, present
+from polyvec.train.data.folders import FolderPairs, corpus_file, is_folder
 from polyvec.train.data.formats import FORMATS, Row, check_format, recognise
 from polyvec.train.data.tables import Table, first_columns, open_table, read_all, table_of
 
@@ -30,7 +31,8 @@ class SourceSettings:
 
     Attributes:
         path: JSON Lines, values between tabs, a Parquet file or a folder of them, or what `save_to_disk` of `datasets`
-            wrote. Paths in its rows are relative to its folder.
+            wrote. Paths in its rows are relative to its folder. Or a folder in the layout of BEIR, such as
+            `polyvec data` writes, which has its corpus in itself.
         format: a name of `polyvec.train.data.formats.FORMATS`; recognised from the columns of the first row by default.
         corpus: a file or folder as above, with the documents that rows name by id.
         weight: how often the source is drawn, relative to the others; by its size by default.
@@ -58,8 +60,15 @@ def open_source(settings: SourceSettings, *, max_bad_rows: int = 100, show_progr
         TooManyBadRowsError: more rows than `max_bad_rows` are bad, or all, in the source or in its corpus.
         ImportError: the extra `data` or `pdf` is needed and not installed.
     """
-    table = open_table(Path(settings.path), show_progress=show_progress)
-    corpus = None if settings.corpus is None else open_table(Path(settings.corpus), show_progress=show_progress)
+    path, corpus_path = Path(settings.path), settings.corpus
+    table: Table
+    if is_folder(path):
+        if corpus_path is not None:
+            raise ValueError(f"{str(path)!r} has its own corpus; leave out `corpus`, which is {str(corpus_path)!r}.")
+        table, corpus_path = FolderPairs(path, show_progress=show_progress), corpus_file(path)
+    else:
+        table = open_table(path, show_progress=show_progress)
+    corpus = None if corpus_path is None else open_table(Path(corpus_path), show_progress=show_progress)
     name = settings.name or table.name
     return Source(table, corpus, name, settings.format, max_bad_rows=max_bad_rows, show_progress=show_progress)
 

@@ -17,7 +17,7 @@ from polyvec.alarms import pass_alarm
 from polyvec.images import file_stamp
 from polyvec.train.data.bad_rows import Report, RowError
 
-__all__ = ["RawRow", "Table", "first_columns", "open_table", "read_all", "table_of"]
+__all__ = ["RawRow", "Table", "digest_of", "first_columns", "open_table", "read_all", "table_of"]
 
 RawRow = Mapping[str, Any]  # Any: values of JSON or Arrow, not checked yet
 
@@ -282,7 +282,7 @@ def _open_folder(path: Path) -> ArrowRows:
     datasets = _datasets()
     with _arrow_errors(path, datasets):
         dataset = datasets.load_from_disk(str(path))
-    return ArrowRows(dataset, name=str(path), folder=path.parent, digest=_digest(sorted(path.glob("*.arrow"))))
+    return ArrowRows(dataset, name=str(path), folder=path.parent, digest=digest_of(sorted(path.glob("*.arrow"))))
 
 
 def _open_parquet(path: Path, files: Sequence[Path]) -> ArrowRows:
@@ -290,11 +290,11 @@ def _open_parquet(path: Path, files: Sequence[Path]) -> ArrowRows:
     datasets = _datasets()
     with _arrow_errors(path, datasets):
         dataset = datasets.Dataset.from_parquet([str(file) for file in files])
-    return ArrowRows(dataset, name=str(path), folder=path if path.is_dir() else path.parent, digest=_digest(files))
+    return ArrowRows(dataset, name=str(path), folder=path if path.is_dir() else path.parent, digest=digest_of(files))
 
 
-def _digest(files: Sequence[Path]) -> str:
-    """Return the SHA-256 of a file; of several files, that of their digests."""
+def digest_of(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file; of several files, that of their digests. It has hexadecimal digits."""
     digests = []
     for path in files:
         with path.open("rb") as file:

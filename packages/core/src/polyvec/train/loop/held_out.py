@@ -11,7 +11,7 @@ from peft import PeftModel
 from polyvec.data.folders import Dataset
 from polyvec.encoder import EncodeOptions, Encoder
 from polyvec.evaluate.metrics import ndcg
-from polyvec.inputs import check_options, check_side, check_task, check_text, checked_items, checked_size
+from polyvec.inputs import check_options, check_side, check_task, checked_items, checked_size
 from polyvec.model.batching import plan
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Outputs
@@ -63,7 +63,7 @@ class NetworkEncoder(Encoder):
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
         prepare = partial(
-            self._prepared,
+            self._processor.item,
             prefix=prefix(task, side),  # type: ignore[arg-type]  # it is a task
             max_length=options.get("max_length") or self._max_length,
             max_pixels=options.get("max_pixels") or self._max_pixels,
@@ -78,13 +78,6 @@ class NetworkEncoder(Encoder):
             show_progress=options.get("show_progress", False),
         )
         return collected.result()
-
-    def _prepared(self, item: Input, prefix: str, max_length: int, max_pixels: int | None) -> Encoded:
-        if isinstance(item, str):
-            check_text(item)
-            (ids,) = self._processor.texts([item], prefix, max_lengths=[max_length])
-            return self._processor.text(ids, max_length)
-        return self._processor.image(item, max_pixels)
 
     def _outcomes(
         self, items: Sequence[Input], indices: Sequence[int], prepare: Callable[[Input], Encoded]

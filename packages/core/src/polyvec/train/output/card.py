@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from polyvec.data.hub_licenses import license_lines
 from polyvec.model.config import ModelConfig
 
 __all__ = ["RECORD", "Data", "Form", "History", "Stage", "base_of", "read_history", "write_card"]
@@ -14,10 +15,6 @@ Form = Literal["checkpoint", "peft", "merged"]
 
 RECORD = "training.json"
 _UNKNOWN_LICENSE = "Qwen Research License"  # what the Embedder says if a checkpoint names none
-# Names of licences that the hub knows; every other one is `other` with a name.
-_HUB_LICENSES = {
-    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
-}  # fmt: skip
 _LOADING: Mapping[Form, str] = {
     "checkpoint": """from polyvec import Embedder
 
@@ -136,10 +133,7 @@ def _front_matter(config: ModelConfig, history: History, form: Form) -> Iterator
     yield "---"
     yield f"library_name: {'peft' if form == 'peft' else 'transformers' if form == 'merged' else 'polyvec'}"
     yield f"base_model: {json.dumps(history.base, ensure_ascii=False)}"
-    if license_name.lower() in _HUB_LICENSES:
-        yield f"license: {license_name.lower()}"
-    else:
-        yield from ("license: other", f"license_name: {json.dumps(license_name, ensure_ascii=False)}")
+    yield from license_lines(license_name)
     yield "pipeline_tag: visual-document-retrieval"
     yield "tags:"
     yield from (f"- {tag}" for tag in ("polyvec", "multimodal", "late-interaction", "matryoshka", "lora"))

@@ -16,6 +16,7 @@ from polyvec.retrieval import Mode
 from polyvec.search import Identity, Search, open_search
 from polyvec.train.data.corpora import Corpus
 from polyvec.train.data.documents import Contents, CorpusDocuments, ExampleDocuments
+from polyvec.train.data.folders import corpus_file, is_folder
 from polyvec.train.data.sources import Source, SourceSettings, open_source
 from polyvec.train.data.tables import open_table
 from polyvec.train.selection.filtering import filter_examples
@@ -55,6 +56,10 @@ def filter_rows(
 ) -> int:
     """Write the rows that stay, and print how many do not for which reason."""
     _check_outputs(rows, output, rejected)
+    for path in filter(is_folder, rows):
+        raise ValueError(
+            f"{str(path)!r} is a dataset; filter the pairs that `polyvec data export {path} --rows FILE` writes."
+        )
     sources = _sources(rows, row_format, corpus, max_bad_rows)
     examples = Chain(list(sources.values()))
     check_writable(sources, output)
@@ -108,7 +113,12 @@ def mine_rows(
     """Search for the queries of the rows, and write the rows with negatives."""
     selection = Selection(**limits)
     _check_outputs(rows, output)
+    folders = [path for path in rows if is_folder(path)]
+    if folders and len(rows) > 1:
+        raise ValueError(f"{str(folders[0])!r} is a dataset with its own corpus; mine it alone.")
     examples = Chain(list(_sources(rows, row_format, corpus, max_bad_rows).values()))
+    if folders:
+        corpus = corpus_file(folders[0])
     documents = None if corpus is None else CorpusDocuments(Corpus(open_table(corpus)))
     failures: Mapping[Identity, str] = {}
     counts: Counter[str] = Counter()

@@ -1,0 +1,1 @@
+"""HTML reports of a run and of two runs side by side. The scripts beside these modules draw them in a browser."""
