@@ -21,6 +21,7 @@ from polyvec.data.building.tables.reading import read_table
         ("1,23,4", ".", None),
         ("0612345", ".", None),  # a telephone number
         ("12 apples", ".", None),
+        ("1e308", ".", None),
         ("", ".", None),
     ],
 )

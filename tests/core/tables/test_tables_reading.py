@@ -28,7 +28,13 @@ def test_ragged_rows_are_named_by_line_and_the_others_stay(table):
 
 
 def test_a_table_without_rows_or_with_a_column_twice_is_refused(table):
-    for text, message in (("A,B\n", "no rows"), ("", "no header"), ("A,A\n1,2\n", "twice"), ("A,\n1,2\n", "no name")):
+    for text, message in (
+        ("A,B\n", "no rows"),
+        ("", "no header"),
+        ("A,A\n1,2\n", "twice"),
+        ("A,\n1,2\n", "no name"),
+        ('A,B\n1,"2\n3,4\n', "quotation mark"),
+    ):
         with pytest.raises(ValueError, match=message):
             read_table(table(text))
 
