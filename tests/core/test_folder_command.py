@@ -128,13 +128,15 @@ def test_wrong_usage_is_exit_code_2(folder, arguments):
         (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
         (["FOLDER", "--output", "FOLDER"], "cannot be written"),
         (["FOLDER", "--html", "gone/report.html"], "'gone/report.html' cannot be written"),
+        (["FOLDER", "--output", "FOLDER/a", "--html", "FOLDER/qrels/../a"], "is named twice"),
+        (["--compare", "a", "b", "--html", "b"], "'b' is named twice"),
         (["FOLDER", "--worst", "3"], "--worst does not go with a run without --html"),
         (["--compare", "a", "b", "--html", "c", "--language", "en"], "--language does not go with --compare"),
     ],
 )
 def test_what_nothing_obeys_or_nothing_can_write_is_refused(folder, encoder, monkeypatch, options, message):
     monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
-    result = run(*[str(folder) if option == "FOLDER" else option for option in options])
+    result = run(*[option.replace("FOLDER", str(folder)) for option in options])
     assert result.exit_code == 2
     assert message in result.stderr
 
