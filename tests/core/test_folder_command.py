@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -66,6 +67,15 @@ def test_reports_are_written(folder, tmp_path):
         assert result.exit_code == 0, result.output
         assert "late: float32 minus dense: 64 float32" in result.stdout
         assert ("There are no pictures" in (tmp_path / "c.html").read_text(encoding="utf-8")) is not has_pictures
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("option", ["--output", "--html"])
+def test_a_full_disk_loses_no_results(folder, option):
+    result = run(folder, "--mode", "dense", "--no-storage", option, "/dev/full")
+    assert result.exit_code == 2
+    assert "64 float32" in result.stdout
+    assert "'/dev/full' cannot be written: No space left" in result.stderr
 
 
 def test_embeddings_are_kept(folder, tmp_path, encoder, monkeypatch):
