@@ -114,10 +114,9 @@ def test_svg_is_drawn_in_its_own_size(browser):
     assert (drawn.size, drawn.getpixel((4, 4)), drawn.getpixel((80, 30))) == ((90, 40), RED, (255, 255, 255))
 
 
-@pytest.mark.parametrize("svg", [b"", b"<svg>", b"no svg"])
-def test_broken_svg_is_an_error(svg, browser):
+def test_broken_svg_is_an_error(browser):
     with pytest.raises(NotRenderedError, match="cannot draw"):
-        browser.drawing(svg)
+        browser.drawing(b"<svg>")
 
 
 def test_a_browser_that_crashed_starts_again(browser, tmp_path):
