@@ -165,7 +165,7 @@ def _evaluation_lines():
 def test_the_commands_of_the_guide_to_evaluation_measure_a_folder(desk, monkeypatch):
     monkeypatch.setattr(search, "_entry_points", lambda: [EntryPoint("qdrant", OPENER, "polyvec.searches")])
     lines = [line for line in _evaluation_lines() if "--benchmark" not in line]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         name, *arguments = shlex.split(line)[1:]
         result = CliRunner().invoke({"index": index, "evaluate": evaluate_command}[name], arguments)

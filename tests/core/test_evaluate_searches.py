@@ -1,16 +1,20 @@
+import tracemalloc
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from polyvec import Embeddings
+from polyvec import TASKS, Embeddings
 from polyvec.data.datasets import Dataset
 from polyvec.data.documents import PdfPage
 from polyvec.data.folders import read_folder
+from polyvec.encoder import Encoder
 from polyvec.evaluate import searches
 from polyvec.evaluate.results import results
 from polyvec.evaluate.searches import evaluate, evaluate_search, page_texts
+from polyvec.scoring import cosine, maxsim, unit
 from polyvec.testing import HashEncoder
 from polyvec.types import UnreadableInputs
 
@@ -271,3 +275,54 @@ def test_hits_of_another_collection_are_refused():
     run = evaluate_search(Store(), dataset(2), mode="dense", task="retrieval")
     assert means(run)[("dense", "search_batch")]["ndcg@5"].mean == 0, "a search without hits is a bad one"
     assert run.notes == ["search_batch: 2 of 2 queries have no hits with task 'retrieval'."]
+
+
+class Pages(Encoder):
+    """Makes large multi-vectors and small dense vectors of numbers, without keeping anything."""
+
+    tasks, sizes, license, fingerprint = TASKS, (8,), "", "pages"
+    dim, multivector_dim, n_tokens = 8, 64, 100
+
+    def encode(self, inputs, *, side, task, multivector=False, **_):
+        items = list(inputs)
+        n_tokens = self.n_tokens if side == "document" else 3
+        rngs = [np.random.default_rng(int(item)) for item in items]
+        dense = np.array([unit(rng.standard_normal((1, 8), np.float32))[0] for rng in rngs], np.float32).reshape(-1, 8)
+        tokens = tuple(unit(rng.standard_normal((n_tokens, 64), np.float32)) for rng in rngs)
+        return Embeddings(dense, tokens if multivector else None, (None,) * len(items), self.fingerprint)
+
+
+def numbered(n_documents, n_queries=4):
+    documents = {f"d{number}": str(number) for number in range(n_documents)}
+    queries = {f"q{number}": str(n_documents + number) for number in range(n_queries)}
+    return Dataset("numbers", queries, documents, [{number: 1} for number in range(n_queries)])
+
+
+def test_multivectors_of_documents_are_not_in_memory():
+    """One document has 25,600 bytes of tokens; all that grows with the documents is a fifth of that, or less."""
+    peaks = []
+    evaluate(Pages(), numbered(9), task="retrieval", storage=False, baselines=False)  # imports
+    for n_documents in (260, 780):  # two parts and more, as two are in memory for a moment
+        tracemalloc.start()
+        evaluate(Pages(), numbered(n_documents), task="retrieval", storage=False, baselines=False, modes=["late"])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 0.2 * 25_600 * 520
+    assert peaks[0] < 25_600 * 300  # two parts of 128 documents, and little else
+
+
+def test_scores_from_disk_are_those_of_maxsim_in_memory():
+    dataset = numbered(300)
+    run = evaluate(Pages(), dataset, task="retrieval", storage=False, baselines=False, modes=["late", "two-stage"])
+    late, two_stage = run.searches
+    encode = partial(Pages().encode, task="retrieval", multivector=True)
+    queries = encode(list(dataset.queries.values()), side="query")
+    documents = encode(list(dataset.documents.values()), side="document")
+    expected = maxsim(queries.multivector, documents.multivector)
+    for row, query in enumerate(dataset.queries):
+        best = np.argsort(-expected[row])[:20]
+        assert late.rankings[query] == {f"d{index}": float(expected[row, index]) for index in best}
+    dense = cosine(queries.dense, documents.dense)
+    for row, query in enumerate(dataset.queries):
+        fetched = set(np.argsort(-dense[row])[:100].tolist())
+        assert {int(key[1:]) for key in two_stage.rankings[query]} <= fetched

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import sys
 
@@ -153,3 +154,11 @@ def test_a_collection_needs_a_mode(folder):
     result = run(folder, "--collection", "docs")
     assert result.exit_code == 2
     assert "name the mode" in result.stderr
+
+
+def test_rows_that_need_scipy_are_said_to_be_missing(folder, monkeypatch):
+    spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else spec(name))
+    assert "no rows of pooled tokens, because scipy is not installed" in " ".join(run(folder).stdout.split())
+    assert "pooled tokens" not in run(folder, "--no-storage").stdout
+    assert "pooled tokens" not in run(folder, "--mode", "dense").stdout

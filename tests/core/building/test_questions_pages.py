@@ -289,7 +289,10 @@ def test_a_model_that_always_fails_stops_the_run(folder):
 
 def test_near_duplicates_are_found_over_all_pages_unless_numbers_differ():
     drafts = Drafts()
-    long = "How many sheep lived on the farms of Powys in Wales, in the United Kingdom, in the spring of {} {}?"
+    long = (
+        "How many sheep lived on the farms of Powys in Wales, in the United Kingdom, in the spring of {} {}, as the "
+        "Welsh ministry of agriculture counted them?"
+    )
     texts = [
         long.format(1950, "and later"),
         long.format(1951, "and later"),

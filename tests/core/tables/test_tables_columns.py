@@ -70,5 +70,5 @@ def test_numbers_that_may_be_read_in_two_ways_need_a_choice(table):
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(table):
-    with pytest.raises(ValueError, match="`label` is 'C'; the columns of .* are A, B"):
+    with pytest.raises(ValueError, match=r"`label` is 'C'; the columns of .* are A, B"):
         roles(table, "A,B\nx,1\n", label="C")

@@ -15,7 +15,7 @@ def test_delimiters_and_byte_order_marks_are_seen(table, delimiter):
 
 def test_another_encoding_must_be_named(table):
     file = table("Name\nÉva\n", encoding="cp1252")
-    with pytest.raises(ValueError, match="no utf-8.*choose another `encoding`"):
+    with pytest.raises(ValueError, match=r"no utf-8.*choose another `encoding`"):
         read_table(file)
     assert read_table(file, encoding="cp1252").rows == [("Éva",)]
 

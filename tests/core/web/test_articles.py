@@ -119,7 +119,7 @@ def test_links_reach_files_of_the_folder_only(address, name, tmp_path):
     assert file_of(folder, url) == (name and folder / name)
 
 
-@pytest.mark.parametrize("path", ["missing.png", "a%00b", "x" * 5000])
+@pytest.mark.parametrize("path", ["missing.png", "a%00b", "x" * 300])
 def test_missing_files_are_errors(path, tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011 — the messages are those of the system
         file_of(tmp_path, f"{ORIGIN}/{path}")

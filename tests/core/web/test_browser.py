@@ -102,7 +102,7 @@ def test_pages_without_text_or_images_are_no_pages(browser, tmp_path):
     assert pages(browser, tmp_path, "<p>  </p>") == []
 
 
-@pytest.mark.parametrize("html", ["<div>" * 10_000 + "deep", "<p>text" + "<b " * 1000, "\ufffd" * 10 + "<p>text"])
+@pytest.mark.parametrize("html", ["<div>" * 10_000 + "deep", "<p>text" + "<b " * 1000], ids=["nested", "broken"])
 def test_malformed_pages_are_rendered(html, browser, tmp_path):
     assert len(pages(browser, tmp_path, html)) <= 1
 

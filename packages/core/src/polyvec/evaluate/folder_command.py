@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -94,13 +94,14 @@ def evaluate_folder(
     with ExitStack() as opened:
         if cache is not None:
             encoder = opened.enter_context(CachedEncoder(encoder, cache))
+        has_scipy = importlib.util.find_spec("scipy") is not None
         run = evaluate(
             encoder,
             dataset,
             task=task,
             modes=None if mode == "all" else [cast("EvaluateMode", mode)],
             storage=storage,
-            pool_factors=POOL_FACTORS if importlib.util.find_spec("scipy") else (),
+            pool_factors=POOL_FACTORS if has_scipy else (),
             baselines=baselines,
             read_page=_function(read_pages),
             candidates=candidates,
@@ -109,6 +110,9 @@ def evaluate_folder(
             settings=settings,
             show_progress=True,
         )
+        if storage and mode != "dense" and encoder.multivector_dim and not has_scipy:
+            note = "There are no rows of pooled tokens, because scipy is not installed: pip install 'polyvec[pooling]'."
+            run = replace(run, notes=[*run.notes, note])
         yield EvaluatedFolder(dataset, run, encoder, partial(embedder.tokens, task=task, side="query"))
 
 
