@@ -150,6 +150,7 @@ def overhead() -> bool:
     from mteb.abstasks.task_metadata import TaskMetadata
 
     datasets.disable_progress_bars()
+    every_text = texts(max(SIZES))
 
     class Search(AbsTaskRetrieval):
         metadata = TaskMetadata(
@@ -166,7 +167,7 @@ def overhead() -> bool:
         n_documents = 0
 
         def load_data(self, **_: Any) -> None:
-            documents = texts(self.n_documents)
+            documents = every_text[: self.n_documents]
             ids = [str(number) for number in range(len(documents))]
             corpus = datasets.Dataset.from_dict({"id": ids, "text": documents})
             n = len(documents) // 10

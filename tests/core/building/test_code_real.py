@@ -1,6 +1,8 @@
 """What every Python has, in two parts with nothing in common."""
 
 import sys
+from email.message import Message
+from importlib.metadata import PackagePath
 
 import pytest
 from click.testing import CliRunner
@@ -150,12 +152,12 @@ def test_the_commands_write_folders_that_are_read(tmp_path):
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "a.py").write_text(
         'def price(rows):\n    """Tell what the rows cost together."""\n'
-        "    total = 0\n    for row in rows:\n        total += row\n    return total\n"
+        "    total = 0\n    for row in rows:\n        total += row\n    return 2 * total\n"
     )
     (tmp_path / "shop" / "a.md").write_text("# How to buy?\n\n" + "Look at the price and pay what it says. " * 3)
     run("code", tmp_path / "shop", "--output", tmp_path / "code")
     run("code", tmp_path / "shop", "--kind", "code-to-code", "--output", tmp_path / "variants")
-    run("documentation", tmp_path / "shop", "--pages", "--output", tmp_path / "pages")
+    run("documentation", tmp_path / "shop" / "a.md", "--pages", "--output", tmp_path / "pages")
     assert list(read_folder(tmp_path / "code").queries.values()) == ["Tell what the rows cost together."]
     assert set(read_folder(tmp_path / "variants").documents) == {"shop.a:price#renamed", "shop.a:price#rewritten"}
     assert list(read_folder(tmp_path / "pages").queries.values()) == ["How to buy?"]

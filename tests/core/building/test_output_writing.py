@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -261,7 +262,9 @@ def test_a_killed_run_goes_on(tmp_path):
     child = "\n".join((CHILD, inspect.getsource(drawn), inspect.getsource(shade), KILLED))
     folder, whole, numbers = tmp_path / "a" / "shades", tmp_path / "b" / "shades", []
 
-    def counted(i):
+    def counted(i, last=8):
+        if i > last:
+            raise RuntimeError("the power is out")
         numbers.append(i)
         return shade(i)
 
@@ -271,6 +274,8 @@ def test_a_killed_run_goes_on(tmp_path):
     journal = tmp_path / "a" / "shades.partial" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"item": "torn')
     (journal.parent / "new" / "images" / "d6.png.partial").write_bytes(b"torn")
+    with pytest.raises(RuntimeError):
+        write_dataset(drawn(9, partial(counted, last=7)), folder, ABOUT)
     write_dataset(drawn(9, counted), folder, ABOUT)
     assert numbers == [6, 7, 8]
     write_dataset(drawn(9, shade), whole, ABOUT)

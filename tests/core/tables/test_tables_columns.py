@@ -21,6 +21,7 @@ from polyvec.data.building.tables.reading import read_table
         ("1,23,4", ".", None),
         ("0612345", ".", None),  # a telephone number
         ("12 apples", ".", None),
+        ("1e308", ".", None),
         ("", ".", None),
     ],
 )
@@ -70,5 +71,5 @@ def test_numbers_that_may_be_read_in_two_ways_need_a_choice(table):
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(table):
-    with pytest.raises(ValueError, match="`label` is 'C'; the columns of .* are A, B"):
+    with pytest.raises(ValueError, match=r"`label` is 'C'; the columns of .* are A, B"):
         roles(table, "A,B\nx,1\n", label="C")

@@ -2,6 +2,11 @@
 
 import pytest
 
+from polyvec.data.building.tables.columns import infer
+from polyvec.data.building.tables.facts import facts
+from polyvec.data.building.tables.reading import read_table
+from polyvec.data.building.tables.sheets import sheets
+
 STOCKS = """Firm,Month,Price (USD)
 Acme,2024-01,10
 Acme,2024-02,30
@@ -32,6 +37,7 @@ def test_a_fact_that_several_documents_show_has_all_of_them(built):
     found = answers(built, STOCKS, render=["chart", "table", "form"])
     shown = ["table-chart-00001", "table-table-00001"]
     assert found["Which month had the lowest price for Acme?"] == shown  # no form shows all months
+    assert found[next(text for text in found if text.startswith("Was the price of Acme"))] == shown
     statement = next(text for text in found if text.startswith("The price of Acme for 2024-03"))
     assert statement == "The price of Acme for 2024-03 was 20."
     assert found[statement] == ["table-chart-00001", "table-form-00003", "table-table-00001"]
@@ -67,6 +73,13 @@ def test_conditions_hold_in_one_row_and_equal_numbers_are_one_value(built):
     ]
     assert relevant <= {frozenset(kind) for kind in allowed}
     assert relevant & {frozenset(rome_loft), frozenset(loft_80)}
+
+
+def test_equal_numbers_are_one_fact_however_they_are_written(table):
+    read = read_table(table("Room,City,Price\nA,Rome,80\nB,Rome,80.0\nC,Oslo,80\n"))
+    one, other, third = (set(facts(sheet)) for sheet in sheets(read, infer(read), "form", prefix="t"))
+    assert one & other == {("row", "City", "Rome", "Price", "80")}
+    assert not one & third
 
 
 def test_a_query_with_too_many_answers_is_rejected(built):

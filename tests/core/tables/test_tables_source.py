@@ -1,4 +1,7 @@
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -91,3 +94,22 @@ def test_the_command_writes_a_folder_that_can_be_evaluated(table, tmp_path):
     queries = [json.loads(line)["text"] for line in (out / "queries.jsonl").read_text("utf-8").splitlines()]
     assert len(queries) == 6
     assert list((out / "images").iterdir())
+
+
+def test_the_guide_does_what_it_says(tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[3] / "docs" / "building.md").read_text("utf-8").partition("## From tables")[2]
+    monkeypatch.chdir(tmp_path)
+    for language, name in (("csv", "stocks.csv"), ("toml", "own.toml")):
+        Path(name).write_text(re.search(rf"```{language}\n(.*?)```", guide, re.S)[1], "utf-8")
+    lines = re.findall(r"^polyvec data tables (.*)$", guide, re.M)
+    assert len(lines) == 2
+    outputs = [CliRunner().invoke(tables_command, shlex.split(line)).output for line in lines]
+    assert outputs[0].splitlines()[-1] in guide
+    texts = Path("stocks/queries.jsonl").read_text("utf-8")
+    assert "Which month had the lowest closing price for Siemens?" in texts
+    assert "total volume of Siemens" not in texts
+    own = CliRunner().invoke(
+        tables_command, ["stocks.csv", "--output", "own", "--templates", "own.toml", "--queries", "9"]
+    )
+    assert own.exit_code == 0, own.output
+    assert "Apple closing price chart" in Path("own/queries.jsonl").read_text("utf-8")

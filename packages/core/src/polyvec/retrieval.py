@@ -39,7 +39,7 @@ Relevant = Mapping[int, int | float] | Set[int]  # documents by position: with t
 Multivectors = Sequence[Float32[np.ndarray, "_ _"]]
 
 _WINDOW = 128  # items that are encoded together: a page of A4 at 150 dpi has 6.5 MB
-_QUERIES = 128  # whose tokens are at work at a time
+_QUERIES = 192  # whose tokens are at work at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -73,7 +73,7 @@ def _wrapped(line: str, typeface: ImageFont.FreeTypeFont) -> Iterator[str]:
         indent, line = "", line.lstrip()
     most = width  # characters that could fit: none is narrower than a pixel
     while typeface.getlength(line[:most]) > width or len(line) > most:
-        n_fitting = bisect_right(range(most), width, key=lambda n: typeface.getlength(line[:n])) - 1
+        n_fitting = bisect_right(range(most), float(width), key=lambda n: typeface.getlength(line[:n])) - 1
         end = line.rfind(" ", len(indent), n_fitting + 1)
         end = end if end > len(indent) else n_fitting
         yield line[:end].rstrip()

@@ -24,6 +24,7 @@ _PLAIN: Mapping[str, re.Pattern[str]] = {
     mark: re.compile(rf"(?:\d+|\d{{1,3}}([{other}'’ ])(?:\d{{2,3}}\1)*\d{{3}})(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?")
     for mark, other in ((".", ","), (",", "."))
 }
+_LARGEST = 10**18  # axes of larger numbers have no readable ticks
 _LEADING_ZERO = re.compile(r"0\d")  # of telephone numbers and codes
 _YEAR = re.compile(r"(?:1[5-9]|20|21)\d\d")
 _DATES = (
@@ -67,7 +68,8 @@ def number(cell: str, mark: DecimalMark) -> Decimal | None:
     if core is None or not _PLAIN[mark].fullmatch(core[1]) or _LEADING_ZERO.match(core[1]):
         return None
     digits = re.sub(rf"[^\d{mark}eE+-]", "", core[1]).replace(mark, ".")
-    return Decimal(core[0] + digits)
+    value = Decimal(core[0] + digits)
+    return value if abs(value) <= _LARGEST else None
 
 
 def date_key(cell: str) -> tuple[int, int, int] | None:

@@ -107,7 +107,7 @@ def _packaged() -> list[str]:
 
 @cache
 def _of_the_system() -> tuple[str, ...]:
-    """Return upright fonts. Those of matplotlib that are for formulas have other letters than they say, or only boxes."""
+    """Return upright fonts; those of matplotlib have letters of formulas under wrong codes, or only boxes."""
     import matplotlib as mpl  # an optional extra
     from matplotlib.font_manager import fontManager
 

@@ -111,7 +111,7 @@ def _delimited(file: Path, encoding: str) -> tuple[list[str], Iterator[tuple[int
     first = text.lstrip("\r\n").partition("\n")[0]
     outside = re.sub(r'"[^"]*"', "", first)  # delimiters in quoted names do not count
     delimiter = max(_DELIMITERS, key=outside.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines = _lines(file, reader)
     return next((cells for _, cells in lines if any(cells)), []), lines
 
