@@ -120,14 +120,14 @@ def _picture(content: Path | PdfPage | Callable[[], Image.Image]) -> Image.Image
     """
     try:
         image = loaded(content) if isinstance(content, Path | PdfPage) else content()
-        if not isinstance(image, Path | Image.Image):
-            raise TypeError(f"the function returned a {type(image).__name__}; it must return a PIL.Image.Image")
-        return open_image(image)
+        if isinstance(image, Path | Image.Image):
+            return open_image(image)
     except (ValueError, OSError) as error:
         pass_alarm(error)
         raise ValueError(str(error)) from error
     except Exception as error:  # a function of a user may raise anything
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    raise ValueError(f"the function returned a {type(image).__name__}; it must return a PIL.Image.Image")
 
 
 def _plain_suffix(path: Path) -> str:

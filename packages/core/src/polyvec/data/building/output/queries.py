@@ -30,7 +30,7 @@ class Waiting:
         """Keep a query.
 
         Raises:
-            ValueError: its id is empty or stands twice with different texts, or a grade is no whole number of 1 or more.
+            ValueError: its id is empty, or that of another text, or a grade is no whole number of 1 or more.
         """
         if not query.id:
             raise ValueError(f"the query {query.text!r} has an empty id; give it one.")
