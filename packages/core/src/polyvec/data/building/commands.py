@@ -59,4 +59,4 @@ def build(
     click.echo(f"{output}: {summary.n_documents} documents, {summary.n_queries} queries")
     for reason, n in summary.rejections.most_common():
         click.echo(f"  rejected, {reason}: {n}")
-    return 1 if summary.rejections[UNREADABLE] else 0
+    return int(any(reason.startswith(UNREADABLE) for reason in summary.rejections))  # such as `unreadable image`
