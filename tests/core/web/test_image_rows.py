@@ -51,18 +51,18 @@ def test_rows_become_pages_and_questions(folder):
     assert rejections == []
 
 
-@pytest.mark.parametrize("column", ["query", "question", "question_string"])
 @pytest.mark.parametrize(
-    "image",
+    "row",
     [
-        {"image": {"bytes": picture("red"), "path": None}},
-        {"image": {"bytes": None, "path": "a.png"}},
-        {"image": picture("red")},
-        {"images": [{"bytes": picture("red"), "path": None}]},
+        {"query": "Who won in Denmark?", "image": {"bytes": picture("red"), "path": None}},
+        {"question": "Who won in Denmark?", "image": {"bytes": None, "path": "a.png"}},
+        {"question_string": "Who won in Denmark?", "image": picture("red")},
+        {"question": "Who won in Denmark?", "images": [{"bytes": picture("red"), "path": None}]},
     ],
+    ids=["bytes", "path", "binary", "list"],
 )
-def test_parquet_in_the_published_forms(column, image, folder):
-    parquet.write_table(pa.Table.from_pylist([{column: "Who won in Denmark?", **image}]), folder / "test-0.parquet")
+def test_parquet_in_the_published_forms(row, folder):
+    parquet.write_table(pa.Table.from_pylist([row]), folder / "test-0.parquet")
     pages, queries, _ = divided(visual_questions([folder / "test-0.parquet"], language="en"))
     assert (len(pages), len(queries)) == (1, 1)
 

@@ -1,4 +1,6 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 from click.testing import CliRunner
@@ -6,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from polyvec.data.__main__ import data
 from polyvec.data.building.web import commands
+from polyvec.data.building.web.browser import PageSize
 from polyvec.data.folders import read_folder
 
 
@@ -36,7 +39,14 @@ def test_a_command_writes_a_folder_that_is_read(command, site, tmp_path, monkeyp
     assert len(read_folder(tmp_path / "out").queries) == 1
 
 
-def test_pages_are_rendered(browser, site, tmp_path):
+def test_pages_are_rendered(browser, site, tmp_path, monkeypatch):
+    sizes = []
+
+    def started(program, *, size, remote):  # a second browser in this thread would not start
+        sizes.append((size, remote))
+        return nullcontext(browser)
+
+    monkeypatch.setattr("polyvec.data.building.web.browser.Browser", started)
     table = tmp_path / "d.csv"
     table.write_text("file,description\na.md,Counts what was sold\n")
     size = ("--width", 300, "--height", 300, "--scale", 1)
@@ -44,6 +54,15 @@ def test_pages_are_rendered(browser, site, tmp_path):
     assert result.exit_code == 0, result.output
     queries = [json.loads(line)["text"] for line in (tmp_path / "out" / "queries.jsonl").read_text().splitlines()]
     assert queries == ["Counts what was sold", "Sales of the north"]
+    assert sizes == [(PageSize(300, 300, 1), False)]
+
+
+def test_a_program_that_is_no_browser_is_one_line(site, tmp_path):
+    words = ("render", site, "--browser", "/bin/false", "--output", tmp_path / "out")
+    with ThreadPoolExecutor(1) as thread:  # where no other browser is
+        result = thread.submit(invoke, *words).result()
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "the browser '/bin/false' does not start" in result.output
 
 
 def test_a_missing_browser_is_one_line(site, tmp_path, monkeypatch):

@@ -103,8 +103,8 @@ def find_browser(path: Path | None = None) -> Path:
 class Browser:
     """A browser that reads files of an article's folder and nothing else: no network, no scripts.
 
-    It starts when it is first needed, stays for all pages, and starts again if it crashes. It is a context manager. As
-    all of Playwright's synchronous interface, it cannot be used in a thread that runs an event loop.
+    It is a context manager: it starts on entry, stays for all pages, and starts again if it crashes. Playwright's
+    synchronous interface allows one at a time in a thread, and none in a thread that runs an event loop.
     """
 
     def __init__(self, program: Path, *, size: PageSize | None = None, remote: bool = False) -> None:
@@ -121,7 +121,12 @@ class Browser:
         self._has_glyph: dict[str, bool] = {}
 
     def __enter__(self) -> Self:
-        """Return the browser itself."""
+        """Start the browser.
+
+        Raises:
+            ValueError: it does not start.
+        """
+        self._context = self._launch()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,11 +205,18 @@ class Browser:
             raise NotRenderedError(error.message.split("\n")[0]) from error
 
     def _launch(self) -> "BrowserContext":
-        if self._playwright is None:
-            self._playwright = self._start()
-        self._browser = self._playwright.chromium.launch(
-            executable_path=self._program, args=["--font-render-hinting=none", "--force-color-profile=srgb"]
-        )
+        from playwright.sync_api import Error
+
+        try:
+            if self._playwright is None:
+                self._playwright = self._start()
+            self._browser = self._playwright.chromium.launch(
+                executable_path=self._program, args=["--font-render-hinting=none", "--force-color-profile=srgb"]
+            )
+        except Error as error:
+            self.__exit__()
+            reason = error.message.split("\n")[0]
+            raise ValueError(f"the browser {str(self._program)!r} does not start: {reason}") from error
         return self._browser.new_context(
             viewport={"width": self._size.width, "height": self._size.height},
             device_scale_factor=self._size.scale,

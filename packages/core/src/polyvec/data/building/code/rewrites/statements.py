@@ -215,14 +215,16 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp
 
 def _grown(name: str, empty: ast.expr, step: ast.stmt, facts: Facts) -> _Comprehension | None:
     """Return the comprehension, still without its loop, that makes what an empty container grows to."""
-    match empty, step:
-        case ast.List(elts=[]), ast.Expr(ast.Call(ast.Attribute(ast.Name(id=grown), "append"), [value], [])):
+    is_list = (isinstance(empty, ast.List) and not empty.elts) or facts.is_call(empty, "list", n_arguments=0)
+    is_dict = (isinstance(empty, ast.Dict) and not empty.keys) or facts.is_call(empty, "dict", n_arguments=0)
+    match step:
+        case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=grown), "append"), [value], [])) if is_list:
             made: _Comprehension = ast.ListComp(value, [])
-        case ast.Call(), ast.Expr(ast.Call(ast.Attribute(ast.Name(id=grown), "add"), [value], [])):
+        case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=grown), "add"), [value], [])):
             if not facts.is_call(empty, "set", n_arguments=0):
                 return None
             made = ast.SetComp(value, [])
-        case ast.Dict(keys=[]), ast.Assign([ast.Subscript(ast.Name(id=grown), ast.Name() as key)], value):
+        case ast.Assign([ast.Subscript(ast.Name(id=grown), ast.Name() as key)], value) if is_dict:
             made = ast.DictComp(key, value, [])
         case _:
             return None
