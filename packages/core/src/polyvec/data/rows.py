@@ -2,15 +2,13 @@
 
 import json
 import reprlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from polyvec.alarms import pass_alarm
 
-__all__ = ["each_line", "each_row", "read_lines", "read_rows", "replaced", "text_field"]
+__all__ = ["each_line", "each_row", "read_lines", "read_rows", "text_field"]
 
 _Parsed = TypeVar("_Parsed")
 
@@ -47,18 +45,6 @@ def each_line(path: Path, parse: Callable[[int, str], _Parsed]) -> Iterator[tupl
             if parsed is not None:
                 yield parsed
             offset += len(line)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name when the block ends. After an error nothing of it is left."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:

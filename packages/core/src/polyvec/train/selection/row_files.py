@@ -7,7 +7,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
-from polyvec.data.rows import replaced
 from polyvec.train.data.corpora import identities
 from polyvec.train.data.examples import Document, Example, PdfPage, file_group
 from polyvec.train.data.sources import Source

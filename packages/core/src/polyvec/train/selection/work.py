@@ -12,7 +12,6 @@ import click
 
 import polyvec
 from polyvec.cli import print_json
-from polyvec.data.rows import replaced
 from polyvec.retrieval import Mode
 from polyvec.search import Identity, Search, open_search
 from polyvec.train.data.corpora import Corpus

@@ -12,9 +12,10 @@ from PIL import Image
 from polyvec.alarms import pass_alarm
 from polyvec.data.building.output.folder import REJECTED, check_no_part
 from polyvec.data.building.output.reading import Row, Written, text_of
-from polyvec.data.rows import each_row, replaced
+from polyvec.data.rows import each_row
 from polyvec.html.page import escaped, jpeg_uri, page
 from polyvec.images import open_image
+from polyvec.whole_files import replaced
 
 __all__ = ["write_look"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from polyvec.data.building.output.folder import check_no_part
 from polyvec.data.building.output.reading import Row, Written, text_of
 from polyvec.data.building.output.spelling import json_line
-from polyvec.data.rows import replaced
+from polyvec.whole_files import replaced
 
 __all__ = ["write_rows"]
 
