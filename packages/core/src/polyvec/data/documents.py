@@ -37,17 +37,15 @@ def page_text(page: PdfPage) -> str:
 
 
 def image_in(folder: Path, name: str) -> Path:
-    """Return the path of an image file that a dataset names.
+    """Return the path of an image file that a dataset names. Whether it exists shows when it is read.
 
     Raises:
-        ValueError: it does not exist, or lies outside the folder.
+        ValueError: it lies outside the folder.
     """
     path = folder / name
     inside = path.resolve().is_relative_to(folder.resolve())
     if Path(name).is_absolute() or ".." in Path(name).parts or not inside:
         raise ValueError(f"image path {name!r} leaves the folder; give one relative to it, without `..`")
-    if not path.is_file():
-        raise ValueError(f"there is no image file {name!r}")
     return path
 
 
