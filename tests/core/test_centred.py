@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyvec import UnreadableInputs
+from polyvec import ImageText, UnreadableInputs
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.encoders.centred import CentredEncoder, Means, modality_means
 from polyvec.testing import HashEncoder
@@ -94,3 +94,18 @@ def test_means_that_do_not_belong_to_the_encoder_are_refused(encoder):
         CentredEncoder(encoder, means_of(encoder, zeros[:4], zeros[:4]))
     with pytest.raises(ValueError, match="'songs'"):
         CentredEncoder(encoder, means_of(encoder, zeros, zeros, "songs"))
+
+
+def test_an_item_of_image_and_text_has_no_mean_and_is_refused_alone(encoder):
+    centred = CentredEncoder(encoder, means_of(encoder, np.zeros(8), np.zeros(8)))
+    items = ["a", ImageText(RED, "b"), RED, ImageText(RED, ""), ImageText(RED, "b")]
+    with pytest.raises(UnreadableInputs, match=r"1 of 5 .* item 1: an item of image and text") as caught:
+        centred.encode_document(items, task=[*["retrieval"] * 4, "code"])
+    assert list(caught.value.kept) == [0, 2, 3, 4], "of another task it stays as it is"
+    with pytest.raises(ValueError, match="ImageText"):
+        modality_means(encoder, ["a", "b", RED, BLUE, ImageText(RED, "b")], task="retrieval")
+
+
+def test_means_that_are_not_finite_are_refused(encoder):
+    with pytest.raises(ValueError, match="not finite"):
+        CentredEncoder(encoder, means_of(encoder, np.full(8, np.nan), np.zeros(8)))

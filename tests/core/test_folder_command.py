@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -68,6 +69,15 @@ def test_reports_are_written(folder, tmp_path):
         assert ("There are no pictures" in (tmp_path / "c.html").read_text(encoding="utf-8")) is not has_pictures
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("option", ["--output", "--html"])
+def test_a_full_disk_loses_no_results(folder, option):
+    result = run(folder, "--mode", "dense", "--no-storage", option, "/dev/full")
+    assert result.exit_code == 2
+    assert "64 float32" in result.stdout
+    assert "'/dev/full' cannot be written: No space left" in result.stderr
+
+
 def test_embeddings_are_kept(folder, tmp_path, encoder, monkeypatch):
     options = ["--mode", "dense", "--no-storage", "--no-baselines", "--cache", tmp_path / "cache.db", "--json"]
     first = json.loads(run(folder, *options).stdout)
@@ -128,13 +138,15 @@ def test_wrong_usage_is_exit_code_2(folder, arguments):
         (["FOLDER", "--output", "gone/run.json"], "'gone/run.json' cannot be written"),
         (["FOLDER", "--output", "FOLDER"], "cannot be written"),
         (["FOLDER", "--html", "gone/report.html"], "'gone/report.html' cannot be written"),
+        (["FOLDER", "--output", "FOLDER/a", "--html", "FOLDER/qrels/../a"], "is named twice"),
+        (["--compare", "a", "b", "--html", "b"], "'b' is named twice"),
         (["FOLDER", "--worst", "3"], "--worst does not go with a run without --html"),
         (["--compare", "a", "b", "--html", "c", "--language", "en"], "--language does not go with --compare"),
     ],
 )
 def test_what_nothing_obeys_or_nothing_can_write_is_refused(folder, encoder, monkeypatch, options, message):
     monkeypatch.setattr(HashEncoder, "_outcome", lambda *_: pytest.fail("it is encoded"))
-    result = run(*[str(folder) if option == "FOLDER" else option for option in options])
+    result = run(*[option.replace("FOLDER", str(folder)) for option in options])
     assert result.exit_code == 2
     assert message in result.stderr
 

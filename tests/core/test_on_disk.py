@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,15 @@ def test_nothing_is_nothing():
     assert on_disk([]) == ()
     (rows,) = on_disk([np.zeros((0, 4), np.float32)])
     assert rows.shape == (0, 4)
+
+
+def test_a_full_disk_says_which_folder_and_how_to_choose_another(monkeypatch):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no device that is always full")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: full.open("wb"))
+    with pytest.raises(OSError, match=r"folder of temporary files, .*: No space left on device\. Set TMPDIR"):
+        on_disk([np.ones((1, 2), np.float32)])
 
 
 def test_arrays_outlive_the_open_file():

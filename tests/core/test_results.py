@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,16 @@ def test_markdown_has_cells_and_escapes_bars():
     lines = result_text(one, results(one, ks=[1]), markdown=True).splitlines()
     assert "| search | choice | bytes/item | ms/query | nDCG@1 | 95 % | recall@1 | MRR@1 | MAP@1 |" in lines
     assert any(line.startswith("| dense | a\\|b | 32 | 0.25 | 1.000 | 1.000–1.000 |") for line in lines)
+
+
+def test_markdown_holds_no_html_of_its_texts():
+    evil = "<script> & |"
+    one = replace(run(search(GOOD, evil)), title=evil, notes=[evil])
+    text = result_text(one, results(one, ks=[1]), markdown=True)
+    assert "<script" not in text
+    assert text.startswith("&lt;script> &amp; |;")
+    assert "| &lt;script> &amp; \\| |" in text
+    assert "- &lt;script> &amp; |" in text
 
 
 def test_two_runs_are_compared_by_name_or_one_with_one():

@@ -4,10 +4,11 @@ import tomllib
 
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import DatasetCard
 
 from polyvec.data.__main__ import data
 from polyvec.data.building.material import About, CorpusItem, Query
-from polyvec.data.building.output.card import Counts, front_matter, without_front_matter
+from polyvec.data.building.output.card import Counts, card, front_matter, without_front_matter
 from polyvec.data.building.output.writing import write_dataset
 from polyvec.evaluate.command import evaluate_command
 from polyvec.train.__main__ import train
@@ -48,3 +49,11 @@ def test_front_matter_has_the_size_and_what_is_searched(n, size):
     assert "license" not in text
     assert without_front_matter(f"{text}\n# a") == (text.split("\n")[1:-2], "\n# a")
     assert without_front_matter("# a") == ([], "# a")
+
+
+def test_a_card_is_read_whatever_its_names_are():
+    name = 'a\x7fb\x80c\ufffed: "e\\f'
+    read = DatasetCard(card(About(name, licence=name), Counts(), name))
+    assert (read.data.pretty_name, read.data.license_name) == (name, name)
+    settings = tomllib.loads(re.search(r"```toml\n(.*?)```", read.text, re.DOTALL)[1])
+    assert settings["sources"][0]["path"] == name

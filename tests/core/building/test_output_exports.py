@@ -8,6 +8,7 @@ from pyarrow import parquet
 from polyvec.data.__main__ import data
 from polyvec.data.building.material import About, CorpusItem, Query
 from polyvec.data.building.output import parquet_files
+from polyvec.data.building.output.look import write_look
 from polyvec.data.building.output.parquet_files import write_parquet
 from polyvec.data.building.output.training_rows import write_rows
 from polyvec.data.building.output.writing import write_dataset
@@ -140,3 +141,18 @@ def test_the_command_exports(folder, tmp_path):
     assert "there already" in run(folder, "--parquet", tmp_path / "out").output
     assert "name what to write" in run(folder).output
     assert "is no dataset: it has no corpus.jsonl" in run(tmp_path, "--rows", tmp_path / "r.jsonl").output
+
+
+def test_no_file_of_the_dataset_is_replaced(folder):
+    with pytest.raises(ValueError, match=r"queries.jsonl' is a file of the dataset itself"):
+        write_rows(folder, folder / "queries.jsonl")
+    with pytest.raises(ValueError, match=r"README.md' is a file of the dataset itself"):
+        write_look(folder, folder / "README.md")
+
+
+def test_an_export_removes_what_a_killed_one_has_left(folder, tmp_path):
+    left = tmp_path / "parquet.partial" / "new" / "de"
+    left.mkdir(parents=True)
+    assert write_parquet(folder, tmp_path / "parquet") == ["default"]
+    assert sorted(path.name for path in (tmp_path / "parquet").iterdir()) == ["README.md", "default"]
+    assert not (tmp_path / "parquet.partial").exists()

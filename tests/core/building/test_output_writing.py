@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import inspect
 import json
 import signal
@@ -7,6 +9,7 @@ import tracemalloc
 from collections import Counter
 from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -158,6 +161,45 @@ def test_what_cannot_be_read_takes_its_queries_with_it_and_nothing_else(tmp_path
     assert {row.get("detail") for row in rows(tmp_path / "f", "rejected.jsonl")} >= {"no glyph", "no disk"}
 
 
+def test_a_function_may_fail_in_any_way_and_loses_no_other_document(tmp_path):
+    functions = {"key": fail(KeyError("x")), "none": lambda: None, "bytes": lambda: b"no image"}
+    documents = [CorpusItem(name, draw) for name, draw in functions.items()]
+    summary = write(tmp_path / "f", *documents, text("good"), Query("q", "?", {"good": 1}))
+    assert (summary.n_documents, summary.rejections) == (1, {"unreadable": 3})
+    assert [row["detail"] for row in rows(tmp_path / "f", "rejected.jsonl")] == [
+        "KeyError: 'x'",
+        "the function returned a NoneType; it must return a PIL.Image.Image",
+        "the function returned a bytes; it must return a PIL.Image.Image",
+    ]
+
+
+def test_a_disk_that_cannot_be_written_is_no_fault_of_a_document(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "f", text("t"), CorpusItem("d", color((30, 20), "red")), Query("q", "?", {"t": 1}))
+
+
+def test_items_of_wrong_types_are_refused_where_they_are_made(tmp_path):
+    for made, message in (
+        (lambda: CorpusItem(3, "a text"), "`id` of a CorpusItem is 3; it must be a str"),
+        (lambda: CorpusItem("d", Image.new("L", (1, 1))), "content of document 'd' is a Image; it must be"),
+        (lambda: Query("q", None, {"d": 1}), "`text` of a Query is None"),
+        (lambda: Query("q", "?", ["d"]), r"`relevant` of query 'q' is \['d'\]"),
+        (lambda: Rejection("no text", None), "`what` of a Rejection is None"),
+        (lambda: write(tmp_path / "f", ("d", "a text")), r"the source yielded \('d', 'a text'\)"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            made()
+
+
+def test_grades_may_be_whole_numbers_of_numpy(tmp_path):
+    write(tmp_path / "f", text("d"), Query("q", "?", {"d": np.int64(2)}))
+    assert read_folder(tmp_path / "f").qrels == {"q": {"d": 2}}
+
+
 def test_build_returns_1_if_something_could_not_be_read(tmp_path, capsys):
     about = {"name": None, "source": "", "licence": "", "domain": "", "overwrite": False}
     good = [text("d"), Query("q", "why?", {"d": 1}), Rejection("no text", "p")]
@@ -167,6 +209,13 @@ def test_build_returns_1_if_something_could_not_be_read(tmp_path, capsys):
     assert commands.build(bad, output=tmp_path / "bad", **about) == 1
 
 
+def test_no_dataset_is_built_in_the_folder_that_is_read(tmp_path):
+    about = {"name": None, "source": "", "licence": "", "domain": "", "overwrite": False}
+    with pytest.raises(ValueError, match="choose an output elsewhere"):
+        commands.build([], output=tmp_path / "in" / ".." / "out", reads=[tmp_path], **about)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [
@@ -174,8 +223,9 @@ def test_build_returns_1_if_something_could_not_be_read(tmp_path, capsys):
         ([text("d"), Query("q", "one", {"d": 1}), Query("q", "two", {"d": 1})], "'q' is that of two different queries"),
         ([Query("q", "one", {"d": 0})], "the grade of document 'd' for query 'q' is 0"),
         ([text("")], "empty id"),
+        ([text("d"), Query("", "why?", {"d": 1})], r"the query 'why\?' has an empty id"),
         ([text("d")], "no query to write to .*rejected were none"),
-        ([Rejection("no text", "p")] * 2, "no document to write to .*rejected were no text: 2"),
+        ([Rejection("no text", "p")] * 2, "no document to write to .*rejected were no text: 2; the last: p"),
     ],
 )
 def test_what_no_dataset_can_be_is_an_error_and_makes_no_folder(tmp_path, items, message):
@@ -264,7 +314,7 @@ def test_a_killed_run_goes_on(tmp_path):
 
     def counted(i, last=8):
         if i > last:
-            raise RuntimeError("the power is out")
+            raise KeyboardInterrupt
         numbers.append(i)
         return shade(i)
 
@@ -274,7 +324,7 @@ def test_a_killed_run_goes_on(tmp_path):
     journal = tmp_path / "a" / "shades.partial" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"item": "torn')
     (journal.parent / "new" / "images" / "d6.png.partial").write_bytes(b"torn")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KeyboardInterrupt):
         write_dataset(drawn(9, partial(counted, last=7)), folder, ABOUT)
     write_dataset(drawn(9, counted), folder, ABOUT)
     assert numbers == [6, 7, 8]
@@ -285,9 +335,11 @@ def test_a_killed_run_goes_on(tmp_path):
 
 
 def test_a_killed_run_takes_no_image_of_another_document(tmp_path):
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KeyboardInterrupt):
         write(
-            tmp_path / "f", CorpusItem("d", color((30, 20), "red"), text="red"), CorpusItem("e", fail(RuntimeError()))
+            tmp_path / "f",
+            CorpusItem("d", color((30, 20), "red"), text="red"),
+            CorpusItem("e", fail(KeyboardInterrupt())),
         )
     write(tmp_path / "f", CorpusItem("d", color((30, 20), "blue"), text="blue"), Query("q", "?", {"d": 1}))
     assert open_image(read_folder(tmp_path / "f").documents["d"]).getpixel((0, 0)) == (0, 0, 255)
@@ -317,6 +369,21 @@ def test_two_processes_do_not_write_one_folder(tmp_path):
         yield from (text("d"), Query("q", "?", {"d": 1}))
 
     write_dataset(source(), tmp_path / "f", ABOUT)
+
+
+def test_a_dataset_that_another_process_has_just_written_stays(tmp_path, monkeypatch):
+    items = [text("d"), Query("q", "?", {"d": 1})]
+    flock = fcntl.flock
+
+    def late(lock, how):  # the other process ends between the first look at the output and the lock
+        monkeypatch.setattr(fcntl, "flock", flock)
+        write(tmp_path / "f", *items)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ValueError, match="another process"):
+        write(tmp_path / "f", text("e"), Query("q", "?", {"e": 1}))
+    assert [row["_id"] for row in rows(tmp_path / "f", "corpus.jsonl")] == ["d"]
 
 
 def test_memory_does_not_grow_with_what_is_written(tmp_path):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from polyvec.data.building.questions.answers import AnswerError, Entry, Verdict, read_queries, read_verdict
@@ -76,3 +78,16 @@ def test_what_is_no_verdict_is_broken(text):
     with pytest.raises(AnswerError) as error:
         read_verdict(text)
     assert error.value.reason == "broken JSON"
+
+
+def test_numbers_may_have_more_digits_than_python_converts():
+    digits = "1" * 5000
+    assert read_queries(f'[{{"query": "a", "answer": {digits}}}]') == [Entry("a", digits)]
+    assert read_verdict(f'{{"answerable": true, "answer": {digits}}}') == Verdict(True, digits)
+
+
+def test_a_long_answer_that_is_cut_off_takes_no_time():
+    start = time.process_time()
+    with pytest.raises(AnswerError, match="Unterminated string"):
+        read_queries('["' + r"\"" * 100_000)  # took minutes
+    assert time.process_time() - start < 5

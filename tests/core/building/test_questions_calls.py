@@ -155,3 +155,29 @@ def test_no_other_file_becomes_a_cache(tmp_path):
         with pytest.raises(ValueError, match=f"`cache` is '.*{name}'.*Name another file"):
             AnswerCache(tmp_path / name)
     assert (tmp_path / "text").read_text().startswith('{"a"')
+
+
+def test_a_cache_of_a_newer_version_is_refused(tmp_path):
+    AnswerCache(tmp_path / "answers").close()
+    with sqlite3.connect(tmp_path / "answers") as file:
+        file.execute("PRAGMA user_version = 2")
+    file.close()
+    with pytest.raises(ValueError, match="a newer version of polyvec wrote it"):
+        AnswerCache(tmp_path / "answers")
+
+
+def test_a_cache_that_is_damaged_says_so(tmp_path):
+    cache = AnswerCache(tmp_path / "answers")
+    cache.put(b"k", {})
+    with sqlite3.connect(tmp_path / "answers") as file:
+        file.execute("UPDATE answers SET value = '{'")
+    file.close()
+    with pytest.raises(OSError, match="answers', which cannot be used for answers"):
+        cache.get(b"k")
+    with sqlite3.connect(tmp_path / "answers") as file:
+        file.execute("DROP TABLE answers")
+    file.close()
+    with pytest.raises(OSError, match="no such table"):
+        cache.put(b"k", {})
+    with pytest.raises(ValueError, match="unable to open"):
+        AnswerCache(tmp_path)

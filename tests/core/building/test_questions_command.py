@@ -42,6 +42,8 @@ def test_a_dataset_is_built_and_its_cost_printed(desk):
     result = run(*ASK, "--language", "de", "--prompts", "prompts.toml")
     assert result.exit_code == 0, result.output
     assert "files: 1, pages: 1; calls to make: 1 to 4; answers in the cache: 0" in result.output
+    assert "Asking" in result.output
+    assert " items" not in result.output  # no second bar
     assert re.search(r"calls: 2, \d\.\d\d s each \(failed: 0, tried again: 0\); .* tokens: not told", result.output)
     (query,) = (json.loads(line) for line in (desk / "built" / "queries.jsonl").read_text("utf-8").splitlines())
     assert query["text"] == "Wie viele Schafe leben seit dem Jahr 1950 in Wales?"

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -96,9 +97,17 @@ def test_what_cannot_be_asked_is_refused():
     with pytest.raises(TypeError, match="`ask` is a str"):
         asked("gpt")
 
+    async def later(image, prompt): ...
+
+    with pytest.raises(TypeError, match="`ask` is the async function 'later'"):
+        asked(later)
+
 
 def test_models_have_names():
     assert model_name(Seeing()) == "Seeing seeing-1"
     assert model_name(Indexed()) == "Indexed indexed-1"
     assert model_name(MockLLM()) == "MockLLM unknown"
     assert model_name(describe).endswith("test_questions_models.describe")
+    assert model_name(partial(describe, tone="dry")) == model_name(describe)
+    assert model_name(Seeing() | StrOutputParser()) == "Seeing seeing-1 | StrOutputParser"
+    assert model_name(Seeing().with_retry()) == "Seeing seeing-1"

@@ -21,6 +21,7 @@ from polyvec.analyze.sampling import MOST_PAIRS
 from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.encoder import Encoder
 from polyvec.testing import UntrainedTowers
+from polyvec.whole_files import check_replaceable, write_text
 
 __all__ = ["analyze_command"]
 
@@ -92,8 +93,8 @@ def analyze_command(
     **loading: Any,
 ) -> int:
     """Analyze how models place the images and the texts of FOLDER, or of the demo world, in one space."""
-    if html is not None and not html.parent.is_dir():
-        raise click.UsageError(f"{str(html)!r} cannot be written; name a file in a folder that exists.")
+    if html is not None:
+        check_replaceable(html)
     if output is not None or html is not None:
         plots.check_matplotlib()
     if output is not None:
@@ -137,17 +138,16 @@ def analyze_command(
         "left_out": left_out,
         "panels": list(map(to_json, panels)),
     }
+    if as_json:  # before files are written: a full disk loses no results
+        print_json(report)
+    else:
+        click.echo(f"{title}\n\n{table(panels)}")
     if html is not None:
-        text = analysis_report(panels, points, title=title, notes=captioned.notes, left_out=left_out)
-        html.write_text(text, encoding="utf-8")
+        write_text(html, analysis_report(panels, points, title=title, notes=captioned.notes, left_out=left_out))
     if output is not None:
         for name, draw in (("gap", plots.gap_figure), ("cone", plots.cone_figure), ("map", plots.map_figure)):
             plots.save(draw(panels), output / name)
         (output / "analysis.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-    if as_json:
-        print_json(report)
-    else:
-        click.echo(f"{title}\n\n{table(panels)}")
     return int(any(left_out.values()))
 
 

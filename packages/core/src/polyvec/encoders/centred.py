@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from polyvec import vector_files
 from polyvec.encoder import Attempt, EncodeOptions, Encoder, attempt
 from polyvec.inputs import check_options, check_task, check_tasks, checked_items, checked_size
-from polyvec.types import Embeddings, Input, Side
+from polyvec.types import Embeddings, ImageText, Input, Side
 from polyvec.vectors import truncate, unit
 
 __all__ = ["CentredEncoder", "Means", "modality_means"]
@@ -60,11 +60,11 @@ def modality_means(encoder: Encoder, documents: Iterable[Input], *, task: str) -
     Some hundreds of either are enough: the standard error of a mean of n unit vectors is at most 1/√n.
 
     Raises:
-        ValueError: there are fewer than two texts or two images, or an unknown task.
+        ValueError: there are fewer than two texts or two images, an item of both, or an unknown task.
         UnreadableInputs: as `encoder.encode`.
     """
     check_task(task, encoder.tasks)
-    items = checked_items(documents)
+    items = list(map(_of_one_modality, checked_items(documents)))
     is_text = np.array([isinstance(item, str) for item in items], bool)
     n_texts, n_images = int(is_text.sum()), int((~is_text).sum())
     if min(n_texts, n_images) < 2:
@@ -80,7 +80,8 @@ class CentredEncoder(Encoder):
     In one corpus of texts and images, most models rank one modality above the other whatever the query. Without the
     means that bias is gone (GR-CLIP, arXiv 2507.19054). Whether it helps depends on the model and the corpus:
     `polyvec analyze` shows nDCG with and without the means. Multi-vectors stay as they are, because late search lost by
-    it where it was measured. A query loses the mean of its modality, too.
+    it where it was measured. A query loses the mean of its modality, too. Items of image and text have no
+    mean and are refused.
 
     A collection that is opened with a centred encoder takes only vectors of encoders with the same means.
     """
@@ -117,7 +118,13 @@ class CentredEncoder(Encoder):
         size = checked_size(options.pop("truncate_dim", None), self.dim, self.sizes)
         items = checked_items(inputs)
         tasks = check_tasks(task, len(items), self.tasks)
-        result = attempt(partial(self.encoder.encode, side=side, task=tasks, **options), items)
+        pairs = list(zip(items, tasks, strict=True))
+        sent = [name for item, name in pairs if not (isinstance(item, ImageText) and name in self._means)]
+
+        def convert(pair: tuple[Input, str]) -> Input:
+            return _of_one_modality(pair[0]) if pair[1] in self._means else pair[0]
+
+        result = attempt(partial(self.encoder.encode, side=side, task=sent, **options), pairs, convert)
         dense = result.embeddings.dense.copy()
         for row, position in enumerate(result.kept):
             if means := self._means.get(tasks[position]):
@@ -125,6 +132,13 @@ class CentredEncoder(Encoder):
                 dense[row] = unit(dense[row : row + 1] - mean)[0]
         centred = replace(result.embeddings, dense=_shortened(dense, size), fingerprint=self.fingerprint)
         return Attempt(centred, result.kept, result.failures).result()
+
+
+def _of_one_modality(item: Input) -> Input:
+    if isinstance(item, ImageText):
+        message = "an item of image and text (ImageText) has no mean to remove; give its image or its text."
+        raise ValueError(message)  # noqa: TRY004 — which counts as a failure of this item
+    return item
 
 
 def _shortened(dense: Float32[np.ndarray, "items dim"], size: int) -> Float32[np.ndarray, "items size"]:
@@ -146,5 +160,7 @@ def _checked(encoder: Encoder, means: Sequence[Means]) -> dict[str, Means]:
             raise ValueError(
                 f"`means` have the shapes {value.text.shape} and {value.image.shape}; it must be ({encoder.dim},)."
             )
+        if not (np.isfinite(value.text).all() and np.isfinite(value.image).all()):
+            raise ValueError("`means` have numbers that are not finite; make them again with `modality_means`.")
         by_task[value.task] = value
     return by_task

@@ -28,6 +28,7 @@ from polyvec.evaluate.searches import MODES, EvaluateMode, evaluate, evaluate_se
 from polyvec.evaluate.storage import POOL_FACTORS
 from polyvec.search import open_search
 from polyvec.types import Input
+from polyvec.whole_files import check_replaceable, write_text
 
 __all__ = ["EvaluatedFolder", "evaluate_command", "evaluate_folder", "print_comparison"]
 
@@ -129,14 +130,14 @@ def print_comparison(
     """Print how the second of two runs differs from the first, and write the report if it has a name."""
     first, second = map(Run.load, paths)
     comparisons, alone = compare_runs(first, second, ks=ks), uncompared(first, second)
-    if html is not None:
-        names = tuple(str(path) for path in paths)
-        text = comparison_report(first, second, comparisons, names=names, dataset=dataset, n_most=n_worst)
-        html.write_text(text, encoding="utf-8")
     if json:
         print_json(comparison_json(comparisons, alone))
     else:
         click.echo(comparison_text(comparisons, alone, markdown=markdown))
+    if html is not None:
+        names = tuple(str(path) for path in paths)
+        text = comparison_report(first, second, comparisons, names=names, dataset=dataset, n_most=n_worst)
+        write_text(html, text)
 
 
 @command("evaluate", epilog=_EPILOG, short_help="Measure searches of your own documents, and what each choice costs.")
@@ -195,9 +196,7 @@ def evaluate_command(
         raise click.UsageError("Give either FOLDER or --compare with two files.")
     if html is None:
         _refuse(("worst",), beside="a run without --html")
-    for path in (output, html):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise click.UsageError(f"{str(path)!r} cannot be written; name a file in a folder that exists.")
+    _check_written([output, html], [*(compare or ()), options["cache"]])
     if compare is not None:
         if folder is not None and html is None:
             raise click.UsageError("Give either FOLDER or --compare with two files; both only with --html.")
@@ -212,9 +211,13 @@ def evaluate_command(
         _refuse(("location",), beside="a folder alone; it needs --collection")
     with evaluate_folder(folder, ks=ks, **options) as evaluated:
         dataset, run = evaluated.dataset, evaluated.run
+        found = results(run, ks=ks)
+        if as_json:  # before files are written: a full disk loses no results
+            print_json(result_json(run, found))
+        else:
+            click.echo(result_text(run, found, markdown=markdown))
         if output is not None:
             run.save(output)
-        found = results(run, ks=ks)
         if html is not None:
             text = run_report(
                 run,
@@ -225,12 +228,19 @@ def evaluate_command(
                 n_worst=worst,
                 dpi=options["dpi"],
             )
-            html.write_text(text, encoding="utf-8")
-    if as_json:
-        print_json(result_json(run, found))
-    else:
-        click.echo(result_text(run, found, markdown=markdown))
+            write_text(html, text)
     return int(len(run.left_out) > len(dataset.left_out))
+
+
+def _check_written(written: Sequence[Path | None], others: Sequence[Path | None]) -> None:
+    """Refuse files that cannot be written, or that the command reads or writes as something else, too."""
+    paths = [path for path in written if path is not None]
+    for path in paths:
+        check_replaceable(path)
+        if path.is_file() or not path.exists():
+            names = [other.resolve() for other in (*paths, *others) if other is not None]
+            if names.count(path.resolve()) > 1:
+                raise click.UsageError(f"{str(path)!r} is named twice; give each file its own name.")
 
 
 def _refuse(names: Container[str], *, beside: str) -> None:

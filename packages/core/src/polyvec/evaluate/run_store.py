@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from polyvec.whole_files import write_text
+
 __all__ = ["counted", "store", "stored"]
 
 
@@ -19,9 +21,7 @@ def stored(path: Path) -> Any:  # whatever JSON the file has
 def store(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of results, which `stored` reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, json.dumps(content))
 
 
 def counted(task: Any) -> dict[str, list[int]]:

@@ -28,7 +28,8 @@ _TIED = 0.0005  # a difference that a table shows
 
 def result_text(run: Run, found: Sequence[Result], *, markdown: bool = False) -> str:
     """Write a table for each cut k, one for each part of the queries, and what a reader must know of them."""
-    blocks = [[f"{run.title}; " + ", ".join(f"{name} {value}" for name, value in run.settings.items())]]
+    text = _markdown if markdown else str
+    blocks = [[text(f"{run.title}; " + ", ".join(f"{name} {value}" for name, value in run.settings.items()))]]
     names = list(found[0].values) if found else []
     for k in dict.fromkeys(name.rpartition("@")[2] for name in names):
         measures = [name for name in names if name.endswith(f"@{k}")]
@@ -47,7 +48,7 @@ def result_text(run: Run, found: Sequence[Result], *, markdown: bool = False) ->
         ]
         blocks.append(_lines(head, body, left=2, markdown=markdown))
     blocks += _part_tables(found, names[:1], markdown=markdown)
-    blocks.append([f"{'- ' if markdown else 'note: '}{printable(note)}" for note in result_notes(run, found)])
+    blocks.append([f"{'- ' if markdown else 'note: '}{text(printable(note))}" for note in result_notes(run, found)])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -132,6 +133,11 @@ def measure_title(name: str) -> str:
     return f"{_TITLES[kind]}@{k}"
 
 
+def _markdown(text: str) -> str:
+    """Keep a text from being read as HTML, which Markdown may hold."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def _bytes(row: Result) -> str:
     return "" if row.bytes_per_item is None else f"{row.bytes_per_item:,.0f}"
 
@@ -149,7 +155,7 @@ def _lines(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int, mar
     if markdown:
         rule = ["---"] * left + ["--:"] * (len(head) - left)
         rows = [head, rule, *body]
-        return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+        return [f"| {' | '.join(_markdown(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     cells = [
         [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

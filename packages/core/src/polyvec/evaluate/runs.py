@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from polyvec.data.datasets import Dataset
 from polyvec.evaluate.metrics import Qrels, Ranking
 from polyvec.types import Failure
+from polyvec.whole_files import write_text
 
 __all__ = ["Run", "Searched", "ranked"]
 
@@ -103,10 +104,7 @@ class Run:
         Raises:
             OSError: the file cannot be written.
         """
-        text = json.dumps({"format": _FORMAT, **asdict(self)})
-        beside = path.with_name(f"{path.name}.part")
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
+        write_text(path, json.dumps({"format": _FORMAT, **asdict(self)}))
 
     @classmethod
     def load(cls, path: Path) -> "Run":
@@ -118,8 +116,8 @@ class Run:
         """
         try:
             content = json.loads(path.read_text("utf-8"))
-            if content.pop("format") != _FORMAT:
-                raise ValueError("it has another format")  # noqa: TRY301 — as if it were any other fault
+            if content.pop("format", None) != _FORMAT:
+                raise ValueError(f"its `format` is not {_FORMAT!r}")  # noqa: TRY301 — as if it were any other fault
             searches = [Searched(**search) for search in content.pop("searches")]
             left_out = [Failure(**failure) for failure in content.pop("left_out")]
             run = cls(**content, searches=searches, left_out=left_out)

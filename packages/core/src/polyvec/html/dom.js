@@ -26,12 +26,15 @@ function replace(id, ...children) {
   document.getElementById(id).replaceChildren(...children.filter((child) => child !== null));
 }
 
+// Halves are rounded to the even digit, as in Python: only a value that is an odd multiple of 2 ** -(digits + 1) is one.
 function decimal(value, digits = 3) {
-  return value.toFixed(digits);
+  const size = Math.abs(value), below = Math.floor(size * 10 ** digits);
+  const isHalf = (size * 2 ** (digits + 1)) % 2 === 1;
+  return (value < 0 ? "-" : "") + (isHalf && below % 2 === 0 ? below / 10 ** digits : size).toFixed(digits);
 }
 
 function signed(value, digits = 4) {
-  return (value < 0 ? "" : "+") + value.toFixed(digits);
+  return (value < 0 ? "" : "+") + decimal(value, digits);
 }
 
 function whole(value) {

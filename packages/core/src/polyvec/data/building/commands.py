@@ -1,6 +1,6 @@
 """What the commands below `polyvec data` share: where a dataset is written, and what its card says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,11 +40,23 @@ def build(
     domain: str,
     overwrite: bool,
     notes: tuple[str, ...] = (),
+    reads: Iterable[Path] = (),
+    show_progress: bool = True,
 ) -> int:
-    """Write a dataset, print what it has, and return the exit code: 1 if something could not be read."""
+    """Write a dataset, print what it has, and return the exit code: 1 if something could not be read.
+
+    Raises:
+        ValueError: the output is in a folder of `reads`, where a later run would take it for material.
+    """
+    for folder in reads:
+        if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{str(output)!r} is in {str(folder)!r}, which is read; choose an output elsewhere, or the next run "
+                "takes this dataset for material."
+            )
     about = About(name or output.resolve().name, source=source, licence=licence, domain=domain, notes=notes)
-    summary = write_dataset(material, output, about, overwrite=overwrite, show_progress=True)
+    summary = write_dataset(material, output, about, overwrite=overwrite, show_progress=show_progress)
     click.echo(f"{output}: {summary.n_documents} documents, {summary.n_queries} queries")
     for reason, n in summary.rejections.most_common():
         click.echo(f"  rejected, {reason}: {n}")
-    return 1 if summary.rejections[UNREADABLE] else 0
+    return int(any(reason.startswith(UNREADABLE) for reason in summary.rejections))  # such as `unreadable image`

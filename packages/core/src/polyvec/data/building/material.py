@@ -36,6 +36,14 @@ class CorpusItem:
     group: str = ""
     source: str = ""
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "id", "text", "language", "kind", "group", "source")
+        if not isinstance(self.content, str | Path | PdfPage) and not callable(self.content):
+            raise TypeError(
+                f"the content of document {self.id!r} is a {type(self.content).__name__}; it must be a str, a Path, a "
+                "PdfPage, or a function that returns an image."
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
@@ -55,6 +63,14 @@ class Query:
     kind: str = ""
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "id", "text", "language", "kind", "origin")
+        if not isinstance(self.relevant, Mapping) or not all(isinstance(key, str) for key in self.relevant):
+            raise TypeError(
+                f"`relevant` of query {self.id!r} is {self.relevant!r}; it must be grades by the ids of documents, "
+                "such as {'page-1': 1}."
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rejection:
@@ -71,6 +87,9 @@ class Rejection:
     what: str
     document: str = ""
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "reason", "what", "document", "detail")
 
 
 Material = CorpusItem | Query | Rejection
@@ -95,3 +114,10 @@ class About:
     licence: str = ""
     domain: str = ""
     notes: tuple[str, ...] = field(default=())
+
+
+def _check_texts(item: CorpusItem | Query | Rejection, *names: str) -> None:
+    for name in names:
+        value = getattr(item, name)
+        if not isinstance(value, str):
+            raise TypeError(f"`{name}` of a {type(item).__name__} is {value!r}; it must be a str.")

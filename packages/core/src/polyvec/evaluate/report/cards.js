@@ -20,7 +20,7 @@ function documentFigure(query, role, position) {
   const shown = DATA.shown[position];
   const caption = element("figcaption", {}, `${role}: `, quoted(DATA.documents[position]));
   if (shown?.picture === undefined) {
-    const text = shown?.text !== undefined ? element("div", { class: "excerpt" }, quoted(shown.text)) : null;
+    const text = shown?.text !== undefined ? element("div", { class: "excerpt" }, quoted(shown.text || "(no text)")) : null;
     const why = shown?.problem ?? (DATA.hasPictures ? "only the worst queries of each search have pictures" : "");
     return { node: element("figure", {}, caption, text, !text && why ? element("p", { class: "note" }, quoted(why)) : null) };
   }

@@ -135,11 +135,7 @@ def _intervals(values: Any) -> dict[str, list[float]]:  # Any: items of a mappin
     """Return the intervals of the main measure, by k."""
     named: list[tuple[str, Value]] = list(values)
     main = named[0][0].partition("@")[0]
-    return {
-        name.partition("@")[2]: [round(value.low, 4), round(value.high, 4)]
-        for name, value in named
-        if name.partition("@")[0] == main
-    }
+    return {name.partition("@")[2]: [value.low, value.high] for name, value in named if name.partition("@")[0] == main}
 
 
 def _worst(run: Run, search: Searched, queries: Sequence[str], main: str, n: int) -> list[str]:

@@ -1,21 +1,20 @@
 """Files of rows that come of other files of rows: some of their lines, or rows with other negatives."""
 
 import json
-import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 from polyvec.train.data.corpora import identities
 from polyvec.train.data.examples import Document, Example, PdfPage, file_group
 from polyvec.train.data.sources import Source
 from polyvec.train.data.tables import ArrowRows, open_table
 from polyvec.train.selection.mining import Mined
+from polyvec.whole_files import replaced
 
-__all__ = ["Chain", "check_movable", "check_writable", "json_row", "lines", "replaced", "write_kept", "write_rejected"]
+__all__ = ["Chain", "check_movable", "check_writable", "json_row", "lines", "write_kept", "write_rejected"]
 
 _TABS = (".tsv", ".txt", ".csv")
 _JSON = (".jsonl", ".json", ".ndjson")
@@ -45,18 +44,6 @@ class Chain(Sequence[Example]):
         """Return the number of the source that has the example, and the position of its first example."""
         number = bisect_right(self._starts, position) - 1
         return number, self._starts[number]
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name when the block ends. After an error nothing of it is left."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_movable(examples: Sequence[Example], paths: Sequence[Path], output: Path) -> None:

@@ -28,11 +28,11 @@ from polyvec.train.selection.row_files import (
     check_writable,
     json_row,
     lines,
-    replaced,
     write_kept,
     write_rejected,
 )
 from polyvec.train.selection.searching import EncoderSearch
+from polyvec.whole_files import replaced
 
 __all__ = ["choose_again", "filter_rows", "mine_rows"]
 

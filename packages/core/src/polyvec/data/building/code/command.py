@@ -71,7 +71,7 @@ def code_command(
         make = description_to_code if kind == "description-to-code" else code_to_description
         material = make(functions, most_alike=most_alike, language=language)
         note = "Descriptions are first paragraphs of docstrings, or comments above functions; code is without them."
-    return build(material, **written, notes=(note,))
+    return build(material, **written, notes=(note,), reads=folders)
 
 
 @command("documentation", short_help="Questions of Markdown and reST files and the sections that answer them.")
@@ -89,7 +89,7 @@ def documentation_command(
     """
     material: Source = questions(articles_in(folders), headings=headings, language=language)
     notes = ("Queries are headings of technical documentation, documents are the sections below them.",)
-    return build(as_pages(material) if pages else material, **written, notes=notes)
+    return build(as_pages(material) if pages else material, **written, notes=notes, reads=folders)
 
 
 @command("python", short_help="Real data from the standard library and installed packages, in two parts.")

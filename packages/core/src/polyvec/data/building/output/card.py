@@ -1,13 +1,12 @@
 """The card of a dataset: the columns of the paper's Table A1, what was counted, and how to use the folder."""
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyvec.data.building.material import About
-from polyvec.data.hub_licenses import license_lines
+from polyvec.data.hub_licenses import license_lines, quoted
 
 __all__ = ["Counts", "card", "front_matter", "without_front_matter"]
 
@@ -78,9 +77,9 @@ def card(about: About, counts: Counts, folder: str) -> str:
         parts += ["## Left out", _table(["reason", "number"], rows)]
     if about.notes:
         parts += ["## Notes", *about.notes]
-    quoted = {name: shlex.quote(f"{folder}{end}") for name, end in (("folder", ""), ("html", ".html"))}
-    parquet, toml = shlex.quote(f"{folder}-parquet"), json.dumps(folder, ensure_ascii=False)
-    parts.append(_USE.format(**quoted, parquet=parquet, toml=toml))
+    paths = {name: shlex.quote(f"{folder}{end}") for name, end in (("folder", ""), ("html", ".html"))}
+    parquet, toml = shlex.quote(f"{folder}-parquet"), quoted(folder)
+    parts.append(_USE.format(**paths, parquet=parquet, toml=toml))
     return front_matter(about, counts) + "\n" + "\n\n".join(parts)
 
 
@@ -89,11 +88,11 @@ def front_matter(about: About, counts: Counts) -> str:
     languages = _languages(counts)
     n_documents = counts.documents.total()
     size = next((name for limit, name in _SIZES if n_documents < limit), "n>1M")
-    lines = ["---", f"pretty_name: {json.dumps(_line(about.name), ensure_ascii=False)}"]
+    lines = ["---", f"pretty_name: {quoted(_line(about.name))}"]
     if about.licence:
         lines += license_lines(_line(about.licence))
     if languages:
-        lines += ["language:", *(f"- {json.dumps(language, ensure_ascii=False)}" for language in languages)]
+        lines += ["language:", *(f"- {quoted(language)}" for language in languages)]
     images = counts.n_images > 0
     lines += ["task_categories:", "- visual-document-retrieval" if images else "- text-retrieval"]
     lines += ["size_categories:", f"- {size}", "tags:", "- polyvec", "---", ""]

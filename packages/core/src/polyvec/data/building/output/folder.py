@@ -1,13 +1,12 @@
 """The folder of a dataset: it appears when it is complete, and a run that was killed goes on."""
 
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-__all__ = ["CORPUS", "QRELS", "QUERIES", "REJECTED", "check_dataset", "unfinished", "whole"]
+__all__ = ["CORPUS", "QRELS", "QUERIES", "REJECTED", "check_dataset", "check_no_part", "unfinished", "whole"]
 
 CORPUS, QUERIES, REJECTED, QRELS = "corpus.jsonl", "queries.jsonl", "rejected.jsonl", "qrels/test.tsv"
 
@@ -24,34 +23,45 @@ def unfinished(output: Path, *, overwrite: bool) -> Iterator[Path]:
     _check(output, overwrite=overwrite)
     work = output.absolute().with_name(f"{output.absolute().name}.partial")
     new, old = work / "new", work / "old"
-    new.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        _lock(lock, output)
+    with _locked(work, output):
         if old.exists():  # killed between the two renamings below
             shutil.rmtree(old) if output.exists() else old.rename(output)
-            _check(output, overwrite=overwrite)
+        _check(output, overwrite=overwrite)  # again: another process may have written it meanwhile
+        new.mkdir(exist_ok=True)
         yield work
         if output.exists():
             output.rename(old)
         new.rename(output)
-    shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
 def whole(output: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `output` when the block ends. After an error nothing of it is left.
 
+    If the process is killed, the next run removes what is left.
+
     Raises:
-        ValueError: `output` is there already.
+        ValueError: as `unfinished`.
     """
-    _check(output, overwrite=False)
-    parent = output.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as folder:
-        new = Path(folder) / "new"  # not `folder` itself, which only its owner may read
-        new.mkdir()
-        yield new
-        new.rename(output)
+    with unfinished(output, overwrite=False) as work:
+        shutil.rmtree(work / "new")
+        (work / "new").mkdir()
+        try:
+            yield work / "new"
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def check_no_part(output: Path, dataset: Path) -> None:
+    """Refuse to write a file in place of a file that a dataset consists of.
+
+    Raises:
+        ValueError: the message names the file.
+    """
+    if output.resolve() in [(dataset / name).resolve() for name in (CORPUS, QUERIES, REJECTED, QRELS, "README.md")]:
+        raise ValueError(f"{str(output)!r} is a file of the dataset itself; name another file.")
 
 
 def check_dataset(folder: Path) -> None:
@@ -77,13 +87,23 @@ def _check(output: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{str(output)!r} is the working directory or above it; choose another output.")
 
 
-def _lock(file: IO[str], output: Path) -> None:
-    """Keep other processes out until the file is closed, on systems that have such locks."""
+@contextmanager
+def _locked(work: Path, output: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of it on systems that have locks."""
+    work.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl  # Windows has none
     except ImportError:
+        yield
         return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ValueError(f"another process writes {str(output)!r}; wait for it, or choose another output.") from error
+    path = work / "lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had the lock may have removed its file with the folder, which is then no lock any more.
+            is_ours = path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+        except BlockingIOError:
+            is_ours = False
+        if not is_ours:
+            raise ValueError(f"another process writes {str(output)!r}; wait for it, or choose another output.")
+        yield

@@ -4,23 +4,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from polyvec.alarms import pass_alarm
 from polyvec.content import content_key
 from polyvec.data.building.material import CorpusItem
 from polyvec.data.building.output.spelling import file_name
 from polyvec.data.documents import PdfPage, loaded
+from polyvec.decoding import orientation
 from polyvec.images import file_stamp, image_format, open_image
-from polyvec.types import ImageText
 
 __all__ = ["ImageFile", "ImageFiles"]
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # files that every reader shows alike; all others are written as PNG
-_ORIENTATION = 0x0112  # EXIF 2.32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class ImageFiles:
 
         Raises:
             ValueError: the image cannot be read or drawn.
-            OSError: as above, or a file cannot be written.
+            OSError: a file cannot be written.
         """
         key = _item_key(item)
         image = self._known.get(key)
@@ -89,9 +89,7 @@ class ImageFiles:
     def _write(self, item: CorpusItem, key: str) -> ImageFile:
         content = item.content
         assert not isinstance(content, str), "texts have no image"
-        opened = loaded(content) if isinstance(content, Path | PdfPage) else content()
-        assert not isinstance(opened, str | ImageText), "what is loaded of a file or a page is an image"
-        picture = open_image(opened)
+        picture = _picture(content)
         digest = content_key(picture, "")
         assert digest is not None, "it is open"
         file = self._file_by_content.get(digest.hex())
@@ -114,12 +112,30 @@ class ImageFiles:
         return file
 
 
+def _picture(content: Path | PdfPage | Callable[[], Image.Image]) -> Image.Image:
+    """Read or draw an image.
+
+    Raises:
+        ValueError: it fails, for whatever reason.
+    """
+    try:
+        image = loaded(content) if isinstance(content, Path | PdfPage) else content()
+        if isinstance(image, Path | Image.Image):
+            return open_image(image)
+    except (ValueError, OSError) as error:
+        pass_alarm(error)
+        raise ValueError(str(error)) from error
+    except Exception as error:  # a function of a user may raise anything
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    raise ValueError(f"the function returned a {type(image).__name__}; it must return a PIL.Image.Image")
+
+
 def _plain_suffix(path: Path) -> str:
     """Return the suffix of a file that needs no conversion; empty if it needs one."""
     suffix = _SUFFIXES.get(image_format(path, plain=True), "")
     if suffix:
         with Image.open(path) as image:
-            if image.getexif().get(_ORIENTATION, 1) != 1 or getattr(image, "n_frames", 1) != 1:
+            if orientation(image) != 1 or getattr(image, "n_frames", 1) != 1:
                 return ""
     return suffix
 

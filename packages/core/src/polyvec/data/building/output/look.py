@@ -10,11 +10,12 @@ from typing import Any
 from PIL import Image
 
 from polyvec.alarms import pass_alarm
-from polyvec.data.building.output.folder import REJECTED
+from polyvec.data.building.output.folder import REJECTED, check_no_part
 from polyvec.data.building.output.reading import Row, Written, text_of
 from polyvec.data.rows import each_row
 from polyvec.html.page import escaped, jpeg_uri, page
 from polyvec.images import open_image
+from polyvec.whole_files import replaced
 
 __all__ = ["write_look"]
 
@@ -31,8 +32,9 @@ def write_look(folder: Path, output: Path, *, limit: int = 200, seed: int = 0) -
     sample that `seed` draws. An item has at most three documents, and a picture at most 640 pixels a side.
 
     Raises:
-        ValueError: `folder` is no dataset.
+        ValueError: `folder` is no dataset, or `output` is one of its files.
     """
+    check_no_part(output, folder)
     written = Written(folder)
     rejected = folder / REJECTED
     asked = {document for relevant in written.grades.values() for document in relevant}
@@ -65,7 +67,8 @@ def write_look(folder: Path, output: Path, *, limit: int = 200, seed: int = 0) -
         '<div id="filters" class="filters"></div>\n<div id="items"></div>\n<div id="pages" class="pages"></div>'
     )
     data = {"items": items, "documents": pictures.documents}
-    output.write_text(page(title, body, script=script, data=data), "utf-8")
+    with replaced(output) as file:
+        file.write(page(title, body, script=script, data=data).encode())
     return summary
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from polyvec.data.building.material import Query
 from polyvec.data.building.output.spelling import written_id, written_text
+from polyvec.inputs import whole
 
 __all__ = ["Waiting"]
 
@@ -29,16 +30,12 @@ class Waiting:
         """Keep a query.
 
         Raises:
-            ValueError: its id stands twice with different texts, or a grade is no whole number of 1 or more.
+            ValueError: its id is empty, or that of another text, or a grade is no whole number of 1 or more.
         """
-        relevant = {written_id(key): grade for key, grade in query.relevant.items()}
+        if not query.id:
+            raise ValueError(f"the query {query.text!r} has an empty id; give it one.")
+        relevant = {written_id(key): _checked(grade, key, query.id) for key, grade in query.relevant.items()}
         query = replace(query, id=written_id(query.id), text=written_text(query.text).strip(), relevant=relevant)
-        for key, grade in relevant.items():
-            if isinstance(grade, bool) or not isinstance(grade, int) or grade < 1:
-                raise ValueError(
-                    f"the grade of document {key!r} for query {query.id!r} is {grade!r}; it must be a whole number of "
-                    "1 or more."
-                )
         words = " ".join(unicodedata.normalize("NFC", query.text).split())
         text = hashlib.blake2b(words.encode(), digest_size=16).digest()
         if self._text_by_id.setdefault(query.id, text) != text:
@@ -61,3 +58,13 @@ class Waiting:
     def _read(self, offset: int) -> Query:
         self._file.seek(offset)
         return Query(**json.loads(self._file.readline()))
+
+
+def _checked(grade: object, document: str, query: str) -> int:
+    number = whole(grade)
+    if number is None or number < 1:
+        raise ValueError(
+            f"the grade of document {document!r} for query {query!r} is {grade!r}; it must be a whole number of 1 or "
+            "more."
+        )
+    return number

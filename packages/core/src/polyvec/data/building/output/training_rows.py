@@ -1,11 +1,12 @@
 """Write a dataset as rows for `polyvec train`: pairs of a query and a document."""
 
 import os
-import uuid
 from pathlib import Path
 
+from polyvec.data.building.output.folder import check_no_part
 from polyvec.data.building.output.reading import Row, Written, text_of
 from polyvec.data.building.output.spelling import json_line
+from polyvec.whole_files import replaced
 
 __all__ = ["write_rows"]
 
@@ -16,21 +17,17 @@ def write_rows(folder: Path, output: Path) -> int:
     Images are named by paths relative to the rows. A row has the group of its document.
 
     Raises:
-        ValueError: `folder` is no dataset.
+        ValueError: `folder` is no dataset, or `output` is one of its files.
     """
+    check_no_part(output, folder)
     written = Written(folder)
     n_rows = 0
-    partial = output.with_name(f"{output.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for query in written.queries():
-                for identity in written.grades[query["_id"]]:
-                    row = written.document(identity)
-                    file.write(json_line({"query": query["text"], **_content(row, folder, output)}))
-                    n_rows += 1
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(output) as file:
+        for query in written.queries():
+            for identity in written.grades[query["_id"]]:
+                row = written.document(identity)
+                file.write(json_line({"query": query["text"], **_content(row, folder, output)}).encode())
+                n_rows += 1
     return n_rows
 
 

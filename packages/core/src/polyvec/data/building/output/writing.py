@@ -11,7 +11,6 @@ from typing import IO
 
 from tqdm import tqdm
 
-from polyvec.alarms import pass_alarm
 from polyvec.data.building.material import About, CorpusItem, Query, Rejection, Source
 from polyvec.data.building.output.card import Counts, card
 from polyvec.data.building.output.folder import CORPUS, QRELS, QUERIES, REJECTED, unfinished
@@ -68,6 +67,8 @@ def write_dataset(
                     files.add_query(item)
                 case Rejection():
                     files.reject(replace(item, document=written_id(item.document)))
+                case _:
+                    raise TypeError(f"the source yielded {item!r}; it must yield CorpusItem, Query and Rejection.")
         files.finish()
         counts = files.counts
         if not counts.documents or not counts.queries:
@@ -75,7 +76,11 @@ def write_dataset(
                 shutil.rmtree(work, ignore_errors=True)
             missing = "query" if counts.documents else "document"
             reasons = ", ".join(f"{reason}: {n}" for reason, n in counts.rejections.most_common())
-            raise ValueError(f"there is no {missing} to write to {str(folder)!r}; rejected were {reasons or 'none'}.")
+            last = files.last_rejection
+            shown = "" if last is None else f"; the last: {': '.join(filter(None, (last.what, last.detail)))}"
+            raise ValueError(
+                f"there is no {missing} to write to {str(folder)!r}; rejected were {reasons or 'none'}{shown}."
+            )
         name = folder.absolute().name
         (work / "new" / "README.md").write_text(written_text(card(about, counts, name)), "utf-8")
     return Summary(counts.documents.total(), counts.queries.total(), counts.rejections)
@@ -90,6 +95,7 @@ class _Files:
         self.images = ImageFiles(self._new / "images", work / "journal.jsonl")
         self._queries = Waiting(work / "queries.jsonl")
         self.counts = Counts()
+        self.last_rejection: Rejection | None = None
         self._content_by_id: dict[str, bytes] = {}
         self._id_by_content: dict[bytes, str] = {}
         self._problem_by_id: dict[str, str] = {}
@@ -121,8 +127,7 @@ class _Files:
                 image = self.images.add(item)
                 row, width, height = {"image": f"images/{image.file}", "text": item.text}, image.width, image.height
                 content = bytes.fromhex(image.content)
-        except (ValueError, OSError) as error:
-            pass_alarm(error)
+        except ValueError as error:
             self._leave_out(item, UNREADABLE, str(error))
             return
         is_again = item.id in self._content_by_id
@@ -151,6 +156,7 @@ class _Files:
         """Write down what was left out, and count it."""
         self._rejected.write(json_line({name: written_text(text) for name, text in asdict(rejection).items()}))
         self.counts.rejections[rejection.reason] += 1
+        self.last_rejection = rejection
 
     def finish(self) -> None:
         """Write the queries, and remove images of documents that are none any more."""

@@ -10,7 +10,8 @@ from polyvec.data.building.questions.phrases import is_refusal
 __all__ = ["AnswerError", "Entry", "Verdict", "read_queries", "read_verdict"]
 
 _SHOWN = 120  # characters of an answer in messages
-_STRING = r'"(?:[^"\\]|\\.)*"'
+# Atomic, and a string may lack its end: else the time for an answer that is cut off grows with its length squared.
+_STRING = r'"(?>(?:[^"\\]|\\.)*)"?'
 _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])", re.S)
 _START = re.compile(r"[\[{](?=\s*[\[{\"“”„«\]}])")  # of a list or object, not of a remark in brackets
 # A quotation mark of typography that stands where JSON has one: beside a bracket, a colon or a comma.
@@ -137,7 +138,7 @@ def _json(text: str) -> Any:  # Any: of JSON
 
 def _parts(text: str) -> tuple[list[tuple[int, Any]], str]:  # Any: as above
     """Return the lists and objects that stand in a text, with their lengths; or none, and what is wrong with one."""
-    decoder = json.JSONDecoder(strict=False)  # line ends may stand in strings
+    decoder = json.JSONDecoder(strict=False, parse_int=_number)  # line ends may stand in strings
     parts: list[tuple[int, Any]] = []
     position = 0
     while (match := _START.search(text, position)) is not None:
@@ -149,6 +150,13 @@ def _parts(text: str) -> tuple[list[tuple[int, Any]], str]:  # Any: as above
             return [], f"{getattr(error, 'msg', 'it is nested too deep')} in {_shown(text[start:])}"
         parts.append((position - start, value))
     return parts, ""
+
+
+def _number(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python converts
+        return digits
 
 
 def _repaired(text: str) -> str:

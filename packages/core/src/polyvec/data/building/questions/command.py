@@ -110,7 +110,7 @@ def pages_command(
     if dry_run:
         return 0
     try:
-        return build(material, output=output, notes=material.notes, **about)
+        return build(material, output=output, notes=material.notes, reads=paths, show_progress=False, **about)
     finally:
         click.echo(_after(material.usage))
 

@@ -1,9 +1,11 @@
 """What can be asked: a function, a chat model of LangChain, or an LLM of LlamaIndex. Neither framework is needed."""
 
 import base64
+import inspect
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -41,6 +43,8 @@ def asked(model: Any) -> Ask:  # Any: of frameworks that may not be installed
         return lambda image, prompt: _ask_langchain(model, image, prompt)
     if _is_of(model, "llama_index") and hasattr(model, "chat"):
         return lambda image, prompt: _ask_llama_index(model, image, prompt)
+    if inspect.iscoroutinefunction(model):
+        raise TypeError(f"`ask` is the async function {model.__name__!r}; give a function that returns the answer.")
     if callable(model):
         return lambda image, prompt: _ask_function(model, image, prompt)
     raise TypeError(
@@ -50,10 +54,19 @@ def asked(model: Any) -> Ask:  # Any: of frameworks that may not be installed
 
 
 def model_name(model: Any) -> str:  # Any: as above
-    """Return a name for a model: its class and what it calls itself, or the module and name of a function."""
+    """Return a name for a model: its class and what it calls itself, or the module and name of a function.
+
+    A chain of LangChain has the names of its steps. What wraps a model or a function has its name.
+    """
+    if isinstance(model, partial):
+        return model_name(model.func)
     if not _is_of(model, "langchain_core", "llama_index"):
         named = model if hasattr(model, "__qualname__") else type(model)
         return f"{named.__module__}.{named.__qualname__}"
+    if steps := getattr(model, "steps", ()):
+        return " | ".join(map(model_name, steps))
+    if (bound := getattr(model, "bound", None)) is not None:
+        return model_name(bound)
     metadata = getattr(model, "metadata", None)  # of LangChain, a mapping or None
     own = getattr(metadata, "model_name", None) or getattr(model, "model_name", None) or getattr(model, "model", None)
     return f"{type(model).__name__} {own}" if isinstance(own, str) and own else type(model).__name__

@@ -61,9 +61,9 @@ def articles(
         program = None
     source = partial(article_images, paths, min_side=min_side, max_relevant=max_relevant, remote=fetch)
     if program is None:
-        return build(source(), **card)
+        return build(source(), reads=paths, **card)
     with Browser(program) as draws:
-        return build(source(vectors=draws.drawing), **card)
+        return build(source(vectors=draws.drawing), reads=paths, **card)
 
 
 @command("render", short_help="Pages of READMEs and articles, rendered by a browser.")
@@ -106,7 +106,7 @@ def render(
     known = read_descriptions(descriptions) if descriptions else None
     with Browser(find_browser(browser), size=PageSize(width, height, scale), remote=fetch) as renders:
         pages = rendered_articles(paths, renders, descriptions=known, max_pages=max_pages, max_relevant=max_relevant)
-        return build(pages, **card)
+        return build(pages, reads=paths, **card)
 
 
 @command("vqa", short_help="Pages and questions of VQA rows.")
@@ -138,7 +138,7 @@ def vqa(
     rows = visual_questions(
         paths, images=images, language=language, kind=kind, max_relevant=max_relevant, last_row_wins=last_row_wins
     )
-    return build(rows, **card)
+    return build(rows, reads=paths, **card)
 
 
 @command("descriptions", short_help="Images, such as maps and charts, with their descriptions.")
@@ -159,4 +159,4 @@ def descriptions(
     from polyvec.data.building.web.image_rows import described_images
 
     rows = described_images(paths, images=images, language=language, kind=kind, max_relevant=max_relevant)
-    return build(rows, **card)
+    return build(rows, reads=paths, **card)
