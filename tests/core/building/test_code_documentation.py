@@ -134,3 +134,10 @@ def test_a_text_with_characters_that_the_font_lacks_is_no_page():
 def test_an_unknown_font_is_refused():
     with pytest.raises(ValueError, match="DejaVuSans"):
         page_lines("a", font="Nothing")
+
+
+def test_an_explanation_that_repeats_its_question_is_no_answer():
+    more = "It is stable, so rows of one price stay in the order in which they were before, whatever their names are, "
+    text = f"Sort the rows by price.\n\nSort the rows by price. {more} and it needs no memory but that of the rows."
+    (rejection,) = explanations([Docstring("m:f", text, "m.py")])
+    assert (rejection.reason, rejection.what) == ("repeated in its answer", "Sort the rows by price.")

@@ -44,6 +44,7 @@ def test_a_description_is_the_first_paragraph_in_plain_words(docstring, text):
 
 def test_an_explanation_is_what_follows_the_first_paragraph_up_to_a_section():
     assert explanation("Sort.\n\nIt is *stable*.\n\n    code\n\nReturns:\n    rows\n") == "It is stable.\n\n    code"
+    assert explanation("sort(rows)\n\nSort them.\n\nStable.") == "Stable."  # the description is no part of its answer
 
 
 def test_a_description_that_repeats_the_name_says_nothing():
@@ -238,3 +239,14 @@ def test_what_too_many_functions_share_is_rejected():
     assert [(item.what, item.reason) for item in items if isinstance(item, Rejection)] == [
         ("m:g", "duplicate function"), ("m:f", "duplicate description"), ("m:h", "duplicate description"),
     ]  # fmt: skip
+
+
+def test_answers_stand_in_the_order_of_the_files(tmp_path):
+    code = "".join(
+        f'def f{n}_{k}(rows):\n    """Change row {n} of the shop."""\n    return rows[{n}].{name}()\n\n'
+        for n in range(8)
+        for k, name in enumerate(("sell", "buy", "move"))
+    )
+    (tmp_path / "shop.py").write_text(code)
+    queries = [item for item in description_to_code(read(tmp_path / "shop.py")) if isinstance(item, Query)]
+    assert [list(query.relevant) for query in queries] == [[f"shop:f{n}_{k}" for k in range(3)] for n in range(8)]

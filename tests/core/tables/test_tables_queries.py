@@ -1,5 +1,7 @@
 """Relevance, worked out by hand from small tables."""
 
+import re
+
 import pytest
 
 from polyvec.data.building.tables.columns import infer
@@ -122,3 +124,39 @@ def test_languages_bend_their_own_words(built, language, text):
     rows = "Firm,Month,Price\nAcme,2024-03,20\nAcme,2024-04,\n"
     _, queries, _ = built(rows, render=["table"], languages=[language], queries=99, group_by="Firm")
     assert text in {query.text.replace("\u00a0", " ") for query in queries}
+
+
+def test_pages_without_written_numbers_answer_only_what_they_let_see(built):
+    days = [f"2024-01-{day:02}" for day in range(1, 17)]
+    level = {days[0]: 0, days[14]: 99, days[15]: 100}
+    rows = "".join(f"X,{day},{level.get(day, 50)}\n" for day in days)
+    found = answers(built, "Group,Day,Level\n" + rows, render=["chart", "table"])
+    table, both = ["table-table-00001"], ["table-chart-00001", "table-table-00001"]
+    assert found["Which day had the lowest level for X?"] == both
+    assert found["The level of X was highest for 2024-01-16."] == table  # 99 and 100 look alike on the chart
+    assert all(found[text] == table for text in found if text.startswith("The level of X for"))
+
+
+def test_a_comparison_is_answered_where_the_difference_is_seen(built):
+    levels = [0, 100, *range(40, 53), 50]
+    rows = "".join(f"X,2024-01-{day:02},{level}\n" for day, level in enumerate(levels, 1))
+    found = answers(built, "Group,Day,Level\n" + rows, render=["chart", "table"], kinds=["question"])
+    texts = [text for text in found if text.startswith("Was ")]
+    assert texts
+    for text in texts:
+        one, other = (levels[int(day) - 1] for day in re.findall(r"2024-01-(\d\d)", text))
+        assert len(found[text]) == 1 + (abs(one - other) > 5), text
+
+
+def test_rows_answer_whatever_the_order_and_number_of_their_columns(table):
+    full = read_table(table("A,B,C,D,E,F,G\n1a,1b,1c,1d,1e,f,g\n", "full.csv"))
+    gaps = read_table(table("G,F,A\ng,f,other\n", "gaps.csv"))
+    one, other = (set(facts(next(iter(sheets(read, infer(read), "table", prefix="t"))))) for read in (full, gaps))
+    assert one & other == {("row", "F", "f", "G", "g")}
+
+
+def test_an_address_list_is_not_divided_and_has_queries(built):
+    towns = ("Rome", "Oslo")
+    rows = "".join(f"Ann,Street {n},{towns[n % 2]},0{n}77\n" for n in range(8))
+    documents, queries, rejections = built("Name,Street,City,Phone\n" + rows, queries=9)
+    assert [len(documents), bool(queries), rejections] == [2, True, []]

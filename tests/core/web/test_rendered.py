@@ -142,3 +142,12 @@ def test_a_table_without_the_columns_is_refused(table, tmp_path):
 def test_a_limit_of_no_pages_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`max_pages` is 0"):
         built(tmp_path, max_pages=0)
+
+
+def test_an_article_of_one_paragraph_keeps_it(tmp_path):
+    text = "The market of the north sold more apples than ever before."
+    (tmp_path / "a.html").write_text(f"<title>Apples of the north</title><p>{text}</p>")
+    pages, queries, rejections = built(tmp_path)
+    assert ([page.text for page in pages], rejections) == ([text], [])
+    assert "Apples of the north" in {query.text for query in queries}
+    assert "first paragraph" not in {query.origin for query in queries}

@@ -59,7 +59,7 @@ def description(docstring: str) -> str:
 
     Of a paragraph of more than 50 words, the sentences that fit; at least the first. Empty if nothing is left.
     """
-    text = _plain(_first_paragraph(_prose(docstring)))
+    text = _plain(_divided(_prose(docstring))[0])
     sentences = [sentence for sentence in _sentences(text) if sentence]
     kept: list[str] = []
     for sentence in sentences:
@@ -71,10 +71,8 @@ def description(docstring: str) -> str:
 
 def explanation(docstring: str) -> str:
     """Return what a docstring says after its first paragraph, up to the first section: prose, lists and examples."""
-    lines = inspect.cleandoc(docstring).split("\n")
-    end = next((place for place, line in enumerate(lines) if _SECTION.match(line) or _FIELD.match(line)), len(lines))
-    paragraphs = re.split(r"\n\s*\n", "\n".join(lines[:end]).strip())
-    return "\n\n".join(_without_markup(paragraph) for paragraph in paragraphs[1:]).strip()
+    paragraphs = re.split(r"\n\s*\n", _divided(_prose(docstring))[1])
+    return "\n\n".join(map(_without_markup, paragraphs)).strip()
 
 
 def of_comment(lines: list[str]) -> str:
@@ -125,16 +123,13 @@ def _prose(docstring: str) -> str:
     return inspect.cleandoc("\n".join(kept)).strip()
 
 
-def _first_paragraph(text: str) -> str:
-    """Return the lines before the first empty line, doctest, directive or rule."""
-    kept: list[str] = []
-    for line in text.split("\n"):
-        if _STOP.match(line) or not line.strip():
-            if kept:
-                break
-            continue
-        kept.append(line)
-    return "\n".join(kept)
+def _divided(text: str) -> tuple[str, str]:
+    """Return the lines before the first empty line, doctest, directive or rule, and the text after them."""
+    lines = text.split("\n")
+    ends = [number for number, line in enumerate(lines) if _STOP.match(line) or not line.strip()]
+    first = next((number for number in range(len(lines)) if number not in ends), len(lines))
+    end = next((number for number in ends if number > first), len(lines))
+    return "\n".join(lines[first:end]), "\n".join(lines[end:]).strip("\n")
 
 
 def _plain(text: str) -> str:

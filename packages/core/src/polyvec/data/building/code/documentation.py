@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from polyvec.data.building.code.descriptions import description, explanation, is_alias
+from polyvec.data.building.code.descriptions import describes, description, explanation, is_alias
 from polyvec.data.building.code.functions import ModuleFile
 from polyvec.data.building.code.pairs import key_of
 from polyvec.data.building.code.sections import markdown_sections, rest_sections
@@ -136,6 +136,8 @@ def explanations(docstrings: Iterable[Docstring | Rejection], *, language: str =
             yield Rejection("too short", summary or docstring.id, document=docstring.id, detail="the summary")
         elif len(re.findall(r"[^\W\d_]{2,}", text)) < 2 * _FEWEST_WORDS:
             yield Rejection("too short", summary, document=docstring.id, detail="the explanation")
+        elif describes(summary, text):
+            yield Rejection("repeated in its answer", summary, document=docstring.id)
         else:
             if (key := key_of(text)) not in answers:
                 answers[key] = docstring.id

@@ -56,13 +56,16 @@ def code_to_description(
 
 def sorted_out(
     functions: Iterable[Function | Rejection], most_alike: int
-) -> tuple[Spool, list[Rejection], dict[str, list[str]], dict[bytes, set[str]]]:
-    """Return the functions that are used, why others are not, ids by normal form, and normal forms by description."""
+) -> tuple[Spool, list[Rejection], dict[str, list[str]], dict[bytes, dict[str, None]]]:
+    """Return the functions that are used, why others are not, ids by normal form, and normal forms by description.
+
+    Normal forms are keys in the order of their first functions, so that a run gives the same files each time.
+    """
     if most_alike < 1:
         raise ValueError(f"`most_alike` is {most_alike}; it may be 1 or more.")
     everything, rejections = Spool(), list[Rejection]()
     ids_by_form: dict[str, list[str]] = {}
-    forms_by_description: dict[bytes, set[str]] = {}
+    forms_by_description: dict[bytes, dict[str, None]] = {}
     for function in functions:
         if isinstance(function, Rejection):
             rejections.append(function)
@@ -72,7 +75,7 @@ def sorted_out(
             rejections.append(Rejection("duplicate function", function.id, detail=f"as {ids[0]}"))
             continue
         ids.append(function.id)
-        forms_by_description.setdefault(key_of(function.description), set()).add(function.normal_form)
+        forms_by_description.setdefault(key_of(function.description), {})[function.normal_form] = None
         everything.append(function)
     kept = Spool()
     for function in everything:

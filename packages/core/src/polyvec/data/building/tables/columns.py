@@ -119,7 +119,8 @@ def infer(
         if position not in fixed and (position in chosen if chosen else not _identifies(table, position, cells))
     }
     texts = [p for p in range(len(cells)) if p not in numeric and p not in dates and p not in unsure]
-    group, point = _group_and_point(table, cells, texts, dates, label=label, group_by=group_by)
+    groups = [_position(table, "group-by", group_by)] if group_by else texts if measures else []
+    group, point = _group_and_point(table, cells, texts, dates, groups, label=label, chosen=group_by is not None)
     additive = frozenset(p for p, mark in measures.items() if _is_additive(table.columns[p], cells[p], mark))
     names = Counter(cells[point]) if point is not None else Counter[str]()
     keys = Counter(_keys(cells, group, point)) if point is not None else Counter[tuple[str, str]]()
@@ -139,23 +140,23 @@ def _group_and_point(
     cells: Sequence[Sequence[str]],
     texts: Sequence[int],
     dates: Sequence[int],
+    groups: Sequence[int],
     *,
     label: str | None,
-    group_by: str | None,
+    chosen: bool,
 ) -> tuple[int | None, int | None]:
     """Return the column that divides the table and the one that names rows, each None if there is none."""
     points = [_position(table, "label", label)] if label else [*dates, *texts]
-    groups = [_position(table, "group-by", group_by)] if group_by else texts
     for group in groups:
         filled = [cell for cell in cells[group] if cell]
         few = len(filled) == len(cells[group]) >= _FEWEST_PER_GROUP * len(set(filled))
-        for point in points if group_by or few else ():
+        for point in points if chosen or few else ():
             if point != group and _mostly_once(Counter(_keys(cells, group, point))):
                 is_name = len(set(filled)) > 1 and _mostly_once(Counter(cells[point]))  # of what has other columns
-                return (None if is_name and not group_by else group), point
+                return (None if is_name and not chosen else group), point
     names = points if label else [*texts, *dates]
     named = next((position for position in names if label or _mostly_once(Counter(cells[position]))), None)
-    return (groups[0], None) if group_by else (None, named)
+    return (groups[0], None) if chosen else (None, named)
 
 
 def _keys(cells: Sequence[Sequence[str]], group: int | None, point: int) -> Iterator[tuple[str, str]]:

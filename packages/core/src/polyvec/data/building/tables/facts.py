@@ -1,6 +1,6 @@
 """What a document says, as keys: a query has the documents that say all its keys as its answers, and no others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations
@@ -8,10 +8,11 @@ from itertools import combinations
 from polyvec.data.building.tables.columns import number
 from polyvec.data.building.tables.sheets import LONGEST, Sheet
 
-__all__ = ["Fact", "Question", "facts", "measure_name", "questions", "shows_values"]
+__all__ = ["Fact", "Question", "facts", "measure_name", "questions", "shows_values", "tells_apart"]
 
 Fact = tuple[str, ...]
-"""A kind of fact and its words: `shows`, `value`, `equals`, `whole`, `ranked`, `highest`, `span` and `row`."""
+"""A kind of fact and its words: `shows`, `value`, `equals`, `whole`, `largest`, `smallest`, `highest`, `span`
+and `row`."""
 
 _MOST_LABELLED = 14  # points of a chart that still have their values written on it
 _CLEAR = Decimal("0.05")  # of a chart's range, that values without a number beside them must differ
@@ -29,11 +30,13 @@ class Question:
         template: its name.
         words: for the placeholders.
         facts: what a document must say to be an answer.
+        is_comparison: whether the page must also tell which of two values, the first facts, is larger.
     """
 
     template: str
     words: dict[str, str]
     facts: tuple[Fact, ...]
+    is_comparison: bool = False
 
 
 def shows_values(sheet: Sheet) -> bool:
@@ -65,10 +68,26 @@ def facts(sheet: Sheet) -> Iterator[Fact]:
             point, cell = rows[position][roles.point], rows[position][column]
             if _usable(point) and _usable(cell) and not _is_repeated(sheet, position):
                 yield ("value", name, scope, point)
-                yield ("equals", name, scope, point, _normal(sheet, column, cell))
+                if shows_values(sheet):
+                    yield ("equals", name, scope, point, _normal(sheet, column, cell))
         yield from _summaries(sheet, column, name)
-    for one, other in _conditions(sheet):
-        yield _row_fact(one, other)
+    if sheet.form != "chart":
+        for one, other in _conditions(sheet, sheet.columns, len(sheet.columns)):
+            yield _row_fact(one, other)
+
+
+def tells_apart(sheet: Sheet, one: Fact, other: Fact) -> bool:
+    """Tell whether the page shows which of two `value` facts is larger, in a column that says both."""
+    point, rows = sheet.roles.point, sheet.table.rows
+    for column in sheet.columns:
+        if column not in sheet.roles.measures or measure_name(sheet.table.columns[column]) != one[1] or point is None:
+            continue
+        values = {rows[position][point]: _value(sheet, position, column) for position in sheet.rows}
+        first, second = values.get(one[-1]), values.get(other[-1])
+        clear = _clear(sheet, [value for value in values.values() if value is not None])
+        if first is not None and second is not None and abs(first - second) > clear:
+            return True
+    return False
 
 
 def questions(sheet: Sheet) -> Iterator[Question]:
@@ -92,7 +111,8 @@ def questions(sheet: Sheet) -> Iterator[Question]:
             if column in roles.measures:
                 yield from _comparisons(sheet, column, name, good)
                 yield from _wholes(sheet, column, name)
-    for one, other in _conditions(sheet):
+    asked = [p for p in sheet.columns if p != roles.point or not roles.records] if _asks_of_rows(sheet) else []
+    for one, other in _conditions(sheet, asked, _MOST_CONDITIONS):
         (name_a, value_a, _), (name_b, value_b, _) = one, other
         pair = {"name_a": name_a, "value_a": value_a, "name_b": name_b, "value_b": value_b}
         yield Question("instruction", pair, (_row_fact(one, other),))
@@ -134,9 +154,9 @@ def _comparisons(sheet: Sheet, column: int, name: str, rows: list[int]) -> Itera
         words = {"measure": name, "first": first, "second": second}
         needs: tuple[Fact, ...] = (("value", name, scope, first), ("value", name, scope, second))
         if sheet.roles.records:
-            yield Question("record_comparison", words, needs)
+            yield Question("record_comparison", words, needs, is_comparison=True)
         else:
-            yield Question("comparison", {**words, "subject": sheet.subject}, needs)
+            yield Question("comparison", {**words, "subject": sheet.subject}, needs, is_comparison=True)
 
 
 def _wholes(sheet: Sheet, column: int, name: str) -> Iterator[Question]:
@@ -150,9 +170,8 @@ def _wholes(sheet: Sheet, column: int, name: str) -> Iterator[Question]:
     ranked = sorted(values)
     clear = _clear(sheet, list(values))
     point_name = table.columns[roles.point]
-    ranked_by: Fact = ("ranked", name, sheet.subject, point_name)
     if ranked[-1] - ranked[-2] > clear:
-        yield Question("highest", {**words, "point_name": point_name}, (ranked_by,))
+        yield Question("highest", {**words, "point_name": point_name}, (("largest", name, sheet.subject, point_name),))
         best = table.rows[sheet.rows[values.index(ranked[-1])]][roles.point]
         highest: Fact = ("highest", name, sheet.subject, best)
         if _usable(best):
@@ -162,7 +181,7 @@ def _wholes(sheet: Sheet, column: int, name: str) -> Iterator[Question]:
                 span: Fact = ("span", name, sheet.subject, first, last)
                 yield Question("description", {**words, "first": first, "last": last, "point": best}, (highest, span))
     if ranked[1] - ranked[0] > clear:
-        yield Question("lowest", {**words, "point_name": point_name}, (ranked_by,))
+        yield Question("lowest", {**words, "point_name": point_name}, (("smallest", name, sheet.subject, point_name),))
     if column in roles.additive:
         yield Question("total", words, (whole,))
 
@@ -173,28 +192,35 @@ def _summaries(sheet: Sheet, column: int, name: str) -> Iterator[Fact]:
     if values is None or point is None:
         return
     yield ("whole", name, sheet.subject)
-    yield ("ranked", name, sheet.subject, sheet.table.columns[point])
     yield ("span", name, sheet.subject, rows[sheet.rows[0]][point], rows[sheet.rows[-1]][point])
-    for position, value in zip(sheet.rows, values, strict=True):
-        if value == max(values):
-            yield ("highest", name, sheet.subject, rows[position][point])
+    ranked, clear = sorted(values), _clear(sheet, values)
+    shown = shows_values(sheet)
+    if shown or ranked[1] - ranked[0] > clear:
+        yield ("smallest", name, sheet.subject, sheet.table.columns[point])
+    if shown or ranked[-1] - ranked[-2] > clear:
+        yield ("largest", name, sheet.subject, sheet.table.columns[point])
+        for position, value in zip(sheet.rows, values, strict=True):
+            if value == ranked[-1]:
+                yield ("highest", name, sheet.subject, rows[position][point])
 
 
-def _conditions(sheet: Sheet) -> Iterator[tuple[_Condition, _Condition]]:
-    """Yield pairs of cells of one row, in the order of the columns; the name of the row is none of them."""
-    roles = sheet.roles
-    if sheet.form == "chart" or roles.group is not None:
-        return
-    names = [position for position in sheet.columns if position != roles.point or not roles.records]
+def _asks_of_rows(sheet: Sheet) -> bool:
+    """Tell whether instructions are asked about a page: those of groups with numbers have other questions."""
+    return sheet.form != "chart" and (sheet.roles.group is None or not sheet.roles.measures)
+
+
+def _conditions(sheet: Sheet, columns: Sequence[int], most: int) -> Iterator[tuple[_Condition, _Condition]]:
+    """Yield pairs of cells of one row, in the order of the columns; `most` cells of a row take part."""
     for row in sheet.rows:
         cells = sheet.table.rows[row]
-        usable = [p for p in names if 0 < len(cells[p]) <= _LONGEST_CONDITION][:_MOST_CONDITIONS]
+        usable = [p for p in columns if 0 < len(cells[p]) <= _LONGEST_CONDITION][:most]
         conditions = [(sheet.table.columns[p], cells[p], _normal(sheet, p, cells[p])) for p in usable]
         yield from combinations(conditions, 2)
 
 
 def _row_fact(one: _Condition, other: _Condition) -> Fact:
-    return "row", one[0], one[2], other[0], other[2]
+    first, second = sorted((one, other))  # tables may have the columns in another order
+    return "row", first[0], first[2], second[0], second[2]
 
 
 def _complete(sheet: Sheet, column: int) -> list[Decimal] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyvec.data.building.material import Query, Rejection
-from polyvec.data.building.tables.facts import Fact, Question, facts, questions
+from polyvec.data.building.tables.facts import Fact, Question, facts, questions, tells_apart
 from polyvec.data.building.tables.sheets import Sheet
 from polyvec.data.building.tables.style import generator
 from polyvec.data.building.tables.templates import KINDS, Wordings
@@ -28,6 +28,7 @@ class Draft:
     kind: str
     document: str
     facts: tuple[Fact, ...]
+    is_comparison: bool = False
 
 
 def drafts(
@@ -54,7 +55,7 @@ def drafts(
             question = choices[int(rng.integers(len(choices)))]
             texts = wording.templates[name]
             text = _filled(texts[int(rng.integers(len(texts)))], question.words, language)
-            yield Draft(language, text, KINDS[name], sheet.id, question.facts)
+            yield Draft(language, text, KINDS[name], sheet.id, question.facts, question.is_comparison)
 
 
 def answered(made: Iterable[Draft], sheets: Iterable[Sheet], *, max_answers: int) -> Iterator[Query | Rejection]:
@@ -63,19 +64,21 @@ def answered(made: Iterable[Draft], sheets: Iterable[Sheet], *, max_answers: int
     Drafts of one text are one query; it is answered by what answers any of them.
     """
     by_text: dict[tuple[str, str], dict[tuple[Fact, ...], Draft]] = {}
-    documents: dict[Fact, dict[str, None]] = {}
+    documents: dict[Fact, dict[str, Sheet]] = {}
     for draft in made:
         by_text.setdefault((draft.language, draft.text), {}).setdefault(draft.facts, draft)
         documents.update((fact, {}) for fact in draft.facts)
     for sheet in sheets:
         for fact in facts(sheet):
             if (answers := documents.get(fact)) is not None:
-                answers[sheet.id] = None
+                answers[sheet.id] = sheet
     for (language, text), meanings in by_text.items():
         relevant: dict[str, int] = {}
-        for needs in meanings:
+        for needs, draft in meanings.items():
             say_all = set[str].intersection(*(set(documents[fact]) for fact in needs))
-            relevant.update((document, 1) for document in documents[needs[0]] if document in say_all)
+            for document, sheet in documents[needs[0]].items():
+                if document in say_all and (not draft.is_comparison or tells_apart(sheet, needs[0], needs[1])):
+                    relevant[document] = 1
         first = next(iter(meanings.values()))
         if len(relevant) > max_answers:
             yield Rejection("too many answers", text, first.document, f"{len(relevant)} documents answer it")

@@ -105,8 +105,10 @@ def _page(article: Article, *, cut_paragraph: bool) -> tuple[str, str]:
         del image.attrs["loading"]  # lazy images would not load, because nobody scrolls
     paragraph = ""
     if cut_paragraph and (first := _first_paragraph(tree)):
-        paragraph = cleaned(first.text())
-        first.decompose()
+        text = cleaned(first.text())
+        if cleaned(tree.body.text() if tree.body else "") != text:  # a page of this paragraph alone would be blank
+            paragraph = text
+            first.decompose()
     if not article.is_markdown or tree.body is None:
         return tree.html or "", paragraph
     head = f'<meta charset="utf-8"><title>{escaped(article.title)}</title><style>{_style()}</style>'
