@@ -84,7 +84,7 @@ def test_files_that_are_no_texts_are_named(tmp_path):
     (tmp_path / "c.txt").write_text("no")
     article, rejection = articles_in([tmp_path])
     assert (article.name, article.markup) == (f"{tmp_path.name}/a.md", "markdown")
-    assert (rejection.reason, rejection.what) == ("cannot be read", f"{tmp_path.name}/b.rst")
+    assert (rejection.reason, rejection.what) == ("unreadable file", f"{tmp_path.name}/b.rst")
 
 
 def test_a_docstring_is_asked_for_by_its_first_sentences(tmp_path):

@@ -186,7 +186,7 @@ def test_files_that_are_no_sources_have_reasons_and_the_others_are_read(tmp_path
     assert [item.id for item in items if isinstance(item, Function)] == ["pkg.good:price"]
     reasons = {item.what: item for item in items if isinstance(item, Rejection)}
     assert {what: item.reason for what, item in reasons.items()} == {
-        "pkg.bad": "not Python", "pkg.bytes": "not Python", "pkg.made": "generated file",
+        "pkg.bad": "unreadable Python", "pkg.bytes": "unreadable Python", "pkg.made": "generated file",
         "pkg.tests.test_it": "test file",
     }  # fmt: skip
     assert "bad.py, line 1:" in reasons["pkg.bad"].detail

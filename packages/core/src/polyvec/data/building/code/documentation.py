@@ -61,7 +61,7 @@ def articles_in(folders: Iterable[Path]) -> Iterator[Article | Rejection]:
             try:
                 yield Article(name, path.read_text("utf-8"), markup, str(path))
             except (OSError, UnicodeDecodeError) as error:
-                yield Rejection("cannot be read", name, detail=f"{path}: {error}")
+                yield Rejection("unreadable file", name, detail=f"{path}: {error}")
 
 
 def questions(
@@ -112,7 +112,7 @@ def docstrings_of(files: Iterable[ModuleFile]) -> Iterator[Docstring | Rejection
                 warnings.simplefilter("ignore")
                 tree = ast.parse(stream.read())
         except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
-            yield Rejection("not Python", file.name, detail=f"{file.path}: {error}")
+            yield Rejection("unreadable Python", file.name, detail=f"{file.path}: {error}")
             continue
         seen: dict[str, int] = {}
         for qualname, node in _documented(tree, ""):

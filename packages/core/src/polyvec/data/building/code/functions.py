@@ -110,10 +110,10 @@ def functions_of(files: Iterable[ModuleFile], *, tests: bool = False) -> Iterato
                 tree = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError, RecursionError, MemoryError) as error:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            yield Rejection("not Python", file.name, detail=f"{file.path}{line}: {error}")
+            yield Rejection("unreadable Python", file.name, detail=f"{file.path}{line}: {error}")
             continue
         except (OSError, ValueError) as error:
-            yield Rejection("cannot be read", file.name, detail=f"{file.path}: {error}")
+            yield Rejection("unreadable file", file.name, detail=f"{file.path}: {error}")
             continue
         lines = source.split("\n")  # as the parser counts them: other separators of lines are none to it
         if any(_GENERATED.match(line.strip()) for line in lines[:12]):
