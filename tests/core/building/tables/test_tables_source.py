@@ -97,7 +97,7 @@ def test_the_command_writes_a_folder_that_can_be_evaluated(table, tmp_path):
 
 
 def test_the_guide_does_what_it_says(tmp_path, monkeypatch):
-    guide = (Path(__file__).parents[3] / "docs" / "building.md").read_text("utf-8").partition("## From tables")[2]
+    guide = (Path(__file__).parents[4] / "docs" / "building.md").read_text("utf-8").partition("## From tables")[2]
     monkeypatch.chdir(tmp_path)
     for language, name in (("csv", "stocks.csv"), ("toml", "own.toml")):
         Path(name).write_text(re.search(rf"```{language}\n(.*?)```", guide, re.S)[1], "utf-8")
