@@ -3,9 +3,9 @@ import pytest
 from polyvec.data.building.web.browser import Browser, PageSize, find_browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """One browser for these tests, with small pages. While it is open, its thread has a running event loop."""
+    """One browser for the tests of a module, with small pages. While it is open, its thread has a running event loop."""
     try:
         program = find_browser()
     except ValueError as error:
