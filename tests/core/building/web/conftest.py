@@ -5,7 +5,7 @@ from polyvec.data.building.web.browser import Browser, PageSize, find_browser
 
 @pytest.fixture(scope="module")
 def browser():
-    """One browser for the tests of a module, with small pages. While it is open, its thread has a running event loop."""
+    """One browser for the tests of a module, with small pages. Its thread has a running event loop meanwhile."""
     try:
         program = find_browser()
     except ValueError as error:
