@@ -55,10 +55,7 @@ def facts(sheet: Sheet) -> Iterator[Fact]:
     roles, rows = sheet.roles, sheet.table.rows
     if not _usable(sheet.subject):
         return
-    for column in sheet.columns:
-        if column in (roles.group, roles.point):
-            continue
-        name = measure_name(sheet.table.columns[column])
+    for column, name in _columns(sheet):
         if _names_its_subject(sheet):
             yield ("shows", name, sheet.subject)
         if roles.point is None:
@@ -74,6 +71,13 @@ def facts(sheet: Sheet) -> Iterator[Fact]:
     if sheet.form != "chart":
         for one, other in _conditions(sheet, sheet.columns, len(sheet.columns)):
             yield _row_fact(one, other)
+
+
+def _columns(sheet: Sheet) -> Iterator[tuple[int, str]]:
+    """Yield the columns that say something of a group or a point, with their names."""
+    for column in sheet.columns:
+        if column not in (sheet.roles.group, sheet.roles.point):
+            yield column, measure_name(sheet.table.columns[column])
 
 
 def tells_apart(sheet: Sheet, one: Fact, other: Fact) -> bool:
@@ -95,10 +99,7 @@ def questions(sheet: Sheet) -> Iterator[Question]:
     roles, rows = sheet.roles, sheet.table.rows
     if not _usable(sheet.subject):
         return
-    for column in sheet.columns:
-        if column in (roles.group, roles.point):
-            continue
-        name = measure_name(sheet.table.columns[column])
+    for column, name in _columns(sheet):
         shows: Fact = ("shows", name, sheet.subject)
         if column in roles.measures and _names_its_subject(sheet):
             words = {"measure": name, "subject": sheet.subject}
