@@ -10,7 +10,7 @@ from polyvec.vectors import Kind, decoded, kind_of, signs, unit
 
 __all__ = ["asymmetric_cosine", "cosine", "hamming_similarity", "maxsim", "pairwise_cosine", "signs", "unit"]
 
-_CHUNK_ROWS = 2_048  # document tokens per matrix product
+_CHUNK_ROWS = 1_024  # document tokens per matrix product
 _CHUNK_SIMILARITIES = 1 << 19  # numbers per matrix product of MaxSim: the maxima of larger ones miss the cache
 _CHUNK_NUMBERS = 1 << 20  # numbers of either side at work at a time; they stay in the cache
 _N_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
@@ -130,6 +130,7 @@ def maxsim(
     query_lengths = [len(queries[index]) for index in rows]
     query_by_token = np.repeat(rows, query_lengths)
     blocks: dict[int, list[tuple[slice, np.ndarray, np.ndarray]]] = {}  # by their size, which is mostly one
+    space = np.empty(0, np.float32)  # of one product; new room for each would cost time
     for chunk in _chunks(columns, [len(documents[index]) for index in columns], _CHUNK_ROWS):
         document_tokens = np.concatenate([decoded("documents", documents[index]) for index in chunk])
         document_starts = _starts([len(documents[index]) for index in chunk])
@@ -139,7 +140,11 @@ def maxsim(
             blocks[size] = [(block, *np.unique(query_by_token[block], return_index=True)) for block in slices]
         for block, members, starts in blocks[size]:
             with np.errstate(over="ignore", invalid="ignore"):  # numbers that are refused below
-                similarities = query_tokens[block] @ document_tokens.T
+                n_similarities = (block.stop - block.start) * len(document_tokens)
+                if n_similarities > len(space):
+                    space = np.empty(n_similarities, np.float32)
+                similarities = space[:n_similarities].reshape(-1, len(document_tokens))
+                np.matmul(query_tokens[block], document_tokens.T, out=similarities)
             best = np.maximum.reduceat(similarities, document_starts, axis=1)  # (query tokens, documents)
             scores[members[:, None], chunk] += np.add.reduceat(best, starts, axis=0)
     if not np.isfinite(scores).all():
