@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from polyvec import Encoder, Input
 from polyvec.alarms import pass_alarm
+from polyvec.words import RULES
 from qdrant_polyvec import bm25, limits, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
@@ -24,7 +25,6 @@ from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, Schema, value_is
-from qdrant_polyvec.words import RULES
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → content
