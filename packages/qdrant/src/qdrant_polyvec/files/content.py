@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -68,7 +69,20 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield folders.failure(file, error)
 
 
-def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+def load(source: str, unit: str, *, dpi: float = 150) -> str | Path | Image.Image:
+    """Return the image of a unit as `load_image` does, or the whole text that a unit is part of.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the image or text is no longer there.
+    """
+    path = Path(source)
+    if unit == _IMAGE or unit.startswith(_PAGE) or folders.is_of_pages(path) or not path.is_file():
+        return load_image(source, unit, dpi=dpi)
+    return _document(path, path.stat().st_mtime_ns)
+
+
+def load_image(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
@@ -89,6 +103,14 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     if page is None or page.number != int(number):
         raise ValueError(f"{source!r} has no readable {unit} any more")
     return page.image
+
+
+@lru_cache(maxsize=1)
+def _document(file: Path, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
+    documents = (unit.document for unit in _units_of_file(file, 150) if unit.document is not None)
+    if (document := next(documents, None)) is None:
+        raise ValueError(f"{file.as_posix()!r} has no text any more")
+    return document
 
 
 def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:

@@ -157,7 +157,7 @@ def _after_space(text: str, start: int) -> int:
     """Skip blank lines, and spaces within a line. The indentation of a line is no such space."""
     if blank := _BLANK_LINES.match(text, start):
         return int(blank.end())
-    if start == 0 or text[start - 1] == "\n":
+    if start == 0 or text[start - 1] == "\n" or not text[start : start + 1].isspace():
         return start
     return next((begin for begin, character in characters.each(text, start) if not character.isspace()), len(text))
 
