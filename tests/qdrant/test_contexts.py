@@ -54,11 +54,12 @@ def test_a_context_is_encoded_and_searched_with_its_text_and_told_apart(docs, em
     assert [point.payload["page_content"] for point in found] == ["brew install x"]
 
 
-def test_a_changed_context_is_a_change(docs):
+def test_a_changed_context_is_a_change(docs, embedder):
     item = Item("text", id="a", context="One")
     assert docs.add([item]).ok == docs.add([item]).skipped == ["a"]
     assert docs.add([Item("text", id="a", context="Two")]).ok == ["a"]
     assert docs.add([Item("text", id="a")]).ok == ["a"]
+    assert embedder.texts == ["One\ntext", "Two\ntext", "text"]
     assert docs.get(["a"])[0].context == ""
 
 

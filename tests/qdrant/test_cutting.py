@@ -135,6 +135,11 @@ def test_comments_and_decorators_stay_with_what_they_explain():
     }
 
 
+def test_a_string_above_a_definition_is_no_comment():
+    lines = ["x = '''", "# in a string'''", "def f(): ..."]
+    assert paths(cutting.definitions(lines)) == {0: (), 2: ("f",)}
+
+
 def test_a_text_is_shortened_between_characters():
     assert characters.shortened(FAMILY * 3, 8) == FAMILY + "…"
     assert characters.shortened(FAMILY * 3, 8, from_left=True) == "…" + FAMILY
