@@ -68,7 +68,7 @@ def test_indexing_and_searching(folder):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["rank", "score", "task", "source", "content"]
-    assert lines[1].split()[:5] == ["1", "2.000", "retrieval", "docs/a.md:L1-2", "#"]
+    assert lines[1].split()[:7] == ["1", "2.000", "retrieval", "docs/a.md", "›", "Fox:L1-2", "#"]
     assert len(lines) == 3
     assert counts(run("index", "docs")[1])["total"] == (0, 4, 0, 0)
 
@@ -77,7 +77,7 @@ def test_python_files_are_found_by_the_task_code(folder):
     run("index", "docs")
     _, out, _ = run("search", "red_fox", "--task", "code", "--mode", "dense")
     (line,) = out.splitlines()[1:]
-    assert line.split()[2:4] == ["code", "docs/b.py:L1-2"]
+    assert line.split()[2:6] == ["code", "docs/b.py", "›", "red_fox:L1-2"]
     run("index", "docs", "--task", "text-matching")
     assert run("search", "fox", "--task", "text-matching")[1].count("text-matching") == 4
     assert run("search", "x", "--task", "code", "--collection", "docs")[0] == 0
@@ -362,3 +362,23 @@ def test_without_an_image_there_is_nothing_to_explain(folder, explain):
     code, _, err = run("search", "red fox", "--explain", "out.png")
     assert (code, err) == (0, "none of the results is an image; there is nothing to explain\n")
     assert not (folder / "out.png").exists()
+
+
+def test_late_chunking_encodes_each_file_at_once_and_reindexes(folder, monkeypatch):
+    documents = []
+
+    def encode_chunks(self, text, spans, **options):
+        documents.append((text, [text[start:end] for start, end in spans]))
+        return HashEncoder.encode_chunks(self, text, spans, **options)
+
+    monkeypatch.setattr(FakeEmbedder, "encode_chunks", encode_chunks, raising=False)
+    texts = {file: (folder / "docs" / file).read_text() for file in ("a.md", "b.py")}
+    parts = [(texts["a.md"], ["# Fox\nthe red fox", "# Whale\na blue whale"]), (texts["b.py"], [texts["b.py"].strip()])]
+    for arguments in (["index", "docs", "--late-chunking"], ["reindex", "--model", "newer"]):
+        documents.clear()
+        assert run(*arguments)[0] == 0
+        assert sorted(documents) == sorted(parts)
+    assert counts(run("index", "docs", "--late-chunking")[1])["total"] == (0, 4, 0, 0)
+    assert counts(run("index", "docs")[1])["total"] == (3, 1, 0, 0)
+    hit = json.loads(run("search", "red fox", "--json")[1])["hits"][0]
+    assert (hit["context"], hit["content"]) == ("a.md › Fox", "# Fox\nthe red fox")

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePosixPath
 
+from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
@@ -14,11 +16,11 @@ _MAX_EXAMPLES = 5  # ids per kind of flaw
 
 def hits(hits: Sequence[Hit]) -> list[str]:
     """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = [f"{hit.source}:{hit.unit}" if hit.unit else hit.source for hit in hits]
+    sources = list(map(_place, hits))
     width = min(max(map(len, sources)), _SOURCE_WIDTH)
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
     for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
-        shown = source if len(source) <= width else "…" + source[1 - width :]
+        shown = shortened(source, width, from_left=True)
         content = hit.content if hit.content != hit.source else ""
         snippet = " ".join(([] if hit.kind == "text" else ["(image)"]) + content.split())
         rows.append(f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  {shown:<{width}}  {snippet}".rstrip())
@@ -50,4 +52,13 @@ def verification(result: Verification) -> list[str]:
 
 
 def _cut(row: str) -> str:
-    return row if len(row) <= WIDTH else row[: WIDTH - 1] + "…"
+    return shortened(row, WIDTH)
+
+
+def _place(hit: Hit) -> str:
+    """Its source with its context, which may begin with the name of the file, and its unit."""
+    place = hit.source
+    if hit.context:
+        name = PurePosixPath(hit.source).name
+        place += hit.context.removeprefix(name) if hit.context.startswith(name) else f" › {hit.context}"
+    return f"{place}:{hit.unit}" if hit.unit else place

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def index(
     pooled: bool,
     bm25: str | None,
     task: str,
+    late_chunking: bool,
     optimize: bool,
     as_json: bool,
     **loading: Any,
@@ -66,7 +67,8 @@ def index(
                 schema=_schema(late, bm25, pooled=pooled),
             )
             fingerprint.remember_model(client, aliased(client, collection), model)
-            stream = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
+            units = files.units(tqdm(located, unit="file"), dpi=dpi)
+            stream = _items(units, task, kind_by_id, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
             if optimize:
                 docs.optimize()
@@ -197,7 +199,9 @@ def _schema(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema
     return Schema(**chosen) if chosen else None
 
 
-def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity, str]) -> Iterator[Item | Failure]:
+def _items(
+    units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity, str], *, late_chunking: bool
+) -> Iterator[Item | Failure]:
     for unit in units:
         if isinstance(unit, Failure):
             yield unit
@@ -205,7 +209,18 @@ def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity
         unit_task = unit.task if task == "auto" else task
         identity = derived_id(unit.source, unit.unit, unit_task)
         kind_by_id[identity] = _kind(unit)
-        yield Item(unit.content, id=identity, source=unit.source, unit=unit.unit, task=unit_task, text=unit.text)
+        item = Item(
+            unit.content,
+            id=identity,
+            source=unit.source,
+            unit=unit.unit,
+            task=unit_task,
+            text=unit.text,
+            context=unit.context,
+        )
+        if late_chunking and isinstance(unit.content, str) and unit.document is not None:
+            item = replace(item, content=unit.document, span=(unit.start, unit.start + len(unit.content)))
+        yield item
 
 
 def _kind(unit: Unit) -> str:
@@ -250,7 +265,7 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
     tokens = embedder.tokens(query, task=best.task, side="query")
-    picture = open_image(files.load(best.source, best.unit, dpi=dpi))
+    picture = open_image(files.load_image(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
     shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
     click.echo(f"how {shown} matches each word: {file}", err=as_json)

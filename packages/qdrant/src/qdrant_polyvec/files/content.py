@@ -1,7 +1,8 @@
 """The units of files: texts, images and pages that are each worth a search result."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -11,12 +12,15 @@ from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, suffixes
 from polyvec.pdf import pages
 from polyvec.types import Page, UnreadablePages
+from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.files import cutting, folders, html_text
 
-_CUTS: dict[str, cutting.Starts] = {
+_OUTLINERS: dict[str, cutting.Outliner] = {
     ".md": cutting.markdown_sections, ".markdown": cutting.markdown_sections,
+    ".txt": cutting.prose, ".rst": cutting.prose, ".adoc": cutting.prose, ".org": cutting.prose, ".tex": cutting.prose,
     ".py": cutting.definitions, ".pyi": cutting.definitions,
 }  # fmt: skip
+_MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
 
 
@@ -30,6 +34,9 @@ class Unit:
         unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3` or `image`.
         task: `code` for code, otherwise `retrieval`.
         text: the text layer of a page, if it has one.
+        context: where a text comes from: the name of its file and the headings above it, or its class and function.
+        document: the whole text of the file that a text is part of.
+        start: position of a text in that document.
     """
 
     content: str | Path | Image.Image
@@ -37,6 +44,9 @@ class Unit:
     unit: str
     task: Task
     text: str | None = None
+    context: str | None = None
+    document: str | None = None
+    start: int = 0
 
 
 def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit | Failure]:
@@ -59,7 +69,20 @@ def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit
             yield folders.failure(file, error)
 
 
-def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+def load(source: str, unit: str, *, dpi: float = 150) -> str | Path | Image.Image:
+    """Return the image of a unit as `load_image` does, or the whole text that a unit is part of.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the image or text is no longer there.
+    """
+    path = Path(source)
+    if unit == _IMAGE or unit.startswith(_PAGE) or folders.is_of_pages(path) or not path.is_file():
+        return load_image(source, unit, dpi=dpi)
+    return _document(path, path.stat().st_mtime_ns)
+
+
+def load_image(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
@@ -82,6 +105,14 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     return page.image
 
 
+@lru_cache(maxsize=1)
+def _document(file: Path, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
+    documents = (unit.document for unit in _units_of_file(file, 150) if unit.document is not None)
+    if (document := next(documents, None)) is None:
+        raise ValueError(f"{file.as_posix()!r} has no text any more")
+    return document
+
+
 def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
@@ -91,15 +122,15 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
         for page in _pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
     elif suffix in folders.HTML_SUFFIXES:
-        sections = html_text.sections(decode(file.read_bytes()))
-        for number, section in enumerate(sections, start=1):
-            yield from _units_of_section(section, source, f"{_SECTION}{number}")
+        yield from _units_of_sections(html_text.sections(decode(file.read_bytes())), file)
     elif suffix in folders.TEXT_SUFFIXES + folders.CODE_SUFFIXES:
-        lines = _text(file).split("\n")
         is_code = suffix in folders.CODE_SUFFIXES
-        starts = _CUTS.get(suffix, cutting.blocks if is_code else cutting.whole)(lines)
-        for unit, text in cutting.parts(lines, starts):
-            yield Unit(text, source, unit, "code" if is_code else "retrieval")
+        outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
+        document = _text(file)
+        lines = document.split("\n")
+        for part in cutting.parts(lines, outliner(lines)):
+            task: Task = "code" if is_code else "retrieval"
+            yield Unit(part.text, source, part.name, task, None, _context(file, part.path), document, part.start)
     else:
         raise ValueError(f"suffix {suffix!r} is not one of {', '.join(folders.known_suffixes())}")
 
@@ -110,10 +141,20 @@ def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
     return image_pages(file, first=first)
 
 
-def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:
-    parts = list(cutting.parts(section.split("\n"), [0]))
-    for unit, text in parts:
-        yield Unit(text, source, name if len(parts) == 1 else f"{name} {unit}", "retrieval")
+def _units_of_sections(sections: Sequence[str], file: Path) -> Iterator[Unit]:
+    document, start = "\n\n".join(sections), 0
+    for number, section in enumerate(sections, start=1):
+        lines = section.split("\n")
+        parts = list(cutting.parts(lines, cutting.whole(lines)))
+        for part in parts:
+            name = f"{_SECTION}{number}" if len(parts) == 1 else f"{_SECTION}{number} {part.name}"
+            context = _context(file, part.path)
+            yield Unit(part.text, file.as_posix(), name, "retrieval", None, context, document, start + part.start)
+        start += len(section) + 2
+
+
+def _context(file: Path, path: Sequence[str]) -> str:
+    return " › ".join(shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path))
 
 
 def _text(file: Path) -> str:
@@ -121,4 +162,4 @@ def _text(file: Path) -> str:
     text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     if "\0" in text:
         raise ValueError("is binary: it holds null bytes")
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

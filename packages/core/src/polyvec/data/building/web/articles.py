@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from polyvec import markdown
 from polyvec.data.building.material import Rejection
 from polyvec.data.building.web.texts import cleaned, language_of
 from polyvec.html.encoding import decode
@@ -26,7 +26,6 @@ ORIGIN = "http://article.invalid"  # RFC 6761: no such host exists. The folder o
 
 _HTML, _MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
 _MOST_BYTES = 50_000_000
-_FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)^\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +162,8 @@ def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
     is_markdown = name.lower().endswith(_MARKDOWN)
     facts: Mapping[str, Any] = {}
     if is_markdown:
-        facts, text = _front_matter(text)
-        text = f"<body>{_markdown_to_html(text)}"
+        facts, text = markdown.split_front_matter(text)
+        text = f"<body>{markdown.parser().enable('strikethrough').render(text)}"
     tree = parsed(text)
     if not cleaned(tree.body.text() if tree.body else "") and not tree.css_first("img"):
         return Rejection("no text", printable(str(folder / name)))
@@ -188,35 +187,6 @@ def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
         language_of(language, tree),
         is_markdown,
     )
-
-
-def _front_matter(text: str) -> tuple[Mapping[str, Any], str]:
-    """Split Markdown into the facts before it, in YAML or TOML, and the text."""
-    import yaml  # an optional extra
-
-    match = _FRONT_MATTER.match(text)
-    if not match:
-        return {}, text
-    try:
-        facts = yaml.safe_load(match[2]) if match[1] == "---" else tomllib.loads(match[2])
-    except (
-        yaml.YAMLError,
-        tomllib.TOMLDecodeError,
-        ValueError,
-        RecursionError,
-    ):
-        facts = None
-    return (facts, text[match.end() :]) if isinstance(facts, Mapping) else ({}, text)
-
-
-def _markdown_to_html(text: str) -> str:
-    try:
-        from markdown_it import MarkdownIt
-    except ImportError as error:
-        raise ImportError(
-            "Markdown is read by markdown-it-py; install it with `pip install 'polyvec[build]'`."
-        ) from error
-    return str(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text))
 
 
 def _fact(facts: Mapping[str, Any], *names: str) -> str:
