@@ -1,6 +1,6 @@
 """The units of files: texts, images and pages that are each worth a search result."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +91,7 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
         for page in _pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
     elif suffix in folders.HTML_SUFFIXES:
-        sections = html_text.sections(decode(file.read_bytes()))
-        for number, section in enumerate(sections, start=1):
+        for number, section in enumerate(html_text.lines(decode(file.read_bytes())), start=1):
             yield from _units_of_section(section, source, f"{_SECTION}{number}")
     elif suffix in folders.TEXT_SUFFIXES + folders.CODE_SUFFIXES:
         lines = _text(file).split("\n")
@@ -110,8 +109,9 @@ def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
     return image_pages(file, first=first)
 
 
-def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:
-    parts = list(cutting.parts(section.split("\n"), [0]))
+def _units_of_section(section: Sequence[html_text.Line], source: str, name: str) -> Iterator[Unit]:
+    heads = [line.head for line in section]
+    parts = list(cutting.parts([line.text for line in section], [0], heads=heads))
     for unit, text in parts:
         yield Unit(text, source, name if len(parts) == 1 else f"{name} {unit}", "retrieval")
 

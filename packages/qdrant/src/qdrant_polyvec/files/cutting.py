@@ -76,16 +76,27 @@ def blocks(lines: Sequence[str]) -> list[int]:
     return starts
 
 
-def parts(lines: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each part, at most `MAX_UNIT_CHARS` long. A name is like `L10-42`, counted from 1."""
+def parts(
+    lines: Sequence[str], starts: Sequence[int], *, heads: Sequence[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of each part, at most `MAX_UNIT_CHARS` long. A name is like `L10-42`, counted from 1.
+
+    Args:
+        lines: the text.
+        starts: the lines where parts begin at the latest, counted from 0.
+        heads: for each line, what a part that begins with it repeats first, such as the header of a table.
+    """
     for first, last in zip(starts, [*starts[1:], len(lines)], strict=True):
         while first < last:
-            end = _end_of_part(lines, first, last)
+            head = f"{heads[first]}\n" if heads and heads[first] else ""
+            size = MAX_UNIT_CHARS - len(head)
+            end = _end_of_part(lines, first, last, size)
             if end == first:
-                yield from _pieces_of_line(lines[first], first + 1)
                 end = first + 1
+                pieces = _pieces_of_line(lines[first], end, size)
             else:
-                yield from _part(lines, first, end)
+                pieces = _part(lines, first, end)
+            yield from ((name, head + text) for name, text in pieces)
             first = end
 
 
@@ -93,12 +104,12 @@ def _n_chars(lines: Sequence[str]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-def _end_of_part(lines: Sequence[str], first: int, last: int) -> int:
+def _end_of_part(lines: Sequence[str], first: int, last: int, size: int) -> int:
     """Index of the last blank line, else of the last line, that fits; `first` if the first line is too long."""
     n_chars, blank = -1, None  # no line break after the last line
     for index in range(first, last):
         n_chars += len(lines[index]) + 1
-        if n_chars > MAX_UNIT_CHARS:
+        if n_chars > size:
             return blank or index
         if index > first and not lines[index].strip():
             blank = index
@@ -115,14 +126,14 @@ def _part(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, st
         yield f"L{first + 1}-{last}", "\n".join(lines[first:last])
 
 
-def _pieces_of_line(line: str, number: int) -> Iterator[tuple[str, str]]:
+def _pieces_of_line(line: str, number: int, size: int) -> Iterator[tuple[str, str]]:
     """Cut a line that is too long, at spaces if possible."""
     start = 0
     while start < len(line):
-        end = min(start + MAX_UNIT_CHARS, len(line))
+        end = min(start + size, len(line))
         space = line.rfind(" ", start + 1, end)
         if end < len(line) and space > start:
             end = space
-        if text := line[start:end].strip():
-            yield f"L{number}:{start + 1}-{end}", text
+        if (text := line[start:end]).strip():
+            yield f"L{number}:{start + 1}-{end}", text if start == 0 else text.strip()
         start = end
