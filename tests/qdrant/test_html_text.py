@@ -1,3 +1,4 @@
+import re
 import sys
 import sysconfig
 from itertools import islice
@@ -110,6 +111,8 @@ def test_elements_are_inline_unless_the_standard_says_block(page, seen):
         "<div hidden>not<p>not</div>",
         "<p style='visibility: hidden'>n<b>ot</b></p>",
         "<style>.a{display:none}</style><p class='b a'>not</p>",
+        "<style><!-- .a{display:none} --></style><p class=a>not",
+        "<p style='font-size:0px'>not",
         "<style>#a, i{visibility:hidden}</style><p id=a>not</p><i>not</i>",
         "<script>if (a < b) {}</script>",
         "<style>p {}</style>",
@@ -142,6 +145,8 @@ def test_what_a_reader_does_not_see_is_left_out(hidden):
         ("<p aria-hidden=true>a<p style='visibility:hidden'>not<b style='visibility:visible'>b", "a\nb"),
         ("<style media=print>p{display:none}</style><style>@media print{p{display:none}}</style><p>a", "a"),
         ("<style>.a{display:none}</style><p class=a style='display:block'>a", "a"),
+        ("<style>body{visibility:hidden}</style><body style='display:none'>a", "a"),
+        ("<p style='font-size:0'> <b style='font-size:0.5em'>a", "a"),
         ("<div><template shadowrootmode=open>a <slot></slot></template>b</div>", "a b"),
     ],
 )
@@ -188,7 +193,8 @@ def letters(page):
     title = tree.css_first("title:not(svg *, template *)")
     kept = title.text() if title else ""
     for node in tree.css("img, input:not([type=hidden], [type=checkbox], [type=radio])"):
-        node.replace_with(next(filter(None, map(node.attributes.get, ("alt", "value", "placeholder"))), ""))
+        shown = ("alt",) if node.tag == "img" else ("value", "placeholder")
+        node.replace_with(next(filter(None, map(node.attributes.get, shown)), ""))
     for node in tree.css(_UNSEEN):
         node.decompose()
     return "".join((kept + tree.root.text()).replace("\u00ad", "").split())
@@ -206,6 +212,7 @@ def test_real_pages_lose_nothing_and_gain_nothing():
     pages = [decode(path.read_bytes()) for path in real_pages()]
     assert pages
     for page in pages:
+        page = re.sub(r"<style.*?</style>|\0", "", page, flags=re.DOTALL)  # the oracle knows no rules
         assert "".join(text(page).replace("\n---\n", "").split()) == letters(page)
 
 

@@ -8,7 +8,7 @@ from turbohtml.cssom import StyleDeclaration, StyleSheet
 
 Style = dict[str, str]  # values by CSS properties
 
-INITIAL = {"display": "inline", "visibility": "visible", "white-space": "normal"}
+INITIAL = {"display": "inline", "font-size": "medium", "visibility": "visible", "white-space": "normal"}
 
 _STANDARD = """
 address, article, aside, blockquote, body, br, caption, center, dd, details, dialog, dir, div, dl, dt, fieldset,
@@ -26,12 +26,18 @@ _NEVER_SHOWN = {
     "noembed", "noframes", "noscript", "rp", "rt", "rtc", "script", "style", "template", "title", "video",
 }  # fmt: skip
 _BLOCK = ("block", "flex", "flow-root", "grid", "list-item", "table")  # what the values of `display` begin with
+_ZERO = re.compile(r"0*\.?0+[a-z%]*")
 _SIMPLE_SELECTOR = re.compile(r"(?:[a-z][\w-]*)?[.#]?[\w-]+", re.IGNORECASE)
 
 
 def tag_of(node: Node | None) -> str:
     """Return the tag of an element; empty for other nodes."""
     return node.tag if isinstance(node, Element) else ""
+
+
+def is_visible(style: Mapping[str, str]) -> bool:
+    """True if the text of the element itself can be seen. `display` is another matter: it also hides what is inside."""
+    return style["visibility"] == "visible" and not _ZERO.fullmatch(style["font-size"])
 
 
 def is_block(style: Mapping[str, str]) -> bool:
@@ -55,7 +61,7 @@ class Styles:
         sheets = [sheet.text for sheet in document.select("style") if (sheet.attr("media") or "").lower() in media]
         self._rules: dict[str, Style] = {}
         for sheet in (_STANDARD, *sheets):
-            for rule in StyleSheet(sheet).rules:
+            for rule in StyleSheet(sheet.replace("<!--", "").replace("-->", "")).rules:
                 for selector in map(str.strip, rule.selector_text.split(",")):
                     if _SIMPLE_SELECTOR.fullmatch(selector):
                         self._rules.setdefault(selector, {}).update(_declared(rule.style))
@@ -65,6 +71,8 @@ class Styles:
         tag, attributes = element.tag, dict(element.attrs)
         if tag in _NEVER_SHOWN and not (tag == "title" and tag_of(element.parent) == "svg"):  # the name of a picture
             return {"display": "none"}
+        if tag in ("html", "body"):  # hidden, if at all, only until a script has run
+            return {**outer, "display": "block"}
         style = {**outer, "display": "inline"} | self._rules.get(tag, {})
         is_closed = "popover" in attributes or (tag == "dialog" and "open" not in attributes)
         if is_closed or attributes.get("hidden", "until-found") != "until-found":

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from turbohtml import CData, Element, HTMLParseError, Node, Text, parse, parse_xml
 
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
-from qdrant_polyvec.files.html_styles import INITIAL, Style, Styles, is_block, is_verbatim, tag_of
+from qdrant_polyvec.files.html_styles import INITIAL, Style, Styles, is_block, is_verbatim, is_visible, tag_of
 
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _APART = {"button", "img", "input", "meter", "object", "optgroup", "option", "progress", "select", "svg", "tspan"}
@@ -118,7 +118,7 @@ class _Writer:
     def write(self, text: str) -> None:
         """Continue the line."""
         style = self._open[-1]
-        if style["visibility"] != "visible":
+        if not is_visible(style):
             return
         text = text.replace("\u00ad", "")  # soft hyphens
         keeps_lines = is_verbatim(style) or style["white-space"] == "pre-line"
