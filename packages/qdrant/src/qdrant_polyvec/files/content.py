@@ -141,20 +141,24 @@ def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
     return image_pages(file, first=first)
 
 
-def _units_of_sections(sections: Sequence[str], file: Path) -> Iterator[Unit]:
-    document, start = "\n\n".join(sections), 0
+def _units_of_sections(sections: Sequence[html_text.Section], file: Path) -> Iterator[Unit]:
+    document, start = "\n\n".join(section.text for section in sections), 0
     for number, section in enumerate(sections, start=1):
-        lines = section.split("\n")
-        parts = list(cutting.parts(lines, cutting.whole(lines)))
+        heads = {index: line.head for index, line in enumerate(section.lines) if line.head}
+        outline = cutting.Outline({0: section.path}, heads=heads)
+        parts = list(cutting.parts([line.text for line in section.lines], outline))
         for part in parts:
             name = f"{_SECTION}{number}" if len(parts) == 1 else f"{_SECTION}{number} {part.name}"
-            context = _context(file, part.path)
+            context = _context(file, part.path, part.head)
             yield Unit(part.text, file.as_posix(), name, "retrieval", None, context, document, start + part.start)
-        start += len(section) + 2
+        start += len(section.text) + 2
 
 
-def _context(file: Path, path: Sequence[str]) -> str:
-    return " › ".join(shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path))
+def _context(file: Path, path: Sequence[str], head: str = "") -> str:
+    names = [shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path)]
+    if head:  # the header rows of a table, on one line
+        names.append(head.replace("\t", " | ").replace("\n", " / "))
+    return " › ".join(names)
 
 
 def _text(file: Path) -> str:

@@ -3,7 +3,7 @@
 import ast
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import regex
@@ -28,10 +28,12 @@ class Outline:
         starts: the lines that begin a part, ascending, each with the path of its part: the headings above its text, or
             the class and function that it belongs to. The first is line 0.
         joined: lines that continue what the previous line says. All others begin something of their own.
+        heads: the header rows of a table, for each row below them.
     """
 
     starts: Mapping[int, tuple[str, ...]]
     joined: Set[int] = frozenset()
+    heads: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class Part:
         text: at most `MAX_UNIT_CHARS` code points, without blank lines around it.
         start: its position in the whole text.
         path: as in `Outline.starts`.
+        head: as in `Outline.heads`, if the part begins with a row of a table.
     """
 
     name: str
     text: str
     start: int
     path: tuple[str, ...]
+    head: str = ""
 
 
 Outliner = Callable[[Sequence[str]], Outline]
@@ -145,7 +149,8 @@ def parts(lines: Sequence[str], outline: Outline) -> Iterator[Part]:
         while start < end:
             cut = end if end - start <= MAX_UNIT_CHARS else _cut(text, start, lines, begins, outline.joined)
             if text[start:cut].strip():
-                yield Part(_name(start, cut, begins), text[start:cut], start, path)
+                head = outline.heads.get(bisect(begins, start) - 1, "")
+                yield Part(_name(start, cut, begins), text[start:cut], start, path, head)
             start = _after_space(text, cut)
 
 

@@ -18,7 +18,7 @@ from polyvec.images import check_regular
 from polyvec.paths import printable
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser
+    from turbohtml import Document
 
 __all__ = ["ORIGIN", "Article", "file_of", "parsed", "read_articles", "resolved"]
 
@@ -93,13 +93,13 @@ def read_articles(paths: Sequence[Path]) -> Iterator[Article | Rejection]:
                 yield content
 
 
-def parsed(html: str) -> "LexborHTMLParser":
+def parsed(html: str) -> "Document":
     """Parse HTML as browsers do."""
     try:
-        from selectolax.lexbor import LexborHTMLParser
+        import turbohtml
     except ImportError as error:
-        raise ImportError("HTML is read by selectolax; install it with `pip install 'polyvec[build]'`.") from error
-    return LexborHTMLParser(html)
+        raise ImportError("HTML is read by turbohtml; install it with `pip install 'polyvec[build]'`.") from error
+    return turbohtml.parse(html)
 
 
 def resolved(article: Article, address: str) -> str:
@@ -165,16 +165,15 @@ def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
         facts, text = markdown.split_front_matter(text)
         text = f"<body>{markdown.parser().enable('strikethrough').render(text)}"
     tree = parsed(text)
-    if not cleaned(tree.body.text() if tree.body else "") and not tree.css_first("img"):
+    body = tree.select_one("body")
+    if not cleaned(body.text if body else "") and not tree.select_one("img"):
         return Rejection("no text", printable(str(folder / name)))
-    described = tree.css_first('meta[name="description" i], meta[property="og:description" i]')
-    heading = tree.css_first("title:not(svg *)") if not is_markdown else tree.css_first("h1")
+    described = tree.select_one('meta[name="description" i], meta[property="og:description" i]')
+    heading = tree.select_one("title:not(svg *)") if not is_markdown else tree.select_one("h1")
     root = tree.root
-    language = _fact(facts, "lang", "language") or str((root.attributes.get("lang") if root else "") or "")
-    title = _fact(facts, "title") or (heading.text() if heading else "")
-    description = _fact(facts, "description", "summary") or str(
-        (described.attributes.get("content") if described else "") or ""
-    )
+    language = _fact(facts, "lang", "language") or str((root.attr("lang") if root else "") or "")
+    title = _fact(facts, "title") or (heading.text if heading else "")
+    description = _fact(facts, "description", "summary") or str((described.attr("content") if described else "") or "")
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()[:12]
     stem = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40]
     return Article(
