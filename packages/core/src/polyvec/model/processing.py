@@ -33,6 +33,7 @@ _PER_TOKEN = 6  # characters to read for each token that a text may have
 # The end of a word or number, after which almost any tokenizer begins a new token, whatever precedes.
 _PLACE = re.compile(r"[^\W_](?=\W)|\d(?=[^\W\d_])")
 _PLACES = 8  # to try at the end of a piece
+_PARTS = 8  # tokens that may share characters, none of which one of them has alone
 _CONTEXT = 64  # characters on each side of a place that are tokenised as a trial
 
 ImageBackend = Literal["pil", "torchvision"]
@@ -149,8 +150,18 @@ class Processor:
         return len(text)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the text of each token."""
-        return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
+        """Return the text of each token. Tokens that only together are characters are shown as `é (1/2)`, `é (2/2)`."""
+        texts: list[str] = []
+        while len(texts) < len(ids):
+            start = len(texts)
+            decoded = [self._decoded(ids[start : start + n]) for n in range(1, min(_PARTS, len(ids) - start) + 1)]
+            n = next((n for n, text in enumerate(decoded, 1) if "\ufffd" not in text), 1)
+            texts += decoded[:1] if n == 1 else [f"{decoded[n - 1]} ({part}/{n})" for part in range(1, n + 1)]
+        return texts
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text
 
     def text(self, ids: Sequence[int], max_length: int | None = None) -> Encoded:
         """Cut a text to `max_length` tokens. Its dense vector is the mean over all of them, prefix included."""
