@@ -64,7 +64,7 @@ def sections(page: str) -> list[Section]:
     except HTMLParseError:
         document = parse(page, scripting=True)
     writer = _Writer(Styles(document))
-    if title := document.select_one("title:not(svg *, template *)"):
+    if title := document.select_one("title:not(svg *, math *, template *)"):
         writer.write(title.text)
     if document.root is not None:
         writer.walk(document.root)
