@@ -189,6 +189,20 @@ def test_no_line_of_the_table_is_longer_than_100(folder):
     assert "x.md:L1-1" in lines[1]
 
 
+def test_control_characters_never_reach_the_terminal(folder):
+    text = "\x1b[2J\x1b]0;owned\x07 red \u202efox"
+    (folder / "docs" / "e\x1b[31m\n.md").write_text(text)
+    (folder / "docs" / "\x9b\n.png").write_bytes(b"junk")
+    _, out, err = run("index", "docs")
+    assert r"failed: docs/\u009b\u000a.png: " in err
+    out = run("search", "red fox", "--limit", 9)[1]
+    assert r"docs/e\u001b[31m\u000a.md:L1-1" in out
+    assert r"  \u001b[2J" in out
+    assert not set(out + err) & set("\x1b\x07\x9b\u202e")
+    hits = json.loads(run("search", "red fox", "--json", "--limit", 9)[1])["hits"]
+    assert ("docs/e\x1b[31m\n.md", text) in [(hit["source"], hit["content"]) for hit in hits]
+
+
 def test_several_tasks_are_searched_together(folder):
     run("index", "docs")
     lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]

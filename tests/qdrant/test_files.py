@@ -169,6 +169,12 @@ def test_code_of_other_languages_is_cut_between_functions(folder):
     assert {unit.task for unit in units(["a.js"])[0]} == {"code"}
 
 
+@pytest.mark.parametrize("text", ["SELECT 1;", "a\n  b\n", "\n\n  a\n", "{\n}\n"])
+def test_code_without_a_blank_line_at_the_margin_is_one_unit(folder, text):
+    write("q.sql", text)
+    assert list(cut("q.sql").values()) == [text.strip("\n")]
+
+
 def test_every_kind_of_text_has_one_task():
     suffixes = folders.known_suffixes()
     assert len(suffixes) == len(set(suffixes))

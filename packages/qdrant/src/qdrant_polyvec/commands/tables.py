@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from polyvec.terminal import escaped
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
@@ -14,7 +15,7 @@ _MAX_EXAMPLES = 5  # ids per kind of flaw
 
 def hits(hits: Sequence[Hit]) -> list[str]:
     """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = [f"{hit.source}:{hit.unit}" if hit.unit else hit.source for hit in hits]
+    sources = [escaped(f"{hit.source}:{hit.unit}" if hit.unit else hit.source) for hit in hits]
     width = min(max(map(len, sources)), _SOURCE_WIDTH)
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
     for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
@@ -50,4 +51,5 @@ def verification(result: Verification) -> list[str]:
 
 
 def _cut(row: str) -> str:
+    row = escaped(row)  # before it is measured
     return row if len(row) <= WIDTH else row[: WIDTH - 1] + "…"

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from PIL import Image
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException
@@ -16,6 +15,7 @@ from tqdm import tqdm
 import polyvec
 from polyvec import Failure
 from polyvec.cli import UserError, print_json
+from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
@@ -98,7 +98,7 @@ def search(
             print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
             searched = " or ".join(map(repr, tasks))
-            click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")
+            echo(*(tables.hits(hits) if hits else [f"nothing found for task {searched}"]))
         if explain and isinstance(query, str):
             _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
     return 0
@@ -113,7 +113,7 @@ def verify(*, location: str, collection: str, as_json: bool) -> int:
     if as_json:
         print_json(asdict(verification))
     else:
-        click.echo("\n".join(tables.verification(verification)))
+        echo(*tables.verification(verification))
     return 0 if verification.ok else 1
 
 
@@ -227,18 +227,18 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
+            echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
-        click.echo("\n".join(tables.summary(used)))
+        echo(*tables.summary(used))
         if unread:
-            click.echo(f"files of other kinds, which were not read: {unread}")
+            echo(f"files of other kinds, which were not read: {unread}")
     return 1 if report.failed else 0
 
 
 def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dpi: int, as_json: bool) -> None:
     best = next((hit for hit in hits if hit.kind == "image"), None)
     if best is None:
-        click.echo("none of the results is an image; there is nothing to explain", err=True)
+        echo("none of the results is an image; there is nothing to explain", err=True)
         return
     from polyvec.explain import overlay, similarity_map  # draws images, which no other command does
     from polyvec.images import open_image
@@ -253,4 +253,4 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
     picture = open_image(files.load(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
     shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
-    click.echo(f"how {shown} matches each word: {file}", err=as_json)
+    echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 MAX_UNIT_CHARS = 1200
 
@@ -70,7 +71,7 @@ def blocks(lines: Sequence[str]) -> list[int]:
         for index in range(1, len(lines))
         if not lines[index - 1].strip() and lines[index][:1].strip() and lines[index][0] not in ")]}"
     ]
-    for index, next_edge in zip(edges, [*edges[1:], len(lines)], strict=True):
+    for index, next_edge in pairwise([*edges, len(lines)]):
         if _n_chars(lines[starts[-1] : next_edge]) > MAX_UNIT_CHARS:
             starts.append(index)
     return starts
