@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ from qdrant_polyvec.choices import Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
+from qdrant_polyvec.commands.census import Census, Counts
 from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
@@ -51,8 +52,9 @@ def index(
     **loading: Any,
 ) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""
-    unread: set[str] = set()
-    located = files.find(paths, exclude=exclude, on_unknown=lambda file: unread.add(os.path.realpath(file)))
+    census = Census()
+    skip = [] if "://" in location else [Path(location)]
+    located = files.find(paths, exclude=exclude, skip=skip, on_left_out=census.leave_out)
     kind_by_id: dict[Identity, str] = {}
     if any(isinstance(file, Path) for file in located):
         with _client(location) as client:
@@ -66,14 +68,16 @@ def index(
                 schema=_schema(late, bm25, pooled=pooled),
             )
             fingerprint.remember_model(client, aliased(client, collection), model)
-            stream = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
-            report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
+            units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
+            report = docs.add(_items(units, task, kind_by_id), replace_sources=True, batch_size=_BATCH)
+            report.removed += _remove(docs, census.without_text)
             if optimize:
                 docs.optimize()
     else:
         failures = [failure for failure in located if isinstance(failure, Failure)]
         report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
-    return _print_report(report, kind_by_id, as_json=as_json, unread=len(unread))
+    counts = census.counts(located, {failure.source for failure in report.failed})
+    return _print_report(report, kind_by_id, as_json=as_json, files=counts)
 
 
 def search(
@@ -208,18 +212,35 @@ def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity
         yield Item(unit.content, id=identity, source=unit.source, unit=unit.unit, task=unit_task, text=unit.text)
 
 
+def _remove(docs: Collection, sources: Sequence[str]) -> list[Identity]:
+    """Delete all parts of sources that have none any more."""
+    outdated: list[Identity] = []
+    for source in sources:
+        of_source = models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))
+        outdated += [stored.id for stored in docs.all(models.Filter(must=[of_source]))]
+    if outdated:
+        docs.delete(ids=outdated)
+    return outdated
+
+
 def _kind(unit: Unit) -> str:
-    if isinstance(unit.content, Image.Image):
+    if isinstance(unit.content, Image.Image) and unit.unit.startswith("page "):
         return "page"
-    if isinstance(unit.content, Path):
+    if not isinstance(unit.content, str):
         return "image"
     return "code" if unit.task == "code" else "text"
 
 
-def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool, unread: int | None = None) -> int:
-    """Print what became of the items and how many files were `unread`, and return the exit code."""
+def _print_report(
+    report: Report,
+    kind_by_id: dict[Identity, str],
+    *,
+    as_json: bool,
+    files: Counts | None = None,
+) -> int:
+    """Print what became of the items, and of the `files` they come from, and return the exit code."""
     if as_json:
-        print_json(asdict(report) | ({} if unread is None else {"unread": unread}))
+        print_json(asdict(report) | ({} if files is None else {"files": asdict(files)}))
     else:
         by_kind = {kind: Report() for kind in _KINDS}
         for name in ("ok", "skipped", "removed"):
@@ -229,9 +250,7 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
             echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
-        echo(*tables.summary(used))
-        if unread:
-            echo(f"files of other kinds, which were not read: {unread}")
+        echo(*tables.summary(used), *(tables.files(files) if files else []))
     return 1 if report.failed else 0
 
 
