@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
+from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
+from qdrant_polyvec.commands.census import Counts
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
 
 WIDTH = 100
 _SOURCE_WIDTH = 40
-_MAX_EXAMPLES = 5  # ids per kind of flaw
+_MAX_EXAMPLES = 5  # ids per kind of flaw, suffixes of files
 
 
 def hits(hits: Sequence[Hit]) -> list[str]:
     """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = list(map(_place, hits))
+    sources = [escaped(_place(hit)) for hit in hits]
     width = min(max(map(len, sources)), _SOURCE_WIDTH)
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
     for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
@@ -39,6 +41,16 @@ def summary(reports: Mapping[str, Report]) -> list[str]:
     return [f"{row[0]:<12}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows]
 
 
+def files(counts: Counts) -> list[str]:
+    """Count the files by what became of them; no line if all were read or are named as failures."""
+    if not counts.left_out:
+        return []
+    numbers = [f"{counts.read} read, {counts.failed} failed", *(f"{n} {why}" for why, n in counts.left_out.items())]
+    rows = [f"files: {', '.join(numbers)}"]
+    kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
+    return rows + ([f"other kinds: {_first(kinds)}"] if kinds else [])
+
+
 def verification(result: Verification) -> list[str]:
     """Count the items, and name the flawed ones by what is wrong with them."""
     rows = [f"{result.n_points} items"]
@@ -46,13 +58,16 @@ def verification(result: Verification) -> list[str]:
         if flawed is True:
             rows.append(f"{name}: `polyvec reindex` brings the BM25 vectors up to the rules of this version")
         if isinstance(flawed, list):
-            examples = ", ".join(map(str, flawed[:_MAX_EXAMPLES])) + (", …" if len(flawed) > _MAX_EXAMPLES else "")
-            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {examples}".rstrip()))
+            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {_first(flawed)}".rstrip()))
     return rows
 
 
+def _first(examples: Sequence[object]) -> str:
+    return ", ".join(map(str, examples[:_MAX_EXAMPLES])) + (", …" if len(examples) > _MAX_EXAMPLES else "")
+
+
 def _cut(row: str) -> str:
-    return shortened(row, WIDTH)
+    return shortened(escaped(row), WIDTH)  # escaped before it is measured
 
 
 def _place(hit: Hit) -> str:

@@ -7,21 +7,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import click
 from PIL import Image
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
 import polyvec
 from polyvec import Failure
 from polyvec.cli import UserError, print_json
+from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
+from qdrant_polyvec.commands.census import Census, Counts
 from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
@@ -52,8 +53,9 @@ def index(
     **loading: Any,
 ) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""
-    unread: set[str] = set()
-    located = files.find(paths, exclude=exclude, on_unknown=lambda file: unread.add(os.path.realpath(file)))
+    census = Census()
+    skip = [] if "://" in location else [Path(location)]
+    located = files.find(paths, exclude=exclude, skip=skip, on_left_out=census.leave_out)
     kind_by_id: dict[Identity, str] = {}
     if any(isinstance(file, Path) for file in located):
         with _client(location) as client:
@@ -67,15 +69,17 @@ def index(
                 schema=_schema(late, bm25, pooled=pooled),
             )
             fingerprint.remember_model(client, aliased(client, collection), model)
-            units = files.units(tqdm(located, unit="file"), dpi=dpi)
+            units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
             stream = _items(units, task, kind_by_id, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
+            report.removed += _remove(docs, census.without_text)
             if optimize:
                 docs.optimize()
     else:
         failures = [failure for failure in located if isinstance(failure, Failure)]
         report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
-    return _print_report(report, kind_by_id, as_json=as_json, unread=len(unread))
+    counts = census.counts(located, {failure.source for failure in report.failed})
+    return _print_report(report, kind_by_id, as_json=as_json, files=counts)
 
 
 def search(
@@ -100,7 +104,7 @@ def search(
             print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
             searched = " or ".join(map(repr, tasks))
-            click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")
+            echo(*(tables.hits(hits) if hits else [f"nothing found for task {searched}"]))
         if explain and isinstance(query, str):
             _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
     return 0
@@ -115,7 +119,7 @@ def verify(*, location: str, collection: str, as_json: bool) -> int:
     if as_json:
         print_json(asdict(verification))
     else:
-        click.echo("\n".join(tables.verification(verification)))
+        echo(*tables.verification(verification))
     return 0 if verification.ok else 1
 
 
@@ -223,18 +227,35 @@ def _items(
         yield item
 
 
+def _remove(docs: Collection, sources: Sequence[str]) -> list[Identity]:
+    """Delete all parts of sources that have none any more."""
+    outdated: list[Identity] = []
+    for source in sources:
+        of_source = models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))
+        outdated += [stored.id for stored in docs.all(models.Filter(must=[of_source]))]
+    if outdated:
+        docs.delete(ids=outdated)
+    return outdated
+
+
 def _kind(unit: Unit) -> str:
-    if isinstance(unit.content, Image.Image):
+    if isinstance(unit.content, Image.Image) and unit.unit.startswith("page "):
         return "page"
-    if isinstance(unit.content, Path):
+    if not isinstance(unit.content, str):
         return "image"
     return "code" if unit.task == "code" else "text"
 
 
-def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool, unread: int | None = None) -> int:
-    """Print what became of the items and how many files were `unread`, and return the exit code."""
+def _print_report(
+    report: Report,
+    kind_by_id: dict[Identity, str],
+    *,
+    as_json: bool,
+    files: Counts | None = None,
+) -> int:
+    """Print what became of the items, and of the `files` they come from, and return the exit code."""
     if as_json:
-        print_json(asdict(report) | ({} if unread is None else {"unread": unread}))
+        print_json(asdict(report) | ({} if files is None else {"files": asdict(files)}))
     else:
         by_kind = {kind: Report() for kind in _KINDS}
         for name in ("ok", "skipped", "removed"):
@@ -242,18 +263,16 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
+            echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
-        click.echo("\n".join(tables.summary(used)))
-        if unread:
-            click.echo(f"files of other kinds, which were not read: {unread}")
+        echo(*tables.summary(used), *(tables.files(files) if files else []))
     return 1 if report.failed else 0
 
 
 def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dpi: int, as_json: bool) -> None:
     best = next((hit for hit in hits if hit.kind == "image"), None)
     if best is None:
-        click.echo("none of the results is an image; there is nothing to explain", err=True)
+        echo("none of the results is an image; there is nothing to explain", err=True)
         return
     from polyvec.explain import overlay, similarity_map  # draws images, which no other command does
     from polyvec.images import open_image
@@ -268,4 +287,4 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
     picture = open_image(files.load_image(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
     shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
-    click.echo(f"how {shown} matches each word: {file}", err=as_json)
+    echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -128,7 +128,7 @@ def blocks(lines: Sequence[str]) -> Outline:
         for index in range(1, len(lines))
         if not lines[index - 1].strip() and lines[index][:1].strip() and lines[index][0] not in ")]}"
     ]
-    for index, next_edge in zip(edges, [*edges[1:], len(lines)], strict=True):
+    for index, next_edge in pairwise([*edges, len(lines)]):
         if _n_chars(lines[starts[-1] : next_edge]) > MAX_UNIT_CHARS:
             starts.append(index)
     return Outline(dict.fromkeys(starts, ()))
