@@ -287,6 +287,8 @@ def test_a_notebook_is_indexed(folder):
     assert table == {"text": (1, 0, 0, 0), "code": (1, 0, 0, 0), "image": (1, 0, 0, 0), "total": (3, 0, 0, 0)}
     assert "docs/n.ipynb:cell 2 image 1" in run("search", "--image", "docs/c.png")[1]
     assert counts(run("reindex", "--model", "new")[1])["total"] == (3, 0, 0, 0)
+    (folder / "docs" / "n.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells[:1]}))
+    assert counts(run("index", "docs/n.ipynb")[1])["total"] == (0, 1, 2, 0)
 
 
 def test_patterns_leave_files_out(folder):

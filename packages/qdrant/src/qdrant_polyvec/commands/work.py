@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
-from qdrant_polyvec.schema import Schema
+from qdrant_polyvec.schema import OWN, Schema
 
 _DEFAULT_MODEL = "demo"
 _KINDS = ("text", "code", "image", "page", "other")
@@ -57,6 +57,7 @@ def index(
     skip = [] if "://" in location else [Path(location)]
     located = files.find(paths, exclude=exclude, skip=skip, on_left_out=census.leave_out)
     kind_by_id: dict[Identity, str] = {}
+    tasks_by_notebook: dict[str, set[str]] = {}
     if any(isinstance(file, Path) for file in located):
         with _client(location) as client:
             model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
@@ -70,9 +71,14 @@ def index(
             )
             fingerprint.remember_model(client, aliased(client, collection), model)
             units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
-            stream = _items(units, task, kind_by_id, late_chunking=late_chunking)
+            stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
-            report.removed += _remove(docs, census.without_text)
+            for source in census.without_text:
+                report.removed += _remove(docs, source)
+            failed = {failure.source for failure in report.failed}
+            for source, tasks in tasks_by_notebook.items():
+                if task == "auto" and len(tasks) == 1 and source not in failed:  # it had others before, perhaps
+                    report.removed += _remove(docs, source, tasks={"code", "retrieval"} - tasks)
             if optimize:
                 docs.optimize()
     else:
@@ -204,7 +210,12 @@ def _schema(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema
 
 
 def _items(
-    units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity, str], *, late_chunking: bool
+    units: Iterator[Unit | Failure],
+    task: str,
+    kind_by_id: dict[Identity, str],
+    tasks_by_notebook: dict[str, set[str]],
+    *,
+    late_chunking: bool,
 ) -> Iterator[Item | Failure]:
     for unit in units:
         if isinstance(unit, Failure):
@@ -213,6 +224,8 @@ def _items(
         unit_task = unit.task if task == "auto" else task
         identity = derived_id(unit.source, unit.unit, unit_task)
         kind_by_id[identity] = _kind(unit)
+        if unit.unit.startswith("cell "):
+            tasks_by_notebook.setdefault(unit.source, set()).add(unit_task)
         item = Item(
             unit.content,
             id=identity,
@@ -227,15 +240,15 @@ def _items(
         yield item
 
 
-def _remove(docs: Collection, sources: Sequence[str]) -> list[Identity]:
-    """Delete all parts of sources that have none any more."""
-    outdated: list[Identity] = []
-    for source in sources:
-        of_source = models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))
-        outdated += [stored.id for stored in docs.all(models.Filter(must=[of_source]))]
-    if outdated:
-        docs.delete(ids=outdated)
-    return outdated
+def _remove(docs: Collection, source: str, *, tasks: Iterable[str] | None = None) -> list[Identity]:
+    """Delete the parts of a source, or those of some tasks, and return their ids."""
+    conditions = [models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))]
+    if tasks is not None:
+        conditions.append(models.FieldCondition(key=f"{OWN}.task", match=models.MatchAny(any=list(tasks))))
+    ids = [stored.id for stored in docs.all(models.Filter(must=[*conditions]))]
+    if ids:
+        docs.delete(ids=ids)
+    return ids
 
 
 def _kind(unit: Unit) -> str:
