@@ -121,20 +121,15 @@ def test_an_error_in_a_worker_is_the_callers(workers):
     assert len(list(workers.run(requests(["a"])))) == 1
 
 
-def test_a_dead_worker_is_an_error_and_the_next_call_starts_anew(workers):
-    with pytest.raises(RuntimeError, match="A worker process ended"):
-        list(workers.run(requests(["a", "die", "b"])))
-    assert len(list(workers.run(requests(["a"])))) == 1
-
-
-def test_ctrl_c_ends_calls_of_workers_but_no_worker(workers):
-    """A terminal sends it to all processes: those that start, those that wait, those that work."""
+def test_a_dead_worker_is_an_error_and_ctrl_c_ends_calls_of_new_workers_but_no_worker(workers):
+    """The next call starts new ones. A terminal sends Ctrl-C to all processes: to those that start, wait or work."""
 
     def interrupt():
         for worker in workers._pool._processes:
             os.kill(worker, signal.SIGINT)
 
-    workers.close()
+    with pytest.raises(RuntimeError, match="A worker process ended"):
+        list(workers.run(requests(["a", "die", "b"])))
     with workers._submit(_run, [(range(1), requests(["a"]))]) as (future,):
         interrupt()
         assert len(future.result()) == 1
@@ -150,7 +145,7 @@ def test_ctrl_c_ends_calls_of_workers_but_no_worker(workers):
 
 def test_a_worker_that_cannot_load_is_an_error():
     with pytest.raises(RuntimeError, match="could not load the model"):
-        list(Workers(broken, ["cpu", "cpu"], 512).run(requests(["a"])))
+        list(Workers(broken, ["cpu"], 512).run(requests(["a"])))
 
 
 def test_close_lets_the_calls_under_way_finish(gated):
@@ -289,7 +284,17 @@ def test_an_item_that_cannot_be_sent_is_named_and_the_others_are_kept(spread, em
     np.testing.assert_allclose(*spans, rtol=0, atol=1e-5)
 
 
-def test_workers_learn_of_adapters(spread, tiny):
+def test_a_worker_takes_the_chunks_of_a_text(spread, embedder):
+    spans = [(0, 4), (4, 20)]
+    found = spread.encode_chunks("some words in a text", spans, task="code", multivector=True)
+    expected = embedder.encode_chunks("some words in a text", spans, task="code", multivector=True)
+    np.testing.assert_allclose(found.dense, expected.dense, rtol=0, atol=1e-6)
+    assert [len(rows) for rows in found.multivector] == [len(rows) for rows in expected.multivector]
+    with pytest.raises(ValueError, match="`overlap` is -1"):
+        spread.encode_chunks("some words in a text", spans, task="code", overlap=-1)
+
+
+def test_workers_learn_of_adapters(spread, tiny):  # the last to use `spread`, as its processes end
     spread.load_adapter(tiny / "checkpoint", task="mine", adapter="code")
     mine, code = (spread.encode_query(["a b"], task=task).dense for task in ("mine", "code"))
     expected = spread.encode_query(["a b"], task="retrieval").dense
@@ -349,7 +354,7 @@ def test_a_script_spreads_a_call_of_its_child_over_processes_and_ends(tiny, tmp_
     assert (done.stdout, done.returncode) == ("(3, 64)\n", 0), done.stderr
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(
         "from polyvec.engine.requests import Request\n"
@@ -358,34 +363,23 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         "    def __init__(self, device, adapters=()): pass\n"
         "    def run(self, requests): yield from enumerate(requests)\n"
         "if __name__ == '__main__':\n"
-        "    workers = Workers(Echo, ['cpu', 'cpu'], 1)\n"
+        "    workers = Workers(Echo, ['cpu'], 1)\n"
         "    list(workers.run([Request('a', '', 'code', 100, 7840, False)] * 8))\n"
-        "    print(*workers._pool._processes, flush=True)\n"
+        "    (worker,) = workers._pool._processes\n"
+        "    print(worker, flush=True)\n"
         "    input()\n",
         encoding="utf-8",
     )
     with subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        workers = process.stdout.readline().split()
+        worker = int(process.stdout.readline())
         process.kill()
-        assert len(workers) == 2
         try:
-            process.communicate(timeout=20)  # to the end of an output that the workers hold open
+            process.communicate(timeout=20)  # to the end of an output that the worker holds open
         except subprocess.TimeoutExpired:
-            for worker in workers:
-                os.kill(int(worker), signal.SIGKILL)
-            pytest.fail("the workers outlive their parent")
-
-
-def test_a_worker_takes_the_chunks_of_a_text(spread, embedder):
-    spans = [(0, 4), (4, 20)]
-    found = spread.encode_chunks("some words in a text", spans, task="code", multivector=True)
-    expected = embedder.encode_chunks("some words in a text", spans, task="code", multivector=True)
-    np.testing.assert_allclose(found.dense, expected.dense, rtol=0, atol=1e-6)
-    assert [len(rows) for rows in found.multivector] == [len(rows) for rows in expected.multivector]
-    with pytest.raises(ValueError, match="`overlap` is -1"):
-        spread.encode_chunks("some words in a text", spans, task="code", overlap=-1)
+            os.kill(worker, signal.SIGKILL)
+            pytest.fail("the worker outlives its parent")
 
 
 def test_small_calls_that_wait_at_once_share_a_worker_s_batch(gated):
