@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from torch.optim import AdamW
 from transformers import TrainingArguments, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from polyvec.embedder import Embedder
+from polyvec.model.ambient import computes_bfloat16
 from polyvec.model.checkpoint import Checkpoint, save
 from polyvec.model.processing import Processor
 from polyvec.synthetic import pages, world
 from polyvec.train.data.batches import StepCollator
+from polyvec.train.loop import checkpoints
 from polyvec.train.loop.trainer import JointTrainer, spread_adapter, trainable
 from polyvec.train.loss.objective import Losses
 from recipes.demo.card import card_scores, markdown
 from recipes.demo.optimizer import muon_with_adamw
+from recipes.demo.real import real_texts
 from recipes.demo.recipe import SEED, STAGES, Curriculum, Stage, blank
 
 _PAGES_SEED = 7_000_002
@@ -48,7 +52,13 @@ def main() -> None:
 
 
 def run(stage: Stage, source: Path, target: Path) -> None:
-    """Train one stage from the checkpoint at `source` and write the result to `target`."""
+    """Train one stage from the checkpoint at `source`, and write the result to `target` when it is complete.
+
+    What a killed run did up to its last checkpoint stays.
+    """
+    if target.exists():
+        return
+    work = target.with_name(f"{target.name}-work")
     checkpoint = Checkpoint(source)
     task = stage.task or "retrieval"
     # The tasks share the projector, so it is trained with the backbone alone.
@@ -62,17 +72,18 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         schedule = get_constant_schedule_with_warmup(optimizer, warmup)
     else:
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, stage.zero_after)
-    cpu = not torch.cuda.is_available()
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     arguments = TrainingArguments(
-        output_dir=str(target),
+        output_dir=str(work),
         max_steps=stage.steps,
         per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
         max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=cpu,
+        bf16=computes_bfloat16(device),
+        use_cpu=device.type == "cpu",
         logging_steps=20,
-        save_steps=200,
-        save_only_model=True,
+        save_steps=100,
+        save_total_limit=1,
         report_to="none",
         remove_unused_columns=False,
         dataloader_num_workers=1,
@@ -89,18 +100,22 @@ def run(stage: Stage, source: Path, target: Path) -> None:
         optimizers=(optimizer, schedule),
     )
     # On the CPU, attention by plain matrix products trains these short sequences a quarter faster.
-    with sdpa_kernel(SDPBackend.MATH) if cpu else nullcontext():
-        trainer.train()
+    with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+        trainer.train(resume_from_checkpoint=checkpoints.last(work) is not None)
     if stage.spread:
         spread_adapter(network, task)
     dtype = torch.bfloat16 if stage is STAGES[-1] else torch.float32
-    save(network, checkpoint.config, target, files_from=source, dtype=dtype)
+    part = target.with_name(f"{target.name}-part")
+    shutil.rmtree(part, ignore_errors=True)
+    save(network, checkpoint.config, part, files_from=source, dtype=dtype)
+    part.rename(target)
+    shutil.rmtree(work)
 
 
 def _train(directory: Path, only: list[str] | None) -> None:
     source = directory / "blank"
     if not source.exists():
-        blank(source, SEED)
+        blank(source, real_texts(directory / "real"), SEED)
     for stage in STAGES:
         target = directory / stage.name
         if only is None or stage.name in only:

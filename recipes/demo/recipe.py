@@ -1,15 +1,13 @@
 """The recipe of the demo checkpoint: a tokenizer, an untrained network, a curriculum. One seed, one command."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from peft import LoraConfig
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 from transformers import Qwen2_5_VLConfig
 
 from polyvec.model.checkpoint import build, save
@@ -18,54 +16,10 @@ from polyvec.synthetic import pages, world
 from polyvec.synthetic.words import VOCABULARY
 from polyvec.train.data.examples import Pair, Step
 from polyvec.types import TASKS, Task
+from recipes.demo.tokenizer import LEXICON, MARKERS, tokenizer
 
-# Common words of English and of programming, for the tokenizer; the pages of the world do not use them.
-LEXICON = tuple((Path(__file__).parent / "lexicon.txt").read_text(encoding="utf-8").split())
-MARKERS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-    "<|video_pad|>",
-)  # fmt: skip
-VOCABULARY_SIZE = 3072
 SEED = 20_26
 _MANY = 2**40
-# Qwen's way to split, except that up to four digits stay together.
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}{1,4}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def tokenizer(seed: int) -> Tokenizer:
-    """Train a byte-level BPE on the demo world and the lexicon, with the markers that the model needs."""
-    rng = np.random.default_rng(seed)
-    bpe = Tokenizer(models.BPE())
-    bpe.normalizer = normalizers.NFC()
-    split = pre_tokenizers.Split(Regex(_SPLIT), "isolated")
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - len(MARKERS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(_corpus(rng), trainer)
-    bpe.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in MARKERS])
-    return bpe
-
-
-def _corpus(rng: np.random.Generator) -> Iterator[str]:
-    for _ in range(20):
-        yield "Query: Passage: user\nDescribe the image.\n" * 50
-        for word in VOCABULARY:
-            yield f" {word} {word.capitalize()}"
-        for word in LEXICON:
-            yield f" {word}"
-        for number in range(100):
-            yield f" {number} {10 * number} {1960 + number}"
-    for _ in range(2000):
-        yield " ".join(world.text_pair(rng))
-        yield "\n".join(world.code_pair(rng))
 
 
 def config(vocabulary_size: int, marker_ids: dict[str, int]) -> ModelConfig:
@@ -114,11 +68,11 @@ def config(vocabulary_size: int, marker_ids: dict[str, int]) -> ModelConfig:
     )
 
 
-def blank(path: Path, seed: int) -> None:
-    """Write an untrained checkpoint."""
+def blank(path: Path, texts: Iterable[str], seed: int) -> None:
+    """Write an untrained checkpoint, whose tokenizer is learned from `texts` and the demo world."""
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
-    bpe = tokenizer(seed)
+    bpe = tokenizer(texts, seed)
     bpe.save(str(path / "tokenizer.json"))
     ids = bpe.get_vocab()
     settings = config(len(ids), {marker: ids[marker] for marker in MARKERS})
@@ -165,25 +119,26 @@ STAGES = (
 )
 
 
-class Curriculum(IterableDataset[Step]):
-    """Draw the steps of one stage without end; all chance comes from one seed."""
+class Curriculum(Dataset[Step]):
+    """The steps of one stage. A step depends on the seed, the stage and its own number alone."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage, self.seed = stage, seed
 
-    def __iter__(self) -> Iterator[Step]:
-        worker = get_worker_info()
-        rng = np.random.default_rng((self.seed, STAGES.index(self.stage), 0 if worker is None else worker.id))
+    def __len__(self) -> int:
+        return self.stage.steps
+
+    def __getitem__(self, index: int) -> Step:
+        rng = np.random.default_rng((self.seed, STAGES.index(self.stage), index))
         draw, n_texts = self.stage.texts
         kinds = list(self.stage.pictures)
         shares = [self.stage.pictures[kind][0] for kind in kinds]
-        for step in count():
-            n_styles = _MANY if self.stage.doubling is None else round(2 ** min(step / self.stage.doubling, 30))
-            images: list[Pair] = []
-            if kinds:
-                kind = kinds[rng.choice(len(kinds), p=shares)]
-                images = _PICTURES[kind](self.stage.pictures[kind][1], rng, n_styles)
-            yield Step(texts=[_TEXTS[draw](rng) for _ in range(n_texts)], images=images)
+        n_styles = _MANY if self.stage.doubling is None else round(2 ** min(index / self.stage.doubling, 30))
+        images: list[Pair] = []
+        if kinds:
+            kind = kinds[rng.choice(len(kinds), p=shares)]
+            images = _PICTURES[kind](self.stage.pictures[kind][1], rng, n_styles)
+        return Step(texts=[_TEXTS[draw](rng) for _ in range(n_texts)], images=images, seed=index)
 
 
 def _mixed(rng: np.random.Generator) -> Pair:
