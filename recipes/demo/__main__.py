@@ -1,4 +1,4 @@
-"""Train the demo checkpoint, evaluate a checkpoint, or draw pages: `python -m recipes.demo train|evaluate|gap|pages`."""
+"""Train the demo checkpoint, measure it, or draw pages: `python -m recipes.demo train|evaluate|gap|pages`."""
 
 import argparse
 import logging

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from polyvec import Embedder
+from polyvec.search import Identity
 from polyvec.synthetic import pages, world
 from polyvec.train.data.examples import Document, Example
 from polyvec.train.data.steps import Steps
@@ -57,7 +58,7 @@ def _by_page(rng: np.random.Generator) -> list[Example]:
 
 
 def _with_negatives(encoder: Embedder, examples: list[Example], task: Task) -> list[Example]:
-    documents: dict[str, Document] = {str(id(document)): document for e in examples for document in e.positives}
+    documents: dict[Identity, Document] = {str(id(document)): document for e in examples for document in e.positives}
     search = EncoderSearch(encoder, documents, task=task, multivector=False, show_progress=True)
     selection = Selection(per_query=_PER_QUERY)
     mined = mine_negatives(examples, search, task=task, ranks=_RANKS, selection=selection, show_progress=True)
