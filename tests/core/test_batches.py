@@ -135,6 +135,20 @@ def test_images_are_scaled_to_fewer_pixels(processor):
     assert (document.grid.rows, document.grid.columns) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 6}, "`max_length` is 6; a query of the task 'code' begins with 'Query: '"),
+        ({"max_length": 5}, "so it may be 7 to 32768"),
+        ({"max_length": 32_769}, "`max_length` is 32769"),
+        ({"max_pixels": 783}, "`max_pixels` is 783; an image needs at least 784"),
+    ],
+)
+def test_impossible_limits_are_refused(processor, options, message):
+    with pytest.raises(ValueError, match=message):
+        StepCollator(processor, task="code", **options)
+
+
 def test_queries_may_be_images(collator):
     batch = collator([Step([], [Pair(Image.new("RGB", (56, 56)), "black")])])["image"]
     assert batch.queries[0].patches is not None

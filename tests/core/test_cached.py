@@ -280,8 +280,8 @@ def test_an_embedder_finds_its_vectors_again(cached, embedder, tiny, tmp_path):
 
 def test_a_cut_text_is_warned_of_when_it_comes_from_the_cache_too(cached):
     for _ in range(2):
-        with pytest.warns(UserWarning, match="1 of 1 texts are longer than 5 tokens"):
-            cached.encode_query(["word " * 30], task="code", max_length=5)
+        with pytest.warns(UserWarning, match="1 of 1 texts are longer than 7 tokens"):
+            cached.encode_query(["word " * 30], task="code", max_length=7)
 
 
 def test_threads_share_a_cache(cache):

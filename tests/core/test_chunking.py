@@ -175,7 +175,10 @@ def test_a_span_over_a_border_of_windows_has_all_of_its_tokens(embedder):
             r"`overlap` is 16; windows of 20 tokens, 5 of them for the prefix, may share",
         ),
         ({"overlap": -1}, "`overlap` is -1"),
-        ({"max_length": 5}, "`max_length` is 5; the prefix alone has 5 tokens"),
+        (
+            {"max_length": 5},
+            "`max_length` is 5; a document of the task 'code' begins with 'Passage: ', which has 5 tokens",
+        ),
         ({"max_length": 0}, "`max_length` is 0"),
         ({"truncate_dim": 0}, "`truncate_dim` is 0"),
         ({"task": "classification"}, "`task` is 'classification'"),

@@ -20,7 +20,7 @@ from polyvec.encoders.cached import CachedEncoder
 from polyvec.engine import loading, requests
 from polyvec.model import adapters
 from polyvec.testing import HashEncoder
-from polyvec.types import Grid, UnreadableInputs
+from polyvec.types import Grid, ImageText, UnreadableInputs
 
 TASKS = ("retrieval", "text-matching", "code")
 TEXTS = ["a few words", "", "def f(x):\n    return x + 1", "   ", "word " * 30]
@@ -215,8 +215,8 @@ def test_equal_files_that_cannot_be_read_are_each_named(embedder, tmp_path):
 
 
 def test_equal_items_count_for_progress_and_warnings(embedder, forwards, capsys):
-    with pytest.warns(UserWarning, match="3 of 3 texts are longer than 5 tokens"):
-        embedder.encode_query(["word " * 9] * 3, task="code", max_length=5, show_progress=True)
+    with pytest.warns(UserWarning, match="3 of 3 texts are longer than 7 tokens"):
+        embedder.encode_query(["word " * 9] * 3, task="code", max_length=7, show_progress=True)
     assert "3/3" in capsys.readouterr().err
     assert forwards == [1]
 
@@ -352,6 +352,36 @@ def test_the_model_s_own_length_is_the_default(embedder, monkeypatch):
 def test_an_impossible_length_is_refused(embedder, max_length):
     with pytest.raises(ValueError, match=f"`max_length` is {max_length}; it may be 1 to 32768"):
         embedder.encode_query(["a"], task="code", max_length=max_length)
+
+
+@pytest.mark.parametrize(
+    ("side", "task", "words", "n_tokens"),
+    [("document", "retrieval", "Passage", 5), ("query", "code", "Query", 6), ("document", "text-matching", "Query", 6)],
+)
+def test_a_length_within_the_prefix_is_refused_by_every_call(embedder, tiny, tmp_path, side, task, words, n_tokens):
+    texts = ["hello", "other"]
+    options = {"side": side, "task": task, "max_length": n_tokens}
+    image_text = ImageText(tiny / "images" / "icon.png", "hello")
+    for call in (
+        lambda: embedder.encode(texts, **options),
+        lambda: embedder.encode(texts, **{**options, "task": [task, "code"]}),
+        lambda: embedder.encode([image_text], **options),
+        lambda: embedder.encode([], **options),
+        lambda: embedder.encode_iter(iter(texts), **options),
+        lambda: list(embedder.encode_iter(texts, **{**options, "task": [task] * 2})),
+        lambda: CachedEncoder(embedder, tmp_path / "cache").encode(texts, **options),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=f"`max_length` is {n_tokens}; a {side} of the task '{task}' begins with '{words}: ', which has "
+            f"{n_tokens} tokens, so it may be {n_tokens + 1} to 32768 tokens",
+        ):
+            call()
+    with pytest.warns(UserWarning, match="2 of 2 texts"):
+        one, other = embedder.encode(
+            [f"{text} words" for text in texts], **{**options, "max_length": n_tokens + 1}
+        ).dense
+    assert one @ other < 1 - 1e-4
 
 
 def test_a_pixel_limit_counts_for_its_call_only(embedder, tiny):

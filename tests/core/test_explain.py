@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +41,49 @@ def test_equal_similarities_tint_nothing():
 def test_each_map_needs_its_token():
     with pytest.raises(ValueError, match="2 tokens and 1 maps"):
         overlay(Image.new("RGB", (28, 28)), np.zeros((1, 2, 2), np.float32), ["a", "b"])
+
+
+def captions(*tokens):
+    """The captions of these tokens, each as an array of its ink."""
+    sheet = overlay(Image.new("RGB", (300, 28)), np.zeros((len(tokens), 1, 1), np.float32), tokens)
+    pixels = 255 - np.asarray(sheet.convert("L"))
+    places = [(10 + number % 4 * 310, 10 + number // 4 * 60) for number in range(1, len(tokens) + 1)]
+    return [pixels[top : top + 22, left : left + 300] for left, top in places]
+
+
+def test_captions_are_drawn_in_every_script_that_a_font_has():
+    tokens = ["a", "α", " β", "مر", "رم", "中", "文", "ไ", "หิ", "हि", "हन", "😀", "é (1/2)", "e\u0301", "😁\u200d"]
+    drawn = captions(*tokens)
+    assert len({caption.tobytes() for caption in drawn}) == len(tokens)
+    assert all(caption[:, :30].any() for caption in drawn)
+
+
+def test_arabic_is_joined_and_runs_from_right_to_left():
+    joined, apart, tall_first = captions("بب", "ب\u200cب", "اب")
+    assert not np.array_equal(joined, apart)
+    upper = tall_first[:6, :20].any(axis=0)
+    assert (upper[:8].any(), upper[8:].any()) == (False, True)  # the second letter is the left one
+
+
+@pytest.mark.parametrize(
+    ("token", "label"), [("\n", r"'\n'"), ("\x1b[2J", r"'\x1b[2J'"), ("\u202eα", r"'\u202e\u03b1'")]
+)
+def test_what_is_invisible_is_spelled_out(token, label):
+    one, other = captions(token, label)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("token", ["\U00013000", "α\U00013000", "\ufffd"])
+def test_a_letter_without_a_font_has_a_number_and_a_warning(token):
+    with pytest.warns(UserWarning, match=r"numbers: 2 is '.*'\. `pip install 'polyvec\[build,fonts\]'"):
+        _, numbered = captions("a", token)
+    np.testing.assert_array_equal(numbered, captions("a", "token 2")[1])
+
+
+def test_without_matplotlib_other_letters_have_numbers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.warns(UserWarning, match="1 is 'α', 3 is 'β'"):
+        captions("α", "a", "β")
 
 
 def test_a_map_of_stored_codes_is_that_of_the_vectors_they_stand_for():

@@ -38,6 +38,10 @@ def test_limits_are_those_of_training_unless_the_call_has_its_own(encoder, embed
     assert [len(rows) for rows in found.multivector] == [64]
     found = encoder.encode([long], side="document", task="code", multivector=True, max_length=7)
     assert [len(rows) for rows in found.multivector] == [7]
+    with pytest.raises(ValueError, match="`max_length` is 5; a document of the task 'code'"):
+        encoder.encode([long], side="document", task="code", max_length=5)
+    with pytest.raises(ValueError, match="`max_pixels` is 0"):
+        encoder.encode([long], side="document", task="code", max_pixels=0)
 
 
 def test_an_item_that_cannot_be_read_loses_no_other(encoder, tmp_path):

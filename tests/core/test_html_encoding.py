@@ -29,3 +29,23 @@ from polyvec.html.encoding import decode
 )
 def test_a_page_is_decoded_as_browsers_do(page, seen):
     assert decode(page) == seen
+
+
+@pytest.mark.parametrize(
+    ("declaration", "seen"),
+    [
+        ('<meta name=description content="use charset=iso-8859-7"><meta charset=iso-8859-5>', "ё"),
+        ('<meta content="text/html; charset=iso-8859-7">', "ñ"),  # no `http-equiv`: windows-1252
+        ('<meta content="text/html; charset=iso-8859-7" http-equiv=Content-Type>', "ρ"),
+        ("<!--><meta charset=iso-8859-7>", "ρ"),
+        ("<!-- <meta charset=iso-8859-5> --><meta charset=iso-8859-7>", "ρ"),
+        ('<a title="<meta charset=iso-8859-5>"><meta charset=iso-8859-7>', "ρ"),
+        ("<metal charset=iso-8859-5><meta charset=iso-8859-7>", "ρ"),
+        ("<meta charset=x-user-defined>", "ñ"),
+        (" " * 2000 + "<meta charset=iso-8859-7>", "ρ"),  # too late for the first look, but browsers begin again
+        ("<?xml version='1.0' encoding='iso-8859-5'?><meta charset=iso-8859-7>", "ρ"),
+        ("<?xml version='1.0' encoding='klingon'?>", "ñ"),
+    ],
+)
+def test_the_declaration_that_counts(declaration, seen):
+    assert decode(declaration.encode() + b"\xf1") == declaration + seen

@@ -1,5 +1,6 @@
 import gc
 import hashlib
+import io
 import pickle
 import re
 import sys
@@ -8,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pypdfium2
 import pytest
+from fontTools.subset import Subsetter
+from fontTools.ttLib import TTFont
 
 from polyvec import pdf
 from polyvec.pdf import UnreadablePages, n_pages, pages
@@ -188,13 +192,117 @@ def test_lines_end_in_a_line_feed_and_a_hyphenated_word_is_joined():
     assert only(page(text(b"one", b"two hy-", b"phens"))).text == "one\ntwo hyphens"
 
 
-def test_text_is_unicode_without_nul_and_lone_surrogates():
-    mapping = b"<41><D83DDE00> <42><D800> <43><0000> <44><0064>"
-    table = b"begincmap 1 begincodespacerange<00><ff>endcodespacerange 4 beginbfchar %s endbfchar endcmap" % mapping
+def test_a_word_continues_behind_a_hyphen_between_letters_of_one_case():
+    lines = (b"Jean-", b"Paul REVO-", b"LUTION 2023-", b"2024 -", b"x")
+    assert only(page(text(*lines))).text == "Jean-\nPaul REVOLUTION 2023-\n2024 -\nx"
+
+
+def shown(*words, size=12):
+    """Draw each word as a text object at its place, turned counter-clockwise by quarters."""
+    turns = (b"1 0 0 1", b"0 1 -1 0", b"-1 0 0 -1", b"0 -1 1 0")
+    parts = (b"%s %g %g Tm (%s) Tj" % (turns[turn], x, y, word) for word, x, y, turn in words)
+    return b"BT /F %g Tf %s ET" % (size, b" ".join(parts))
+
+
+def on_a_square(content, rotation=0):
+    return only(page(content, b"/MediaBox[0 0 300 300]/Rotate %d" % rotation), dpi=10).text
+
+
+ROWS = ((b"Year", b"Revenue", b"Cost"), (b"2023", b"5", b"17"), (b"2024", b"6", b"1800"))
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("turn", range(4))
+def test_lines_and_words_of_a_table_are_kept_however_it_and_its_page_are_turned(rotation, turn):
+    step, down = 1j**turn, -1j * 1j**turn
+    cells = []
+    for row, words in enumerate(ROWS):
+        for column, word in enumerate(words):
+            place = 150 + 150j + (80 * column - 100) * step + 20 * (row - 1) * down
+            cells.append((word, place.real, place.imag, turn))
+    assert on_a_square(shown(*cells), rotation) == "Year Revenue Cost\n2023 5 17\n2024 6 1800"
+    by_column = [cells[3 * row + column] for column in range(3) for row in range(3)]
+    assert on_a_square(shown(*by_column), rotation).split("\n") == [word.decode() for word, *_ in by_column]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (shown((b"exam", 10, 50, 0), (b"ple", 39.5, 50, 0)), "example"),
+        (shown((b"A", 10, 50, 0), (b"word", 22, 50, 0)), "A word"),
+        (shown((b"far", 90, 50, 0), (b"near", 10, 50, 0)), "near far"),
+        (b"BT /F 12 Tf 10 50 Td [(W) 80 (orld) -300 (of)] TJ ET", "World of"),
+        (b"BT /F 1 Tf 12 0 0 12 10 50 Tm (one) Tj 12 0 0 12 10 36 Tm (two) Tj ET", "one\ntwo"),
+        (b".1 0 0 .1 0 0 cm BT /F 120 Tf 100 500 Td (one) Tj 0 -140 Td (two) Tj ET", "one\ntwo"),
+        (b"BT /F 12 Tf 10 50 Td (x) Tj /F 7 Tf 6 5 Td (2) Tj /F 12 Tf 4 -5 Td (+) Tj ET", "x 2+"),
+        (shown((b"l1", 10, 60, 0), (b"l2", 10, 46, 0), (b"r1", 80, 60, 0), (b"r2", 80, 46, 0)), "l1\nl2\nr1\nr2"),
+        (shown((b"Title", 50, 90, 0), (b"axis", 20, 10, 1), (b"foot", 50, 5, 0)), "Title\naxis\nfoot"),
+        (shown((b"two hy-", 20, 10, 1), (b"phens", 34, 10, 1)), "two hyphens"),
+        (shown((b"Bold", 10, 50, 0), (b"Bold", 10.3, 50, 0), (b"next", 60, 50, 0)), "Bold next"),
+        (b"3 Tr " + shown((b"read", 10, 50, 0), (b"by", 50, 50, 0), (b"OCR", 10, 30, 0)), "read by\nOCR"),
+    ],
+)
+def test_words_and_lines_are_those_that_a_reader_sees(content, expected):
+    assert on_a_square(content) == expected
+
+
+def with_letters(content, letters):
+    """A page whose font shows these letters, by code."""
+    pairs = b" ".join(b"<%02x><%s>" % (ord(code), values.encode()) for code, values in letters.items())
+    table = b"begincmap 1 begincodespacerange<00><ff>endcodespacerange %d beginbfchar %s endbfchar endcmap"
     font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 5 0 R>>"
-    leaf = b"/MediaBox[0 0 144 72]/Contents 3 0 R/Resources<</Font<</F 4 0 R>>>>"
-    found = only(document(leaf, others=(stream(text(b"DABCD")), font, stream(table))))
-    assert found.text == "d\N{GRINNING FACE}d"
+    leaf = b"/MediaBox[0 0 300 300]/Contents 3 0 R/Resources<</Font<</F 4 0 R>>>>"
+    return only(document(leaf, others=(stream(content), font, stream(table % (len(letters), pairs)))), dpi=10).text
+
+
+def test_text_is_unicode_without_nul_and_lone_surrogates():
+    letters = {"A": "D83DDE00", "B": "D800", "C": "0000", "D": "0064"}
+    assert with_letters(text(b"DABCD"), letters) == "d\N{GRINNING FACE}d"
+
+
+def test_ligatures_are_their_letters():
+    assert with_letters(text(b"oABce"), {"A": "FB00", "B": "0069"}) == "office"
+
+
+def test_lines_from_right_to_left_are_in_the_order_of_speech():
+    hebrew = {"A": "05D0", "B": "05D1", "C": "05D2", "D": "05D3"}
+    lines = shown((b"DCBA", 100, 100, 0), (b"BA", 60, 100, 0), (b"CB", 110, 80, 0))
+    assert with_letters(lines, hebrew) == "אבגד אב\nבג"
+
+
+def test_columns_from_top_to_bottom_are_lines():
+    letters = {code: f"{ord(letter):04X}" for code, letter in zip("ABCDE", "日本語縦書", strict=True)}
+    right = [(code, 200, 100 - 12 * row, 0) for row, code in enumerate((b"A", b"B", b"C"))]
+    left = [(code, 180, 100 - 12 * row, 0) for row, code in enumerate((b"D", b"E"))]
+    assert with_letters(shown(*right, *left), letters) == "日本語\n縦書"
+
+
+def vertical(*columns):
+    """A page with columns in vertical writing, each one text object, from right to left."""
+    subset = Subsetter()
+    file, content = TTFont(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), io.BytesIO()
+    subset.populate(text="".join(columns))
+    del file["FFTM"]
+    subset.subset(file)
+    file.save(content)
+    codes = {letter: file.getGlyphID(file.getBestCmap()[ord(letter)]) for letter in "".join(columns)}
+    pairs = b" ".join(b"<%04x><%04x>" % (code, ord(letter)) for letter, code in codes.items())
+    table = b"begincmap 1 begincodespacerange<0000><ffff>endcodespacerange %d beginbfchar %s endbfchar endcmap"
+    words = ("".join(f"{codes[letter]:04x}" for letter in column).encode() for column in columns)
+    shows = b" ".join(b"1 0 0 1 %d 250 Tm <%s> Tj" % (200 - 20 * n, word) for n, word in enumerate(words))
+    font = b"<</Type/Font/Subtype/Type0/BaseFont/V/Encoding/Identity-V/ToUnicode 5 0 R/DescendantFonts[6 0 R]>>"
+    descendant = (
+        b"<</Type/Font/Subtype/CIDFontType2/BaseFont/V/CIDToGIDMap/Identity/FontDescriptor 7 0 R"
+        b"/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>>>"
+    )
+    descriptor = b"<</Type/FontDescriptor/FontName/V/Flags 4/FontBBox[0 -120 1000 880]/FontFile2 8 0 R>>"
+    leaf = b"/MediaBox[0 0 300 300]/Contents 3 0 R/Resources<</Font<</F 4 0 R>>>>"
+    others = (stream(b"BT /F 12 Tf %s ET" % shows), font, stream(table % (len(codes), pairs)), descendant, descriptor)
+    return document(leaf, others=(*others, stream(content.getvalue())))
+
+
+def test_columns_of_vertical_writing_stand_in_the_order_of_the_file():
+    assert only(vertical("ABCD", "EFG", "HI"), dpi=10).text == "ABCD\nEFG\nHI"
 
 
 def test_a_page_without_text_has_an_empty_one():

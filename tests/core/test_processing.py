@@ -118,6 +118,12 @@ def test_a_text_is_its_prefix_and_itself_without_anything_else(processor):
     assert processor.texts([], "Query: ") == []
 
 
+def test_tokens_that_only_together_are_a_character_name_it_and_their_part(processor):
+    (ids,) = processor.texts(["fé\ufffdα!"], "")
+    assert processor.tokens(ids) == ["f", "é (1/2)", "é (2/2)", *"\ufffd" * 3, "α (1/2)", "α (2/2)", "!"]
+    assert processor.tokens(ids[:2]) == ["f", "\ufffd"]
+
+
 def test_long_texts_are_not_cut_by_the_tokenizer(processor):
     (ids,) = processor.texts(["word " * 3000], "Query: ")
     assert len(ids) > 3000

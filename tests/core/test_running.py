@@ -22,7 +22,7 @@ from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.benchmark_command import evaluate_command, run_benchmarks
 from polyvec.evaluate.benchmark_tables import section_table
-from polyvec.evaluate.benchmarks import BENCHMARKS, PAGES, RETRIEVAL, SYMMETRIC, Benchmark
+from polyvec.evaluate.benchmarks import BENCHMARKS, PAGES, RETRIEVAL, SYMMETRIC, Benchmark, Rule
 from polyvec.evaluate.mteb_models import DenseModel, LateModel, model_of
 from polyvec.evaluate.mteb_tasks import Split, qa_split, qa_task, retrieval_task, xtd10_task
 from polyvec.evaluate.running import benchmarks_of, run
@@ -426,6 +426,22 @@ def test_what_an_encoder_does_not_have_is_left_out_and_said(go):
     assert any("this encoder has no such option); the encoder's own holds" in note for note in section.notes)
     with pytest.raises(ValueError, match="`mode` is 'late'; this encoder makes no multi-vectors"):
         go(Plain(), make("Own", lambda _: one_to_one()), mode="late")
+
+
+def test_a_limit_that_a_side_cannot_have_is_refused_before_anything_runs(go):
+    class Prefixed(Oracle):
+        def encode(self, inputs, *, side, task, max_length=None, **options):
+            if max_length is not None and max_length < {"query": 4, "document": 6}[side]:
+                raise ValueError(f"`max_length` is {max_length}; a {side} needs more.")
+            return super().encode(inputs, side=side, task=task, **options)
+
+    task = make("Own", lambda _: one_to_one())
+    for length, side in ((3, "query"), (5, "document")):
+        with pytest.raises(ValueError, match=f"`max_length` is {length}; a {side} needs more"):
+            go(Prefixed(), task, max_length=length)
+    section = go(Prefixed(), task, rule=Rule("retrieval", max_length=5))  # the benchmark's rule, not the user's
+    assert section.rows[0].score == 100
+    assert any("max_length = 5 is not possible" in note for note in section.notes)
 
 
 def qa_rows():

@@ -259,6 +259,8 @@ def test_a_run_may_train_the_dense_head_alone(settings, tmp_path):
     [
         ({"task": "cod"}, "`task` is 'cod'; .* has 'retrieval', 'text-matching', 'code'"),
         ({"model": "nowhere/at/all"}, "no such directory"),
+        ({"batch": BatchSettings(max_length=4)}, r"`batch\.max_length` is 4; .* so it may be \d+ to"),
+        ({"batch": BatchSettings(max_pixels=9)}, r"`batch\.max_pixels` is 9; an image needs at least"),
         ({"batch": BatchSettings(texts=6)}, r"has 5 text examples, and a step takes 6; set `batch\.texts`"),
         ({"sources": (SourceSettings("gone.jsonl"),)}, "gone.jsonl"),
         ({"evaluation": EvaluationSettings((Path("a/x"), Path("b/x")))}, "two folders of one name among x, x"),

@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import json
 import os
@@ -55,7 +56,8 @@ def run(name, *arguments):
 
 def counts(table):
     """Parse a summary: the numbers of indexed, unchanged, removed and failed items by kind."""
-    return {row.split()[0]: tuple(map(int, row.split()[1:])) for row in table.splitlines()[1:]}
+    rows = table.partition("\nfiles: ")[0].splitlines()[1:]
+    return {row.split()[0]: tuple(map(int, row.split()[1:])) for row in rows}
 
 
 def test_indexing_and_searching(folder):
@@ -68,7 +70,7 @@ def test_indexing_and_searching(folder):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["rank", "score", "task", "source", "content"]
-    assert lines[1].split()[:5] == ["1", "2.000", "retrieval", "docs/a.md:L1-2", "#"]
+    assert lines[1].split()[:7] == ["1", "2.000", "retrieval", "docs/a.md", "›", "Fox:L1-2", "#"]
     assert len(lines) == 3
     assert counts(run("index", "docs")[1])["total"] == (0, 4, 0, 0)
 
@@ -77,7 +79,7 @@ def test_python_files_are_found_by_the_task_code(folder):
     run("index", "docs")
     _, out, _ = run("search", "red_fox", "--task", "code", "--mode", "dense")
     (line,) = out.splitlines()[1:]
-    assert line.split()[2:4] == ["code", "docs/b.py:L1-2"]
+    assert line.split()[2:6] == ["code", "docs/b.py", "›", "red_fox:L1-2"]
     run("index", "docs", "--task", "text-matching")
     assert run("search", "fox", "--task", "text-matching")[1].count("text-matching") == 4
     assert run("search", "x", "--task", "code", "--collection", "docs")[0] == 0
@@ -189,6 +191,20 @@ def test_no_line_of_the_table_is_longer_than_100(folder):
     assert "x.md:L1-1" in lines[1]
 
 
+def test_control_characters_never_reach_the_terminal(folder):
+    text = "\x1b[2J\x1b]0;owned\x07 red \u202efox"
+    (folder / "docs" / "e\x1b[31m\n.md").write_text(text)
+    (folder / "docs" / "\x9b\n.png").write_bytes(b"junk")
+    _, out, err = run("index", "docs")
+    assert r"failed: docs/\u009b\u000a.png: " in err
+    out = run("search", "red fox", "--limit", 9)[1]
+    assert r"docs/e\u001b[31m\u000a.md:L1-1" in out
+    assert r"  \u001b[2J" in out
+    assert not set(out + err) & set("\x1b\x07\x9b\u202e")
+    hits = json.loads(run("search", "red fox", "--json", "--limit", 9)[1])["hits"]
+    assert ("docs/e\x1b[31m\n.md", text) in [(hit["source"], hit["content"]) for hit in hits]
+
+
 def test_several_tasks_are_searched_together(folder):
     run("index", "docs")
     lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]
@@ -218,14 +234,61 @@ def test_pages_of_a_tiff_replace_the_image_that_it_was_before(folder, scan):
     assert sorted(hit["unit"] for hit in found) == ["page 1", "page 2", "page 3"]
 
 
-def test_files_of_unknown_kinds_are_counted(folder):
-    for name in ("d.docx", "e.zip", ".hidden", "left-out.bin"):
+def test_every_file_is_counted(folder):
+    for name in (
+        "d.docx",
+        "e.DOCX",
+        "f",
+        ".hidden",
+        "left-out.bin",
+        "build/x.bin",
+        ".venv/g.py",
+        "out/h.md",
+        "out/i.md",
+    ):
+        (folder / "docs" / name).parent.mkdir(exist_ok=True)
         (folder / "docs" / name).write_bytes(b"\0")
-    arguments = ("index", "docs", "docs", "--exclude", "left-out.*")
+    (folder / "docs" / "empty.md").write_bytes(b"\n")
+    (folder / "docs" / "bad.md").write_bytes(b"caf\xe9")
+    (folder / "docs" / "big.csv").write_bytes(b"1,2\n" * 2_500_001)
+    (folder / "docs" / "app.js").write_text("function(e,t){return e.foo[t.bar]}" * 99)
+    (folder / "docs" / "link").symlink_to(folder / "docs")
+    arguments = ("index", "docs", "docs/../docs", "--exclude", "left-out.*", "--exclude", "out/")
     code, out, err = run(*arguments)
-    assert (code, out.splitlines()[-1], err.count("failed")) == (0, "files of other kinds, which were not read: 2", 0)
-    assert json.loads(run(*arguments, "--json")[1])["unread"] == 2
-    assert json.loads(run("index", "docs/a.md", "--json")[1])["unread"] == 0
+    assert (code, err.count("failed")) == (1, 1)
+    assert out.splitlines()[-2:] == [
+        "files: 3 read, 1 failed, 1 generated, 2 hidden, 2 ignored, 1 linked folders, 4 of other kinds, 1 too large, "
+        "1 without text",
+        "other kinds: .docx 2, no suffix 1, .bin 1",
+    ]
+    files = json.loads(run(*arguments, "--json")[1])["files"]
+    assert (files["read"], files["failed"], files["left_out"]["hidden"], files["other_kinds"][".docx"]) == (3, 1, 2, 2)
+    assert json.loads(run("index", "docs/a.md", "--json")[1])["files"]["left_out"] == {}
+
+
+def test_a_file_that_has_become_empty_is_forgotten_and_the_index_itself_is_not_indexed(folder):
+    run("index", ".", "--task", "text-matching")
+    run("index", ".")
+    (folder / "docs" / "a.md").write_text("")
+    code, out, _ = run("index", ".")
+    assert (code, counts(out)["total"]) == (0, (0, 2, 4, 0))
+    assert out.splitlines()[-1] == "files: 2 read, 0 failed, 1 ignored, 1 without text"
+
+
+def test_a_notebook_is_indexed(folder):
+    picture = base64.b64encode((folder / "docs" / "c.png").read_bytes()).decode()
+    output = {"output_type": "display_data", "data": {"image/png": picture}}
+    cells = [
+        {"cell_type": "markdown", "source": "the red fox"},
+        {"cell_type": "code", "source": "f()", "outputs": [output]},
+    ]
+    (folder / "docs" / "n.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
+    table = counts(run("index", "docs/n.ipynb")[1])
+    assert table == {"text": (1, 0, 0, 0), "code": (1, 0, 0, 0), "image": (1, 0, 0, 0), "total": (3, 0, 0, 0)}
+    assert "docs/n.ipynb:cell 2 image 1" in run("search", "--image", "docs/c.png")[1]
+    assert counts(run("reindex", "--model", "new")[1])["total"] == (3, 0, 0, 0)
+    (folder / "docs" / "n.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells[:1]}))
+    assert counts(run("index", "docs/n.ipynb")[1])["total"] == (0, 1, 2, 0)
 
 
 def test_patterns_leave_files_out(folder):
@@ -362,3 +425,23 @@ def test_without_an_image_there_is_nothing_to_explain(folder, explain):
     code, _, err = run("search", "red fox", "--explain", "out.png")
     assert (code, err) == (0, "none of the results is an image; there is nothing to explain\n")
     assert not (folder / "out.png").exists()
+
+
+def test_late_chunking_encodes_each_file_at_once_and_reindexes(folder, monkeypatch):
+    documents = []
+
+    def encode_chunks(self, text, spans, **options):
+        documents.append((text, [text[start:end] for start, end in spans]))
+        return HashEncoder.encode_chunks(self, text, spans, **options)
+
+    monkeypatch.setattr(FakeEmbedder, "encode_chunks", encode_chunks, raising=False)
+    texts = {file: (folder / "docs" / file).read_text() for file in ("a.md", "b.py")}
+    parts = [(texts["a.md"], ["# Fox\nthe red fox", "# Whale\na blue whale"]), (texts["b.py"], [texts["b.py"].strip()])]
+    for arguments in (["index", "docs", "--late-chunking"], ["reindex", "--model", "newer"]):
+        documents.clear()
+        assert run(*arguments)[0] == 0
+        assert sorted(documents) == sorted(parts)
+    assert counts(run("index", "docs", "--late-chunking")[1])["total"] == (0, 4, 0, 0)
+    assert counts(run("index", "docs")[1])["total"] == (3, 1, 0, 0)
+    hit = json.loads(run("search", "red fox", "--json")[1])["hits"][0]
+    assert (hit["context"], hit["content"]) == ("a.md › Fox", "# Fox\nthe red fox")

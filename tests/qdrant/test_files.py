@@ -7,7 +7,7 @@ from PIL import Image
 
 from polyvec import Failure
 from qdrant_polyvec import files
-from qdrant_polyvec.files import cutting, folders
+from qdrant_polyvec.files import cutting, kinds
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
 
@@ -105,30 +105,40 @@ def test_a_paragraph_that_is_too_long_is_cut_between_lines(folder):
 
 
 def test_a_line_that_is_too_long_is_cut_at_spaces(folder):
-    write("a.txt", "start\n" + "word " * 500 + "\n" + "y" * 1300)
-    found = cut("a.txt")
-    assert list(found) == ["L1-1", "L2:1-1199", "L2:1200-2394", "L2:2395-2500", "L3:1-1200", "L3:1201-1300"]
+    write("a.cfg", "start\n" + "word " * 500 + "\n" + "y" * 1300)
+    found = cut("a.cfg")
+    assert list(found) == ["L1-1", "L2:1-1199", "L2:1201-2399", "L2:2401-2500", "L3:1-1200", "L3:1201-1300"]
     assert " ".join(found[unit] for unit in found if unit.startswith("L2")).split() == ["word"] * 500
 
 
-def test_an_empty_file_has_no_units(folder):
+def test_files_without_text_are_told(folder):
     write("a.md", "\n \n")
     write("b.py", "")
-    assert units(["a.md", "b.py"]) == ([], [])
+    write("c.html", "<script src=app.js></script>")
+    write("d.ipynb", '{"nbformat": 4, "cells": []}')
+    told = []
+    paths = [Path(name) for name in ("a.md", "b.py", "c.html", "d.ipynb")]
+    assert list(files.units(paths, on_left_out=lambda *about: told.append(about))) == []
+    assert told == [(path, "without text") for path in paths]
 
 
-def test_folders_are_searched_in_order_and_private_ones_skipped(folder):
-    private = (".git/e.md", ".venv/f.py", "__pycache__/g.py", "build/h.md", "dist/i.md", "node_modules/j.md")
-    for name in ("b.md", "a.png", "sub/c.TXT", "sub/d.xls", *private):
+def test_folders_are_searched_in_order_and_what_is_left_out_is_told(folder):
+    for name in ("b.md", "a.png", "sub/c.TXT", "build/e.md", "dist/f.md", ".git/g.md", ".venv/lib/h.py", ".i.md"):
         write("docs/" + name, "text")
-    found, failures = units(["docs", Path("docs") / "b.md", "./docs"])
-    assert [(unit.source, unit.unit, unit.task) for unit in found] == [
-        ("docs/a.png", "image", "retrieval"),
-        ("docs/b.md", "L1-1", "retrieval"),
-        ("docs/sub/c.TXT", "L1-1", "retrieval"),
+    Path("docs/sub/d.xls").write_bytes(b"\xd0\xcf\x11\xe0\0")
+    (folder / "docs" / "nothing").mkdir()
+    left_out = {}
+    found = files.find(["docs", Path("docs") / "b.md", "./docs"], on_left_out=lambda *about: left_out.update([about]))
+    assert [path.as_posix() for path in found] == [
+        "docs/a.png",
+        "docs/b.md",
+        "docs/build/e.md",
+        "docs/dist/f.md",
+        "docs/sub/c.TXT",
     ]
-    assert found[0].content == Path("docs/a.png")
-    assert failures == []
+    hidden = dict.fromkeys((Path("docs/.git"), Path("docs/.venv"), Path("docs/.i.md")), "hidden")
+    assert left_out == {**hidden, Path("docs/sub/d.xls"): "of other kinds"}
+    assert names(["docs/.venv", "docs/.i.md"]) == ["docs/.venv/lib/h.py", "docs/.i.md"]
 
 
 def test_a_file_has_one_spelling_that_begins_as_it_was_written(folder, monkeypatch):
@@ -144,7 +154,7 @@ def test_a_file_has_one_spelling_that_begins_as_it_was_written(folder, monkeypat
 def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
     write("good.md", "text")
     Path("bad.txt").write_bytes(b"abc\xff")
-    write("sheet.xlsx", "")
+    Path("sheet.xlsx").write_bytes(b"PK\3\4\0")
     found, failures = units(["bad.txt", "no.md", "no.png", "sheet.xlsx", "good.md"])
     assert [unit.source for unit in found] == ["good.md"]
     assert [(failure.source, failure.reason) for failure in failures[:3]] == [
@@ -152,8 +162,7 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
         ("no.md", "cannot be read: No such file or directory"),
         ("no.png", "cannot be read: No such file or directory"),
     ]
-    assert failures[3].source == "sheet.xlsx"
-    assert "suffix '.xlsx' is not one of .md, .markdown" in failures[3].reason
+    assert failures[3] == Failure(-1, "sheet.xlsx", "is binary: it holds null bytes or many control characters")
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):
@@ -169,10 +178,64 @@ def test_code_of_other_languages_is_cut_between_functions(folder):
     assert {unit.task for unit in units(["a.js"])[0]} == {"code"}
 
 
-def test_every_kind_of_text_has_one_task():
-    suffixes = folders.known_suffixes()
-    assert len(suffixes) == len(set(suffixes))
-    assert {".avif", ".jp2", ".jfif", ".tif", ".mpo", ".ico"} <= set(suffixes)
+@pytest.mark.parametrize("text", ["SELECT 1;", "a\n  b\n", "\n\n  a\n", "{\n}\n"])
+def test_code_without_a_blank_line_at_the_margin_is_one_unit(folder, text):
+    write("q.sql", text)
+    assert list(cut("q.sql").values()) == [text.strip("\n")]
+
+
+def test_text_is_known_by_what_it_holds_and_code_by_its_name(folder):
+    code = ["Dockerfile", "Makefile", "a.proto", "b.tf", "CMakeLists.txt", "c.F90"]
+    other = ["LICENSE", "d.json", "e.xml", "f.ini", "g.csv", "h.rst", "i.tex", "notes"]
+    for name in (*code, *other):
+        write(f"docs/{name}", "some words\n")
+    write("docs/tool", "#!/bin/sh\nls\n")
+    assert {unit.source[5:]: unit.task for unit in units(["docs"])[0]} == {
+        **dict.fromkeys([*code, "tool"], "code"),
+        **dict.fromkeys(other, "retrieval"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x1b[31mred\x1b[0m \x07 page\x0c", None),
+        (("a line of words\n" * 9 + "\x1f\n").encode(), None),
+        (b"", None),  # it has no text, which reading tells
+        ("naïve".encode("latin-1"), None),  # reading tells that it is not UTF-8
+        ("é".encode() * 40_000, None),  # the beginning ends within a character
+        (b"words of prose in a long line " * 100, None),
+        (("漢字" * 2000).encode(), None),
+        (b"\x01\x02\x03", "of other kinds"),
+        (b"PK\3\4\0", "of other kinds"),
+        ("words".encode("utf-16-le"), "of other kinds"),  # without its mark
+        (b"/* banner */\n" + b"a=function(b,c){return b+c};" * 200, "generated"),
+        (b"[0.12345678901234567,\n" * 20 + b"1.2345678901234567e+00," * 4000, "generated"),
+    ],
+)  # fmt: skip
+def test_what_nobody_reads_is_left_out_of_folders(folder, content, reason):
+    Path("a.dat").write_bytes(content)
+    assert kinds.unfit(Path("a.dat")) == reason
+
+
+def test_a_long_text_is_left_out_of_folders_and_read_by_name(folder, monkeypatch):
+    monkeypatch.setattr(kinds, "MAX_TEXT_BYTES", 10)
+    write("docs/a.md", "text text text")
+    assert names(["docs"]) == []
+    assert [unit.content for unit in units(["docs/a.md"])[0]] == ["text text text"]
+
+
+def test_a_fault_of_our_own_is_told_as_such_and_stops_nothing(folder, monkeypatch, caplog):
+    def fail(_):
+        raise ValueError("zip() argument 2 is longer than argument 1")
+
+    monkeypatch.setattr(cutting, "blocks", fail)
+    write("a.c", "text")
+    write("b.md", "text")
+    found, failures = units(["a.c", "b.md"])
+    assert [unit.source for unit in found] == ["b.md"]
+    assert failures[0].reason.startswith("cannot be cut: a fault of polyvec, not of the file. Please report ValueError")
+    assert "in fail" in caplog.text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
@@ -185,7 +248,7 @@ def test_utf_16_is_read_by_its_mark(folder, encoding):
 @pytest.mark.parametrize("name", ["a.py", "a.txt"])
 def test_binary_junk_is_a_failure(folder, name):
     Path(name).write_bytes(b"x = '\0'")
-    assert units([name])[1][0].reason == "is binary: it holds null bytes"
+    assert units([name])[1][0].reason == "is binary: it holds null bytes or many control characters"
 
 
 def test_what_gitignore_names_is_left_out(folder):
@@ -353,7 +416,7 @@ def test_html_is_cut_into_its_sections(folder):
 
 def test_blocks_keep_what_is_indented_with_what_it_belongs_to():
     lines = ["int f() {", "", "  return 1;", "", "}", "", "x" * 1195, "", "int g;"]
-    assert cutting.blocks(lines) == [0, 6, 8]
+    assert list(cutting.blocks(lines).starts) == [0, 6, 8]
 
 
 def test_a_file_without_permission_is_a_failure(folder, monkeypatch):
@@ -369,12 +432,11 @@ def test_one_bad_file_never_stops_the_folder(folder):
     write("docs/z.md", "text")
     (folder / "docs" / "a.md").symlink_to("a.md")
     os.mkfifo(folder / "docs" / "b.md")
-    write("docs/c.html", "<p>text <![foo[x]]>")
-    write("docs/d.py", "x=" + "-" * 100_000)
+    write("docs/d.py", "x=" + "- " * 50_000)
     write("docs/e.html", "a\0b")
     found, failures = units(["docs"])
     assert {unit.source for unit in found} == {"docs/z.md", "docs/d.py"}
-    assert {failure.source for failure in failures} == {"docs/a.md", "docs/b.md", "docs/c.html", "docs/e.html"}
+    assert {failure.source for failure in failures} == {"docs/a.md", "docs/b.md", "docs/e.html"}
 
 
 def test_a_line_of_gitignore_that_is_no_pattern_is_passed_over(folder):

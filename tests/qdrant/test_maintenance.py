@@ -7,6 +7,7 @@ from PIL import Image
 from qdrant_client import models
 
 from polyvec.testing import HashEncoder
+from polyvec.words import RULES
 from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, bm25, open_client
 from qdrant_polyvec.binding import aliased, point_alias
 
@@ -421,7 +422,7 @@ def old_rules(client, page):
     real = aliased(client, "earlier")
     point_alias(client, "docs", real, instead=False)
     facts = dict(client.get_collection(real).config.metadata["polyvec"])
-    assert facts.pop("bm25_rules") == 2
+    assert facts.pop("bm25_rules") == RULES
     client.update_collection(real, metadata={"polyvec": facts})
     norm = models.SparseVector(indices=[5], values=[1.0])
     client.update_vectors(real, [models.PointVectors(id=n, vector={"bm25": norm}) for n in (1, 2, 3)])

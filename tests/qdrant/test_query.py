@@ -83,10 +83,18 @@ def test_scores_are_exact_unless_asked_otherwise():
     assert plan([encoded()], Options(mode="late"), schema=FULL, params=False).request.params is None
 
 
-def test_hybrid_without_words_is_two_stage():
-    two_stage = plan([encoded()], Options(), schema=FULL).request
-    for words in (None, "the of and"):  # an image, stop words
-        assert plan([encoded(words=words)], Options(mode="hybrid"), schema=FULL).request == two_stage
+@pytest.mark.parametrize(("words", "message"), [(None, "a query has no words"), ("—!", "the query '—!' has no words")])
+def test_hybrid_without_words_is_two_stage_and_says_so(words, message):
+    queries = [encoded(task, words=words) for task in ("code", "retrieval")]
+    with pytest.warns(UserWarning, match=message) as warned:
+        planned = plan(queries, Options(mode="hybrid"), schema=FULL)
+    assert planned.request == plan(queries, Options(), schema=FULL).request
+    assert len(warned) == 1
+
+
+def test_stop_words_alone_are_searched_in_hybrid():
+    request = plan([encoded(words="to be or not to be")], Options(mode="hybrid"), schema=FULL).request
+    assert [stage.using for stage in stages(request)] == ["dense", "pooled", "bm25"]
 
 
 def test_the_number_of_cosines_in_a_score_is_known():

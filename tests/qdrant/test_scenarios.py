@@ -36,7 +36,7 @@ LATES = [unit(2 + i % 7, LATE) for i in range(N)]
 TASK = [TASKS[i % 3 == 0] for i in range(N)]
 SOURCE = [f"file-{i % 10}" for i in range(N)]
 IDS = [f"id-{i}" if i % 2 else i for i in range(N)]
-QUERIES = {name: (unit(DIM), unit(4, LATE)) for name in ("fox", "a whale", "the")}
+QUERIES = {name: (unit(DIM), unit(4, LATE)) for name in ("fox", "a whale", "!")}
 OF_TASK = {task: [i for i in range(N) if TASK[i] == task] for task in TASKS}
 
 
@@ -159,10 +159,10 @@ def test_the_candidates_by_words_are_those_with_the_word(docs):
     }
 
 
-def test_a_query_of_stop_words_has_no_words_to_find(docs):
-    request = docs.explain("the", mode="hybrid", candidates=10)
-    assert [stage.using for stage in request.prefetch] == ["dense"]
-    check(docs.search("the", mode="hybrid", candidates=10), by_hand("the", "two-stage", candidates=10))
+def test_a_query_of_signs_has_no_words_to_find(docs):
+    with pytest.warns(UserWarning, match="'!' has no words: 'hybrid' is 'two-stage' for it"):
+        hits = docs.search("!", mode="hybrid", candidates=10)
+    check(hits, by_hand("!", "two-stage", candidates=10))
 
 
 @pytest.mark.parametrize("mode", ["dense", "late"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Span", "checked_spans"]
+
 Span = tuple[int, int]
 
 

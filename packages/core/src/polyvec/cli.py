@@ -18,6 +18,7 @@ from typing import IO, Any, Literal, get_args
 import click
 from click.shell_completion import get_completion_class
 
+from polyvec.terminal import echo, escaped
 from polyvec.types import Dtype
 
 __all__ = [
@@ -47,7 +48,8 @@ class UserError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the error as one line."""
-        click.echo(f"error: {' '.join(self.format_message().split())}", file=file, err=file is None)
+        line = escaped(f"error: {' '.join(self.format_message().split())}")
+        click.echo(line, file=file, err=file is None)  # noqa: TID251 — to the file that click names
 
 
 class _Command(click.Command):
@@ -120,7 +122,7 @@ def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None
         return
     for distribution in _DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
-            click.echo(f"{distribution} {metadata.version(distribution)}")
+            echo(f"{distribution} {metadata.version(distribution)}")
     ctx.exit()
 
 
@@ -163,13 +165,13 @@ def group(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.G
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print JSON. Characters that the standard output cannot encode are escaped, so nothing is lost."""
-    text = json.dumps(content, ensure_ascii=False, indent=1)
+    """Print JSON. Control characters, and what the standard output cannot encode, are escaped: nothing is lost."""
+    lines = [escaped(line) for line in json.dumps(content, ensure_ascii=False, indent=1).split("\n")]
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        "".join(lines).encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(content, indent=1)
-    click.echo(text)
+        lines = json.dumps(content, indent=1).split("\n")
+    echo(*lines)
 
 
 def _replace_what_cannot_be_shown() -> None:
@@ -205,4 +207,4 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     zsh:  eval "$(polyvec completion zsh)"               in ~/.zshrc
     fish: polyvec completion fish > ~/.config/fish/completions/polyvec.fish
     """
-    click.echo(get_completion_class(shell)(main, {}, "polyvec", "_POLYVEC_COMPLETE").source())
+    click.echo(get_completion_class(shell)(main, {}, "polyvec", "_POLYVEC_COMPLETE").source())  # noqa: TID251 — a script, as it is

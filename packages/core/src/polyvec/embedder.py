@@ -16,7 +16,7 @@ from polyvec.content import content_key, equality_keys, input_kind, text_of
 from polyvec.encoder import Attempt, ChunkOptions, EncodeOptions, Encoder, encoded_stream, in_thread
 from polyvec.encoders.cached import VectorCache, cached_outcomes, span_key
 from polyvec.engine.loading import Device, LoadOptions, Setup
-from polyvec.engine.requests import Request, Runner, limits, pixels, requests
+from polyvec.engine.requests import Request, Runner, limits, requests
 from polyvec.engine.workers import Workers
 from polyvec.inputs import (
     check_collection,
@@ -30,6 +30,7 @@ from polyvec.inputs import (
 )
 from polyvec.model.adapter_files import UserAdapter, read_adapter
 from polyvec.model.ambient import matmul_precision
+from polyvec.model.processing import checked_pixels
 from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.streams import Source
 from polyvec.types import Embeddings, Input, Kind, Side, Task
@@ -58,7 +59,7 @@ class Embedder(Encoder):
         self.sizes = tuple(sorted(self.config.matryoshka_dims))
         self.license = self.config.license or "Qwen Research License"
         self._patch_area = (self.config.image.patch_size * self.config.image.merge_size) ** 2
-        self.max_pixels = pixels(self.config, setup.options.get("max_pixels"))
+        self.max_pixels = checked_pixels(self.config.image, setup.options.get("max_pixels"))
         self._weights = checkpoint.fingerprint()
         self._processor = setup.processor(checkpoint)
         first = torch.device(self.devices[0])
@@ -160,7 +161,7 @@ class Embedder(Encoder):
         check_collection(inputs)
         check_side(side)
         if is_single(task):
-            check_task(task, self.tasks)
+            self._requests([""], side, task, limits)  # refuses what cannot be before the first window
         return self._stream(inputs, task, side, limits, size, options)
 
     def encode_chunks(
@@ -301,7 +302,15 @@ class Embedder(Encoder):
     ) -> list[Request]:
         adapters = self._adapters
         tasks = (*self.config.tasks, *adapters)
-        return requests(items, side=side, task=task, tasks=tasks, adapters=adapters, limits=limits)
+        return requests(
+            items,
+            side=side,
+            task=task,
+            tasks=tasks,
+            adapters=adapters,
+            limits=limits,
+            processor=self._processor,
+        )
 
     def _run(
         self, requests: Sequence[Request], size: int, bar: "tqdm[NoReturn]", *, multivector: bool, start: int = 0

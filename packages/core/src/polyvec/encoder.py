@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from tqdm import tqdm
 
+from polyvec.chunking import Span
 from polyvec.inputs import check_collection, check_task, is_single
 from polyvec.streams import Source, split_by_cost
 from polyvec.types import Embeddings, Failure, Input, Kind, Side, UnreadableInputs
@@ -121,6 +122,23 @@ class Encoder(ABC):
     ) -> Embeddings:
         """Encode what is searched. Arguments and errors are those of `encode`."""
         return self.encode(inputs, side="document", task=task, **options)
+
+    def encode_chunks(
+        self,
+        text: str,  # noqa: ARG002
+        spans: Iterable[Span],  # noqa: ARG002
+        *,
+        task: str,  # noqa: ARG002
+        **options: Unpack[ChunkOptions],  # noqa: ARG002
+    ) -> Embeddings:
+        """Encode spans of a text, each in its context (late chunking); see `Embedder.encode_chunks`.
+
+        Raises:
+            TypeError: this encoder does not have it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no late chunking: encode the parts by themselves, or use an Embedder."
+        )
 
     async def aencode_query(
         self, inputs: Iterable[Input], *, task: str | Iterable[str], **options: Unpack[EncodeOptions]

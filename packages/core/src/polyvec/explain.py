@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Real
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from polyvec.compression import patches
+from polyvec.data.building.tables.fonts import chain, installed_fonts
+from polyvec.data.building.tables.typesetting import Face, bitmap
 from polyvec.images import open_image
 from polyvec.types import Grid, ImageInput
 from polyvec.vectors import decoded
+from polyvec.warning import warn
 
 __all__ = ["overlay", "similarity_map"]
 
@@ -17,6 +20,10 @@ _CELL = 300  # width of one map in pixels
 _CAPTION = 22  # height of a caption in pixels
 _GAP = 10
 _COLUMNS = 4
+_SIZE = 14  # of letters in pixels
+_BASELINE = 14  # of a caption, below its upper edge
+_SCORE = 80  # pixels of a caption that its similarity needs
+_JOINERS = str.maketrans("", "", "\u200c\u200d")  # letters are drawn joined or apart because of them
 _RED = (220, 20, 20)
 _STRONGEST = 170  # of 255: how opaque the tint of the most similar patch is
 
@@ -51,7 +58,9 @@ def overlay(
     """Draw the image once per query token, its regions tinted by similarity; the first panel is for all tokens.
 
     The tint runs from clear (the token's least similar patch) to red (its most similar patch); the caption names the
-    token and its highest similarity.
+    token and its highest similarity. Letters beyond ASCII need matplotlib, whose fonts have several alphabets, and for
+    many more the extra `fonts` or a font of the system. A token with a letter that no font has gets a number as its
+    caption, and a warning says which token that is.
 
     Raises:
         ValueError: the numbers of tokens and maps differ.
@@ -61,23 +70,69 @@ def overlay(
     page = open_image(image)
     page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
     tints = [_scaled(values) for values in similarity]
-    pairs = zip(tokens, similarity, strict=True)
-    captions = [f"{token.strip() or repr(token)}   max {values.max():.2f}" for token, values in pairs]
-    panels = [(f"all {len(tokens)} tokens", _scaled(np.mean(tints, axis=0))), *zip(captions, tints, strict=True)]
+    scores = [f"   max {values.max():.2f}" for values in similarity]
+    captions = [_lettered(f"all {len(tokens)} tokens"), *map(_caption, _labels(tokens), scores)]
+    panels = list(zip(captions, [_scaled(np.mean(tints, axis=0)), *tints], strict=True))
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     width, height = _CELL + _GAP, page.height + _CAPTION + _GAP
     sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
-    pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(14)
     for index, (caption, tint) in enumerate(panels):
         left, top = _GAP + index % columns * width, _GAP + index // columns * height
-        pen.text((left, top), caption, "black", font)
+        sheet.paste(caption, (left, top))
         sheet.paste(_tinted(page, tint), (left, top + _CAPTION))
     legend = _tinted(Image.new("RGB", (100, 12), "white"), np.linspace(0, 1, 100, dtype=np.float32)[None])
     sheet.paste(legend, (_GAP, rows * height + _GAP))
-    pen.text((_GAP + 108, rows * height + _GAP - 3), "the token's least to most similar patch", "black", font)
+    sheet.paste(_lettered("the token's least to most similar patch"), (_GAP + 108, rows * height + _GAP - 3))
     return sheet
+
+
+def _labels(tokens: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what stands for each token, and the fonts that draw it; none for ASCII, which Pillow's own font has."""
+    labels: list[tuple[str, tuple[str, ...]]] = []
+    numbered: list[str] = []
+    for number, token in enumerate(tokens, 1):
+        visible = token.strip().translate(_JOINERS)
+        label = token.strip() if visible and visible.isprintable() else ascii(token)
+        try:
+            files = () if label.isascii() else _fonts(frozenset(label))
+        except (ImportError, ValueError):
+            numbered.append(f"{number} is {label!r}")
+            label, files = f"token {number}", ()
+        labels.append((label, files))
+    if numbered:
+        warn(
+            f"no font has all letters of some tokens, which the picture numbers: {', '.join(numbered)}. "
+            "`pip install 'polyvec[build,fonts]'` has fonts for many scripts, and fonts of the system are used, too."
+        )
+    return labels
+
+
+def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
+    """Return the fonts that some letters need; see `chain`."""
+    if "\ufffd" in letters:
+        raise ValueError("each letter that cannot be read looks the same.")
+    return chain(installed_fonts(), 0, letters)
+
+
+def _caption(label: tuple[str, tuple[str, ...]], score: str) -> Image.Image:
+    """Draw a label, shaped and in its direction, and its score behind it."""
+    text, files = label
+    if not files:
+        return _lettered(text + score)
+    ink, n_below = bitmap(text, Face(files, _SIZE))
+    word = ImageOps.invert(Image.fromarray(ink[:, : _CELL - _SCORE]))
+    caption = Image.new("RGB", (_CELL, _CAPTION), "white")
+    caption.paste(word, (0, _BASELINE + n_below - word.height))
+    caption.paste(_lettered(score), (word.width, 0))
+    return caption
+
+
+def _lettered(text: str) -> Image.Image:
+    """Draw ASCII text."""
+    caption = Image.new("RGB", (_CELL, _CAPTION), "white")
+    ImageDraw.Draw(caption).text((0, _BASELINE), text, "black", ImageFont.load_default(_SIZE), anchor="ls")
+    return caption
 
 
 def _scaled(similarity: np.ndarray) -> np.ndarray:

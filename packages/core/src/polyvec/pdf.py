@@ -9,6 +9,7 @@ from typing import Any
 
 from polyvec import forking
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
+from polyvec.pdf_text import text_of
 from polyvec.types import Page, UnreadablePages
 
 __all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
@@ -18,8 +19,6 @@ __all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
 _PDFIUM = forking.lock()
 _PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the document is closed
 _POINTS_PER_INCH = 72
-# PDFium's signs for a hyphen at a line end, after which it has joined the word; and the null character.
-_NO_TEXT = {ord(sign): None for sign in "\x02\ufffe\0"}
 
 
 def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:
@@ -73,9 +72,9 @@ def _page(document: Any, index: int, dpi: float) -> Page:  # Any: pypdfium2 ship
     with _PDFIUM, closing(document.get_page(index)) as page:
         _check_page_size(page.get_size(), dpi)
         with closing(page.get_textpage()) as layer, closing(page.render(scale=dpi / _POINTS_PER_INCH)) as bitmap:
-            parts = [layer.get_text_bounded(), *dict.fromkeys(_form_values(page))]
+            parts = [text_of(page, layer, _pypdfium2().raw), *dict.fromkeys(_form_values(page))]
             text = "\n".join(part for part in parts if part).replace("\r\n", "\n").replace("\r", "\n")
-            return Page(index + 1, bitmap.to_pil(), text.translate(_NO_TEXT))
+            return Page(index + 1, bitmap.to_pil(), text)
 
 
 def _form_values(page: Any) -> Iterator[str]:  # Any: as above

@@ -13,6 +13,7 @@ from polyvec import Embeddings, Encoder
 from polyvec.inputs import check_task
 from polyvec.paths import printable
 from polyvec.warning import warn
+from polyvec.words import RULES
 from qdrant_polyvec import points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
@@ -22,7 +23,6 @@ from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
-from qdrant_polyvec.words import RULES
 
 __all__ = ["aliased"]
 

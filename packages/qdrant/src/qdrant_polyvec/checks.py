@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from PIL import Image
 import polyvec
 from polyvec import Embeddings, ImageInput, ImageText, Input
 from polyvec.alarms import pass_alarm
+from polyvec.chunking import Span, checked_spans
 from polyvec.inputs import check_task, check_text
 from polyvec.paths import absolute, check_name, printable
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
@@ -39,6 +40,8 @@ class Entry:
     embedding: Embeddings | None
     payload: dict[str, Any] = field(default_factory=dict)
     content_hash: str | None = None
+    context: str | None = None
+    span: Span | None = None
     index: int = -1  # position in the call, from 0; -1 if there is none
 
     @property
@@ -48,7 +51,14 @@ class Entry:
     @property
     def words(self) -> str | None:
         """The text that the item is or, if it is an image, says."""
-        return self.content if isinstance(self.content, str) else self.text
+        if not isinstance(self.content, str):
+            return self.text
+        return self.content if self.span is None else self.content[slice(*self.span)]
+
+    @property
+    def encoded(self) -> Input:
+        """What is encoded if the item is encoded by itself."""
+        return with_context(self.content, self.context) if isinstance(self.content, str) else self.content
 
     @cached_property
     def point_id(self) -> int | str:
@@ -56,15 +66,19 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of content, text and ready-made vectors; changed items are stored again. May raise an OSError."""
+        """SHA-256 of all that is encoded or searched, and of ready-made vectors. May raise an OSError.
+
+        Items whose digest has changed are stored again.
+        """
         if self.embedding is not None and isinstance(self.content, Path):
             hashed = content_hash(self.source)  # the vectors stand for the file, which may be elsewhere
         else:
-            hashed = self.content_hash or content_hash(self.content)
-        if self.text is None and self.embedding is None:
+            hashed = self.content_hash or _hash(self.content)
+        place = "" if self.context is None and self.span is None else f"\0{self.context}\0{self.span}"
+        if self.text is None and self.embedding is None and not place:
             return hashed
         whole = hashlib.sha256(hashed.encode())
-        whole.update((self.text or "").encode("utf-8", "surrogatepass"))
+        whole.update(f"{self.text or ''}{place}".encode("utf-8", "surrogatepass"))
         if self.embedding is not None:
             for array in (self.embedding.dense, *(self.embedding.multivector or ())):
                 whole.update(f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
@@ -142,6 +156,8 @@ class Checks:
         source, hashed = _source(item, metadata)
         if metadata.setdefault("source", source) != source:
             raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
+        if item.span is not None:
+            number = "{}-{}".format(*_checked_span(item))
         unit = number if item.unit is None else item.unit
         _check_text("source", source)
         _check_text("unit", unit)
@@ -151,6 +167,10 @@ class Checks:
             _check_text("text", item.text)
             if isinstance(item.content, str):
                 raise ValueError("`text` says what an image shows; this item is a text itself.")
+        if item.context is not None:
+            _check_text("context", item.context)
+            if not isinstance(item.content, str):
+                raise ValueError("`context` is encoded with a text; this item is an image, which may have a `text`.")
         if item.embedding is not None and len(item.embedding) != 1:
             raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
         payload = json_mapping(item.payload, name="payload")
@@ -168,6 +188,8 @@ class Checks:
             embedding=None if item.embedding is None else _arrays(item.embedding),
             payload=payload,
             content_hash=hashed,
+            context=item.context or None,
+            span=None if item.span is None else _checked_span(item),
             index=index,
         )
 
@@ -195,6 +217,11 @@ def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[st
         yield replace(item, **values_by_field)
 
 
+def with_context(text: str, context: str | None) -> str:
+    """Return a text below its context, as it is encoded and searched."""
+    return text if context is None else f"{context}\n{text}"
+
+
 def _unkeepable(content: Input) -> str | None:
     """Say why no index can keep a text or the path of an image; None if it can."""
     try:
@@ -220,11 +247,28 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     if isinstance(item.content, Path):
         return absolute(item.content).as_posix(), hashed
     try:
-        hashed = hashed or content_hash(item.content)
+        hashed = hashed or _hash(item.content)
     except OSError as error:  # an image that was opened but not read; the encoder will say what is wrong with it
         pass_alarm(error)
         return "unreadable image", None
     return f"sha256:{hashed[:32]}", hashed
+
+
+def _hash(content: Input) -> str:
+    return _document_hash(content) if isinstance(content, str) else content_hash(content)
+
+
+@lru_cache(maxsize=1)
+def _document_hash(text: str) -> str:
+    """Compute the hash of a text once for all of its parts that follow each other."""
+    return content_hash(text)
+
+
+def _checked_span(item: Item) -> Span:
+    if not isinstance(item.content, str):
+        raise TypeError("`span` is a part of a text; this item is an image.")
+    (span,) = checked_spans([item.span], len(item.content))
+    return span
 
 
 def _named_source(item: Item) -> str | None:

@@ -22,6 +22,7 @@ class Stored:
         unit: which part of its source it is.
         fingerprint: of the model that made its vectors; empty if a stock store added it.
         payload: `Item.payload`.
+        context: `Item.context`, which is no part of `content`.
     """
 
     id: Identity
@@ -33,6 +34,7 @@ class Stored:
     task: str
     fingerprint: str = ""
     payload: dict[str, Any] = field(default_factory=dict)
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +90,5 @@ def _facts(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         "task": own.task,
         "fingerprint": own.fingerprint,
         "payload": points.others(payload),
+        "context": own.context or "",
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from qdrant_client import models
 from tqdm import tqdm
@@ -43,6 +43,7 @@ class Ingest:
             tqdm(total=total, unit="item", disable=not show_progress) as progress,
         ):
             while batch := list(islice(stream, self._batch_size)):
+                stream = _complete(batch, stream)
                 structs = self._structs(batch)
                 if written is not None:
                     written.result()
@@ -135,9 +136,12 @@ class Ingest:
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
         """Yield each entry with its embedding, ready-made or encoded here, one task after another."""
         by_task: dict[str, list[Entry]] = {}
+        by_document: dict[tuple[str, str], list[Entry]] = {}
         for entry in entries:
             if entry.embedding is not None:
                 yield entry, entry.embedding
+            elif entry.span is not None and isinstance(entry.content, str):
+                by_document.setdefault((entry.task, entry.content), []).append(entry)
             else:
                 by_task.setdefault(entry.task, []).append(entry)
         multivector = self._binding.fingerprint.late > 0
@@ -148,13 +152,28 @@ class Ingest:
                 truncate_dim=self._binding.truncate_dim,
                 multivector=multivector,
             )
-            tried = attempt(encode, of_task, lambda entry: entry.content)
-            if multivector and tried.embeddings.multivector is None:
-                embedder = type(self._binding.embedder).__name__
-                raise TypeError(f"{embedder} returned no multi-vectors although `multivector` is true.")
+            tried = attempt(encode, of_task, lambda entry: entry.encoded)
+            self._check_multivectors(tried.embeddings)
             self.report.failed.extend(of_task[failure.index].failure(failure.reason) for failure in tried.failures)
             for index, embedding in zip(tried.kept, tried.embeddings, strict=True):
                 yield of_task[index], embedding
+
+        for (task, document), parts in by_document.items():
+            spans = [entry.span for entry in parts if entry.span is not None]
+            try:
+                embeddings = self._binding.encoder.encode_chunks(
+                    document, spans, task=task, truncate_dim=self._binding.truncate_dim, multivector=multivector
+                )
+            except ValueError as error:
+                self.report.failed.extend(entry.failure(str(error)) for entry in parts)
+                continue
+            self._check_multivectors(embeddings)
+            yield from zip(parts, embeddings, strict=True)
+
+    def _check_multivectors(self, embeddings: Embeddings) -> None:
+        if self._binding.fingerprint.late and embeddings.multivector is None:
+            embedder = type(self._binding.embedder).__name__
+            raise TypeError(f"{embedder} returned no multi-vectors although `multivector` is true.")
 
     def _struct(self, entry: Entry, embedding: Embeddings) -> models.PointStruct | None:
         try:
@@ -174,6 +193,18 @@ class Ingest:
         if patiently(alias.resolved).name != self._binding.name:
             del self.report.ok[before:]
             raise RuntimeError(f"Collection {alias.name!r} was exchanged while items were added: add them again.")
+
+
+def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -> Iterator[Entry | Failure]:
+    """Move the parts of the batch's last document from the stream to the batch. Returns what is left of the stream."""
+    last = batch[-1]
+    if isinstance(last, Failure) or last.span is None:
+        return stream
+    for entry in stream:
+        if isinstance(entry, Failure) or entry.span is None or entry.content != last.content:
+            return chain([entry], stream)
+        batch.append(entry)
+    return iter(())
 
 
 def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:

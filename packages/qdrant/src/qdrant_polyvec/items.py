@@ -13,6 +13,7 @@ from PIL import Image
 import polyvec
 from polyvec import Embeddings, Input, SomeFailed, decoding
 from polyvec.alarms import pass_alarm
+from polyvec.chunking import Span
 from polyvec.images import alone_with
 from polyvec.paths import printable
 
@@ -43,6 +44,12 @@ class Item:
             collection; `page_content`, `metadata` and `_polyvec` are reserved.
         content_hash: the SHA-256 that the function `content_hash` gives for the content, if it is known already. A file
             is then read only to be encoded.
+        context: where a text comes from, such as the headings above it. It is encoded as a line in front of the text,
+            `hybrid` finds the item by its words, too, and hits tell it apart from the text.
+        span: the part of the text `content` that the item is, `(start, end)` in characters; the rest is not stored. The
+            part is encoded within the whole text (late chunking, see `Embedder.encode_chunks`), and the context is
+            then not encoded. Items of one text that follow each other share one forward pass. The unit is `start-end`
+            if None.
     """
 
     content: Input
@@ -55,6 +62,8 @@ class Item:
     embedding: Embeddings | None = None
     payload: Mapping[str, Any] | None = None
     content_hash: str | None = None
+    context: str | None = None
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from polyvec import Encoder, Input
 from polyvec.alarms import pass_alarm
-from qdrant_polyvec import bm25, limits, points
+from polyvec.words import RULES
+from qdrant_polyvec import limits, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
 from qdrant_polyvec.checks import Entry
@@ -24,10 +25,9 @@ from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, Schema, value_is
-from qdrant_polyvec.words import RULES
 
 _PASSES = 5  # over a collection that others still add to
-Load = Callable[[str, str], Input]  # source, unit → content
+Load = Callable[[str, str], Input]  # source, unit → image, or the document of a part that was encoded in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,18 @@ class _Transfer:
         return n_copied
 
     def _changes(self) -> Iterator[Entry | Failure]:
+        parts: list[tuple[str, int, int | str]] = []  # of documents, to be encoded together
         for page in self._old.scroll(models.Filter()):
             for record in self._changed(page):
-                yield _stored_entry(record, self._load)
+                if span := Own.of(record.payload).span:
+                    parts.append((points.source(record.payload), span[0], record.id))  # type: ignore[arg-type]  # no UUID
+                else:
+                    yield _stored_entry(record, self._load)
+        ids = [point_id for _, _, point_id in sorted(parts, key=lambda part: part[:2])]
+        for start in range(0, len(ids), self._batch_size):
+            page_ids = ids[start : start + self._batch_size]
+            records = {record.id: record for record in self._old.retrieve(page_ids)}
+            yield from (_stored_entry(records[point_id], self._load) for point_id in page_ids if point_id in records)
 
     def _changed(self, page: Sequence[models.Record]) -> Iterator[models.Record]:
         """Yield the records of a page that are new or have changed, and remember their states."""
@@ -228,20 +237,24 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
     payload, own = record.payload or {}, Own.of(record.payload)
     source, identity, text = points.source(payload), points.identity(record), points.words(payload)
     content: Input
-    if own.kind == "text":
-        if text is None:
-            return Failure(-1, source, "its payload has no text under 'page_content'", identity)
-        content, text = text, None
+    is_text = own.kind == "text"
+    if is_text and text is None:
+        return Failure(-1, source, "its payload has no text under 'page_content'", identity)
+    if is_text and own.span is None:
+        content = text or ""
     elif load is not None:
         try:
             content = load(source, own.unit)
         except (OSError, ValueError) as error:
             pass_alarm(error)
             return Failure(-1, source, str(error), identity)
+        if own.span is not None and not (isinstance(content, str) and content[slice(*own.span)] == text):
+            return Failure(-1, source, "its document has changed since it was added: add it again", identity)
     elif own.path is not None:
         content = Path(own.path)
     else:
-        reason = "its image is not kept in the collection: pass `load`, which gives it again"
+        missing = "document" if is_text else "image"
+        reason = f"its {missing} is not kept in the collection: pass `load`, which gives it again"
         return Failure(-1, source, reason, identity)
     metadata = payload.get("metadata")
     return Entry(
@@ -252,9 +265,11 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         task=own.task,
         tenant=own.tenant,
         metadata={"source": source} | (metadata if isinstance(metadata, dict) else {}),
-        text=text,
+        text=None if is_text else text,
         embedding=None,
         payload=points.others(payload),
+        context=own.context,
+        span=None if own.span is None else (own.span[0], own.span[1]),
     )
 
 
@@ -281,8 +296,8 @@ def _with_vectors(
                 name: np.asarray(vector, np.float32) if isinstance(vector, list) else vector
                 for name, vector in stored.items()
             }
-            words = points.words(record.payload)
-            if language and words and (sparse := bm25.document(words, language)):
+            context = Own.of(record.payload).context
+            if (sparse := points.sparse(points.words(record.payload), context, language)) is not None:
                 vectors[BM25] = sparse
             yield models.PointStruct.model_construct(id=record.id, vector=vectors, payload=record.payload)
 

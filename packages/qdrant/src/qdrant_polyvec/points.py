@@ -15,7 +15,7 @@ from polyvec.paths import absolute
 from polyvec.vectors import unit, unit_means
 from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits
-from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.checks import Entry, with_context
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.items import Identity, Kind, point_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, RESERVED, Schema
@@ -36,6 +36,8 @@ class Own:
     grid: Sequence[int] | None = None  # rows, columns and start of the patches in the multi-vector, as in `Grid`
     tenant: str | None = None
     path: str | None = None  # absolute; the file that an image was read from
+    context: str | None = None
+    span: Sequence[int] | None = None  # of the text that the item was encoded in, which is not stored
     id: Identity | None = None  # the user's id, if the point's differs
 
     @classmethod
@@ -46,11 +48,8 @@ class Own:
         return cls(**{name: known[name] for name in cls.__slots__ if name in known})
 
     def stored(self) -> dict[str, Any]:
-        """Return the stored form. Tenant, path and id are left out if they are None; `grid` is not."""
-        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
-
-
-_OPTIONAL = ("tenant", "path", "id")
+        """Return the stored form, without what is None; `grid` may be None."""
+        return {name: value for name, value in asdict(self).items() if name == "grid" or value is not None}
 
 
 def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int] | None) -> dict[str, Any]:
@@ -65,6 +64,8 @@ def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int
         grid=None if grid is None else list(grid),
         tenant=entry.tenant,
         path=absolute(entry.content).as_posix() if isinstance(entry.content, Path) else None,
+        context=entry.context,
+        span=None if entry.span is None else list(entry.span),
         id=None if entry.point_id == entry.id else entry.id,
     )
     content = entry.source if entry.words is None else entry.words
@@ -87,6 +88,11 @@ def words(payload: Mapping[str, Any] | None) -> str | None:
     content = (payload or {}).get("page_content")
     is_name = Own.of(payload).kind == "image" and content == source(payload)
     return content if isinstance(content, str) and not is_name else None
+
+
+def sparse(words: str | None, context: str | None, language: str | None) -> models.SparseVector | None:
+    """Return the BM25 vector of an item, which its context finds, too; None if it has no words."""
+    return bm25.document(with_context(words, context), language) if words and language else None
 
 
 def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: Fingerprint) -> models.PointStruct:
@@ -113,8 +119,8 @@ def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: F
         raise ValueError("its vectors are zero once they are cut and scaled to unit length")
     if schema.pooled and grid is not None:
         vectors[POOLED] = pooled(rows, grid)
-    if schema.bm25 and entry.words and (words := bm25.document(entry.words, schema.bm25)):
-        vectors[BM25] = words
+    if (bm25_vector := sparse(entry.words, entry.context, schema.bm25)) is not None:
+        vectors[BM25] = bm25_vector
     n_tokens = len(vectors[LATE]) if late else 0
     return models.PointStruct.model_construct(
         id=entry.point_id,

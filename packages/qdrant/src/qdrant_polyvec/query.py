@@ -13,6 +13,7 @@ from polyvec import Embeddings, Encoder, Input
 from polyvec.compression import truncate
 from polyvec.inputs import check_task
 from polyvec.scoring import unit
+from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits
 from qdrant_polyvec.choices import MODES, Mode
 from qdrant_polyvec.fingerprint import FingerprintError
@@ -38,8 +39,8 @@ class RankingOptions(TypedDict, total=False):
     mode: Mode
     """`dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` (default) takes the best
     `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders them by MaxSim.
-    `hybrid` adds the best candidates by BM25, if the query has words. The last two score every multi-vector of a
-    collection of up to 2000 items, unless `candidates` is given."""
+    `hybrid` adds the best candidates by BM25; a warning says if a query has no words. The last two score
+    every multi-vector of a collection of up to 2000 items, unless `candidates` is given."""
     task: Tasks
     """The task that items were added with. Default: `retrieval`. Several tasks are searched one by one, and their
     rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared."""
@@ -208,7 +209,8 @@ def plan(
     Several tasks are searched one by one, and their rankings merged by reciprocal rank fusion: scores of different
     adapters are never compared.
     """
-    stages = [_stage(query, options, schema, tenant, params=params) for query in encoded]
+    words = _words(encoded[0].words, schema) if options.mode == "hybrid" else None
+    stages = [_stage(query, words, options, schema, tenant, params=params) for query in encoded]
     if len(stages) == 1:
         rows = encoded[0].multivector
         n_terms = 1 if options.mode == "dense" or rows is None else len(rows)
@@ -236,8 +238,22 @@ def _n_floats(stage: models.QueryRequest | models.Prefetch) -> int:
     return (limits.n_floats(vector) if isinstance(vector, list) else 0) + sum(map(_n_floats, inner))
 
 
+def _words(text: str | None, schema: Schema) -> models.SparseVector | None:
+    """Return the BM25 vector of a query; None, with a warning, if the query is no text or has no words."""
+    vector = bm25.query(text, schema.bm25) if text and schema.bm25 else None
+    if vector is None:
+        warn(f"{'a query' if text is None else f'the query {text!r}'} has no words: 'hybrid' is 'two-stage' for it.")
+    return vector
+
+
 def _stage(
-    query: EncodedQuery, options: Options, schema: Schema, tenant: str | None, *, params: bool
+    query: EncodedQuery,
+    words: models.SparseVector | None,
+    options: Options,
+    schema: Schema,
+    tenant: str | None,
+    *,
+    params: bool,
 ) -> dict[str, Any]:
     """The arguments that a `Prefetch` and a `QueryRequest` have in common."""
     for name, vector in ((DENSE, query.dense), (LATE, query.multivector)):
@@ -261,8 +277,7 @@ def _stage(
     prefetch = [models.Prefetch(query=query.dense.tolist(), using=DENSE, **first)]
     if schema.pooled:
         prefetch.append(models.Prefetch(query=rows, using=POOLED, **first))
-    # Without words (an image, stop words only), hybrid is two-stage.
-    if options.mode == "hybrid" and schema.bm25 and query.words and (words := bm25.query(query.words, schema.bm25)):
+    if words:
         prefetch.append(models.Prefetch(query=words, using=BM25, **first))
     return stage | {"prefetch": prefetch}
 

@@ -45,8 +45,8 @@ class Schema:
         late: how the numbers of multi-vectors are stored. `turbo8` and `turbo4` (8 and 4 bits) are smaller and
             less exact; they need Qdrant 1.20 and 1.19.
         pooled: keep the means of the rows and columns of page images, too: a second way to find candidates.
-        bm25: the language whose rules of words apply, such as `"english"`, to keep BM25 vectors of texts for mode
-            `hybrid`; None keeps none.
+        bm25: the language whose stems and stop words apply, such as `"english"`, to keep BM25 vectors of texts for
+            mode `hybrid`. `"any"` has neither: for other languages and for mixtures. None keeps no such vectors.
         quantization: a quantized copy of the multi-vectors. It is used only by searches that pass `oversampling`.
     """
 

@@ -20,6 +20,7 @@ from polyvec.analyze.report.points import Points
 from polyvec.analyze.sampling import MOST_PAIRS
 from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
 from polyvec.encoder import Encoder
+from polyvec.terminal import echo
 from polyvec.testing import UntrainedTowers
 from polyvec.whole_files import check_replaceable, write_text
 
@@ -109,7 +110,7 @@ def analyze_command(
     points = Points()
     left_out: dict[str, dict[str, str]] = {}
     for note in captioned.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     models = list(dict.fromkeys(models))
     for model in models[1:]:  # one at a time in memory; a wrong one would lose what those before it have made
         with _encoder(model, loading) as encoder:
@@ -118,9 +119,9 @@ def analyze_command(
         with _encoder(model, loading) as encoder:
             encoded = encode_captions(encoder, captioned, task=task, late=late, show_progress=True)
         if late and encoded.late is None:
-            click.echo(f"note: {model} makes no multi-vectors; only its dense vectors are analyzed", err=True)
+            echo(f"note: {model} makes no multi-vectors; only its dense vectors are analyzed", err=True)
         for failure in encoded.left_out:
-            click.echo(f"left out by {model}: {failure.source}: {failure.reason}", err=True)
+            echo(f"left out by {model}: {failure.source}: {failure.reason}", err=True)
         left_out[model] = {failure.source: failure.reason for failure in encoded.left_out}
         for paired in (encoded.dense, encoded.late):
             if paired is not None:
@@ -141,7 +142,7 @@ def analyze_command(
     if as_json:  # before files are written: a full disk loses no results
         print_json(report)
     else:
-        click.echo(f"{title}\n\n{table(panels)}")
+        echo(title, "", *table(panels).split("\n"))
     if html is not None:
         write_text(html, analysis_report(panels, points, title=title, notes=captioned.notes, left_out=left_out))
     if output is not None:

@@ -108,8 +108,6 @@ class Engine:
             raise ValueError(
                 f"`overlap` is {n_shared}; windows of {request.max_length} tokens, {n_prefix} of them for the "
                 f"prefix, may share 0 to {size - 1}."
-                if size > 0
-                else f"`max_length` is {request.max_length}; the prefix alone has {n_prefix} tokens."
             )
         config = self.replica.config
         sums = np.zeros((len(spans), config.dim), np.float32)

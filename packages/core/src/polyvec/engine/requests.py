@@ -10,10 +10,10 @@ import numpy as np
 from polyvec.chunking import Span
 from polyvec.encoder import EncodeOptions
 from polyvec.images import image_size, open_image
-from polyvec.inputs import check_side, check_tasks, checked_whole, whole
+from polyvec.inputs import check_side, check_tasks, checked_whole
 from polyvec.model.adapter_files import UserAdapter
 from polyvec.model.config import ModelConfig
-from polyvec.model.processing import MAX_LENGTH
+from polyvec.model.processing import MAX_LENGTH, Processor, checked_pixels
 from polyvec.outcomes import Encoding, Outcome
 from polyvec.prompts import prefix
 from polyvec.types import ImageInput, ImageText, Input, Side
@@ -104,21 +104,23 @@ def requests(
     tasks: tuple[str, ...],
     adapters: Mapping[str, UserAdapter],
     limits: Request,
+    processor: Processor,
 ) -> list[Request]:
     """Give each item its side's prefix, its task's adapter and the limits of the call, which `limits` returns.
 
     `tasks` are the valid tasks, `adapters` those that a user loaded, by task.
 
     Raises:
-        ValueError: an unknown side or task, or not as many tasks as items.
+        ValueError: an unknown side or task, not as many tasks as items, or a limit within the prefix of a text.
     """
     check_side(side)
     task_by_item = check_tasks(task, len(items), tasks)
     templates: dict[str, Request] = {}
-    for name in dict.fromkeys(task_by_item):
+    for name in [str(task)] if isinstance(task, str) else dict.fromkeys(task_by_item):
         adapter = adapters.get(name)
-        text_prefix = prefix(adapter.base_task if adapter else name, side)
-        templates[name] = replace(limits, prefix=text_prefix, adapter=adapter.name if adapter else name)
+        base_task = adapter.base_task if adapter else name
+        processor.check_length(limits.max_length, side=side, task=name, base_task=base_task)
+        templates[name] = replace(limits, prefix=prefix(base_task, side), adapter=adapter.name if adapter else name)
     return [replace(templates[name], item=item) for item, name in zip(items, task_by_item, strict=True)]
 
 
@@ -134,21 +136,6 @@ def limits(config: ModelConfig, options: EncodeOptions, *, max_pixels: int) -> R
         prefix="",
         adapter="",
         max_length=MAX_LENGTH if length is None else checked_whole("max_length", length, MAX_LENGTH, "tokens"),
-        max_pixels=max_pixels if area is None else pixels(config, area),
+        max_pixels=max_pixels if area is None else checked_pixels(config.image, area),
         multivector=bool(options.get("multivector")),
     )
-
-
-def pixels(config: ModelConfig, max_pixels: int | None) -> int:
-    """Check a limit of pixels; by default it is the checkpoint's.
-
-    Raises:
-        ValueError: it is not a whole number, or too small for an image of one token.
-    """
-    if max_pixels is None:
-        return config.image.max_pixels
-    minimum = (config.image.patch_size * config.image.merge_size) ** 2
-    number = whole(max_pixels)
-    if number is None or number < minimum:
-        raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {minimum}, one token.")
-    return number

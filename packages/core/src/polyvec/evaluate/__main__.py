@@ -13,6 +13,7 @@ from polyvec.data.folders import read_folder
 from polyvec.evaluate.run_tables import left_out_lines
 from polyvec.evaluate.storage import POOL_FACTORS, compare, table
 from polyvec.retrieval import encode_dataset
+from polyvec.terminal import echo
 from polyvec.types import TASKS, Task
 
 __all__ = ["compress_report"]
@@ -55,20 +56,20 @@ def compress_report(
     embedder = polyvec.Embedder.from_pretrained(model, **loading)
     pool_factors = POOL_FACTORS if importlib.util.find_spec("scipy") else ()
     if not pool_factors:
-        click.echo("note: pooled tokens are not tried; that needs pip install 'polyvec[pooling]'", err=True)
+        echo("note: pooled tokens are not tried; that needs pip install 'polyvec[pooling]'", err=True)
     encoded = encode_dataset(embedder, dataset, task=task, show_progress=True)
     rows = compare(encoded, sizes=embedder.sizes, pool_factors=pool_factors, k=k)
     for line in left_out_lines(dataset.left_out):
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     for failure in encoded.left_out:
-        click.echo(f"left out: {failure.source}: {failure.reason}", err=True)
+        echo(f"left out: {failure.source}: {failure.reason}", err=True)
     title = f"{dataset.title}; task {task}, model {model}"
     if as_json:
         left_out = {failure.source: failure.reason for failure in encoded.left_out}
         report = {"title": title, "k": k, "left_out": left_out, "rows": [asdict(row) for row in rows]}
         print_json(report)
     else:
-        click.echo(f"{title}\n\n{table(rows, k=k)}")
+        echo(title, "", *table(rows, k=k).split("\n"))
 
 
 if __name__ == "__main__":

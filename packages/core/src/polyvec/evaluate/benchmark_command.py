@@ -13,6 +13,7 @@ from polyvec.evaluate.benchmark_tables import as_json, overview_table, rules_tab
 from polyvec.evaluate.benchmarks import BENCHMARKS
 from polyvec.evaluate.paper import AVERAGES, EncodingMode
 from polyvec.evaluate.running import RunOptions, benchmarks_of, rules_of, run
+from polyvec.terminal import echo
 
 __all__ = ["evaluate_command", "run_benchmarks"]
 
@@ -41,18 +42,18 @@ def run_benchmarks(
         print_json({"benchmarks": {benchmark.name: rules_of(benchmark) for benchmark in benchmarks}})
         return 0
     if encoder is None:
-        click.echo("\n\n".join(map(rules_table, benchmarks)))
+        echo(*"\n\n".join(map(rules_table, benchmarks)).split("\n"))
         return 0
     sections = []
     for benchmark in benchmarks:
         section = run(encoder, benchmark, mode=mode, label=label, output=output, **options)
         sections.append(section)
         if not json:
-            click.echo(section_table(section) + "\n")
+            echo(*section_table(section).split("\n"), "")
     if json:
         print_json(as_json(sections, label=label, mode=mode))
     elif name == "paper":
-        click.echo(overview_table(sections, label=label, mode=mode))
+        echo(*overview_table(sections, label=label, mode=mode).split("\n"))
     failed = any(task.failed for section in sections for task in section.skipped)
     return int(failed or not any(section.rows for section in sections))
 

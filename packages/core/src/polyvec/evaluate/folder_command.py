@@ -27,6 +27,7 @@ from polyvec.evaluate.runs import Run
 from polyvec.evaluate.searches import MODES, EvaluateMode, evaluate, evaluate_search
 from polyvec.evaluate.storage import POOL_FACTORS
 from polyvec.search import open_search
+from polyvec.terminal import echo
 from polyvec.types import Input
 from polyvec.whole_files import check_replaceable, write_text
 
@@ -133,7 +134,7 @@ def print_comparison(
     if json:
         print_json(comparison_json(comparisons, alone))
     else:
-        click.echo(comparison_text(comparisons, alone, markdown=markdown))
+        echo(*comparison_text(comparisons, alone, markdown=markdown).split("\n"))
     if html is not None:
         names = tuple(str(path) for path in paths)
         text = comparison_report(first, second, comparisons, names=names, dataset=dataset, n_most=n_worst)
@@ -215,7 +216,7 @@ def evaluate_command(
         if as_json:  # before files are written: a full disk loses no results
             print_json(result_json(run, found))
         else:
-            click.echo(result_text(run, found, markdown=markdown))
+            echo(*result_text(run, found, markdown=markdown).split("\n"))
         if output is not None:
             run.save(output)
         if html is not None:

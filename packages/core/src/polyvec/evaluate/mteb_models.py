@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32
@@ -275,7 +275,8 @@ def _usable(rule: Rule, encoder: Encoder) -> tuple[Rule, list[str]]:
         if limit[name] is None:
             continue
         try:
-            encoder.encode([], side="query", task=rule.task, **limit)
+            for side in get_args(Side):
+                encoder.encode([], side=side, task=rule.task, **limit)
         except (TypeError, ValueError) as error:
             notes.append(f"{name} = {limit[name]} is not possible ({str(error).rstrip('.')}); the encoder's own holds")
             rule = replace(rule, max_pixels=None) if name == "max_pixels" else replace(rule, max_length=None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from polyvec.evaluate.mteb_models import Fused, model_of
 from polyvec.evaluate.mteb_tasks import qa_task, xtd10_task
 from polyvec.evaluate.paper import NOTES, EncodingMode, average, column_of, figures, task_means
 from polyvec.evaluate.run_store import counted, store, stored
+from polyvec.types import Side
 
 __all__ = ["Average", "Row", "RunOptions", "Section", "Skipped", "benchmarks_of", "rules_of", "run"]
 
@@ -152,11 +153,17 @@ def run(
     Raises:
         ImportError: mteb is not installed.
         OSError: `output` is no folder and cannot be made.
-        ValueError: an unknown task or average, an impossible size, or multi-vectors that the encoder does not make.
+        ValueError: an unknown task or average, an impossible size or limit, or multi-vectors that the encoder does not
+            make.
     """
     size, fused = options.get("truncate_dim"), options.get("fused", "composed")
     make = partial(model_of(mode), encoder, label=label, truncate_dim=size, fused=fused)
     make(Rule(encoder.tasks[0]))  # checks
+    own: dict[str, Any] = {
+        name: options[name] for name in ("max_pixels", "max_length") if options.get(name)
+    }  # Any: a limit
+    for side in get_args(Side) if own else ():
+        encoder.encode([], side=side, task=encoder.tasks[0], **own)  # checks
     averages = options.get("averages") or ("paper", "tasks")
     for name in averages:
         average(name, "", {})

@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from polyvec.content import image_of, text_of
 from polyvec.images import open_image, smart_resize
-from polyvec.inputs import check_text
+from polyvec.inputs import check_text, whole
 from polyvec.model.checkpoint import CheckpointError
-from polyvec.model.config import ModelConfig
+from polyvec.model.config import ImageConfig, ModelConfig
 from polyvec.model.network import Batch
-from polyvec.prompts import IMAGE_INSTRUCTION, IMAGE_PROMPT
-from polyvec.types import Grid, ImageInput, Input
+from polyvec.prompts import IMAGE_INSTRUCTION, IMAGE_PROMPT, prefix
+from polyvec.types import Grid, ImageInput, Input, Side
 
 MAX_LENGTH = 32_768  # tokens of a text, prefix included; the context length of the model
 
@@ -33,6 +33,7 @@ _PER_TOKEN = 6  # characters to read for each token that a text may have
 # The end of a word or number, after which almost any tokenizer begins a new token, whatever precedes.
 _PLACE = re.compile(r"[^\W_](?=\W)|\d(?=[^\W\d_])")
 _PLACES = 8  # to try at the end of a piece
+_PARTS = 8  # tokens that may share characters, none of which one of them has alone
 _CONTEXT = 64  # characters on each side of a place that are tokenised as a trial
 
 ImageBackend = Literal["pil", "torchvision"]
@@ -107,6 +108,20 @@ class Processor:
             ]
         return ids
 
+    def check_length(self, max_length: int, *, side: Side, task: str, base_task: str | None = None) -> None:
+        """Refuse a limit that leaves no token for a text behind its prefix, which is that of `base_task` if it is set.
+
+        Raises:
+            ValueError: it is not more than the tokens of the prefix, or more than the model reads.
+        """
+        words = prefix(base_task or task, side)
+        (ids,) = self.texts([words], "")
+        if not len(ids) < max_length <= MAX_LENGTH:
+            raise ValueError(
+                f"`max_length` is {max_length}; a {side} of the task {task!r} begins with {words!r}, which has "
+                f"{len(ids)} tokens, so it may be {len(ids) + 1} to {MAX_LENGTH} tokens."
+            )
+
     def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokenise a text; return token ids and the range of characters of each token."""
         ids: list[int] = []
@@ -135,8 +150,18 @@ class Processor:
         return len(text)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the text of each token."""
-        return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
+        """Return the text of each token. Tokens that only together are characters are shown as `é (1/2)`, `é (2/2)`."""
+        texts: list[str] = []
+        while len(texts) < len(ids):
+            start = len(texts)
+            decoded = [self._decoded(ids[start : start + n]) for n in range(1, min(_PARTS, len(ids) - start) + 1)]
+            n = next((n for n, text in enumerate(decoded, 1) if "\ufffd" not in text), 1)
+            texts += decoded[:1] if n == 1 else [f"{decoded[n - 1]} ({part}/{n})" for part in range(1, n + 1)]
+        return texts
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text
 
     def text(self, ids: Sequence[int], max_length: int | None = None) -> Encoded:
         """Cut a text to `max_length` tokens. Its dense vector is the mean over all of them, prefix included."""
@@ -204,6 +229,21 @@ class Processor:
             pixels = np.asarray(resized, np.float32) * (1 / (255 * std)) - mean / std
         blocks = pixels.reshape(grid.rows, merge, size, grid.columns, merge, size, 3)
         return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)  # merged tokens in reading order
+
+
+def checked_pixels(config: ImageConfig, max_pixels: int | None) -> int:
+    """Check a limit of pixels; by default it is the checkpoint's.
+
+    Raises:
+        ValueError: it is not a whole number, or too small for an image of one token.
+    """
+    if max_pixels is None:
+        return config.max_pixels
+    minimum = (config.patch_size * config.merge_size) ** 2
+    number = whole(max_pixels)
+    if number is None or number < minimum:
+        raise ValueError(f"`max_pixels` is {max_pixels!r}; an image needs at least {minimum}, one token.")
+    return number
 
 
 def _read_tokenizer(file: Path) -> Tokenizer:

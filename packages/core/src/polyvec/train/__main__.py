@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from polyvec.cli import UserError, command, group
+from polyvec.terminal import echo
 from polyvec.train.commands import filter_command, mine_command
 from polyvec.types import TASKS
 
@@ -78,7 +79,7 @@ def _init(source: str, output: Path, *, targets: str | None, **settings: Any) ->
     names = [name.strip() for name in (targets or "").split(",")]
     chosen = names if all(name.isidentifier() for name in names) else targets or DEFAULT_TARGETS
     checkpoint = initialize(locate(source), output, targets=chosen, **settings)
-    click.echo(f"{output}: adapters of rank {checkpoint.config.lora.r} for {', '.join(checkpoint.config.tasks)}")
+    echo(f"{output}: adapters of rank {checkpoint.config.lora.r} for {', '.join(checkpoint.config.tasks)}")
 
 
 @command("run", short_help="Train as a run file says.")
@@ -99,13 +100,13 @@ def _run(file: Path, *, resume: bool, dry_run: bool) -> None:
     run = read_run(file)
     try:
         if dry_run:
-            preview(run, resume=resume, echo=click.echo)
+            preview(run, resume=resume, echo=echo)
         else:
-            train_run(run, resume=resume, echo=click.echo)
+            train_run(run, resume=resume, echo=echo)
     except ArithmeticError as error:  # a loss or gradient that is not finite
         raise UserError(str(error)) from error
     except KeyboardInterrupt:
-        click.echo("\nstopped; continue from the last checkpoint with --resume", err=True)
+        echo("", "stopped; continue from the last checkpoint with --resume", err=True)
         raise
 
 
@@ -139,7 +140,7 @@ def _export(
         dtype=None if dtype is None else getattr(torch, dtype),
         overwrite=overwrite,
     )
-    click.echo(f"{output}: the adapter for {task}, {'as PEFT stores it' if form == 'peft' else 'merged into the base'}")
+    echo(f"{output}: the adapter for {task}, {'as PEFT stores it' if form == 'peft' else 'merged into the base'}")
 
 
 for _subcommand in (_init, filter_command, mine_command, _run, _export):

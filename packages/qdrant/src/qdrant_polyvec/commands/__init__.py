@@ -53,6 +53,7 @@ _stored_model_option = model_option(help="checkpoint (default: the model of the 
     "--task", type=click.Choice(["auto", *TASKS]), default="auto", help="auto: code for code files, else retrieval"
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
+@click.option("--late-chunking", is_flag=True, help="encode each part of a text within the whole text")
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
 def index(**options: Any) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""

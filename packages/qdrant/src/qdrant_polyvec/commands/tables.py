@@ -2,23 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePosixPath
 
+from polyvec.terminal import escaped
+from qdrant_polyvec.characters import shortened
+from qdrant_polyvec.commands.census import Counts
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
 
 WIDTH = 100
 _SOURCE_WIDTH = 40
-_MAX_EXAMPLES = 5  # ids per kind of flaw
+_MAX_EXAMPLES = 5  # ids per kind of flaw, suffixes of files
 
 
 def hits(hits: Sequence[Hit]) -> list[str]:
     """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = [f"{hit.source}:{hit.unit}" if hit.unit else hit.source for hit in hits]
+    sources = [escaped(_place(hit)) for hit in hits]
     width = min(max(map(len, sources)), _SOURCE_WIDTH)
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
     for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
-        shown = source if len(source) <= width else "…" + source[1 - width :]
+        shown = shortened(source, width, from_left=True)
         content = hit.content if hit.content != hit.source else ""
         snippet = " ".join(([] if hit.kind == "text" else ["(image)"]) + content.split())
         rows.append(f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  {shown:<{width}}  {snippet}".rstrip())
@@ -37,6 +41,16 @@ def summary(reports: Mapping[str, Report]) -> list[str]:
     return [f"{row[0]:<12}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows]
 
 
+def files(counts: Counts) -> list[str]:
+    """Count the files by what became of them; no line if all were read or are named as failures."""
+    if not counts.left_out:
+        return []
+    numbers = [f"{counts.read} read, {counts.failed} failed", *(f"{n} {why}" for why, n in counts.left_out.items())]
+    rows = [f"files: {', '.join(numbers)}"]
+    kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
+    return rows + ([f"other kinds: {_first(kinds)}"] if kinds else [])
+
+
 def verification(result: Verification) -> list[str]:
     """Count the items, and name the flawed ones by what is wrong with them."""
     rows = [f"{result.n_points} items"]
@@ -44,10 +58,22 @@ def verification(result: Verification) -> list[str]:
         if flawed is True:
             rows.append(f"{name}: `polyvec reindex` brings the BM25 vectors up to the rules of this version")
         if isinstance(flawed, list):
-            examples = ", ".join(map(str, flawed[:_MAX_EXAMPLES])) + (", …" if len(flawed) > _MAX_EXAMPLES else "")
-            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {examples}".rstrip()))
+            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {_first(flawed)}".rstrip()))
     return rows
 
 
+def _first(examples: Sequence[object]) -> str:
+    return ", ".join(map(str, examples[:_MAX_EXAMPLES])) + (", …" if len(examples) > _MAX_EXAMPLES else "")
+
+
 def _cut(row: str) -> str:
-    return row if len(row) <= WIDTH else row[: WIDTH - 1] + "…"
+    return shortened(escaped(row), WIDTH)  # escaped before it is measured
+
+
+def _place(hit: Hit) -> str:
+    """Its source with its context, which may begin with the name of the file, and its unit."""
+    place = hit.source
+    if hit.context:
+        name = PurePosixPath(hit.source).name
+        place += hit.context.removeprefix(name) if hit.context.startswith(name) else f" › {hit.context}"
+    return f"{place}:{hit.unit}" if hit.unit else place

@@ -2,31 +2,32 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import click
 from PIL import Image
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
 import polyvec
 from polyvec import Failure
 from polyvec.cli import UserError, print_json
+from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
+from qdrant_polyvec.commands.census import Census, Counts
 from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
-from qdrant_polyvec.schema import Schema
+from qdrant_polyvec.schema import OWN, Schema
 
 _DEFAULT_MODEL = "demo"
 _KINDS = ("text", "code", "image", "page", "other")
@@ -46,14 +47,17 @@ def index(
     pooled: bool,
     bm25: str | None,
     task: str,
+    late_chunking: bool,
     optimize: bool,
     as_json: bool,
     **loading: Any,
 ) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""
-    unread: set[str] = set()
-    located = files.find(paths, exclude=exclude, on_unknown=lambda file: unread.add(os.path.realpath(file)))
+    census = Census()
+    skip = [] if "://" in location else [Path(location)]
+    located = files.find(paths, exclude=exclude, skip=skip, on_left_out=census.leave_out)
     kind_by_id: dict[Identity, str] = {}
+    tasks_by_notebook: dict[str, set[str]] = {}
     if any(isinstance(file, Path) for file in located):
         with _client(location) as client:
             model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
@@ -66,14 +70,22 @@ def index(
                 schema=_schema(late, bm25, pooled=pooled),
             )
             fingerprint.remember_model(client, aliased(client, collection), model)
-            stream = _items(files.units(tqdm(located, unit="file"), dpi=dpi), task, kind_by_id)
+            units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
+            stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
+            for source in census.without_text:
+                report.removed += _remove(docs, source)
+            failed = {failure.source for failure in report.failed}
+            for source, tasks in tasks_by_notebook.items():
+                if task == "auto" and len(tasks) == 1 and source not in failed:  # it had others before, perhaps
+                    report.removed += _remove(docs, source, tasks={"code", "retrieval"} - tasks)
             if optimize:
                 docs.optimize()
     else:
         failures = [failure for failure in located if isinstance(failure, Failure)]
         report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
-    return _print_report(report, kind_by_id, as_json=as_json, unread=len(unread))
+    counts = census.counts(located, {failure.source for failure in report.failed})
+    return _print_report(report, kind_by_id, as_json=as_json, files=counts)
 
 
 def search(
@@ -98,7 +110,7 @@ def search(
             print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
             searched = " or ".join(map(repr, tasks))
-            click.echo("\n".join(tables.hits(hits)) if hits else f"nothing found for task {searched}")
+            echo(*(tables.hits(hits) if hits else [f"nothing found for task {searched}"]))
         if explain and isinstance(query, str):
             _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
     return 0
@@ -113,7 +125,7 @@ def verify(*, location: str, collection: str, as_json: bool) -> int:
     if as_json:
         print_json(asdict(verification))
     else:
-        click.echo("\n".join(tables.verification(verification)))
+        echo(*tables.verification(verification))
     return 0 if verification.ok else 1
 
 
@@ -197,7 +209,14 @@ def _schema(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema
     return Schema(**chosen) if chosen else None
 
 
-def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity, str]) -> Iterator[Item | Failure]:
+def _items(
+    units: Iterator[Unit | Failure],
+    task: str,
+    kind_by_id: dict[Identity, str],
+    tasks_by_notebook: dict[str, set[str]],
+    *,
+    late_chunking: bool,
+) -> Iterator[Item | Failure]:
     for unit in units:
         if isinstance(unit, Failure):
             yield unit
@@ -205,21 +224,51 @@ def _items(units: Iterator[Unit | Failure], task: str, kind_by_id: dict[Identity
         unit_task = unit.task if task == "auto" else task
         identity = derived_id(unit.source, unit.unit, unit_task)
         kind_by_id[identity] = _kind(unit)
-        yield Item(unit.content, id=identity, source=unit.source, unit=unit.unit, task=unit_task, text=unit.text)
+        if unit.unit.startswith("cell "):
+            tasks_by_notebook.setdefault(unit.source, set()).add(unit_task)
+        item = Item(
+            unit.content,
+            id=identity,
+            source=unit.source,
+            unit=unit.unit,
+            task=unit_task,
+            text=unit.text,
+            context=unit.context,
+        )
+        if late_chunking and isinstance(unit.content, str) and unit.document is not None:
+            item = replace(item, content=unit.document, span=(unit.start, unit.start + len(unit.content)))
+        yield item
+
+
+def _remove(docs: Collection, source: str, *, tasks: Iterable[str] | None = None) -> list[Identity]:
+    """Delete the parts of a source, or those of some tasks, and return their ids."""
+    conditions = [models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))]
+    if tasks is not None:
+        conditions.append(models.FieldCondition(key=f"{OWN}.task", match=models.MatchAny(any=list(tasks))))
+    ids = [stored.id for stored in docs.all(models.Filter(must=[*conditions]))]
+    if ids:
+        docs.delete(ids=ids)
+    return ids
 
 
 def _kind(unit: Unit) -> str:
-    if isinstance(unit.content, Image.Image):
+    if isinstance(unit.content, Image.Image) and unit.unit.startswith("page "):
         return "page"
-    if isinstance(unit.content, Path):
+    if not isinstance(unit.content, str):
         return "image"
     return "code" if unit.task == "code" else "text"
 
 
-def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: bool, unread: int | None = None) -> int:
-    """Print what became of the items and how many files were `unread`, and return the exit code."""
+def _print_report(
+    report: Report,
+    kind_by_id: dict[Identity, str],
+    *,
+    as_json: bool,
+    files: Counts | None = None,
+) -> int:
+    """Print what became of the items, and of the `files` they come from, and return the exit code."""
     if as_json:
-        print_json(asdict(report) | ({} if unread is None else {"unread": unread}))
+        print_json(asdict(report) | ({} if files is None else {"files": asdict(files)}))
     else:
         by_kind = {kind: Report() for kind in _KINDS}
         for name in ("ok", "skipped", "removed"):
@@ -227,18 +276,16 @@ def _print_report(report: Report, kind_by_id: dict[Identity, str], *, as_json: b
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            click.echo(f"failed: {failure.source}: {failure.reason}", err=True)
+            echo(f"failed: {failure.source}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
-        click.echo("\n".join(tables.summary(used)))
-        if unread:
-            click.echo(f"files of other kinds, which were not read: {unread}")
+        echo(*tables.summary(used), *(tables.files(files) if files else []))
     return 1 if report.failed else 0
 
 
 def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dpi: int, as_json: bool) -> None:
     best = next((hit for hit in hits if hit.kind == "image"), None)
     if best is None:
-        click.echo("none of the results is an image; there is nothing to explain", err=True)
+        echo("none of the results is an image; there is nothing to explain", err=True)
         return
     from polyvec.explain import overlay, similarity_map  # draws images, which no other command does
     from polyvec.images import open_image
@@ -250,7 +297,7 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
     tokens = embedder.tokens(query, task=best.task, side="query")
-    picture = open_image(files.load(best.source, best.unit, dpi=dpi))
+    picture = open_image(files.load_image(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
     shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
-    click.echo(f"how {shown} matches each word: {file}", err=as_json)
+    echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -1,6 +1,7 @@
 """Files and folders, cut into units that are each worth a search result."""
 
-from qdrant_polyvec.files.content import Unit, load, units
+from qdrant_polyvec.files.content import Unit, load, load_image, units
 from qdrant_polyvec.files.folders import find
+from qdrant_polyvec.files.kinds import LeftOut
 
-__all__ = ["Unit", "find", "load", "units"]
+__all__ = ["LeftOut", "Unit", "find", "load", "load_image", "units"]

@@ -1,22 +1,31 @@
 """The units of files: texts, images and pages that are each worth a search result."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
 from polyvec import Failure, Task
 from polyvec.html.encoding import decode
-from polyvec.images import check_regular, image_pages, n_image_pages, suffixes
+from polyvec.images import check_regular, image_pages, n_image_pages, open_image, suffixes
 from polyvec.pdf import pages
 from polyvec.types import Page, UnreadablePages
-from qdrant_polyvec.files import cutting, folders, html_text
+from qdrant_polyvec.characters import shortened
+from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks
+from qdrant_polyvec.files.kinds import LeftOut
 
-_CUTS: dict[str, cutting.Starts] = {
+_log = logging.getLogger(__name__)
+_OUTLINERS: dict[str, cutting.Outliner] = {
     ".md": cutting.markdown_sections, ".markdown": cutting.markdown_sections,
+    ".txt": cutting.prose, ".rst": cutting.prose, ".adoc": cutting.prose, ".org": cutting.prose, ".tex": cutting.prose,
     ".py": cutting.definitions, ".pyi": cutting.definitions,
 }  # fmt: skip
+_MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
 
 
@@ -25,11 +34,15 @@ class Unit:
     """One part of a file.
 
     Attributes:
-        content: a text, the path of an image file of one page, or the image of a page.
+        content: a text, the path of an image file of one page, or the image of a page or notebook.
         source: the path of the file, beginning with the path that `find` was called with.
-        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3` or `image`.
+        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3`, `image`, or the part of
+            a notebook, as in `cell 3`, `cell 3 output` and `cell 3 image 1`.
         task: `code` for code, otherwise `retrieval`.
         text: the text layer of a page, if it has one.
+        context: where a text comes from: the name of its file and the headings above it, or its class and function.
+        document: the whole text of the file that a text is part of.
+        start: position of a text in that document.
     """
 
     content: str | Path | Image.Image
@@ -37,29 +50,50 @@ class Unit:
     unit: str
     task: Task
     text: str | None = None
+    context: str | None = None
+    document: str | None = None
+    start: int = 0
 
 
-def units(files: Iterable[Path | Failure], *, dpi: float = 150) -> Iterator[Unit | Failure]:
+def units(
+    files: Iterable[Path | Failure],
+    *,
+    dpi: float = 150,
+    on_left_out: Callable[[Path, LeftOut], object] = lambda *_: None,
+) -> Iterator[Unit | Failure]:
     """Read files unit by unit, and report unreadable files and pages. A page is rendered when it is reached.
 
     Args:
         files: the result of `find`.
         dpi: resolution of PDF pages.
+        on_left_out: is called with each file that has no units, and why.
     """
     for file in files:
         if isinstance(file, Failure):
             yield file
             continue
-        try:
-            yield from _units_of_file(file, dpi)
-        except UnreadablePages as error:
-            for number, reason in error.reasons.items():
-                yield folders.failure(file, ValueError(f"page {number}: {reason}"))
-        except (ImportError, OSError, ValueError) as error:
-            yield folders.failure(file, error)
+        n_units = 0
+        for n_units, unit in enumerate(_guarded(file, dpi), start=1):  # noqa: B007 — counted
+            yield unit
+        if not n_units:
+            on_left_out(file, "without text")
 
 
-def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+def load(source: str, unit: str, *, dpi: float = 150) -> str | Path | Image.Image:
+    """Return the image of a unit as `load_image` does, or the whole text that a unit is part of.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the image or text is no longer there.
+    """
+    path = Path(source)
+    is_text = kinds.is_text(path) or path.suffix.lower() in kinds.HTML_SUFFIXES
+    if not is_text or unit == _IMAGE or unit.startswith(_PAGE) or not path.is_file():
+        return load_image(source, unit, dpi=dpi)
+    return _document(path, path.stat().st_mtime_ns)
+
+
+def load_image(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
@@ -70,8 +104,10 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
         raise ValueError(f"{source!r} is gone")
     if unit == _IMAGE:
         return path
+    if path.suffix.lower() == kinds.NOTEBOOK_SUFFIX:
+        return _picture_of(path, unit)
     number = unit.removeprefix(_PAGE)
-    if not (unit.startswith(_PAGE) and number.isdecimal() and folders.is_of_pages(path)):
+    if not (unit.startswith(_PAGE) and number.isdecimal() and kinds.is_of_pages(path)):
         raise ValueError(f"{unit!r} of {source!r} is no image")
     try:
         page = next(_pages(path, dpi=dpi, first=int(number)), None)
@@ -82,43 +118,130 @@ def load(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
     return page.image
 
 
-def _units_of_file(file: Path, dpi: float) -> Iterator[Unit]:
+@lru_cache(maxsize=1)
+def _document(file: Path, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
+    for unit in _units_of_file(file, 150):
+        if isinstance(unit, Unit) and unit.document is not None:
+            return unit.document
+    raise ValueError(f"{file.as_posix()!r} has no text any more")
+
+
+def _picture_of(notebook: Path, unit: str) -> Image.Image:
+    for part in notebooks.parts(notebook.read_bytes()):
+        if part.name == unit and isinstance(part.content, bytes):
+            return open_image(part.content)
+    raise ValueError(f"{notebook.as_posix()!r} has no picture {unit!r}")
+
+
+def _guarded(file: Path, dpi: float) -> Iterator[Unit | Failure]:
+    """The units of a file. What a bad file can cause is a failure, and so is a fault of this package, by its name."""
+    try:
+        yield from _units_of_file(file, dpi)
+    except UnreadablePages as error:
+        for number, reason in error.reasons.items():
+            yield folders.failure(file, ValueError(f"page {number}: {reason}"))
+    except _OwnFault as error:
+        _log.error("%s: %s", file, error, exc_info=error.__cause__)
+        yield folders.failure(file, ValueError(str(error)))
+    except (OSError, ValueError) as error:
+        yield folders.failure(file, error)
+
+
+def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in suffixes() and n_image_pages(file) == 1:
         yield Unit(file, source, _IMAGE, "retrieval")
-    elif folders.is_of_pages(file):
+    elif kinds.is_of_pages(file):
         for page in _pages(file, dpi=dpi):
             yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
-    elif suffix in folders.HTML_SUFFIXES:
-        sections = html_text.sections(decode(file.read_bytes()))
-        for number, section in enumerate(sections, start=1):
-            yield from _units_of_section(section, source, f"{_SECTION}{number}")
-    elif suffix in folders.TEXT_SUFFIXES + folders.CODE_SUFFIXES:
-        lines = _text(file).split("\n")
-        is_code = suffix in folders.CODE_SUFFIXES
-        starts = _CUTS.get(suffix, cutting.blocks if is_code else cutting.whole)(lines)
-        for unit, text in cutting.parts(lines, starts):
-            yield Unit(text, source, unit, "code" if is_code else "retrieval")
+    elif suffix in kinds.HTML_SUFFIXES:
+        yield from _units_of_sections(html_text.sections(decode(file.read_bytes())), file)
+    elif suffix == kinds.NOTEBOOK_SUFFIX:
+        for cell in notebooks.parts(file.read_bytes()):
+            yield from _units_of_part(cell, file)
     else:
-        raise ValueError(f"suffix {suffix!r} is not one of {', '.join(folders.known_suffixes())}")
+        text = kinds.decode(file.read_bytes())
+        is_code = kinds.is_code(file, text)
+        outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
+        with _as_own_fault():
+            lines = text.split("\n")
+            parts = list(cutting.parts(lines, outliner(lines)))
+        for part in parts:
+            task: Task = "code" if is_code else "retrieval"
+            yield Unit(part.text, source, part.name, task, None, _context(file, part.path), text, part.start)
+
+
+def _units_of_part(part: notebooks.Part, file: Path) -> Iterator[Unit | Failure]:
+    source = file.as_posix()
+    match part:
+        case notebooks.Part(content=bytes() as picture):
+            try:
+                yield Unit(open_image(picture), source, part.name, "retrieval")
+            except ValueError as error:
+                yield folders.failure(file, ValueError(f"{part.name}: {error}"))
+        case notebooks.Part(kind="output", content=str() as text):
+            yield from islice(_named_units(text, file, part.name), 1)
+        case notebooks.Part(kind="code", content=str() as text):
+            outliner = cutting.definitions if part.language == "python" else cutting.blocks
+            yield from _named_units(text, file, part.name, outliner=outliner, task="code")
+        case notebooks.Part(content=str() as text):
+            outliner = cutting.markdown_sections if part.kind == "markdown" else cutting.whole
+            yield from _named_units(text, file, part.name, outliner=outliner)
+
+
+@contextmanager
+def _as_own_fault() -> Iterator[None]:
+    """Turn an error of code that works on any text into one that no file is blamed for."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _OwnFault(error) from error
+
+
+class _OwnFault(Exception):  # noqa: N818 — a fault of this package
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"cannot be cut: a fault of polyvec, not of the file. Please report {type(error).__name__}: {error}"
+        )
 
 
 def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
-    if file.suffix.lower() == folders.PDF_SUFFIX:
+    if file.suffix.lower() != kinds.PDF_SUFFIX:
+        return image_pages(file, first=first)
+    try:
         return pages(file, dpi=dpi, first=first)
-    return image_pages(file, first=first)
+    except ImportError as error:
+        raise ValueError("PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`") from error
 
 
-def _units_of_section(section: str, source: str, name: str) -> Iterator[Unit]:
-    parts = list(cutting.parts(section.split("\n"), [0]))
-    for unit, text in parts:
-        yield Unit(text, source, name if len(parts) == 1 else f"{name} {unit}", "retrieval")
+def _units_of_sections(sections: Sequence[html_text.Section], file: Path) -> Iterator[Unit]:
+    document, start = "\n\n".join(section.text for section in sections), 0
+    for number, section in enumerate(sections, start=1):
+        heads = {index: line.head for index, line in enumerate(section.lines) if line.head}
+        outline = cutting.Outline({0: section.path}, heads=heads)
+        parts = list(cutting.parts([line.text for line in section.lines], outline))
+        for part in parts:
+            name = f"{_SECTION}{number}" if len(parts) == 1 else f"{_SECTION}{number} {part.name}"
+            context = _context(file, part.path, part.head)
+            yield Unit(part.text, file.as_posix(), name, "retrieval", None, context, document, start + part.start)
+        start += len(section.text) + 2
 
 
-def _text(file: Path) -> str:
-    content = file.read_bytes()
-    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-    if "\0" in text:
-        raise ValueError("is binary: it holds null bytes")
-    return text.replace("\r\n", "\n")
+def _context(file: Path, path: Sequence[str], head: str = "") -> str:
+    names = [shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path)]
+    if head:  # the header rows of a table, on one line
+        names.append(head.replace("\t", " | ").replace("\n", " / "))
+    return " › ".join(names)
+
+
+def _named_units(
+    text: str, file: Path, name: str, *, outliner: cutting.Outliner = cutting.whole, task: Task = "retrieval"
+) -> Iterator[Unit]:
+    """Cut a part of a file. The lines follow the name if there are several units."""
+    with _as_own_fault():
+        lines = text.split("\n")
+        parts = list(cutting.parts(lines, outliner(lines)))
+    for part in parts:
+        unit = name if len(parts) == 1 else f"{name} {part.name}"
+        yield Unit(part.text, file.as_posix(), unit, task, None, _context(file, part.path))

@@ -1,65 +1,123 @@
 """Cut texts into parts that are each worth a search result. A part is named by its lines."""
 
 import ast
-import re
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+import regex
+
+from polyvec import markdown
+from qdrant_polyvec import characters
 
 MAX_UNIT_CHARS = 1200
 
-Starts = Callable[[Sequence[str]], list[int]]  # lines → where parts begin, counted from 0
+_BLANK_LINES = regex.compile(r"(?:[^\S\n]*\n)+")
+_CLOSING = r"""[\p{Pe}\p{Pf}"'*_`]*"""
+# East Asian writing has no space after a sentence. A fullwidth full stop needs one: it also separates decimals.
+_SENTENCE_END = regex.compile(rf"[\p{{Sentence_Terminal}}…]{_CLOSING}(?=\s)|[。！？｡]{_CLOSING}")
+_WORD_END = regex.compile(r"(?<=\S)(?=[\s--[\u00a0\u202f]])", regex.V1)  # no-break spaces are within words
 
-_HEADING = re.compile(r"#{1,6}\s")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Where a text may be cut. Lines are counted from 0.
+
+    Attributes:
+        starts: the lines that begin a part, ascending, each with the path of its part: the headings above its text, or
+            the class and function that it belongs to. The first is line 0.
+        joined: lines that continue what the previous line says. All others begin something of their own.
+        heads: the header rows of a table, for each row below them.
+    """
+
+    starts: Mapping[int, tuple[str, ...]]
+    joined: Set[int] = frozenset()
+    heads: Mapping[int, str] = field(default_factory=dict)
 
 
-def whole(lines: Sequence[str]) -> list[int]:  # noqa: ARG001 — the signature of all `Starts`
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a text.
+
+    Attributes:
+        name: its lines, as in `L10-42`; `L10:5-80` are columns of a line, `L10:1-12:34` begins and ends within lines.
+        text: at most `MAX_UNIT_CHARS` code points, without blank lines around it.
+        start: its position in the whole text.
+        path: as in `Outline.starts`.
+        head: as in `Outline.heads`, if the part begins with a row of a table.
+    """
+
+    name: str
+    text: str
+    start: int
+    path: tuple[str, ...]
+    head: str = ""
+
+
+Outliner = Callable[[Sequence[str]], Outline]
+
+
+def whole(lines: Sequence[str]) -> Outline:  # noqa: ARG001 — the signature of all outliners
     """Do not cut; `parts` bounds the length."""
-    return [0]
+    return Outline({0: ()})
 
 
-def markdown_sections(lines: Sequence[str]) -> list[int]:
-    """Cut Markdown at headings outside code fences. A heading without text joins the next heading."""
-    starts, fence, has_text = [0], None, False
-    for index, line in enumerate(lines):
-        heading = fence is None and _HEADING.match(line)
-        if mark := _FENCE.match(line):
-            closes = fence is not None and mark[1].startswith(fence) and not mark[2].strip()
-            fence = mark[1] if fence is None else None if closes else fence
-        if heading and has_text:
-            starts.append(index)
-            has_text = False
-        elif not heading and line.strip():
-            has_text = True
-    return starts
+def prose(lines: Sequence[str]) -> Outline:
+    """Do not cut. Sentences go on over the line breaks of a paragraph, which is one as in Markdown."""
+    return Outline({0: ()}, markdown.outline("\n".join(lines)).joined)
 
 
-def definitions(lines: Sequence[str]) -> list[int]:
+def markdown_sections(lines: Sequence[str]) -> Outline:
+    """Cut Markdown at headings. A heading without text joins the next heading."""
+    outline = markdown.outline("\n".join(lines))
+    starts: dict[int, tuple[str, ...]] = {0: ()}
+    joined = set(outline.joined)
+    above: list[markdown.Heading] = []
+    start = end = 0
+    for heading in outline.headings:
+        if any(line.strip() for line in lines[end : heading.first]):
+            start = heading.first
+        above = [*(other for other in above if other.level < heading.level), heading]
+        starts[start] = tuple(other.text for other in above if other.text)
+        end = heading.end
+        text = next((index for index in range(end, len(lines)) if lines[index].strip()), end)
+        joined.update(range(end, text + 1))  # a heading stays with the text below it
+    return Outline(starts, joined)
+
+
+def definitions(lines: Sequence[str]) -> Outline:
     """Cut Python before and after functions and classes, and at the methods of a class that is too long for one part.
 
-    A file that does not parse is not cut.
+    Decorators and the comments directly above belong to a definition. A file that does not parse is not cut.
     """
     try:
         tree = ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes; the last two: deep nesting
         return whole(lines)
-    starts = {0}
-    for node in tree.body:
-        _add_definition(node, lines, starts)
-    return sorted(start for start in starts if start < len(lines))
+    starts: dict[int, tuple[str, ...]] = {0: ()}
+    _add_definitions(tree.body, 0, (), lines, starts)
+    return Outline({start: starts[start] for start in sorted(starts) if start < len(lines)})
 
 
-def _add_definition(node: ast.stmt, lines: Sequence[str], starts: set[int]) -> None:
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
-    last = node.end_lineno or node.lineno
-    starts |= {first, last}
-    if isinstance(node, ast.ClassDef) and _n_chars(lines[first:last]) > MAX_UNIT_CHARS:
-        for inner in node.body:
-            _add_definition(inner, lines, starts)
+def _add_definitions(
+    body: Sequence[ast.stmt], end: int, path: tuple[str, ...], lines: Sequence[str], starts: dict[int, tuple[str, ...]]
+) -> None:
+    """Add the definitions in a body below the line with number `end`."""
+    for node in body:
+        last = node.end_lineno or node.lineno
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+            while first > end and lines[first - 1].expandtabs(1).startswith(" " * node.col_offset + "#"):
+                first -= 1
+            starts[first] = (*path, node.name)
+            if isinstance(node, ast.ClassDef) and _n_chars(lines[first:last]) > MAX_UNIT_CHARS:
+                _add_definitions(node.body, node.lineno, starts[first], lines, starts)
+            starts[last] = path
+        end = last
 
 
-def blocks(lines: Sequence[str]) -> list[int]:
+def blocks(lines: Sequence[str]) -> Outline:
     """Cut code in any language where a line without indentation follows a blank line, as between functions.
 
     Short neighbours stay together while they fit into one part.
@@ -70,59 +128,68 @@ def blocks(lines: Sequence[str]) -> list[int]:
         for index in range(1, len(lines))
         if not lines[index - 1].strip() and lines[index][:1].strip() and lines[index][0] not in ")]}"
     ]
-    for index, next_edge in zip(edges, [*edges[1:], len(lines)], strict=True):
+    for index, next_edge in pairwise([*edges, len(lines)]):
         if _n_chars(lines[starts[-1] : next_edge]) > MAX_UNIT_CHARS:
             starts.append(index)
-    return starts
+    return Outline(dict.fromkeys(starts, ()))
 
 
-def parts(lines: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each part, at most `MAX_UNIT_CHARS` long. A name is like `L10-42`, counted from 1."""
-    for first, last in zip(starts, [*starts[1:], len(lines)], strict=True):
-        while first < last:
-            end = _end_of_part(lines, first, last)
-            if end == first:
-                yield from _pieces_of_line(lines[first], first + 1)
-                end = first + 1
-            else:
-                yield from _part(lines, first, end)
-            first = end
+def parts(lines: Sequence[str], outline: Outline) -> Iterator[Part]:
+    """Cut a text into its parts.
+
+    Whatever is too long for one part is cut at the last blank line that fits; if there is none, at the end of a line,
+    else of a sentence, of a word, of a character as readers count them. Only if a single such character has more than
+    `MAX_UNIT_CHARS` code points, it is cut itself.
+    """
+    text = "\n".join(lines)
+    begins = [0, *accumulate(len(line) + 1 for line in lines)]
+    for (first, path), (last, _) in pairwise([*outline.starts.items(), (len(lines), ())]):
+        end = next((begins[line + 1] - 1 for line in reversed(range(first, last)) if lines[line].strip()), 0)
+        start = _after_space(text, begins[first])
+        while start < end:
+            cut = end if end - start <= MAX_UNIT_CHARS else _cut(text, start, lines, begins, outline.joined)
+            if text[start:cut].strip():
+                head = outline.heads.get(bisect(begins, start) - 1, "")
+                yield Part(_name(start, cut, begins), text[start:cut], start, path, head)
+            start = _after_space(text, cut)
 
 
 def _n_chars(lines: Sequence[str]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-def _end_of_part(lines: Sequence[str], first: int, last: int) -> int:
-    """Index of the last blank line, else of the last line, that fits; `first` if the first line is too long."""
-    n_chars, blank = -1, None  # no line break after the last line
-    for index in range(first, last):
-        n_chars += len(lines[index]) + 1
-        if n_chars > MAX_UNIT_CHARS:
-            return blank or index
-        if index > first and not lines[index].strip():
-            blank = index
-    return last
+def _after_space(text: str, start: int) -> int:
+    """Skip blank lines, and spaces within a line. The indentation of a line is no such space."""
+    if blank := _BLANK_LINES.match(text, start):
+        return int(blank.end())
+    if start == 0 or text[start - 1] == "\n" or not text[start : start + 1].isspace():
+        return start
+    return next((begin for begin, character in characters.each(text, start) if not character.isspace()), len(text))
 
 
-def _part(lines: Sequence[str], first: int, last: int) -> Iterator[tuple[str, str]]:
-    """The lines as a part without blank lines around it; no part if all are blank."""
-    while first < last and not lines[first].strip():
-        first += 1
-    while first < last and not lines[last - 1].strip():
-        last -= 1
-    if first < last:
-        yield f"L{first + 1}-{last}", "\n".join(lines[first:last])
+def _cut(text: str, start: int, lines: Sequence[str], begins: Sequence[int], joined: Set[int]) -> int:
+    """Return the best end of a part that begins at `start` and is followed by more than fits."""
+    most = start + MAX_UNIT_CHARS
+    line = bisect(begins, start)
+    ends_of_lines, ends_of_paragraphs = [0], [0]
+    while line < len(lines) and (end := begins[line] - 1) <= most:
+        if line not in joined and lines[line - 1].strip():
+            (ends_of_lines if lines[line].strip() else ends_of_paragraphs).append(end)
+        line += 1
+    if end := ends_of_paragraphs[-1] or ends_of_lines[-1]:
+        return end
+    window = text[start : most + 1]
+    fitting = [end for end in characters.ends(window) if end <= MAX_UNIT_CHARS] or [MAX_UNIT_CHARS]
+    for pattern in (_SENTENCE_END, _WORD_END):
+        ends: set[int] = {match.end() for match in pattern.finditer(window)}.intersection(fitting)
+        if ends:
+            return start + max(ends)
+    return start + fitting[-1]
 
 
-def _pieces_of_line(line: str, number: int) -> Iterator[tuple[str, str]]:
-    """Cut a line that is too long, at spaces if possible."""
-    start = 0
-    while start < len(line):
-        end = min(start + MAX_UNIT_CHARS, len(line))
-        space = line.rfind(" ", start + 1, end)
-        if end < len(line) and space > start:
-            end = space
-        if text := line[start:end].strip():
-            yield f"L{number}:{start + 1}-{end}", text
-        start = end
+def _name(start: int, end: int, begins: Sequence[int]) -> str:
+    first, last = bisect(begins, start), bisect(begins, end - 1)
+    if start == begins[first - 1] and end == begins[last] - 1:
+        return f"L{first}-{last}"
+    column, last_column = start - begins[first - 1] + 1, end - begins[last - 1]
+    return f"L{first}:{column}-{last_column}" if first == last else f"L{first}:{column}-{last}:{last_column}"

@@ -8,6 +8,7 @@ import click
 
 from polyvec.data.building.material import About, Source
 from polyvec.data.building.output.writing import UNREADABLE, write_dataset
+from polyvec.terminal import echo
 
 __all__ = ["build", "dataset_options"]
 
@@ -56,7 +57,7 @@ def build(
             )
     about = About(name or output.resolve().name, source=source, licence=licence, domain=domain, notes=notes)
     summary = write_dataset(material, output, about, overwrite=overwrite, show_progress=show_progress)
-    click.echo(f"{output}: {summary.n_documents} documents, {summary.n_queries} queries")
+    echo(f"{output}: {summary.n_documents} documents, {summary.n_queries} queries")
     for reason, n in summary.rejections.most_common():
-        click.echo(f"  rejected, {reason}: {n}")
+        echo(f"  rejected, {reason}: {n}")
     return int(any(reason.startswith(UNREADABLE) for reason in summary.rejections))  # such as `unreadable image`

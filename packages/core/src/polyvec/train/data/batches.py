@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from polyvec.alarms import pass_alarm
 from polyvec.content import content_key
 from polyvec.data.documents import loaded
-from polyvec.model.processing import Encoded, Processor
+from polyvec.model.processing import Encoded, Processor, checked_pixels
 from polyvec.prompts import prefix
 from polyvec.train.data.examples import Document, Pair, PdfPage, Step, file_group
 from polyvec.types import Failure, ImageText, Side, Task
@@ -105,7 +105,13 @@ class StepCollator:
             patches_only: late interaction scores only an image's patches, not the template around them. The template's
                 tokens see the whole image, and a network that is trained from scratch would learn to use only them.
             dpi: pixels per inch of the pages of PDF files.
+
+        Raises:
+            ValueError: `max_length` leaves no room behind the prompts, or `max_pixels` is less than one token.
         """
+        for side in get_args(Side):
+            processor.check_length(max_length, side=side, task=task)
+        checked_pixels(processor.config, max_pixels)
         self.processor, self.task, self.dpi = processor, task, dpi
         self.max_length, self.max_pixels, self.patches_only = max_length, max_pixels, patches_only
 

@@ -15,7 +15,7 @@ from polyvec.inputs import check_options, check_side, check_task, checked_items,
 from polyvec.model.batching import plan
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.model.network import Outputs
-from polyvec.model.processing import Encoded, Processor, collate
+from polyvec.model.processing import Encoded, Processor, checked_pixels, collate
 from polyvec.outcomes import Encoding, Outcome, collect_shown
 from polyvec.prompts import prefix
 from polyvec.retrieval import Mode, encode_dataset, scores
@@ -62,11 +62,14 @@ class NetworkEncoder(Encoder):
         check_task(task, self.tasks)
         size = checked_size(options.get("truncate_dim"), self.dim, self.sizes)
         items = checked_items(inputs)
+        length, area = options.get("max_length"), options.get("max_pixels")
+        max_length = self._max_length if length is None else length
+        self._processor.check_length(max_length, side=side, task=task)  # type: ignore[arg-type]  # it is a task
         prepare = partial(
             self._processor.item,
-            prefix=prefix(task, side),  # type: ignore[arg-type]  # it is a task
-            max_length=options.get("max_length") or self._max_length,
-            max_pixels=options.get("max_pixels") or self._max_pixels,
+            prefix=prefix(task, side),  # type: ignore[arg-type]  # as above
+            max_length=max_length,
+            max_pixels=self._max_pixels if area is None else checked_pixels(self._processor.config, area),
         )
         own = self._outcomes(items, range(rank(), len(items), n_processes()), prepare)
         collected, _ = collect_shown(

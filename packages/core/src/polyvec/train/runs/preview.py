@@ -25,7 +25,8 @@ def preview(run: Run, *, resume: bool = False, echo: Callable[[str], object] = p
     """
     opened = open_run(run, resume=resume, show_progress=True)
     if opened.arguments.process_index == 0:
-        echo("\n".join(_lines(opened)))
+        for line in _lines(opened):
+            echo(line)
 
 
 def _lines(opened: Opened) -> Iterable[str]:

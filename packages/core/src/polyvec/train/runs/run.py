@@ -86,6 +86,7 @@ def open_run(run: Run, *, resume: bool = False, show_progress: bool = False) -> 
     check_room(run.output, _n_bytes(checkpoint))
     if run.task not in checkpoint.config.tasks:
         raise ValueError(f"`task` is {run.task!r}; {run.model} has {', '.join(map(repr, checkpoint.config.tasks))}.")
+    collator = _collator(run, checkpoint)
     run.loss.size_weights(checkpoint.config.matryoshka_dims)
     names = [folder.name for folder in run.evaluation.folders]
     if len(set(names)) < len(names):
@@ -95,15 +96,21 @@ def open_run(run: Run, *, resume: bool = False, show_progress: bool = False) -> 
     sources = [open_source(one, max_bad_rows=run.max_bad_rows, show_progress=show) for one in run.sources]
     steps = _steps(run, sources, n_steps=n_batches(arguments))
     check_arguments(arguments, steps)
-    collator = StepCollator(
-        Processor(checkpoint.path, checkpoint.config),
-        task=run.task,  # type: ignore[arg-type]  # checked above
-        max_length=run.batch.max_length,
-        max_pixels=run.batch.max_pixels,
-        patches_only=run.batch.patches_only,
-        dpi=run.batch.dpi,
-    )
     return Opened(run, arguments, checkpoint, sources, steps, collator, held_out, last)
+
+
+def _collator(run: Run, checkpoint: Checkpoint) -> StepCollator:
+    try:
+        return StepCollator(
+            Processor(checkpoint.path, checkpoint.config),
+            task=run.task,  # type: ignore[arg-type]  # checked by the caller
+            max_length=run.batch.max_length,
+            max_pixels=run.batch.max_pixels,
+            patches_only=run.batch.patches_only,
+            dpi=run.batch.dpi,
+        )
+    except ValueError as error:  # of an argument that is `batch.…` in the run file
+        raise ValueError(str(error).replace("`max_", "`batch.max_")) from error
 
 
 def _steps(run: Run, sources: list[Source], *, n_steps: int) -> Steps:

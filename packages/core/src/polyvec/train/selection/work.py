@@ -8,12 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import click
-
 import polyvec
 from polyvec.cli import print_json
 from polyvec.retrieval import Mode
 from polyvec.search import Identity, Search, open_search
+from polyvec.terminal import echo
 from polyvec.train.data.corpora import Corpus
 from polyvec.train.data.documents import Contents, CorpusDocuments, ExampleDocuments
 from polyvec.train.data.folders import corpus_file, is_folder
@@ -160,7 +159,7 @@ def mine_rows(
                 else:
                     _write(file, row)
     for identity, reason in list(failures.items())[:_SHOWN]:
-        click.echo(f"failed: document {identity}: {reason}", err=True)
+        echo(f"failed: document {identity}: {reason}", err=True)
     counts["unreadable documents"] += len(failures)
     _print_counts(counts, as_json=as_json)
     return 1 if failures else 0
@@ -264,4 +263,4 @@ def _print_counts(counts: Counter[str], *, as_json: bool) -> None:
 def _print_table(rows: Sequence[tuple[str, int]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, n in rows:
-        click.echo(f"{name:<{width}}  {n:>10,}")
+        echo(f"{name:<{width}}  {n:>10,}")

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+
+from polyvec.markdown import outline
 
 __all__ = ["Section", "markdown_sections", "rest_sections"]
 
@@ -26,18 +27,8 @@ def markdown_sections(text: str) -> Iterator[Section]:
     Raises:
         ImportError: markdown-it-py is not installed.
     """
-    try:
-        from markdown_it import MarkdownIt  # an optional extra
-    except ImportError as error:
-        raise ImportError("Markdown is read by markdown-it-py: pip install 'polyvec[build]'") from error
-    lines = text.splitlines()
-    headings: list[tuple[int, int, int, str]] = []  # first line, line after it, level, text
-    tokens = MarkdownIt("commonmark").parse(text)
-    for token, content in pairwise(tokens):
-        if token.type == "heading_open" and token.level == 0 and token.map:
-            parts = (child for child in content.children or [] if child.type in ("text", "code_inline", "softbreak"))
-            heading = " ".join("".join(child.content or " " for child in parts).split())
-            headings.append((token.map[0], token.map[1], int(token.tag[1:]), heading))
+    lines = re.sub(r"\r\n?", "\n", text).split("\n")
+    headings = [(heading.first, heading.end, heading.level, heading.text) for heading in outline(text).headings]
     for section in _sections(headings, lines):
         yield Section(section.heading, section.level, _without_markdown(section.text))
 

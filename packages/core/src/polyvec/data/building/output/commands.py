@@ -9,6 +9,7 @@ from polyvec.cli import command
 from polyvec.data.building.output.look import write_look
 from polyvec.data.building.output.parquet_files import Columns, write_parquet
 from polyvec.data.building.output.training_rows import write_rows
+from polyvec.terminal import echo
 
 __all__ = ["export", "look"]
 
@@ -28,9 +29,9 @@ def export(folder: Path, parquet: Path | None, columns: Columns, rows: Path | No
         raise click.UsageError("name what to write: --parquet FOLDER or --rows FILE")
     if parquet is not None:
         parts = write_parquet(folder, parquet, columns=columns, show_progress=True)
-        click.echo(f"{parquet}: {', '.join(parts)}")
+        echo(f"{parquet}: {', '.join(parts)}")
     if rows is not None:
-        click.echo(f"{rows}: {write_rows(folder, rows)} pairs")
+        echo(f"{rows}: {write_rows(folder, rows)} pairs")
 
 
 @command("look", short_help="Write a page to look through a dataset.")
@@ -43,4 +44,4 @@ def export(folder: Path, parquet: Path | None, columns: Columns, rows: Path | No
 def look(folder: Path, output: Path, limit: int, seed: int) -> None:
     """Write one HTML file that shows queries with their documents, and what was left out and why."""
     shown = write_look(folder, output, limit=limit, seed=seed)
-    click.echo(f"{output}: {shown}")
+    echo(f"{output}: {shown}")

@@ -15,6 +15,7 @@ from polyvec.data.building.questions.cost import Cost
 from polyvec.data.building.questions.models import asked
 from polyvec.data.building.questions.pages import MAX_PIXELS, pages
 from polyvec.data.building.questions.prompts import KINDS, PROMPTS, read_prompts
+from polyvec.terminal import echo
 
 __all__ = ["pages_command"]
 
@@ -106,13 +107,13 @@ def pages_command(
         max_failures=max_failures,
         show_progress=True,
     )
-    click.echo(_before(material.cost()))
+    echo(_before(material.cost()))
     if dry_run:
         return 0
     try:
         return build(material, output=output, notes=material.notes, reads=paths, show_progress=False, **about)
     finally:
-        click.echo(_after(material.usage))
+        echo(_after(material.usage))
 
 
 def _imported(place: str) -> Any:  # of frameworks that may not be installed

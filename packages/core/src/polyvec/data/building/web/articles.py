@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from polyvec import markdown
 from polyvec.data.building.material import Rejection
 from polyvec.data.building.web.texts import cleaned, language_of
 from polyvec.html.encoding import decode
@@ -18,7 +18,7 @@ from polyvec.images import check_regular
 from polyvec.paths import printable
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser
+    from turbohtml import Document
 
 __all__ = ["ORIGIN", "Article", "file_of", "parsed", "read_articles", "resolved"]
 
@@ -26,7 +26,6 @@ ORIGIN = "http://article.invalid"  # RFC 6761: no such host exists. The folder o
 
 _HTML, _MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
 _MOST_BYTES = 50_000_000
-_FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)^\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,13 +93,13 @@ def read_articles(paths: Sequence[Path]) -> Iterator[Article | Rejection]:
                 yield content
 
 
-def parsed(html: str) -> "LexborHTMLParser":
+def parsed(html: str) -> "Document":
     """Parse HTML as browsers do."""
     try:
-        from selectolax.lexbor import LexborHTMLParser
+        import turbohtml
     except ImportError as error:
-        raise ImportError("HTML is read by selectolax; install it with `pip install 'polyvec[build]'`.") from error
-    return LexborHTMLParser(html)
+        raise ImportError("HTML is read by turbohtml; install it with `pip install 'polyvec[build]'`.") from error
+    return turbohtml.parse(html)
 
 
 def resolved(article: Article, address: str) -> str:
@@ -163,19 +162,18 @@ def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
     is_markdown = name.lower().endswith(_MARKDOWN)
     facts: Mapping[str, Any] = {}
     if is_markdown:
-        facts, text = _front_matter(text)
-        text = f"<body>{_markdown_to_html(text)}"
+        facts, text = markdown.split_front_matter(text)
+        text = f"<body>{markdown.parser().enable('strikethrough').render(text)}"
     tree = parsed(text)
-    if not cleaned(tree.body.text() if tree.body else "") and not tree.css_first("img"):
+    body = tree.select_one("body")
+    if not cleaned(body.text if body else "") and not tree.select_one("img"):
         return Rejection("no text", printable(str(folder / name)))
-    described = tree.css_first('meta[name="description" i], meta[property="og:description" i]')
-    heading = tree.css_first("title:not(svg *)") if not is_markdown else tree.css_first("h1")
+    described = tree.select_one('meta[name="description" i], meta[property="og:description" i]')
+    heading = tree.select_one("title:not(svg *)") if not is_markdown else tree.select_one("h1")
     root = tree.root
-    language = _fact(facts, "lang", "language") or str((root.attributes.get("lang") if root else "") or "")
-    title = _fact(facts, "title") or (heading.text() if heading else "")
-    description = _fact(facts, "description", "summary") or str(
-        (described.attributes.get("content") if described else "") or ""
-    )
+    language = _fact(facts, "lang", "language") or str((root.attr("lang") if root else "") or "")
+    title = _fact(facts, "title") or (heading.text if heading else "")
+    description = _fact(facts, "description", "summary") or str((described.attr("content") if described else "") or "")
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()[:12]
     stem = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40]
     return Article(
@@ -188,35 +186,6 @@ def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
         language_of(language, tree),
         is_markdown,
     )
-
-
-def _front_matter(text: str) -> tuple[Mapping[str, Any], str]:
-    """Split Markdown into the facts before it, in YAML or TOML, and the text."""
-    import yaml  # an optional extra
-
-    match = _FRONT_MATTER.match(text)
-    if not match:
-        return {}, text
-    try:
-        facts = yaml.safe_load(match[2]) if match[1] == "---" else tomllib.loads(match[2])
-    except (
-        yaml.YAMLError,
-        tomllib.TOMLDecodeError,
-        ValueError,
-        RecursionError,
-    ):
-        facts = None
-    return (facts, text[match.end() :]) if isinstance(facts, Mapping) else ({}, text)
-
-
-def _markdown_to_html(text: str) -> str:
-    try:
-        from markdown_it import MarkdownIt
-    except ImportError as error:
-        raise ImportError(
-            "Markdown is read by markdown-it-py; install it with `pip install 'polyvec[build]'`."
-        ) from error
-    return str(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text))
 
 
 def _fact(facts: Mapping[str, Any], *names: str) -> str:

@@ -2,16 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from polyvec.data.building.web.articles import Article, parsed
-from polyvec.data.building.web.texts import ancestors, cleaned, kind_of, language_at
+from polyvec.data.building.web.texts import ancestors, cleaned, kind_of, language_at, tag_of
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser, LexborNode
+    from turbohtml import Document, Element, Node
 
 __all__ = ["Figure", "Words", "figures"]
 
@@ -63,9 +63,9 @@ def figures(article: Article) -> Iterator[Figure]:
     """Yield the visible images of an article in their order."""
     tree = parsed(article.html)
     _prune(tree)
-    images = tree.css("img")
+    images = tree.select("img")
     mentions = _mentions(tree) if images else {}
-    n_images = Counter(around.mem_id for image in images for around in islice(ancestors(image), _COUNTED_LEVELS))
+    n_images = Counter(around for image in images for around in islice(ancestors(image), _COUNTED_LEVELS))
     for image in images:
         addresses = tuple(_addresses(image))
         words = {spoken.text: spoken for spoken in reversed([*_words(image, mentions, n_images)]) if spoken.text}
@@ -73,22 +73,22 @@ def figures(article: Article) -> Iterator[Figure]:
             yield Figure(addresses, tuple(reversed(words.values())), language_at(image, article.language))
 
 
-def _prune(tree: "LexborHTMLParser") -> None:
+def _prune(tree: "Document") -> None:
     """Remove what no reader sees, and the links of headings to themselves."""
     hidden = "script, style, template, [hidden], [aria-hidden='true' i], a.headerlink, a.anchor:empty"
     for node in [
-        *tree.css(hidden),
-        *(n for n in tree.css("[style]") if _INVISIBLE.search(n.attributes["style"] or "")),
+        *tree.select(hidden),
+        *(n for n in tree.select("[style]") if _INVISIBLE.search(n.attr("style") or "")),
     ]:
         node.decompose()
 
 
-def _addresses(image: "LexborNode") -> Iterator[str]:
+def _addresses(image: "Element") -> Iterator[str]:
     sources = []
-    if image.parent is not None and image.parent.tag == "picture":
-        sources = [source.attributes.get("srcset") or "" for source in image.parent.css("source")]
-    largest = [_largest(srcset) for srcset in (image.attributes.get("srcset") or "", *sources)]
-    src = (image.attributes.get("src") or "").strip()
+    if image.parent is not None and tag_of(image.parent) == "picture":
+        sources = [source.attr("srcset") or "" for source in image.parent.select("source")]
+    largest = [_largest(srcset) for srcset in (image.attr("srcset") or "", *sources)]
+    src = (image.attr("src") or "").strip()
     yield from dict.fromkeys(filter(None, (*largest, src)))
 
 
@@ -98,113 +98,107 @@ def _largest(srcset: str) -> str:
     return max(candidates, key=lambda candidate: candidate[0], default=(0.0, ""))[1]
 
 
-def _words(image: "LexborNode", mentions: dict[str, list[str]], n_images: Counter[int]) -> Iterator[Words]:
-    if image.attributes.get("role") in ("presentation", "none"):
+def _words(image: "Element", mentions: dict[str, list[str]], n_images: Counter["Element"]) -> Iterator[Words]:
+    if image.attr("role") in ("presentation", "none"):
         return
     for name, origin in (("aria-label", "label"), ("alt", "alt text"), ("title", "title")):
-        text = cleaned(image.attributes.get(name) or "")
+        text = cleaned(image.attr(name) or "")
         yield Words(text, kind_of(text), origin)
     close = list(_close(image, n_images))
     caption = _caption(image, close)
     label = _LABEL.match(caption)
     says = caption[label.end() :].lstrip(" .:–—-") if label else caption
     yield Words(says, "description", "caption")
-    keys = [f"#{identity}" for node in (image, *close) if (identity := node.attributes.get("id"))]
+    keys = [f"#{identity}" for node in (image, *close) if (identity := node.attr("id"))]
     named = [text for key in [*([_label(label)] if label else []), *keys] for text in mentions.get(key, ())]
     for text in named or filter(None, [_paragraph_beside(image, caption)]):
         yield Words(text, "statement", "paragraph that names it" if named else "paragraph beside it")
 
 
-def _caption(image: "LexborNode", close: Sequence["LexborNode"]) -> str:
+def _caption(image: "Element", close: Sequence["Element"]) -> str:
     for around in close:
-        if caption := around.css_first(_CAPTION):
-            return cleaned(caption.text())
+        if caption := around.select_one(_CAPTION):
+            return cleaned(caption.text)
         if around.tag in ("figure", *_OUTERMOST):
             return ""
         if around.tag == "p":  # in Markdown, a line in italics below an image
-            lines = [node for node in _beside(image) if node.tag not in ("br", "img")]
+            lines = [node for node in _beside(image) if tag_of(node) not in ("br", "img")]
             following = lines or [node for node in [_element_after(around)] if node is not None and node.tag == "p"]
-            text = cleaned(following[0].text()) if len(following) == 1 else ""
-            emphasis = following[0] if lines else (following[0].css_first("em") if text else None)
-            if text and emphasis is not None and emphasis.tag == "em" and cleaned(emphasis.text()) == text:
+            text = cleaned(following[0].text) if len(following) == 1 else ""
+            emphasis = following[0] if lines else (following[0].select_one("em") if text else None)
+            if text and emphasis is not None and tag_of(emphasis) == "em" and cleaned(emphasis.text) == text:
                 return text
     return ""
 
 
-def _close(image: "LexborNode", n_images: Counter[int]) -> Iterator["LexborNode"]:
+def _close(image: "Element", n_images: Counter["Element"]) -> Iterator["Element"]:
     """Yield the elements around an image that hold no other image, or are a figure of several."""
     for around in islice(ancestors(image), _CAPTION_LEVELS):
         most = _MOST_IMAGES_OF_FIGURE if around.tag == "figure" else 1
-        if around.tag in _OUTERMOST or n_images[around.mem_id] > most:
+        if around.tag in _OUTERMOST or n_images[around] > most:
             return
         yield around
 
 
-def _paragraph_beside(image: "LexborNode", caption: str) -> str:
+def _paragraph_beside(image: "Element", caption: str) -> str:
     """Return the text of the paragraph that holds an image, or stands right before or after it."""
     block = image
     for around in ancestors(image):
         if around.tag in _OUTERMOST or (around.tag != "figure" and _has_text(_beside(block), caption)):
             break
         block = around
-    if block.parent is not None and block.parent.tag == "p":
-        text = cleaned(block.parent.text())
+    if block.parent is not None and tag_of(block.parent) == "p":
+        text = cleaned(block.parent.text)
         return text if _says_something(text) and text != caption else ""
     for step in (_element_before, _element_after):
         node = step(block)
-        if node is not None and node.tag == "p" and node.css_first("img") is None:
-            text = cleaned(node.text())
+        if node is not None and node.tag == "p" and node.select_one("img") is None:
+            text = cleaned(node.text)
             if _says_something(text) and text != caption:
                 return text
     return ""
 
 
-def _beside(node: "LexborNode") -> Iterator["LexborNode"]:
-    first = node.parent.child if node.parent is not None else None
-    for _ in range(_MOST_SIBLINGS):
-        if first is None:
-            return
-        if first.mem_id != node.mem_id and not (first.is_text_node and _BLANK.fullmatch(first.text())):
-            yield first
-        first = first.next
+def _beside(node: "Node") -> Iterator["Node"]:
+    for beside in (*islice(node.previous_siblings, _MOST_SIBLINGS), *islice(node.next_siblings, _MOST_SIBLINGS)):
+        if tag_of(beside) or not _BLANK.fullmatch(beside.text):
+            yield beside
 
 
-def _has_text(nodes: Iterator["LexborNode"], caption: str) -> bool:
-    return any((text := cleaned(node.text())) and text != caption for node in nodes if not node.is_comment_node)
+def _has_text(nodes: Iterable["Node"], caption: str) -> bool:
+    return any((text := cleaned(node.text)) and text != caption for node in nodes)
 
 
-def _element_before(node: "LexborNode") -> "LexborNode | None":
-    before = node.prev
-    while before is not None and not before.is_element_node:
-        before = before.prev
-    return before
+def _element_before(node: "Node") -> "Element | None":
+    return _first_element(node.previous_siblings)
 
 
-def _element_after(node: "LexborNode") -> "LexborNode | None":
-    after = node.next
-    while after is not None and not after.is_element_node:
-        after = after.next
-    return after
+def _element_after(node: "Node") -> "Element | None":
+    return _first_element(node.next_siblings)
 
 
-def _mentions(tree: "LexborHTMLParser") -> dict[str, list[str]]:
+def _first_element(nodes: Iterable["Node"]) -> "Element | None":
+    return next((cast("Element", node) for node in nodes if tag_of(node)), None)
+
+
+def _mentions(tree: "Document") -> dict[str, list[str]]:
     """Return the paragraphs by the figures that they name, such as `figure 3`, or link to, such as `#sales`."""
     paragraphs: dict[str, list[str]] = {}
-    for paragraph in tree.css("p"):
-        text = cleaned(paragraph.text())
+    for paragraph in tree.select("p"):
+        text = cleaned(paragraph.text)
         if not _says_something(text) or any(
             _is_caption(node) for node in islice((paragraph, *ancestors(paragraph)), 4)
         ):
             continue
         keys = [_label(match) for match in _LABEL.finditer(text) if match.start() or match.end() < len(text)]
-        links = [link.attributes.get("href") or "" for link in paragraph.css("a[href^='#']")]
+        links = [link.attr("href") or "" for link in paragraph.select("a[href^='#']")]
         for key in dict.fromkeys([*keys, *links]):
             paragraphs.setdefault(key, []).append(text)
     return paragraphs
 
 
-def _is_caption(node: "LexborNode") -> bool:
-    return node.tag in ("figcaption", "figure") or "caption" in (node.attributes.get("class") or "")
+def _is_caption(node: "Element") -> bool:
+    return node.tag in ("figcaption", "figure") or "caption" in (node.attr("class") or "")
 
 
 def _label(match: re.Match[str]) -> str:

@@ -187,8 +187,8 @@ def _texts(row: Row, columns: Sequence[str]) -> list[str]:
 def _plain(text: str) -> str:
     text = _PLACEHOLDER.sub(" ", text).strip()
     if re.search(r"</?[a-z][^<>]*>", text, re.IGNORECASE):
-        body = parsed(text).body
-        text = body.text(separator=" ") if body else text
+        body = parsed(text).select_one("body")
+        text = " ".join(body.strings) if body else text
     for ending in (_PROMPT, _OPTIONS):
         text = text[: match.start()] if (match := ending.search(text)) and match.start() else text
     return cleaned(_NUMBERING.sub("", text.strip()))

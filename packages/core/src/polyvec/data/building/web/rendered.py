@@ -19,7 +19,7 @@ from polyvec.html.page import escaped
 from polyvec.images import open_image
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser, LexborNode
+    from turbohtml import Document, Element
 
 __all__ = ["read_descriptions", "rendered_articles"]
 
@@ -99,30 +99,31 @@ def read_descriptions(path: Path) -> dict[str, list[tuple[str, str]]]:
 def _page(article: Article, *, cut_paragraph: bool) -> tuple[str, str]:
     """Return an article's HTML for the browser, and its first paragraph if that was cut out."""
     tree = parsed(article.html)
-    for node in tree.css("base, meta[http-equiv='refresh' i]"):
+    body = tree.select_one("body")
+    for node in tree.select("base, meta[http-equiv='refresh' i]"):
         node.decompose()
-    for image in tree.css("img[loading]"):
+    for image in tree.select("img[loading]"):
         del image.attrs["loading"]  # lazy images would not load, because nobody scrolls
     paragraph = ""
     if cut_paragraph and (first := _first_paragraph(tree)):
-        text = cleaned(first.text())
-        if cleaned(tree.body.text() if tree.body else "") != text:  # a page of this paragraph alone would be blank
+        text = cleaned(first.text)
+        if cleaned(body.text if body else "") != text:  # a page of this paragraph alone would be blank
             paragraph = text
             first.decompose()
-    if not article.is_markdown or tree.body is None:
-        return tree.html or "", paragraph
+    if not article.is_markdown or body is None:
+        return tree.html, paragraph
     head = f'<meta charset="utf-8"><title>{escaped(article.title)}</title><style>{_style()}</style>'
-    return f'<!doctype html><html lang="{article.language}"><head>{head}</head>{tree.body.html}</html>', paragraph
+    return f'<!doctype html><html lang="{article.language}"><head>{head}</head>{body.html}</html>', paragraph
 
 
-def _first_paragraph(tree: "LexborHTMLParser") -> "LexborNode | None":
+def _first_paragraph(tree: "Document") -> "Element | None":
     """Return the paragraph that tells what an article is about; it stands before the first heading of level 2."""
-    for node in islice(tree.css("p, h2"), _FIRST_NODES):
-        text = cleaned(node.text())
+    for node in islice(tree.select("p, h2"), _FIRST_NODES):
+        text = cleaned(node.text)
         if node.tag == "h2":
             return None
         is_apart = any(around.tag in _APART for around in ancestors(node))
-        if len(text) >= _FEWEST_CHARACTERS and text[-1] in _ENDS and not is_apart and not node.css_first("img"):
+        if len(text) >= _FEWEST_CHARACTERS and text[-1] in _ENDS and not is_apart and not node.select_one("img"):
             return node
     return None
 

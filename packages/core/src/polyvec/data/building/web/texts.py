@@ -4,14 +4,24 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from polyvec.data.languages import Languages
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser, LexborNode
+    from turbohtml import Document, Element, Node
 
-__all__ = ["ancestors", "cleaned", "kind_of", "language_at", "language_of", "n_words", "told_language", "why_no_query"]
+__all__ = [
+    "ancestors",
+    "cleaned",
+    "kind_of",
+    "language_at",
+    "language_of",
+    "n_words",
+    "tag_of",
+    "told_language",
+    "why_no_query",
+]
 
 _DEEPEST = 512  # levels, as browsers nest elements
 _MOST_CHARACTERS = 600
@@ -73,26 +83,24 @@ def why_no_query(text: str, origin: str) -> str:
     return "too long" if len(text) > _MOST_CHARACTERS else ""
 
 
-def ancestors(node: "LexborNode") -> Iterator["LexborNode"]:
+def tag_of(node: "Node | None") -> str:
+    """Return the tag of an element; empty for other nodes."""
+    return getattr(node, "tag", "")
+
+
+def ancestors(node: "Element") -> Iterator["Element"]:
     """Yield the elements around an element, the nearest first."""
-
-    def parents() -> Iterator["LexborNode"]:
-        parent = node.parent
-        while parent is not None:
-            yield parent
-            parent = parent.parent
-
-    return islice(parents(), _DEEPEST)
+    return (cast("Element", around) for around in islice(node.ancestors, _DEEPEST) if tag_of(around))
 
 
-def language_at(node: "LexborNode", default: str) -> str:
+def language_at(node: "Element", default: str) -> str:
     """Return the language that an element or one around it declares."""
     return next((code for around in (node, *ancestors(node)) if (code := _declared(around))), default)
 
 
-def language_of(declared: str, tree: "LexborHTMLParser") -> str:
+def language_of(declared: str, tree: "Document") -> str:
     """Return the language of an article: what it declares, or what its paragraphs tell."""
-    return _primary(declared) or told_language(" ".join(cleaned(p.text()) for p in islice(tree.css("p"), 20)))
+    return _primary(declared) or told_language(" ".join(cleaned(p.text) for p in islice(tree.select("p"), 20)))
 
 
 def told_language(text: str) -> str:
@@ -109,8 +117,8 @@ def _any_language() -> Languages:
     return Languages(())
 
 
-def _declared(node: "LexborNode") -> str:
-    return _primary((node.attributes.get("lang") or node.attributes.get("xml:lang") or "") if node.tag else "")
+def _declared(node: "Element") -> str:
+    return _primary(node.attr("lang") or node.attr("xml:lang") or "")
 
 
 def _primary(tag: str) -> str:

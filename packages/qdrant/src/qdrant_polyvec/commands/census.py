@@ -1,0 +1,63 @@
+"""What became of each file that `polyvec index` met."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyvec import Failure
+from qdrant_polyvec.files import LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of files. A folder that was left out as a whole counts as one.
+
+    Attributes:
+        read: files that are in the index.
+        failed: files and folders of which something failed.
+        left_out: the others, by the reason.
+        other_kinds: by suffix, those of `left_out` that are of other kinds; the most frequent first.
+    """
+
+    read: int
+    failed: int
+    left_out: dict[LeftOut, int]
+    other_kinds: dict[str, int]
+
+
+class Census:
+    """The files that were left out. Each is counted once, whatever paths lead to it."""
+
+    def __init__(self) -> None:
+        self._left_out: dict[Path, tuple[str, LeftOut]] = {}
+
+    def leave_out(self, path: Path, reason: LeftOut) -> None:
+        """Note a file or folder that is not indexed."""
+        self._left_out[_key(path)] = path.as_posix(), reason
+
+    @property
+    def without_text(self) -> list[str]:
+        """The sources of the files that were read and have no text."""
+        return [source for source, reason in self._left_out.values() if reason == "without text"]
+
+    def counts(self, located: Sequence[Path | Failure], failed: Iterable[str]) -> Counts:
+        """Count all files: those that were `located`, of which some `failed`, and those that were left out."""
+        files = {_key(file): file.as_posix() for file in located if isinstance(file, Path)}
+        failures = {*failed, *(file.source for file in located if isinstance(file, Failure))}
+        empty = self.without_text
+        # A file may be left out of a folder and be named itself.
+        others = [about for key, about in self._left_out.items() if key not in files or about[1] == "without text"]
+        suffixes = [Path(source).suffix.lower() for source, reason in others if reason == "of other kinds"]
+        return Counts(
+            read=len(set(files.values()).difference(failures, empty)),
+            failed=len(failures),
+            left_out=dict(sorted(Counter(reason for _, reason in others).items())),
+            other_kinds=dict(Counter(suffix or "no suffix" for suffix in sorted(suffixes)).most_common()),
+        )
+
+
+def _key(path: Path) -> Path:
+    """The path of a file or link without links that lead to it."""
+    return Path(os.path.realpath(path.parent), path.name)

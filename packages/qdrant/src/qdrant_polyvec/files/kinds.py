@@ -1,0 +1,102 @@
+"""The kind of a file: pictures, pages and notebooks by the suffix, text by what the file holds."""
+
+import codecs
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from polyvec.alarms import pass_alarm
+from polyvec.images import suffixes
+from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
+
+LeftOut = Literal["ignored", "hidden", "linked folders", "of other kinds", "too large", "generated", "without text"]
+
+PDF_SUFFIX = ".pdf"
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+NOTEBOOK_SUFFIX = ".ipynb"
+MAX_TEXT_BYTES = 10_000_000  # of a text file in a folder; a file that is named may have any size
+_CODE_SUFFIXES = {
+    ".asm", ".awk", ".bash", ".bat", ".bazel", ".bzl", ".c", ".cc", ".cjs", ".cl", ".clj", ".cljs", ".cmake",
+    ".coffee", ".cpp", ".cs", ".css", ".cts", ".cu", ".cxx", ".d", ".dart", ".el", ".erl", ".ex", ".exs", ".f",
+    ".f90", ".fish", ".fs", ".glsl", ".go", ".gradle", ".graphql", ".groovy", ".h", ".hcl", ".hh", ".hpp",
+    ".hs", ".hxx", ".java", ".jl", ".js", ".jsx", ".kt", ".kts", ".less", ".lisp", ".lua", ".m", ".mjs", ".mk",
+    ".ml", ".mli", ".mm", ".mts", ".nim", ".nix", ".pas", ".php", ".pl", ".pm", ".proto", ".ps1", ".py", ".pyi",
+    ".pyx", ".r", ".rb", ".rkt", ".rs", ".s", ".sass", ".scala", ".scm", ".scss", ".sh", ".sol", ".sql", ".sv",
+    ".svelte", ".swift", ".tcl", ".tf", ".thrift", ".ts", ".tsx", ".v", ".vb", ".vhd", ".vim", ".vue", ".zig",
+    ".zsh",
+}  # fmt: skip
+_CODE_NAMES = {
+    "cmakelists", "containerfile", "dockerfile", "gemfile", "gnumakefile", "jenkinsfile", "justfile",
+    "makefile", "rakefile", "vagrantfile",
+}  # fmt: skip
+_HEAD_BYTES = 65_536
+# Control characters that texts do not have: all but those from BEL to CR, and ESC, which logs have.
+_CONTROL = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Prose has words of 5 to 9 characters in most languages, minified code more than 25, tables of digits 15.
+_LONGEST_MEAN_WORD = 14
+
+
+def is_of_pages(file: Path) -> bool:
+    """True for a PDF or an image, by the suffix."""
+    return file.suffix.lower() in (*suffixes(), PDF_SUFFIX)
+
+
+def is_text(file: Path) -> bool:
+    """True for what is read as text: all but PDFs, images, pages of HTML and notebooks."""
+    return not is_of_pages(file) and file.suffix.lower() not in (*HTML_SUFFIXES, NOTEBOOK_SUFFIX)
+
+
+def is_code(file: Path, text: str) -> bool:
+    """True for the suffix of a programming language, a name such as `Dockerfile`, and a text that begins with `#!`."""
+    name, suffix = file.name.lower().partition(".")[0], file.suffix.lower()
+    return suffix in _CODE_SUFFIXES or name in _CODE_NAMES or text.startswith("#!")
+
+
+def decode(content: bytes) -> str:
+    r"""Decode a text file: UTF-8, or UTF-16 with its mark. A line ends with `\n`.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    if _is_binary(text):
+        raise ValueError("is binary: it holds null bytes or many control characters")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unfit(file: Path) -> LeftOut | None:
+    """Say why a file in a folder is not worth reading, from its size and its first bytes; None if it is.
+
+    A file that cannot be read is none of these: reading it will tell why. Text in another encoding is not, either.
+    """
+    try:
+        if not is_text(file) or not file.is_file():  # to open a pipe may take forever
+            return None
+        with file.open("rb") as stream:
+            head, size = stream.read(_HEAD_BYTES), os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        pass_alarm(error)
+        return None
+    encoding = _MARKS.get(head[:2], "utf-8")
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    if _is_binary(text):
+        return "of other kinds"
+    if size > MAX_TEXT_BYTES:
+        return "too large"
+    return "generated" if _is_generated(text) else None
+
+
+def _is_binary(text: str) -> bool:
+    """True if a text has a null character, or more than one other control character in a hundred."""
+    return "\0" in text or 100 * len(_CONTROL.findall(text.encode())) > len(text)
+
+
+def _is_generated(text: str) -> bool:
+    """True for minified code and for data in long lines, which no person reads: their "words" are long, too.
+
+    Texts of scripts without spaces have hardly any ASCII.
+    """
+    in_long_lines = len(text) > MAX_UNIT_CHARS * (text.count("\n") + 1)
+    return in_long_lines and len(text) > _LONGEST_MEAN_WORD * len(text.split()) and len(text.encode()) < 1.1 * len(text)
