@@ -110,3 +110,16 @@ def test_a_description_of_sorting_is_paired_with_code_that_sorts():
 def test_pairs_seldom_repeat(pair):
     rng = _rng()
     assert len({pair(rng) for _ in range(1000)}) >= 990
+
+
+def test_graded_sentences_share_as_many_facts_as_their_score_says():
+    rng = _rng()
+    seen = Counter()
+    for _ in range(200):
+        first, second, share = world.graded_pair(rng)
+        facts = set(words.content_words(first)), set(words.content_words(second))
+        common = len(facts[0] & facts[1]) / len(facts[0] | facts[1])
+        assert (common == 1) == (share == 1), (first, second)
+        assert common > 0 or share == 0
+        seen[share] += 1
+    assert len(seen) > 5

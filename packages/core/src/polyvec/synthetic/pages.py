@@ -16,7 +16,7 @@ from polyvec.synthetic.lettering import FONTS, INKS, PAPERS, WHITE, Color, ink_b
 from polyvec.synthetic.sheet import TILE, Page, Word
 from polyvec.synthetic.world import Document, pick
 
-__all__ = ["Page", "Word", "block_image", "layout", "line_image", "page_image", "word_image"]
+__all__ = ["Page", "Word", "block_image", "layout", "line_image", "page_image", "statement_image", "word_image"]
 
 _LINE_WIDTH = 392
 
@@ -48,6 +48,12 @@ def line_image(words: Sequence[str], rng: np.random.Generator) -> Image.Image:
 def block_image(lines: Sequence[Sequence[str]], rng: np.random.Generator) -> Image.Image:
     """Draw a few lines of words as a piece of a paragraph, one row of tiles each, as wide as in `line_image`."""
     return _crop(lines, rng)
+
+
+def statement_image(text: str, rng: np.random.Generator) -> Image.Image:
+    """Draw a sentence as a paragraph of three words a line."""
+    words = text.split()
+    return _crop([words[start : start + 3] for start in range(0, len(words), 3)], rng)
 
 
 def page_image(document: Document, rng: np.random.Generator, *, size: tuple[int, int] | None = None) -> Image.Image:

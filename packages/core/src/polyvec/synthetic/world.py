@@ -5,6 +5,7 @@ Every word that can stand on a page comes from `words.VOCABULARY`, so a small mo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -12,7 +13,18 @@ import numpy as np
 from polyvec.synthetic import words
 from polyvec.synthetic.functions import ITEMS, OPERATIONS
 
-__all__ = ["Document", "Kind", "Section", "code_pair", "document", "paraphrase_pair", "pick", "queries", "text_pair"]
+__all__ = [
+    "Document",
+    "Kind",
+    "Section",
+    "code_pair",
+    "document",
+    "graded_pair",
+    "paraphrase_pair",
+    "pick",
+    "queries",
+    "text_pair",
+]
 
 Kind = Literal["report", "table", "bar chart", "line chart", "form", "notice"]
 Choice = TypeVar("Choice")
@@ -98,6 +110,21 @@ def paraphrase_pair(rng: np.random.Generator) -> tuple[str, str]:
     first, second = (statements[i] for i in rng.permutation(len(statements))[:2])
     slots = _slots(rng)
     return _fill(first, slots), _fill(second, slots)
+
+
+def graded_pair(rng: np.random.Generator) -> tuple[str, str, float]:
+    """Draw two differently worded sentences of one kind, and the share of their facts that both state, 0 to 1."""
+    statements, _ = pick(words.STATEMENTS, rng)
+    first, second = (statements[i] for i in rng.permutation(len(statements))[:2])
+    facts = [name for _, name, *_ in Formatter().parse(first) if name and name != "was"]
+    common = [facts[i] for i in rng.permutation(len(facts))[: int(rng.integers(len(facts) + 1))]]
+    slots = _slots(rng)
+    others = _slots(rng)
+    while any(others[fact] == slots[fact] for fact in facts if fact not in common):
+        others = _slots(rng)
+    others |= {fact: slots[fact] for fact in common}
+    others["was"] = _was(others["topic"])
+    return _fill(first, slots), _fill(second, others), len(common) / len(facts)
 
 
 def code_pair(rng: np.random.Generator) -> tuple[str, str]:
