@@ -108,7 +108,7 @@ def real_table(encoder: Encoder, kinds: Sequence[Kind] = tuple(_NAMES)) -> Table
             encoder, held_out(kind), task=_REAL_TASKS[kind], modes=("late", "dense", "hybrid"), storage=False
         )
         by_search = {found.kind: found.values["ndcg@10"].mean for found in results(run, ks=(10,), n_resamples=1)}
-        rows[_NAMES[kind]] = {**{mode: by_search[mode] for mode in _MODES}, "BM25": by_search["text"]}
+        rows[_NAMES[kind]] = {mode: by_search[mode] for mode in _MODES} | {"BM25": by_search["text"]}
     return Table("nDCG@10", rows)
 
 
