@@ -66,11 +66,24 @@ def test_arabic_is_joined_and_runs_from_right_to_left():
 
 
 @pytest.mark.parametrize(
-    ("token", "label"), [("\n", r"'\n'"), ("\x1b[2J", r"'\x1b[2J'"), ("\u202eα", r"'\u202e\u03b1'")]
+    ("token", "label"),
+    [
+        ("\n", r"'\n'"),
+        ("\x1b[2J", r"'\x1b[2J'"),
+        ("\u202eα", r"'\u202e\u03b1'"),
+        ("\u3164", r"'\u3164'"),
+        ("\ufe0f", r"'\ufe0f'"),
+    ],
 )
 def test_what_is_invisible_is_spelled_out(token, label):
     one, other = captions(token, label)
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_long_token_leaves_room_for_its_similarity():
+    latin, greek = captions("x" * 80, "α" * 80)
+    assert greek[:, 220:].any()
+    np.testing.assert_array_equal(latin[:, 220:], greek[:, 220:])
 
 
 @pytest.mark.parametrize("token", ["\U00013000", "α\U00013000", "\ufffd"])

@@ -237,6 +237,7 @@ def test_lines_and_words_of_a_table_are_kept_however_it_and_its_page_are_turned(
         (b"BT /F 12 Tf 10 50 Td (x) Tj /F 7 Tf 6 5 Td (2) Tj /F 12 Tf 4 -5 Td (+) Tj ET", "x 2+"),
         (shown((b"l1", 10, 60, 0), (b"l2", 10, 46, 0), (b"r1", 80, 60, 0), (b"r2", 80, 46, 0)), "l1\nl2\nr1\nr2"),
         (shown((b"Title", 50, 90, 0), (b"axis", 20, 10, 1), (b"foot", 50, 5, 0)), "Title\naxis\nfoot"),
+        (b"BT /F -12 Tf -1 0 0 -1 10 50 Tm (one) Tj -30 0 Td (of) Tj 30 14 Td (two) Tj ET", "one of\ntwo"),
         (shown((b"two hy-", 20, 10, 1), (b"phens", 34, 10, 1)), "two hyphens"),
         (shown((b"Bold", 10, 50, 0), (b"Bold", 10.3, 50, 0), (b"next", 60, 50, 0)), "Bold next"),
         (b"3 Tr " + shown((b"read", 10, 50, 0), (b"by", 50, 50, 0), (b"OCR", 10, 30, 0)), "read by\nOCR"),

@@ -34,6 +34,9 @@ from polyvec.words import words
         ("เวลาดี", ["เว", "วล", "ลา", "าดี"]),
         ("မြန်မာ။", ["မြန်", "န်မာ"]),
         ("a3f9b2c1d4e5f6a7b8", ["a3f9b2c1d4e5f6a7b8"]),  # the parts of a hash say nothing
+        ("a/b/c/d/e/f/g/h/i/j/k1/tabCut", ["abcdefghijk1tabCut", *"abcdefghij", "k1", "tabCut", "tab", "Cut"]),
+        ("550e-e2b-1d4a-a7b6c", ["550ee2b1d4aa7b6c", "550e", "e2b", "1d4a", "a7b6c"]),  # nor do those of a UUID
+        ("FOO™ ´a", ["FOO", "a"]),
         ("—", []),
     ],
 )

@@ -111,6 +111,12 @@ def test_words_of_han_characters_find_the_sentences_that_have_them(query, text):
         ("running tests of the U.S.", "run test of the US", "english"),
         ("Mueller Aerzte Strasse Goethe neue", "Müller Ärzte Straße Göthe neue", "german"),
         ("Müller Gemüse", "Muller Gemuese", "de"),
+        ("Всё о самолётах и ёлке", "все самолет елка", "russian"),
+        ("polițiști și școlile București", "poliţist şi şcolile Bucureşti", "romanian"),
+        ("שָׁלוֹם צַהַ״ל", "שלום צה״ל", "hebrew"),
+        ("שׁלום مُحَمَّد كتـــاب", "שלום محمد كتاب", "any"),
+        ("NVIDIA™ SERVICE℠ l´eau 1️⃣Install", "nvidia service eau install", "english"),
+        ("a/b/c/d/e/f/g/h/i/j/k/CustomerOrderImpl.java", "customer order", "english"),
     ],
 )
 def test_spellings_of_a_word_are_one(written, typed, language):
@@ -152,4 +158,4 @@ def test_a_word_weighs_by_its_frequency_and_by_the_length_of_the_text():
 def test_terms_change_only_with_the_version_of_the_rules():
     """If this fails, collections on disk hold other terms than queries have now: raise `RULES`, then the digest."""
     terms = [(name, sorted(stored(text, name)), sorted(indices(text, name))) for name, text in SENTENCES.items()]
-    assert (RULES, hashlib.sha256(repr(terms).encode()).hexdigest()[:16]) == (3, "15bd59dc5f541c6f")
+    assert (RULES, hashlib.sha256(repr(terms).encode()).hexdigest()[:16]) == (4, "dd18d3eed6d0f663")

@@ -1,8 +1,10 @@
 """Show why a page was found: the regions of an image that each query token matched. Imports no torch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import regex
 from jaxtyping import Float32, Real
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -24,6 +26,7 @@ _SIZE = 14  # of letters in pixels
 _BASELINE = 14  # of a caption, below its upper edge
 _SCORE = 80  # pixels of a caption that its similarity needs
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # letters are drawn joined or apart because of them
+_WITHOUT_INK = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Space}\u2800]*")  # the last: Braille without dots
 _RED = (220, 20, 20)
 _STRONGEST = 170  # of 255: how opaque the tint of the most similar patch is
 
@@ -92,8 +95,8 @@ def _labels(tokens: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     labels: list[tuple[str, tuple[str, ...]]] = []
     numbered: list[str] = []
     for number, token in enumerate(tokens, 1):
-        visible = token.strip().translate(_JOINERS)
-        label = token.strip() if visible and visible.isprintable() else ascii(token)
+        visible = not _WITHOUT_INK.fullmatch(token) and token.strip().translate(_JOINERS).isprintable()
+        label = token.strip() if visible else ascii(token)
         try:
             files = () if label.isascii() else _fonts(frozenset(label))
         except (ImportError, ValueError):
@@ -118,13 +121,14 @@ def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
 def _caption(label: tuple[str, tuple[str, ...]], score: str) -> Image.Image:
     """Draw a label, shaped and in its direction, and its score behind it."""
     text, files = label
-    if not files:
-        return _lettered(text + score)
-    ink, n_below = bitmap(text, Face(files, _SIZE))
-    word = ImageOps.invert(Image.fromarray(ink[:, : _CELL - _SCORE]))
-    caption = Image.new("RGB", (_CELL, _CAPTION), "white")
-    caption.paste(word, (0, _BASELINE + n_below - word.height))
-    caption.paste(_lettered(score), (word.width, 0))
+    caption = _lettered("" if files else text)
+    if files:
+        ink, n_below = bitmap(text, Face(files, _SIZE))
+        caption.paste(ImageOps.invert(Image.fromarray(ink)), (0, _BASELINE + n_below - ink.shape[0]))
+        width = ink.shape[1]
+    else:
+        width = math.ceil(ImageFont.load_default(_SIZE).getlength(text))
+    caption.paste(_lettered(score), (min(width, _CELL - _SCORE), 0))
     return caption
 
 

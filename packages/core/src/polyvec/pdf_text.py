@@ -118,8 +118,9 @@ def _pieces(page: Any, layer: Any, raw: Any) -> Iterator[_Piece]:  # Any: as abo
             continue
         first, last = origin(indices[0]), origin(indices[-1])
         raw.FPDFText_GetMatrix(layer, indices[0], matrix)
-        baseline = _unit(complex(matrix.a, matrix.b))
-        height = raw.FPDFText_GetFontSize(layer, indices[0]) * math.hypot(matrix.c, matrix.d)
+        size = raw.FPDFText_GetFontSize(layer, indices[0])  # negative where the matrix turns the letters back
+        baseline = _unit(math.copysign(1, size) * complex(matrix.a, matrix.b))
+        height = abs(size) * math.hypot(matrix.c, matrix.d)
         yield _Piece(
             text=text,
             key=key,

@@ -14,17 +14,18 @@ from polyvec.types import Side
 
 __all__ = ["RULES", "words"]
 
-RULES = 3  # of these words, and of what `qdrant_polyvec.bm25` makes of them
+RULES = 4  # of these words, and of what `qdrant_polyvec.bm25` makes of them
 
-_MAX_PARTS = 12  # of one word; the parts of a longer word, such as a hash, say nothing
+_MAX_PARTS = 12  # of one word; the parts of a longer word, such as a hash, say nothing, but those of names in a path do
 
 # Scripts whose words no spaces separate (SA: those of South East Asia), and Hangul, whose particles join the nouns.
 _DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Bopomofo}\p{Yi}\p{Hangul}\p{Line_Break=SA}"
 _SIGN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_DENSE}]]"
+_SIGNS = rf"(?!\p{{M}}){_SIGN}+"  # no word begins with a mark, which NFKC makes of the ´ in l´eau
 _CONNECTOR = r"[-./@&·]|_+|::?|(?<=\d),(?=\d)"
 _WORD = regex.compile(
     rf"(?V1)(?P<dense>[{_DENSE}][{_DENSE}\p{{M}}]*)"
-    rf"|(?P<word>{_SIGN}+(?:(?:{_CONNECTOR}){_SIGN}+)*)(?P<suffix>(?:\+\+|\#)(?!\p{{L}}))?"
+    rf"|(?P<word>{_SIGNS}(?:(?:{_CONNECTOR}){_SIGNS})*)(?P<suffix>(?:\+\+|\#)(?!\p{{L}}))?"
 )
 _CONNECTORS = regex.compile(f"({_CONNECTOR})")
 # The acronym before a capitalized word, capitals with what follows, other letters, numbers.
@@ -34,7 +35,10 @@ _DIGITS = regex.compile(r"\d+")
 _CHARACTER = regex.compile(r".\p{M}*")  # unlike `\X`, the same in every version of Unicode
 _MEANINGFUL_ALONE = regex.compile(r"[\p{Han}\p{Hangul}]")
 
-_INVISIBLE = regex.compile(r"\xad\r?\n?|[\p{Cf}\uFE00-\uFE0F\U000E0100-\U000E01EF]")
+_INVISIBLE = regex.compile(r"\xad\r?\n?|[\p{Cf}\p{Me}\uFE00-\uFE0F\U000E0100-\U000E01EF]")
+# What writers of Hebrew and Arabic may leave out: vowels and other points, and the line that lengthens words.
+_POINTS = regex.compile(r"[\u0591-\u05BD\u05BF\u05C1\u05C2\u05C4\u05C5\u05C7\u0640\u064B-\u0652\u0670]")
+_TRADE_MARK = regex.compile("[™℠]")  # NFKC makes letters of it, and so NVIDIATM of NVIDIA™
 _LINE_BREAK = regex.compile(rf"(?V1)([{_DENSE}]\p{{M}}*)[^\S\r\n]*\r?\n[^\S\r\n]*(?=[{_DENSE}])")
 _TONE_MARK = regex.compile(
     "([\u0e4d\u0ecd])([\u0e48-\u0e4b\u0ec8-\u0ecb])"
@@ -72,7 +76,8 @@ def words(text: str, side: Side) -> Iterator[str]:
 def _normalized(text: str) -> str:
     if text.isascii():
         return text
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_SPELLINGS_TABLE)
+    text = unicodedata.normalize("NFKC", _TRADE_MARK.sub(" ", text))
+    text = _POINTS.sub("", _INVISIBLE.sub("", text)).translate(_SPELLINGS_TABLE)
     text = _TONE_MARK.sub(r"\2\1", _LINE_BREAK.sub(r"\1", text))
     normalized: str = _DIGIT.sub(lambda match: str(unicodedata.digit(match[0])), text)
     return normalized
@@ -93,11 +98,14 @@ def _whole_and_parts(word: str) -> Iterator[str]:
     for before, connector, piece in zip(pieces[::2], pieces[1::2], pieces[2::2], strict=False):
         is_number = before[-1].isdecimal() and piece[0].isdecimal()
         whole += ("." if is_number and not _is_thousands(before, connector, piece) else "") + piece
-    parts = [part for piece in pieces[::2] for part in _PARTS.findall(piece)]
-    found = [whole, *pieces[::2]]
-    if len(parts) <= _MAX_PARTS:
+    parts_by_piece = {piece: _PARTS.findall(piece) for piece in pieces[::2]}
+    found = [whole, *parts_by_piece]
+    is_long = sum(map(len, parts_by_piece.values())) > _MAX_PARTS
+    if not is_long:
         found += _NUMBER.findall(whole) + _DIGITS.findall(whole)
-        found += [part for part in parts if len(part) > 1 or part.isdecimal()]
+    for piece, parts in parts_by_piece.items():
+        if not is_long or (piece.isalpha() and len(parts) <= _MAX_PARTS):
+            found += [part for part in parts if len(part) > 1 or part.isdecimal()]
     yield from dict.fromkeys(found)
 
 

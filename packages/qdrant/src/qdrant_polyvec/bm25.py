@@ -18,6 +18,10 @@ _GERMAN = frozenset({"de", "german"})
 _DOTLESS = frozenset({"az", "azerbaijani", "tr", "turkish"})  # the lower case of I is ı
 _UMLAUT = re.compile(r"(?<![aeiouyäöüq])[aou]e")  # as in Snowball's stemmer of German since 3.0, which the engine lacks
 _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
+# Writers use either letter; the engine's stems and stop words know only the second one.
+_ROMANIAN = str.maketrans("șț", "şţ")  # comma below, cedilla
+_RUSSIAN = str.maketrans("ё", "е")
+_LETTERS = {"ro": _ROMANIAN, "romanian": _ROMANIAN, "ru": _RUSSIAN, "russian": _RUSSIAN}
 
 _config = partial(edge.Bm25Config, tokenizer=edge.TokenizerType.Whitespace, lowercase=False)
 
@@ -59,7 +63,7 @@ def _spellings(word: str, language: str) -> list[str]:
 def _lower(word: str, language: str) -> str:
     if language in _DOTLESS:
         word = word.replace("I", "ı")
-    lower = word.lower().replace("i\u0307", "i")  # from İ
+    lower = word.lower().replace("i\u0307", "i").translate(_LETTERS.get(language, {}))  # the first from İ
     return _UMLAUT.sub(lambda match: _UMLAUTS[match[0]], lower) if language in _GERMAN else lower
 
 
