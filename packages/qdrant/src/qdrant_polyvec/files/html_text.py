@@ -14,6 +14,8 @@ _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _APART = {"button", "img", "input", "meter", "object", "optgroup", "option", "progress", "select", "svg", "tspan"}
 _STACKED = {"mfrac", "mover", "mroot", "munder", "munderover"}  # their children are apart, too
 _WITHOUT_TEXT = {"checkbox", "color", "file", "hidden", "password", "radio", "range"}  # types of <input>
+_ROOT_TAG = re.compile(r"<(?:html|body)[\s/][^>]*", re.IGNORECASE)
+_MOST_MERGES = 10_000_000  # of attributes into <html> and <body>
 _SPACES = re.compile(r"[ \t\n\f\r]+")  # that collapse; others, such as the no-break space, do not
 
 
@@ -55,10 +57,13 @@ def sections(page: str) -> list[Section]:
     or another table, or the row is too long for a part.
 
     Raises:
-        ValueError: the page is binary.
+        ValueError: the page is binary, or has very many `<html>` or `<body>` tags with attributes.
     """
     if "\0" in page:
         raise ValueError("is binary: it holds null bytes")
+    roots = _ROOT_TAG.findall(page)  # the parser copies all attributes of the previous tags for each that has a new one
+    if len(roots) > 1 and len(roots) * len({word for tag in roots for word in tag.split()}) > _MOST_MERGES:
+        raise ValueError(f"has {len(roots)} <html> or <body> tags with attributes; a page has one of each")
     try:
         document = parse_xml(page) if page.startswith("<?xml") else parse(page, scripting=True)
     except HTMLParseError:
@@ -170,7 +175,7 @@ class _Writer:
         self._open.append(style)
         ends.append(self._open.pop)
         first = len(self._lines)
-        if display == "table":
+        if display == "table" or (tag == "table" and is_block(style)):
             self._tables.append(_Table())
             ends.insert(0, self._tables.pop)
         elif display == "table-row":
@@ -209,6 +214,8 @@ class _Writer:
         if len(lines) == row.first or not self._tables:
             return
         table = self._tables[-1]
+        if row.is_head and table.repeated is not None and len(row.cells) > 1:
+            table.head, table.repeated = [], None  # other columns from here on
         if row.is_head and table.repeated is None:
             table.head += [line.text for line in lines[row.first :]]
             return
