@@ -221,6 +221,9 @@ def test_a_page_with_very_many_roots_is_refused():
     page = "".join(f"<body a{number}>" for number in range(4000))
     with pytest.raises(ValueError, match="4000 <html> or <body> tags"):
         sections(page)
+    for encoding in ("utf-8", "utf-16"):
+        with pytest.raises(ValueError, match="4000 <html> or <body> tags"):
+            decode(page.encode(encoding))
     assert sections("<html lang=en><body class=a>" * 10_000 + "a") == ["a"]
 
 

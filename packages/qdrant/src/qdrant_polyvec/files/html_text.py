@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 
 from turbohtml import CData, Element, HTMLParseError, Node, Text, parse, parse_xml
 
+from polyvec.html.encoding import check_roots
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 from qdrant_polyvec.files.html_styles import INITIAL, Style, Styles, is_block, is_verbatim, is_visible, tag_of
 
@@ -14,8 +15,6 @@ _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _APART = {"button", "img", "input", "meter", "object", "optgroup", "option", "progress", "select", "svg", "tspan"}
 _STACKED = {"mfrac", "mover", "mroot", "munder", "munderover"}  # their children are apart, too
 _WITHOUT_TEXT = {"checkbox", "color", "file", "hidden", "password", "radio", "range"}  # types of <input>
-_ROOT_TAG = re.compile(r"<(?:html|body)[\s/][^>]*", re.IGNORECASE)
-_MOST_MERGES = 10_000_000  # of attributes into <html> and <body>
 _SPACES = re.compile(r"[ \t\n\f\r]+")  # that collapse; others, such as the no-break space, do not
 
 
@@ -61,9 +60,7 @@ def sections(page: str) -> list[Section]:
     """
     if "\0" in page:
         raise ValueError("is binary: it holds null bytes")
-    roots = _ROOT_TAG.findall(page)  # the parser copies all attributes of the previous tags for each that has a new one
-    if len(roots) > 1 and len(roots) * len({word for tag in roots for word in tag.split()}) > _MOST_MERGES:
-        raise ValueError(f"has {len(roots)} <html> or <body> tags with attributes; a page has one of each")
+    check_roots(page.encode("utf-8", "replace"))  # pages in outputs of notebooks were never bytes
     try:
         document = parse_xml(page) if page.startswith("<?xml") else parse(page, scripting=True)
     except HTMLParseError:
