@@ -21,3 +21,22 @@ def test_front_matter_is_a_mapping():
     assert split_front_matter("---\na: 1\n---\ntext") == ({"a": 1}, "text")
     for text in ("---\nwords\n---\ntext", "---\n[\n---\ntext", "a: 1\n---\ntext"):
         assert split_front_matter(text) == ({}, text)
+
+
+@pytest.mark.parametrize(
+    "front_matter",
+    [
+        "---\na: !!bool x\nb: !!timestamp x\n---\n",
+        "---\na: !!timestamp x\n---\n",
+        "+++\na" + ".a" * 20_000 + " = 1\n+++\n",  # would take seconds
+    ],
+)
+def test_front_matter_with_impossible_values_is_text(front_matter):
+    assert split_front_matter(f"{front_matter}# A") == ({}, f"{front_matter}# A")
+
+
+def test_mappings_of_front_matter_are_not_merged():
+    levels = "".join(f"a{level + 1}: &a{level + 1} {{<<: [*a{level}, *a{level}]}}\n" for level in range(40))
+    facts, text = split_front_matter(f"---\na0: &a0 {{b: 1}}\n{levels}---\n# A")
+    assert facts["a1"] == {"<<": [{"b": 1}, {"b": 1}]}
+    assert text == "# A"

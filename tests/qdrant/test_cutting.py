@@ -61,7 +61,15 @@ def test_a_character_longer_than_a_part_is_the_only_one_that_is_cut():
 
 @pytest.mark.parametrize(
     "sentence",
-    ["This is one sentence, as they go. ", "他说：“价格是3.50元。”", "Really?! ", "(It ends.) ", "यह एक वाक्य है। "],
+    [
+        "This is one sentence, as they go. ",
+        "他说：“价格是3.50元。”",
+        "Really?! ",
+        "(It ends.) ",
+        "यह एक वाक्य है। ",
+        "Das sagt z. B. Dr. Müller am 3. Mai usw. so. ",
+        "Mr. Smith e.g. went to U.S. banks, cf. Fig. A in it. ",
+    ],
 )
 def test_sentences_stay_whole(sentence):
     found = texts((sentence * (3000 // len(sentence))).strip(), cutting.prose)

@@ -117,6 +117,23 @@ def test_elements_are_inline_unless_the_standard_says_block(page, seen):
         "<style><!-- .a{display:none} --></style><p class=a>not",
         "<p style='font-size:0px'>not",
         "<style>#a, i{visibility:hidden}</style><p id=a>not</p><i>not</i>",
+        "<style>.a{display:none!important}</style><p class=a style='display:block'>not",
+        "<style>p.a.b#c{display:none} .a{display:block}</style><p class='b a' id=c>not",
+        "<p style='display:n\\6fne'>not",
+        "<p style='opacity:0'>not<b style='opacity:1'>not</b>",
+        "<p style='position:absolute; left:-9999px'>not",
+        "<p style='text-indent:-999em'>not",
+        "<p style='margin-left:-9999px'>not",
+        "<p style='position:absolute; width:1px; height:1px; overflow:hidden'>not",
+        "<p style='height:0; overflow-y:hidden'>not",
+        "<p style='position:absolute; clip:rect(0 0 0 0)'>not",
+        "<p style='clip-path: inset(50%)'>not",
+        "<p style='transform: translate(9px) scale(0)'>not",
+        "<p style='content-visibility:hidden'>not",
+        "<p style='font-size:1px'>not",
+        "<p style='font:0/0 a'>not",
+        "<svg><text display=none>not</text><text visibility=hidden>not</text><text font-size=0>not</text></svg>",
+        "<svg><symbol><text>not</text></symbol><clipPath><text>not</text></clipPath></svg>",
         "<script>if (a < b) {}</script>",
         "<style>p {}</style>",
         "<template><p>not</template>",
@@ -148,6 +165,17 @@ def test_what_a_reader_does_not_see_is_left_out(hidden):
         ("<p aria-hidden=true>a<p style='visibility:hidden'>not<b style='visibility:visible'>b", "a\nb"),
         ("<style media=print>p{display:none}</style><style>@media print{p{display:none}}</style><p>a", "a"),
         ("<style>.a{display:none}</style><p class=a style='display:block'>a", "a"),
+        (
+            "<style>.a{display:none}.b{display:block}</style><p class='b a'>a",
+            "a",
+        ),  # the later rule, not the later class
+        ("<style>.a.b{display:block}.a{display:none}</style><p class='a b'>a<p class=a>not", "a"),
+        ("<style>#a{display:block}p.a{display:none}</style><p class=a id=a>a", "a"),
+        ("<p style='left:-9999px; clip:rect(0,0,0,0)'>a", "a"),  # without effect where an element is not positioned
+        ("<p style='width:0; position:absolute; left:-9px'>a", "a"),
+        ("<p style='overflow:hidden; height:9px; max-height:none; opacity:.5'>a", "a"),
+        ("<svg viewBox='0 0 9 9'><text font-size=1>a</text><text style='font-size:1px'>b</text></svg>", "a\nb"),
+        ("usage: <pattern> <desc> <metadata> a", "usage: a"),  # unknown in HTML
         ("<style>body{visibility:hidden}</style><body style='display:none'>a", "a"),
         ("<p style='font-size:0'> <b style='font-size:0.5em'>a", "a"),
         ("<div><template shadowrootmode=open>a <slot></slot></template>b</div>", "a b"),
@@ -155,6 +183,11 @@ def test_what_a_reader_does_not_see_is_left_out(hidden):
 )
 def test_what_a_reader_sees_though_it_is_hard_to_see(page, seen):
     assert text(page) == seen
+
+
+def test_children_of_flexible_boxes_are_apart():
+    page = "<style>nav{display:flex}</style><nav><a>a</a><b>b<i>c</i></b></nav><b style='display:table-cell'>d</b><p>e"
+    assert text(page) == "a\nbc\nd\ne"
 
 
 def test_headings_begin_sections_and_join_what_follows():
@@ -173,6 +206,25 @@ def test_each_part_of_a_long_table_has_the_header_rows(tmp_path):
     assert {unit.context for unit in others} == {"a.html › T › Sales / Year | Revenue"}
     assert first.content.startswith("T\nbefore\nSales\nYear\tRevenue\n0\tcell")
     assert "\n".join(unit.content for unit in (first, *others)) == sections(file.read_text())[0]
+
+
+def test_other_header_rows_begin_other_columns():
+    row = "<tr><th>{0}<th>{0}{0}<tr><td>1<td>2"
+    page = f"<table style='display:block'>{row.format('a')}{row.format('b')}<tr><th>part<tr><td>3<td>4</table>"
+    (section,) = html_text.sections(page)
+    assert [(line.text, line.head) for line in section.lines] == [
+        ("a\taa", ""), ("1\t2", "a\taa"), ("b\tbb", ""), ("1\t2", "b\tbb"), ("part", "b\tbb"), ("3\t4", "b\tbb"),
+    ]  # fmt: skip
+
+
+def test_a_page_with_very_many_roots_is_refused():
+    page = "".join(f"<body a{number}>" for number in range(4000))
+    with pytest.raises(ValueError, match="4000 <html> or <body> tags"):
+        sections(page)
+    for encoding in ("utf-8", "utf-16"):
+        with pytest.raises(ValueError, match="4000 <html> or <body> tags"):
+            decode(page.encode(encoding))
+    assert sections("<html lang=en><body class=a>" * 10_000 + "a") == ["a"]
 
 
 def test_sections_know_the_headings_above_them():
@@ -240,7 +292,15 @@ def test_broken_pages_lose_nothing_and_gain_nothing(pieces):
 
 @pytest.mark.parametrize(
     "repeated",
-    ["<svg>*</p>*", '<a href="x*', "<div>*x", "<table><tr><th>h<tr><td>x*", "<h1>a*", "<li class=a style='b:c'>*"],
+    [
+        "<svg>*</p>*",
+        '<a href="x*',
+        "<div>*x",
+        "<table><tr><th>h<tr><td>x*",
+        "<h1>a*",
+        "<li class=a style='b:c'>*",
+        "<style>*.b.a{display:none}*</style>*<p class='b a'>x*",
+    ],
 )
 def test_the_time_is_linear(repeated):
     def seconds(n):

@@ -130,3 +130,13 @@ def test_odd_values_stop_nothing():
         "attachments": [1],
     }
     assert shown({"metadata": 1, "cells": [odd, {}, code("x")]}) == [("cell 3", "code", "x")]
+
+
+def test_lines_of_cells_end_as_in_other_files():
+    cells = [{"cell_type": "markdown", "source": "# A\r## B\rtext"}, code("x = 1\r\rdef f():\r  pass\r\r\ry = 2")]
+    assert shown({"cells": cells}) == [
+        ("cell 1", "retrieval", "# A\n## B\ntext"),
+        ("cell 2 L1-1", "code", "x = 1"),
+        ("cell 2 L3-4", "code", "def f():\n  pass"),
+        ("cell 2 L7-7", "code", "y = 2"),
+    ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Heading", "Outline", "outline", "parser", "split_front_matter"]
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)^\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_MOST_DOTS = 1000  # in a line of TOML
 _LINE_END = re.compile(r"\r\n?")
 
 
@@ -84,10 +85,30 @@ def split_front_matter(text: str) -> tuple[Mapping[str, Any], str]:
     except ImportError as error:
         raise ImportError("front matter is read by PyYAML; install it with `pip install 'polyvec[build]'`.") from error
     try:
-        facts = yaml.safe_load(match[2]) if match[1] == "---" else tomllib.loads(_LINE_END.sub("\n", match[2]))
-    except (yaml.YAMLError, ValueError, RecursionError):  # a TOMLDecodeError is a ValueError, and so is a bad date
-        facts = None
+        facts = _yaml(match[2]) if match[1] == "---" else _toml(_LINE_END.sub("\n", match[2]))
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError):
+        facts = None  # a TOMLDecodeError is a ValueError; the last two are PyYAML's, as for `!!bool x`
     return (facts, text[match.end() :]) if isinstance(facts, Mapping) else ({}, text)
+
+
+def _yaml(text: str) -> object:
+    """Load YAML safely. `<<` is a key, as in YAML 1.2: to merge mappings can take exponential time."""
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    loader.flatten_mapping = lambda _: None
+    as_text = {"tag:yaml.org,2002:merge": yaml.SafeLoader.construct_yaml_str}
+    loader.yaml_constructors = loader.yaml_constructors | as_text
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _toml(text: str) -> Mapping[str, Any]:
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        raise ValueError("a key with very many parts takes quadratic time")
+    return tomllib.loads(text)
 
 
 def parser() -> "MarkdownIt":

@@ -2,8 +2,10 @@
 
 import re
 
-__all__ = ["decode"]
+__all__ = ["check_roots", "decode"]
 
+_ROOT_TAG = re.compile(rb"<(?:html|body)[\s/][^>]*", re.IGNORECASE)
+_MOST_MERGES = 10_000_000  # of attributes into <html> and <body>
 _XML_ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)")
 
 
@@ -15,7 +17,9 @@ def decode(page: bytes) -> str:
 
     Raises:
         ImportError: turbohtml is not installed.
+        ValueError: `check_roots` refuses the page.
     """
+    check_roots(page)
     try:
         import turbohtml.detect
     except ImportError as error:
@@ -25,3 +29,16 @@ def decode(page: bytes) -> str:
     if declaration and document.encoding_confidence != "certain":
         document = turbohtml.parse(b'<meta charset="%s">' % declaration[1] + page)
     return page.decode(f"whatwg-{document.encoding}").removeprefix("\ufeff")
+
+
+def check_roots(page: bytes) -> None:
+    """Refuse a page that the parser needs too much time and memory for.
+
+    Each `<html>` or `<body>` tag with a new attribute makes it copy those of all tags before.
+
+    Raises:
+        ValueError: there are very many.
+    """
+    roots = _ROOT_TAG.findall(page.replace(b"\0", b""))
+    if len(roots) > 1 and len(roots) * len({word for tag in roots for word in tag.split()}) > _MOST_MERGES:
+        raise ValueError(f"has {len(roots)} <html> or <body> tags with attributes; a page has one of each")

@@ -16,7 +16,12 @@ MAX_UNIT_CHARS = 1200
 _BLANK_LINES = regex.compile(r"(?:[^\S\n]*\n)+")
 _CLOSING = r"""[\p{Pe}\p{Pf}"'*_`]*"""
 # East Asian writing has no space after a sentence. A fullwidth full stop needs one: it also separates decimals.
-_SENTENCE_END = regex.compile(rf"[\p{{Sentence_Terminal}}…]{_CLOSING}(?=\s)|[。！？｡]{_CLOSING}")
+_ANY_SENTENCE_END = regex.compile(rf"[\p{{Sentence_Terminal}}…]{_CLOSING}(?=\s)|[。！？｡]{_CLOSING}")
+# Full stops that rather belong to a word or number, as in "Dr. Müller", "z. B. Katzen" and "am 3. Mai".
+_ABBREVIATED = r"\b(?:\p{L}|\d+|Abb|Bd|Dr|Fig|Fr|Hr|Mme|Mr|Mrs|Ms|No|Nr|Prof|Sr|Sra|St|Vol)\."
+_SENTENCE_END = regex.compile(
+    rf"[\p{{Sentence_Terminal}}…](?<!{_ABBREVIATED}){_CLOSING}(?=\s+[^\s\p{{Ll}}\d])|[。！？｡]{_CLOSING}"
+)
 _WORD_END = regex.compile(r"(?<=\S)(?=[\s--[\u00a0\u202f]])", regex.V1)  # no-break spaces are within words
 
 
@@ -180,7 +185,7 @@ def _cut(text: str, start: int, lines: Sequence[str], begins: Sequence[int], joi
         return end
     window = text[start : most + 1]
     fitting = [end for end in characters.ends(window) if end <= MAX_UNIT_CHARS] or [MAX_UNIT_CHARS]
-    for pattern in (_SENTENCE_END, _WORD_END):
+    for pattern in (_SENTENCE_END, _ANY_SENTENCE_END, _WORD_END):
         ends: set[int] = {match.end() for match in pattern.finditer(window)}.intersection(fitting)
         if ends:
             return start + max(ends)

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 
 from turbohtml import CData, Element, HTMLParseError, Node, Text, parse, parse_xml
 
+from polyvec.html.encoding import check_roots
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 from qdrant_polyvec.files.html_styles import INITIAL, Style, Styles, is_block, is_verbatim, is_visible, tag_of
 
@@ -55,10 +56,11 @@ def sections(page: str) -> list[Section]:
     or another table, or the row is too long for a part.
 
     Raises:
-        ValueError: the page is binary.
+        ValueError: the page is binary, or has very many `<html>` or `<body>` tags with attributes.
     """
     if "\0" in page:
         raise ValueError("is binary: it holds null bytes")
+    check_roots(page.encode("utf-8", "replace"))  # pages in outputs of notebooks were never bytes
     try:
         document = parse_xml(page) if page.startswith("<?xml") else parse(page, scripting=True)
     except HTMLParseError:
@@ -170,7 +172,7 @@ class _Writer:
         self._open.append(style)
         ends.append(self._open.pop)
         first = len(self._lines)
-        if display == "table":
+        if display == "table" or (tag == "table" and is_block(style)):
             self._tables.append(_Table())
             ends.insert(0, self._tables.pop)
         elif display == "table-row":
@@ -209,6 +211,8 @@ class _Writer:
         if len(lines) == row.first or not self._tables:
             return
         table = self._tables[-1]
+        if row.is_head and table.repeated is not None and len(row.cells) > 1:
+            table.head, table.repeated = [], None  # other columns from here on
         if row.is_head and table.repeated is None:
             table.head += [line.text for line in lines[row.first :]]
             return

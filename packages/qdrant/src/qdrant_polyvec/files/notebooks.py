@@ -42,7 +42,7 @@ def parts(notebook: bytes) -> Iterator[Part]:
     named = _mapping(metadata.get("language_info")).get("name") or _mapping(metadata.get("kernelspec")).get("language")
     for number, cell in enumerate(_cells(content), start=1):
         name = f"cell {number}"
-        kind, text = cell.get("cell_type"), _text(cell.get("source", cell.get("input")))
+        kind, text = cell.get("cell_type"), _lines(_text(cell.get("source", cell.get("input"))))
         if kind == "heading":
             kind, text = "markdown", f"# {text}"
         if text.strip():
@@ -112,6 +112,11 @@ def _text(value: Any) -> str:  # Any: JSON
     if isinstance(value, list):
         return "".join(line for line in value if isinstance(line, str))
     return value if isinstance(value, str) else ""
+
+
+def _lines(text: str) -> str:
+    r"""End lines with `\n`, as Markdown and code count them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _mapping(value: Any) -> dict[str, Any]:  # Any: JSON

@@ -156,7 +156,10 @@ def _content(folder: Path, file: Path) -> bytes | Rejection:
 
 
 def _article(folder: Path, name: str, content: bytes) -> Article | Rejection:
-    text = decode(content)
+    try:
+        text = decode(content)
+    except ValueError as error:
+        return Rejection("unreadable file", printable(str(folder / name)), detail=str(error))
     if "\0" in text:
         return Rejection("no text file", printable(str(folder / name)), detail="it has null bytes")
     is_markdown = name.lower().endswith(_MARKDOWN)
