@@ -141,7 +141,7 @@ def _guarded(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         for number, reason in error.reasons.items():
             yield folders.failure(file, ValueError(f"page {number}: {reason}"))
     except _OwnFault as error:
-        _log.error("%s: %s", file, error, exc_info=error.__cause__)
+        _log.error("%r: %s", file.as_posix(), error, exc_info=error.__cause__)
         yield folders.failure(file, ValueError(str(error)))
     except (OSError, ValueError) as error:
         yield folders.failure(file, error)

@@ -1,6 +1,7 @@
 """Cut texts into parts that are each worth a search result. A part is named by its lines."""
 
 import ast
+import warnings
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -92,7 +93,9 @@ def definitions(lines: Sequence[str]) -> Outline:
     Decorators and the comments directly above belong to a definition. A file that does not parse is not cut.
     """
     try:
-        tree = ast.parse("\n".join(lines))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old escapes and numbers in other people's code
+            tree = ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes; the last two: deep nesting
         return whole(lines)
     starts: dict[int, tuple[str, ...]] = {0: ()}
