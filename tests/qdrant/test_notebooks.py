@@ -92,10 +92,26 @@ def test_the_cells_of_format_3():
         },
     ]
     assert shown({"nbformat": 3, "worksheets": [{"cells": cells}]}) == [
-        ("cell 1", "retrieval", "# Title"),
+        ("cell 1", "retrieval", "## Title"),
         ("cell 2", "code", "x = 1"),
         ("cell 2 output", "retrieval", "hello\nE: why"),
         ("cell 2 image 1", "retrieval", (20, 30)),
+    ]
+
+
+def test_headings_hold_for_the_cells_below_them():
+    def heading(text):
+        return {"cell_type": "markdown", "source": text}
+
+    printed = {"output_type": "stream", "name": "stdout", "text": "1"}
+    cells = [heading("# A\n\n## B"), code("def f():\n    pass", printed), heading("text\n\n## C"), {"source": "x"}]
+    assert [(unit.unit, unit.context) for unit in units({"cells": cells})] == [
+        ("cell 1", "a.ipynb › A › B"),
+        ("cell 2", "a.ipynb › A › B › f"),
+        ("cell 2 output", "a.ipynb › A › B"),
+        ("cell 3 L1-1", "a.ipynb › A › B"),
+        ("cell 3 L3-3", "a.ipynb › A › C"),
+        ("cell 4", "a.ipynb › A › C"),
     ]
 
 
