@@ -8,6 +8,7 @@ from PIL import Image
 
 from polyvec import Failure
 from qdrant_polyvec import files
+from qdrant_polyvec.files import cutting
 
 
 @pytest.fixture(autouse=True)
@@ -115,10 +116,16 @@ def test_headings_hold_for_the_cells_below_them():
     ]
 
 
-def test_a_long_output_is_cut_to_its_beginning():
+def test_a_long_output_is_cut_to_its_beginning(monkeypatch):
+    cut = cutting.parts
+    monkeypatch.setattr(
+        cutting, "parts", lambda lines, outline: sizes.append(sum(map(len, lines))) or cut(lines, outline)
+    )
+    sizes = []
     output = {"output_type": "stream", "name": "stdout", "text": "a line\n" * 1000}
     (_, (name, _, text)) = shown({"cells": [code("f()", output)]})
     assert (name, text) == ("cell 1 output L1-171", "\n".join(["a line"] * 171))
+    assert max(sizes) <= 2 * cutting.MAX_UNIT_CHARS  # not all of it is cut for the one part
 
 
 def test_a_damaged_picture_loses_nothing_else():

@@ -185,7 +185,8 @@ def _units_of_part(part: notebooks.Part, file: Path, above: Sequence[Heading]) -
             except ValueError as error:
                 yield folders.failure(file, ValueError(f"{part.name}: {error}"))
         case notebooks.Part(kind="output", content=str() as text):
-            yield from islice(_named_units(text, file, part.name, path), 1)
+            beginning = text[: 2 * cutting.MAX_UNIT_CHARS]  # an output may have megabytes
+            yield from islice(_named_units(beginning, file, part.name, path), 1)
         case notebooks.Part(kind="code", content=str() as text):
             outliner = cutting.definitions if part.language == "python" else cutting.blocks
             yield from _named_units(text, file, part.name, path, outliner=outliner, task="code")
