@@ -191,6 +191,13 @@ def test_no_line_of_the_table_is_longer_than_100(folder):
     assert "x.md:L1-1" in lines[1]
 
 
+def test_a_long_context_leaves_the_file_and_the_lines_in_sight(folder):
+    (folder / "docs" / "x.md").write_text("# " + "Long title " * 8 + "\n\n## Red fox\ntext\n")
+    run("index", "docs/x.md")
+    line = run("search", "red fox")[1].splitlines()[1]
+    assert line[31:71] == "docs/x.md › …e Long title › Red fox:L1-4"
+
+
 def test_control_characters_never_reach_the_terminal(folder):
     text = "\x1b[2J\x1b]0;owned\x07 red \u202efox"
     (folder / "docs" / "e\x1b[31m\n.md").write_text(text)

@@ -73,6 +73,11 @@ def test_python_that_does_not_parse_is_cut_as_text(folder):
     assert list(cut("a.py").values()) == [text]
 
 
+def test_warnings_of_old_python_neither_show_nor_change_the_cuts(folder):
+    write("a.py", "def f():\n    return '\\d'\n\ndef g():\n    return 1if f() else 2\n")  # the tests make them errors
+    assert list(cut("a.py")) == ["L1-2", "L4-5"]
+
+
 def test_a_class_that_is_too_long_is_cut_at_methods(folder):
     body = "        return " + "1 + " * 100 + "1"
     methods = [f"    def f{n}(self):\n{body}" for n in range(5)]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from polyvec import Failure
 from qdrant_polyvec import files
+from qdrant_polyvec.files import cutting
 
 
 @pytest.fixture(autouse=True)
@@ -92,17 +93,39 @@ def test_the_cells_of_format_3():
         },
     ]
     assert shown({"nbformat": 3, "worksheets": [{"cells": cells}]}) == [
-        ("cell 1", "retrieval", "# Title"),
+        ("cell 1", "retrieval", "## Title"),
         ("cell 2", "code", "x = 1"),
         ("cell 2 output", "retrieval", "hello\nE: why"),
         ("cell 2 image 1", "retrieval", (20, 30)),
     ]
 
 
-def test_a_long_output_is_cut_to_its_beginning():
+def test_headings_hold_for_the_cells_below_them():
+    def heading(text):
+        return {"cell_type": "markdown", "source": text}
+
+    printed = {"output_type": "stream", "name": "stdout", "text": "1"}
+    cells = [heading("# A\n\n## B"), code("def f():\n    pass", printed), heading("text\n\n## C"), {"source": "x"}]
+    assert [(unit.unit, unit.context) for unit in units({"cells": cells})] == [
+        ("cell 1", "a.ipynb › A › B"),
+        ("cell 2", "a.ipynb › A › B › f"),
+        ("cell 2 output", "a.ipynb › A › B"),
+        ("cell 3 L1-1", "a.ipynb › A › B"),
+        ("cell 3 L3-3", "a.ipynb › A › C"),
+        ("cell 4", "a.ipynb › A › C"),
+    ]
+
+
+def test_a_long_output_is_cut_to_its_beginning(monkeypatch):
+    cut = cutting.parts
+    monkeypatch.setattr(
+        cutting, "parts", lambda lines, outline: sizes.append(sum(map(len, lines))) or cut(lines, outline)
+    )
+    sizes = []
     output = {"output_type": "stream", "name": "stdout", "text": "a line\n" * 1000}
     (_, (name, _, text)) = shown({"cells": [code("f()", output)]})
     assert (name, text) == ("cell 1 output L1-171", "\n".join(["a line"] * 171))
+    assert max(sizes) <= 2 * cutting.MAX_UNIT_CHARS  # not all of it is cut for the one part
 
 
 def test_a_damaged_picture_loses_nothing_else():

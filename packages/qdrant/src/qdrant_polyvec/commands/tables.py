@@ -18,7 +18,7 @@ _MAX_EXAMPLES = 5  # ids per kind of flaw, suffixes of files
 
 def hits(hits: Sequence[Hit]) -> list[str]:
     """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = [escaped(_place(hit)) for hit in hits]
+    sources = [_place(hit) for hit in hits]
     width = min(max(map(len, sources)), _SOURCE_WIDTH)
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
     for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
@@ -71,9 +71,13 @@ def _cut(row: str) -> str:
 
 
 def _place(hit: Hit) -> str:
-    """Its source with its context, which may begin with the name of the file, and its unit."""
-    place = hit.source
-    if hit.context:
-        name = PurePosixPath(hit.source).name
-        place += hit.context.removeprefix(name) if hit.context.startswith(name) else f" › {hit.context}"
-    return f"{place}:{hit.unit}" if hit.unit else place
+    """Its source with its context, which may begin with the name of the file, and its unit.
+
+    The context has what space the others leave: the file and the unit are what opens the place.
+    """
+    unit = f":{hit.unit}" if hit.unit else ""
+    name = PurePosixPath(hit.source).name
+    context = escaped(hit.context or "").removeprefix(escaped(name)).removeprefix(" › ")
+    source, unit = escaped(hit.source), escaped(unit)
+    space = _SOURCE_WIDTH - len(source) - len(unit) - len(" › ")
+    return source + (f" › {shortened(context, space, from_left=True)}" if context and space > 1 else "") + unit

@@ -13,6 +13,7 @@ from PIL import Image
 from polyvec import Failure, Task
 from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, open_image, suffixes
+from polyvec.markdown import Heading
 from polyvec.pdf import pages
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
@@ -141,7 +142,7 @@ def _guarded(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         for number, reason in error.reasons.items():
             yield folders.failure(file, ValueError(f"page {number}: {reason}"))
     except _OwnFault as error:
-        _log.error("%s: %s", file, error, exc_info=error.__cause__)
+        _log.error("%r: %s", file.as_posix(), error, exc_info=error.__cause__)
         yield folders.failure(file, ValueError(str(error)))
     except (OSError, ValueError) as error:
         yield folders.failure(file, error)
@@ -158,8 +159,11 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
     elif suffix in kinds.HTML_SUFFIXES:
         yield from _units_of_sections(html_text.sections(decode(file.read_bytes())), file)
     elif suffix == kinds.NOTEBOOK_SUFFIX:
+        above: Sequence[Heading] = ()
         for cell in notebooks.parts(file.read_bytes()):
-            yield from _units_of_part(cell, file)
+            yield from _units_of_part(cell, file, above)
+            if cell.kind == "markdown" and isinstance(cell.content, str):
+                above = cutting.headings_below(cell.content, above)
     else:
         text = kinds.decode(file.read_bytes())
         is_code = kinds.is_code(file, text)
@@ -172,8 +176,8 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
             yield Unit(part.text, source, part.name, task, None, _context(file, part.path), text, part.start)
 
 
-def _units_of_part(part: notebooks.Part, file: Path) -> Iterator[Unit | Failure]:
-    source = file.as_posix()
+def _units_of_part(part: notebooks.Part, file: Path, above: Sequence[Heading]) -> Iterator[Unit | Failure]:
+    source, path = file.as_posix(), cutting.names(above)
     match part:
         case notebooks.Part(content=bytes() as picture):
             try:
@@ -181,13 +185,18 @@ def _units_of_part(part: notebooks.Part, file: Path) -> Iterator[Unit | Failure]
             except ValueError as error:
                 yield folders.failure(file, ValueError(f"{part.name}: {error}"))
         case notebooks.Part(kind="output", content=str() as text):
-            yield from islice(_named_units(text, file, part.name), 1)
+            beginning = text[: 2 * cutting.MAX_UNIT_CHARS]  # an output may have megabytes
+            yield from islice(_named_units(beginning, file, part.name, path), 1)
         case notebooks.Part(kind="code", content=str() as text):
             outliner = cutting.definitions if part.language == "python" else cutting.blocks
-            yield from _named_units(text, file, part.name, outliner=outliner, task="code")
+            yield from _named_units(text, file, part.name, path, outliner=outliner, task="code")
         case notebooks.Part(content=str() as text):
-            outliner = cutting.markdown_sections if part.kind == "markdown" else cutting.whole
-            yield from _named_units(text, file, part.name, outliner=outliner)
+            if part.kind == "markdown":
+                yield from _named_units(
+                    text, file, part.name, outliner=lambda lines: cutting.markdown_sections(lines, above)
+                )
+            else:
+                yield from _named_units(text, file, part.name, path)
 
 
 @contextmanager
@@ -236,12 +245,18 @@ def _context(file: Path, path: Sequence[str], head: str = "") -> str:
 
 
 def _named_units(
-    text: str, file: Path, name: str, *, outliner: cutting.Outliner = cutting.whole, task: Task = "retrieval"
+    text: str,
+    file: Path,
+    name: str,
+    path: tuple[str, ...] = (),
+    *,
+    outliner: cutting.Outliner = cutting.whole,
+    task: Task = "retrieval",
 ) -> Iterator[Unit]:
-    """Cut a part of a file. The lines follow the name if there are several units."""
+    """Cut a part of a file below a path of headings. The lines follow the name if there are several units."""
     with _as_own_fault():
         lines = text.split("\n")
         parts = list(cutting.parts(lines, outliner(lines)))
     for part in parts:
         unit = name if len(parts) == 1 else f"{name} {part.name}"
-        yield Unit(part.text, file.as_posix(), unit, task, None, _context(file, part.path))
+        yield Unit(part.text, file.as_posix(), unit, task, None, _context(file, (*path, *part.path)))

@@ -1,9 +1,11 @@
 """Cut texts into parts that are each worth a search result. A part is named by its lines."""
 
 import ast
+import warnings
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import accumulate, pairwise
 
 import regex
@@ -73,22 +75,35 @@ def prose(lines: Sequence[str]) -> Outline:
     return Outline({0: ()}, markdown.outline("\n".join(lines)).joined)
 
 
-def markdown_sections(lines: Sequence[str]) -> Outline:
-    """Cut Markdown at headings. A heading without text joins the next heading."""
+def markdown_sections(lines: Sequence[str], above: Sequence[markdown.Heading] = ()) -> Outline:
+    """Cut Markdown at headings, below those `above` it. A heading without text joins the next heading."""
     outline = markdown.outline("\n".join(lines))
-    starts: dict[int, tuple[str, ...]] = {0: ()}
+    starts = {0: names(above)}
     joined = set(outline.joined)
-    above: list[markdown.Heading] = []
     start = end = 0
     for heading in outline.headings:
         if any(line.strip() for line in lines[end : heading.first]):
             start = heading.first
-        above = [*(other for other in above if other.level < heading.level), heading]
-        starts[start] = tuple(other.text for other in above if other.text)
+        above = _with(above, heading)
+        starts[start] = names(above)
         end = heading.end
         text = next((index for index in range(end, len(lines)) if lines[index].strip()), end)
         joined.update(range(end, text + 1))  # a heading stays with the text below it
     return Outline(starts, joined)
+
+
+def headings_below(text: str, above: Sequence[markdown.Heading]) -> Sequence[markdown.Heading]:
+    """Return the headings that hold for what follows a Markdown text, which stands below those `above` it."""
+    return reduce(_with, markdown.outline(text).headings, above)
+
+
+def names(headings: Sequence[markdown.Heading]) -> tuple[str, ...]:
+    """Return the texts of headings that have any."""
+    return tuple(heading.text for heading in headings if heading.text)
+
+
+def _with(above: Sequence[markdown.Heading], heading: markdown.Heading) -> Sequence[markdown.Heading]:
+    return [*(other for other in above if other.level < heading.level), heading]
 
 
 def definitions(lines: Sequence[str]) -> Outline:
@@ -97,7 +112,9 @@ def definitions(lines: Sequence[str]) -> Outline:
     Decorators and the comments directly above belong to a definition. A file that does not parse is not cut.
     """
     try:
-        tree = ast.parse("\n".join(lines))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old escapes and numbers in other people's code
+            tree = ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes; the last two: deep nesting
         return whole(lines)
     starts: dict[int, tuple[str, ...]] = {0: ()}

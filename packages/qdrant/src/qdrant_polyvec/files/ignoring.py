@@ -39,11 +39,6 @@ def rules_of(folder: Path) -> Rules:
     return _listing(folder) or _ignore_files(folder)
 
 
-def is_repository(folder: Path) -> bool:
-    """True if a repository begins at this folder: its own rules count, and none from above."""
-    return os.path.lexists(folder / ".git")
-
-
 @dataclass(frozen=True, slots=True)
 class Patterns:
     """Patterns as in a `.gitignore`: the last one that matches decides.

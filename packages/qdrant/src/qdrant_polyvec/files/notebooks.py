@@ -44,7 +44,8 @@ def parts(notebook: bytes) -> Iterator[Part]:
         name = f"cell {number}"
         kind, text = cell.get("cell_type"), _lines(_text(cell.get("source", cell.get("input"))))
         if kind == "heading":
-            kind, text = "markdown", f"# {text}"
+            level = cell.get("level")
+            kind, text = "markdown", f"{'#' * level if isinstance(level, int) and 1 <= level <= 6 else '#'} {text}"
         if text.strip():
             language = str(named or cell.get("language") or "python").lower() if kind == "code" else ""
             yield Part(name, kind if kind in ("code", "markdown") else "text", text, language)
