@@ -243,6 +243,17 @@ def test_a_fault_of_our_own_is_told_as_such_and_stops_nothing(folder, monkeypatc
     assert "in fail" in caplog.text
 
 
+def test_a_fault_of_our_own_in_the_parts_of_a_page_is_told_as_such(folder, monkeypatch):
+    def fail(*_):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(cutting, "parts", fail)
+    write("a.html", "<p>text")
+    found, failures = units(["a.html"])
+    assert not found
+    assert failures[0].reason.startswith("cannot be cut: a fault of polyvec")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
 def test_utf_16_is_read_by_its_mark(folder, encoding):
     mark = "" if encoding == "utf-16" else "\ufeff"

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -168,10 +167,7 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         text = kinds.decode(file.read_bytes())
         is_code = kinds.is_code(file, text)
         outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
-        with _as_own_fault():
-            lines = text.split("\n")
-            parts = list(cutting.parts(lines, outliner(lines)))
-        for part in parts:
+        for part in _cut(text, outliner):
             task: Task = "code" if is_code else "retrieval"
             yield Unit(part.text, source, part.name, task, None, _context(file, part.path), text, part.start)
 
@@ -199,11 +195,11 @@ def _units_of_part(part: notebooks.Part, file: Path, above: Sequence[Heading]) -
                 yield from _named_units(text, file, part.name, path)
 
 
-@contextmanager
-def _as_own_fault() -> Iterator[None]:
-    """Turn an error of code that works on any text into one that no file is blamed for."""
+def _cut(text: str, outliner: cutting.Outliner) -> list[cutting.Part]:
+    """Cut any text. An error is one of this package, for which no file is blamed."""
+    lines = text.split("\n")
     try:
-        yield
+        return list(cutting.parts(lines, outliner(lines)))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _OwnFault(error) from error
 
@@ -227,14 +223,18 @@ def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
 def _units_of_sections(sections: Sequence[html_text.Section], file: Path) -> Iterator[Unit]:
     document, start = "\n\n".join(section.text for section in sections), 0
     for number, section in enumerate(sections, start=1):
-        heads = {index: line.head for index, line in enumerate(section.lines) if line.head}
-        outline = cutting.Outline({0: section.path}, heads=heads)
-        parts = list(cutting.parts([line.text for line in section.lines], outline))
+        parts = _cut(section.text, _outliner(section))
         for part in parts:
             name = f"{_SECTION}{number}" if len(parts) == 1 else f"{_SECTION}{number} {part.name}"
             context = _context(file, part.path, part.head)
             yield Unit(part.text, file.as_posix(), name, "retrieval", None, context, document, start + part.start)
         start += len(section.text) + 2
+
+
+def _outliner(section: html_text.Section) -> cutting.Outliner:
+    heads = {index: line.head for index, line in enumerate(section.lines) if line.head}
+    outline = cutting.Outline({0: section.path}, heads=heads)
+    return lambda _: outline
 
 
 def _context(file: Path, path: Sequence[str], head: str = "") -> str:
@@ -254,9 +254,7 @@ def _named_units(
     task: Task = "retrieval",
 ) -> Iterator[Unit]:
     """Cut a part of a file below a path of headings. The lines follow the name if there are several units."""
-    with _as_own_fault():
-        lines = text.split("\n")
-        parts = list(cutting.parts(lines, outliner(lines)))
+    parts = _cut(text, outliner)
     for part in parts:
         unit = name if len(parts) == 1 else f"{name} {part.name}"
         yield Unit(part.text, file.as_posix(), unit, task, None, _context(file, (*path, *part.path)))
