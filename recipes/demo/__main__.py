@@ -1,4 +1,4 @@
-"""Train the demo checkpoint, measure it, or draw pages: `python -m recipes.demo train|evaluate|gap|pages`."""
+"""Train the demo checkpoint, measure it, or draw pages: `python -m recipes.demo train|evaluate|gap|ablate|pages`."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ import torch
 
 from polyvec.embedder import Embedder
 from polyvec.synthetic import pages, world
+from recipes.demo.ablation import ablate
 from recipes.demo.card import gap_table, tables
 from recipes.demo.stages import STAGES
 from recipes.demo.training import train
@@ -30,10 +31,15 @@ def main() -> None:
     evaluate.add_argument("model", nargs="?", default="demo", help="'demo' or a directory (default: %(default)s)")
     gap = commands.add_parser("gap", help="print the modality gap before training, after phase 1 and after phase 2")
     gap.add_argument("directory", type=Path, help="of `train`")
+    ablation = commands.add_parser("ablate", help="train small variants, and print what each part is worth")
+    ablation.add_argument("directory", type=Path, help="where variants and their figures are kept")
+    ablation.add_argument("--seeds", type=int, default=3, help="2 or more (default: %(default)s)")
     draw = commands.add_parser("pages", help="draw unseen pages and list a query for each")
     draw.add_argument("directory", type=Path, help="where pages/page-01.png … and queries.txt are written")
     draw.add_argument("--count", type=int, default=24)
     options = parser.parse_args()
+    if options.command == "ablate" and options.seeds < 2:
+        parser.error(f"--seeds is {options.seeds}; a spread needs 2 or more.")
     logging.basicConfig(level=logging.INFO)
     if options.command == "train":
         train(options.directory, options.stage)
@@ -43,6 +49,8 @@ def main() -> None:
     elif options.command == "gap":
         encoders = {name: Embedder.from_pretrained(options.directory / name, dtype=torch.float32) for name in _GAP}
         print(gap_table(encoders).markdown())
+    elif options.command == "ablate":
+        print(ablate(options.directory, range(options.seeds)).markdown())
     else:
         _draw(options.directory, options.count)
 

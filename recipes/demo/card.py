@@ -40,18 +40,22 @@ _REAL_TASKS: Mapping[Kind, Task] = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of figures: a row of the card for each name."""
+    """A table: a row of the card for each name. Figures have three decimals; a text stands as it is."""
 
     heading: str
-    rows: Mapping[str, Mapping[str, float]]
+    rows: Mapping[str, Mapping[str, float | str]]
 
     def markdown(self) -> str:
         """Write the table as Markdown."""
         columns = list(next(iter(self.rows.values())))
         lines = [f"| {self.heading} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
         for name, row in self.rows.items():
-            lines.append(f"| {name} | {' | '.join(f'{row[column]:.3f}' for column in columns)} |")
+            lines.append(f"| {name} | {' | '.join(_cell(row[column]) for column in columns)} |")
         return "\n".join(lines)
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"
 
 
 def world_table(encoder: Encoder, kinds: Sequence[str] = tuple(TASK_BY_KIND)) -> Table:

@@ -25,10 +25,15 @@ def world_pair(rng: np.random.Generator) -> Pair:
     return Pair(" ".join(passage[i] for i in chosen), " ".join(passage))
 
 
+def same_facts(rng: np.random.Generator) -> Pair:
+    """Draw two sentences that state the same."""
+    return Pair(*world.paraphrase_pair(rng))
+
+
 def graded(rng: np.random.Generator) -> Pair:
     """Draw two sentences that share some of their facts, with the share as gold score; or that share all, without."""
     if rng.random() < _UNSCORED:
-        return Pair(*world.paraphrase_pair(rng))
+        return same_facts(rng)
     first, second, share = world.graded_pair(rng)
     return Pair(first, second, score=share, scale=_FACTS)
 
@@ -94,6 +99,13 @@ _FIGURES = tuple(word for word in VOCABULARY if word[0].isdigit())
 _LETTERS = tuple(word for word in VOCABULARY if not word[0].isdigit())
 _ALL_WORDS = tuple(dict.fromkeys([*LEXICON, *_LETTERS]))
 
+TEXTS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+    "world": world_pair,
+    "passage": lambda rng: Pair(*world.text_pair(rng)),
+    "function": lambda rng: Pair(*world.code_pair(rng)),
+    "same facts": same_facts,
+    "graded": graded,
+}
 Pictures = Callable[[int, np.random.Generator, int], list[Pair]]  # how many pictures, chance, how many styles
 PICTURES: Mapping[str, Pictures] = {
     "word": single_words,

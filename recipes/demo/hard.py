@@ -23,9 +23,10 @@ _RANKS = (0, 30)
 _PER_QUERY = 3
 
 
-def hard_steps(stage: Stage, checkpoint: Path, real: Real, seed: int) -> Steps:
+def hard_steps(stage: Stage, checkpoint: Path, real: Real | None, seed: int) -> Steps:
     """Mine with a checkpoint, and plan the steps of a stage."""
     assert stage.task is not None
+    assert real is not None
     rng = np.random.default_rng((seed, *stage.name.encode()))
     if stage.task == "code":
         functions = [world.code_pair(rng) for _ in range(_TEXTS)]

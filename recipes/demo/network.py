@@ -60,11 +60,15 @@ def config(vocabulary_size: int, marker_ids: dict[str, int]) -> ModelConfig:
 
 
 def blank(path: Path, texts: Iterable[str], seed: int) -> None:
-    """Write an untrained checkpoint, whose tokenizer is learned from `texts` and the demo world."""
+    """Write an untrained checkpoint, whose tokenizer is learned from `texts` and the demo world, if `path` is none."""
+    if path.exists():
+        return
+    part = path.with_name(f"{path.name}-part")
+    part.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    path.mkdir(parents=True, exist_ok=True)
     bpe = tokenizer(texts, seed)
-    bpe.save(str(path / "tokenizer.json"))
+    bpe.save(str(part / "tokenizer.json"))
     ids = bpe.get_vocab()
     settings = config(len(ids), {marker: ids[marker] for marker in MARKERS})
-    save(build(settings), settings, path, files_from=path, dtype=torch.float32)
+    save(build(settings), settings, part, files_from=part, dtype=torch.float32)
+    part.rename(path)

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from polyvec.train.data.examples import Pair, Step
 from polyvec.types import Task
-from recipes.demo.drawing import PICTURES, graded, world_pair
+from recipes.demo.drawing import PICTURES, TEXTS
 from recipes.demo.real import Real
 
 SEED = 20_26
@@ -69,7 +69,8 @@ STAGES = (
 class Curriculum(Dataset[Step]):
     """The steps of one stage. A step depends on the seed, the stage and its own number alone."""
 
-    def __init__(self, stage: Stage, real: Real, seed: int) -> None:
+    def __init__(self, stage: Stage, real: Real | None, seed: int) -> None:
+        """Choose a stage. `real` draws its real texts, if it has any."""
         self.stage, self.real, self.seed = stage, real, seed
 
     def __len__(self) -> int:
@@ -89,9 +90,10 @@ class Curriculum(Dataset[Step]):
         return Step([self._text(kind, rng) for _ in range(stage.n_texts)], images, seed=index)
 
     def _text(self, kind: str, rng: np.random.Generator) -> Pair:
-        if kind == "world":
-            return world_pair(rng)
-        return graded(rng) if kind == "graded" else Pair(*self.real.draw(kind, rng))
+        if kind in TEXTS:
+            return TEXTS[kind](rng)
+        assert self.real is not None
+        return Pair(*self.real.draw(kind, rng))
 
 
 def _drawn(shares: Mapping[str, float], rng: np.random.Generator) -> str:

@@ -22,10 +22,13 @@ from recipes.demo.optimizer import muon_with_adamw
 from recipes.demo.real import Real, real_texts
 from recipes.demo.stages import SEED, STAGES, Curriculum, Stage
 
+LOSSES = Losses(temperature=0.05, late_temperature=0.05, kl_stop_gradient="none")
 _MAX_LENGTH = 96  # tokens; most functions of the standard library have fewer
 
 
-def run(stage: Stage, source: Path, target: Path, real: Real) -> None:
+def run(
+    stage: Stage, source: Path, target: Path, real: Real | None, *, losses: Losses = LOSSES, seed: int = SEED
+) -> None:
     """Train one stage from the checkpoint at `source`, and write the result to `target` when it is complete.
 
     What a killed run did up to its last checkpoint stays.
@@ -37,6 +40,10 @@ def run(stage: Stage, source: Path, target: Path, real: Real) -> None:
     task = stage.task or "retrieval"
     # The tasks share the projector, so it is trained with the backbone alone.
     network = trainable(checkpoint, task, train_backbone=stage.task is None, train_projector=False, dtype=torch.float32)
+    for name, parameter in network.named_parameters():
+        no_picture = ".visual." in name and not stage.pictures
+        if no_picture or ("multi_vector_projector" in name and not losses.trains_late):
+            parameter.requires_grad_(False)  # noqa: FBT003 — torch's signature; no gradient would reach it
     if stage.task is None:
         optimizer = muon_with_adamw(network, stage.learning_rate)
     else:
@@ -61,15 +68,15 @@ def run(stage: Stage, source: Path, target: Path, real: Real) -> None:
         report_to="none",
         remove_unused_columns=False,
         dataloader_num_workers=1,
-        seed=SEED,
+        seed=seed,
     )
     processor = Processor(checkpoint.path, checkpoint.config)
     trainer = JointTrainer(
         network,
         checkpoint,
         arguments,
-        losses=Losses(temperature=0.05, late_temperature=0.05, kl_stop_gradient="none"),
-        train_dataset=hard_steps(stage, source, real, SEED) if stage.mined else Curriculum(stage, real, SEED),
+        losses=losses,
+        train_dataset=hard_steps(stage, source, real, seed) if stage.mined else Curriculum(stage, real, seed),
         data_collator=StepCollator(processor, task=task, max_length=_MAX_LENGTH, patches_only=stage.patches_only),
         optimizers=(optimizer, schedule),
     )
@@ -93,10 +100,7 @@ def train(directory: Path, only: list[str] | None = None) -> None:
         FileNotFoundError: the stage before the first one of `only` has left none.
     """
     source = directory / "blank"
-    if not source.exists():
-        part = directory / "blank-part"
-        blank(part, real_texts(directory / "real"), SEED)
-        part.rename(source)
+    blank(source, real_texts(directory / "real"), SEED)
     real = Real(directory / "real")
     for stage in STAGES:
         target = directory / stage.name

@@ -9,7 +9,9 @@ import torch
 
 from polyvec import Embedder
 from polyvec.model.checkpoint import Checkpoint
+from polyvec.prompts import prefix
 from polyvec.synthetic.words import VOCABULARY
+from recipes.demo import ablation
 from recipes.demo.card import Table
 from recipes.demo.network import blank
 from recipes.demo.optimizer import muon_with_adamw, orthogonal
@@ -157,3 +159,32 @@ def test_scores_become_a_table():
     table = Table("nDCG@5", {"pages": {"late": 0.5, "dense 8": 0.25}})
     rows = ["| nDCG@5 | late | dense 8 |", "|---|---|---|", "| pages | 0.500 | 0.250 |"]
     assert table.markdown().splitlines() == rows
+
+
+def test_variants_are_trained_and_compared_with_the_whole_by_seed(tmp_path, monkeypatch):
+    for name, value in {"PAIRS": 1, "TASK": 1, "TEXTS": 3, "_BATCH": 3}.items():
+        monkeypatch.setattr(ablation, name, value)
+    names = (ablation.WHOLE, "without prefixes", "without gold scores", "without phase 1")
+    variants = {name: ablation.VARIANTS[name] for name in names}
+    prefixes = {}
+
+    def run_and_note(stage, source, target, *arguments, **settings):
+        prefixes[target.name] = prefix("code", "query")
+        run(stage, source, target, *arguments, **settings)
+
+    monkeypatch.setattr(ablation, "run", run_and_note)
+    table = ablation.ablate(tmp_path, [0, 1], variants)
+    assert {name for name, words in prefixes.items() if not words} == {
+        f"without prefixes, {kind}" for kind in ("pairs", "retrieval", "text-matching", "code")
+    }
+    assert list(table.rows) == list(variants)
+    assert len({path.name for path in (tmp_path / "seed-0").iterdir() if path.name.endswith(", pairs")}) == 2
+    prefixes.clear()
+    assert ablation.ablate(tmp_path, [0, 1], variants) == table
+    assert not prefixes
+
+
+def test_a_variant_is_given_as_its_difference_to_the_whole():
+    figures = {ablation.WHOLE: [{"late": 0.5}, {"late": 0.75}], "less": [{"late": 0.25}, {"late": 0.625}]}
+    rows = ablation.differences(figures).rows
+    assert rows == {ablation.WHOLE: {"late": "0.625 ± 0.177"}, "less": {"late": "-0.188 ± 0.088"}}
