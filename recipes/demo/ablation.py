@@ -14,7 +14,7 @@ import torch
 from polyvec import Embedder
 from polyvec.evaluate.metrics import ndcg
 from polyvec.retrieval import encode_dataset, scores
-from polyvec.synthetic.datasets import dataset
+from polyvec.synthetic.datasets import TASK_BY_KIND, dataset
 from polyvec.train.loss.objective import Losses, Weights
 from polyvec.types import TASKS, Task
 from polyvec.whole_files import write_text
@@ -131,7 +131,8 @@ def _trained(folder: Path, name: str, variant: Variant, seed: int) -> Iterator[t
 def _measured(by_task: Mapping[Task, Path]) -> Figures:
     encoders = {task: Embedder.from_pretrained(path, dtype=torch.float32) for task, path in by_task.items()}
     figures: Figures = {}
-    for kind, task in (("text passages", "retrieval"), ("functions", "code")):
+    for kind in ("text passages", "functions"):
+        task = TASK_BY_KIND[kind]
         encoded = encode_dataset(encoders[task], dataset(kind, TEXTS), task=task)
         figures[f"{kind}, late"] = ndcg(scores(encoded, mode="late"), encoded.relevant, k=5)
         for size in (256, 32):
