@@ -54,7 +54,7 @@ STAGES = (
     Stage("words", 800, 2e-3, pictures={"word": (1.0, 192)}, doubling=35),
     Stage("lines", 500, 2e-3, pictures={"line": (1.0, 72)}, doubling=25, patches_only=True),
     Stage("blocks", 900, 3e-3, pictures={"line": (0.5, 72), "block": (0.5, 48)}, patches_only=True),
-    Stage("texts", 300, 2e-3, 64, {"world": 1, **_REAL}, {"line": (0.5, 24), "block": (0.5, 16)}),
+    Stage("texts", 600, 2e-3, 64, {"world": 1, **_REAL}, {"line": (0.5, 24), "block": (0.5, 16)}),
     Stage("pages", 200, 2e-3, 64, {"world": 2, **_REAL}, _PAGES, zero_after=380),
     Stage("finish", 60, 1.2e-3, 64, {"world": 2, **_REAL}, _PAGES, zero_after=60),
     # Phase 1 of the paper: pairs of all kinds, one adapter.

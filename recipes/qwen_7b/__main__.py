@@ -1,17 +1,15 @@
 """Print what the recipe needs, by arithmetic from its own files: `python -m recipes.qwen_7b`."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from polyvec.train.output.initialize import stock_config
 from polyvec.train.runs.estimate import Items, Parameters, flops, image_tokens, memory, parameters
 from polyvec.train.runs.run_file import Run, read_run
+from recipes.arithmetic import UTILISATION, gigabytes, items, markdown
 
 FOLDER = Path(__file__).parent
 RUNS = ("pairs", "retrieval", "text-matching", "code")
-# Assumptions: tokens of a query and of a text, and what an accelerator of 80 GB does (H100 SXM, bfloat16).
-QUERY_TOKENS, TEXT_TOKENS = 24, 192
-PEAK_TFLOPS, UTILISATION = 989, 0.35
+PEAK_TFLOPS = 989  # an H100 SXM, bfloat16
 
 
 def report() -> str:
@@ -20,47 +18,37 @@ def report() -> str:
     sizes = parameters(config)
     page = image_tokens(config.image.max_pixels, config)
     runs = {name: read_run(FOLDER / f"{name}.toml") for name in RUNS}
-    items = {name: _items(run, page) for name, run in runs.items()}
+    items_of = {name: items(run, page) for name, run in runs.items()}
 
     def costs(name: str, chunk_tokens: int | None) -> dict[str, int]:
         trains = runs[name].trains_projector
         return memory(
-            config, sizes, items[name], chunk_tokens=chunk_tokens, checkpointing=True, trains_projector=trains
+            config, sizes, items_of[name], chunk_tokens=chunk_tokens, checkpointing=True, trains_projector=trains
         )
 
-    def operations(items: Items, *, cached: bool = True) -> dict[str, float]:
-        return flops(config, sizes, items, cached=cached, checkpointing=True)
+    def operations(step: Items, *, cached: bool = True) -> dict[str, float]:
+        return flops(config, sizes, step, cached=cached, checkpointing=True)
 
     one = operations(Items(images=[page]))
     pages = {n: sum(costs("pairs", n * (page + 11)).values()) for n in (1, 4, 8, 16)}
-    memories = [[name, _gb(n)] for name, n in costs("pairs", 8 * (page + 11)).items()]
-    by_chunk = [f"{_gb(n)} GB with chunks of {_plural(k, 'page')}" for k, n in pages.items()]
-    without = _gb(sum(costs("pairs", None).values()))
+    memories = [[name, gigabytes(n)] for name, n in costs("pairs", 8 * (page + 11)).items()]
+    by_chunk = [f"{gigabytes(n)} GB with chunks of {_plural(k, 'page')}" for k, n in pages.items()]
+    without = gigabytes(sum(costs("pairs", None).values()))
     # The stock shards with their untied head; what was trained has float32.
     disk = 2 * (sizes.base + sizes.embeddings) + 4 * (sizes.n_adapters * sizes.adapter + sizes.projector)
-    times = [_time(name, run, items[name], sum(operations(items[name]).values())) for name, run in runs.items()]
+    times = [_time(name, run, items_of[name], sum(operations(items_of[name]).values())) for name, run in runs.items()]
     lines = [
-        f"Parameters: {_parameters(sizes)}. A trained checkpoint takes {_gb(disk)} GB on disk.",
+        f"Parameters: {_parameters(sizes)}. A trained checkpoint takes {gigabytes(disk)} GB on disk.",
         "",
-        *_table(["memory of `pairs.toml`, chunks of 8 pages", "GB"], memories),
+        *markdown(["memory of `pairs.toml`, chunks of 8 pages", "GB"], memories),
         "",
         f"In all {', '.join(by_chunk)}; without GradCache {without} GB.",
         "",
-        *_table([f"a page of {page} tokens", "TFLOP"], [[name, f"{n / 1e12:.1f}"] for name, n in one.items()]),
+        *markdown([f"a page of {page} tokens", "TFLOP"], [[name, f"{n / 1e12:.1f}"] for name, n in one.items()]),
         "",
-        *_table(["run file", "items of a step", "tokens", "PFLOP", "seconds a step", "steps", "hours"], times),
+        *markdown(["run file", "items of a step", "tokens", "PFLOP", "seconds a step", "steps", "hours"], times),
     ]
     return "\n".join(lines)
-
-
-def _items(run: Run, page: int) -> Items:
-    """Count the queries, documents and hard negatives of a step; negatives of a pair are of its document's kind."""
-    n_each = 1 + run.batch.hard_negatives
-    n_queries = run.batch.texts + run.batch.images
-    return Items(
-        texts=[QUERY_TOKENS] * n_queries + [TEXT_TOKENS] * (n_each * run.batch.texts),
-        images=[page] * (n_each * run.batch.images),
-    )
 
 
 def _parameters(sizes: Parameters) -> str:
@@ -74,27 +62,17 @@ def _parameters(sizes: Parameters) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _time(name: str, run: Run, items: Items, operations: float) -> list[str]:
+def _time(name: str, run: Run, step: Items, operations: float) -> list[str]:
     seconds = operations / (PEAK_TFLOPS * 1e12 * UTILISATION)
     return [
         f"`{name}.toml`",
-        f"{len(items.lengths):,}",
-        f"{sum(items.lengths):,}",
+        f"{len(step.lengths):,}",
+        f"{sum(step.lengths):,}",
         f"{operations / 1e15:.1f}",
         f"{seconds:.0f}",
         f"{run.steps:,}",
         f"{run.steps * seconds / 3600:.0f}",
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|---|{'---:|' * (len(head) - 1)}"
-    yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
-def _gb(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f}"
 
 
 def _plural(n: int, noun: str) -> str:

@@ -69,8 +69,10 @@ def content(row: RawRow, folder: Path) -> Document:
 
 
 def page(row: RawRow, folder: Path) -> PdfPage:
-    """Return the page that `pdf` and `page` name."""
+    """Return the page that `pdf` and `page` name. Files of values between tabs have its number as a text."""
     n = row.get("page")
+    if isinstance(n, str) and n.isdecimal():
+        n = int(n)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise RowError("`page` is missing, or no whole number of 1 or more", repr(n))
     return PdfPage(_path(text(row, "pdf"), folder), n)
