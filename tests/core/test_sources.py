@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import sys
 
 import datasets
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from polyvec.data.folders import read_folder
 from polyvec.train.data.bad_rows import RowError, TooManyBadRowsError
-from polyvec.train.data.examples import Example
+from polyvec.train.data.examples import Example, PdfPage
 from polyvec.train.data.sources import SourceSettings, open_rows, open_source
 from polyvec.train.data.steps import Steps
 
@@ -139,6 +141,16 @@ def test_missing_files_are_found_without_opening_images(tmp_path):
     source = open_source(SourceSettings(file))
     assert [(example.positives, example.negatives) for example in source] == [((tmp_path / "here.png",), ())]
     assert f"the file of a positive does not exist ({file}:2: {tmp_path / 'gone.png'})" in str(source.report)
+
+
+def test_one_table_of_questions_is_trained_on_and_measured(tmp_path, report):
+    shutil.copy(report, tmp_path / "a.pdf")
+    (tmp_path / "questions.tsv").write_text("query\tpdf\tpage\nwho signed?\ta.pdf\t2\nwhat?\ta.pdf\t0\n")
+    source = open_source(SourceSettings(tmp_path / "questions.tsv"))
+    assert [(row.query, row.positives) for row in source] == [("who signed?", (PdfPage(tmp_path / "a.pdf", 2),))]
+    assert "`page` is missing, or no whole number of 1 or more" in str(source.report)
+    (tmp_path / "questions.tsv").write_text("query\tpdf\tpage\nwho signed?\ta.pdf\t2\n")
+    assert read_folder(tmp_path).relevant == [{1: 1.0}]
 
 
 def test_pages_that_a_pdf_does_not_have_are_found(tmp_path, report):
