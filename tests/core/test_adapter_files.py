@@ -132,6 +132,29 @@ def test_the_texts_carry_the_prefixes_of_the_task_it_was_trained_from(embedder, 
     np.testing.assert_allclose(query, document, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("record", "base_task"),
+    [
+        ({"task": "text-matching", "stages": []}, "text-matching"),
+        ({"stages": [{"task": "text-matching"}, {"task": "code"}]}, "retrieval"),
+        ({"task": "legal", "stages": []}, "retrieval"),
+        ({"epochs": 3}, "retrieval"),
+        ([], "retrieval"),
+    ],
+)
+def test_the_base_task_is_what_the_record_beside_the_adapter_says(embedder, stock, record, base_task):
+    (stock / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    embedder.load_adapter(stock, task="mine")
+    assert embedder.tokens("", task="mine", side="document") == embedder.tokens("", task=base_task, side="document")
+
+
+def test_the_record_of_a_checkpoint_names_the_adapters_that_were_trained(embedder, copy):
+    record = {"stages": [{"task": "retrieval"}, {"task": "text-matching"}]}
+    (copy / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    embedder.load_adapter(copy, task="mine", adapter="text-matching")
+    assert embedder.tokens("", task="mine", side="document") == embedder.tokens("", task="text-matching", side="query")
+
+
 def test_rows_of_one_batch_use_the_checkpoints_adapters_and_the_users(embedder, stock, tiny):
     embedder.load_adapter(stock, task="mine")
     inputs = ["a", "b c", tiny / "images" / "icon.png", "a", "longer " * 9]

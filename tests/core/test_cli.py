@@ -190,6 +190,45 @@ def test_options_take_arguments_of_click():
     assert CliRunner().invoke(show, ["--model", "demo", "--dtype", "int8"]).exit_code == 2
 
 
+@pytest.fixture
+def adapters(tmp_path, monkeypatch):
+    """Runs a command that takes adapters, in a directory with the folders a and b=c; gives the adapters."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b=c"):
+        (tmp_path / name).mkdir()
+
+    def parse(*values):
+        taken = []
+        callback = cli.command("show")(cli.adapter_option()(lambda adapters: taken.append(adapters)))
+        result = CliRunner().invoke(callback, [part for value in values for part in ("--adapter", value)])
+        return result, taken
+
+    return parse
+
+
+def test_adapters_are_absolute_folders_by_their_tasks(adapters, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert adapters()[1] == [{}]
+    assert adapters("legal=a", "my-domain=b=c")[1] == [{"legal": tmp_path / "a", "my-domain": tmp_path / "b=c"}]
+    assert adapters("legal=~/a")[1] == [{"legal": tmp_path / "a"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a"], "'a' is no TASK=PATH, such as my-domain=./my-adapter"),
+        (["=a"], "'=a' is no TASK=PATH"),
+        (["legal="], "'legal=' is no TASK=PATH"),
+        (["legal=gone"], "there is no folder 'gone'"),
+        (["legal=a", "legal=b=c"], "two adapters for the task 'legal'"),
+    ],
+)
+def test_what_is_no_adapter_is_wrong_usage(adapters, values, message):
+    result, taken = adapters(*values)
+    assert (result.exit_code, taken) == (2, [])
+    assert message in result.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(shell):
     assert f"_POLYVEC_COMPLETE={shell}_complete" in run("completion", shell).output

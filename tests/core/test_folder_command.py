@@ -43,6 +43,16 @@ def test_json_and_markdown(folder):
     assert "| dense | 64 float32 |" in run(folder, "--mode", "dense", "--no-storage", "--markdown").stdout
 
 
+def test_a_task_of_an_adapter_is_evaluated(folder, tmp_path, encoder):
+    (tmp_path / "my-adapter").mkdir()
+    options = ["--mode", "dense", "--no-storage", "--no-baselines", "--json", "--task", "legal"]
+    assert "`task` is 'legal'; this model knows" in run(folder, *options).stderr
+    content = json.loads(run(folder, *options, "--adapter", f"legal={tmp_path / 'my-adapter'}").stdout)
+    assert content["settings"]["task"] == "legal"
+    assert content["settings"]["adapters"] == f"legal={tmp_path / 'my-adapter'}"
+    assert encoder.tasks[-1] == "legal"
+
+
 def test_rankings_are_kept_and_compared(folder, tmp_path):
     for name, mode in (("a.json", "dense"), ("b.json", "late")):
         arguments = ["--mode", mode, "--no-storage", "--no-baselines", "--output", tmp_path / name]

@@ -120,6 +120,16 @@ def test_pairs_that_do_not_fit_are_removed_with_a_model(tmp_path):
     assert read(tmp_path / "clean.jsonl") == rows[:3]
 
 
+def test_pairs_are_filtered_and_negatives_mined_for_the_task_of_an_adapter(tmp_path):
+    (tmp_path / "my-adapter").mkdir()
+    rows = write(tmp_path / "rows.jsonl", *QUERIES)
+    options = ["--model", "any", "--task", "legal", "--adapter", f"legal={tmp_path / 'my-adapter'}"]
+    result = run(commands.filter_command, rows, "--output", tmp_path / "clean.jsonl", "--consistency", 1, *options)
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "clean.jsonl") == list(QUERIES)
+    assert mine(rows, *options)[0]["queries"] == 2
+
+
 def test_parquet_becomes_parquet(tmp_path):
     import datasets  # takes a second
 
@@ -155,6 +165,7 @@ def test_rows_with_relative_paths_stay_in_their_folder(tmp_path, pictures, part)
         (["--output", "none/clean.jsonl"], "there is no folder 'none'"),
         (["--output", "clean.parquet"], "its name must end in .jsonl"),
         (["--output", "clean.jsonl", "--consistency", "3"], "--consistency K and --model MODEL belong together"),
+        (["--output", "clean.jsonl", "--adapter", "legal=."], "--adapter is for a --model MODEL"),
         (["--output", "clean.jsonl", "--language", "english"], "`languages` has 'english'; known codes"),
         (["--output", "clean.jsonl", "--near-duplicates", "0.2"], "`near_duplicates` is 0.2"),
         (["--output", "clean.jsonl", "--max-bad-rows", "1"], "2 bad rows"),
@@ -306,7 +317,7 @@ def test_a_collection_of_a_store_is_searched(tmp_path, monkeypatch):
     rows = write(tmp_path / "rows.jsonl", *QUERIES)
     _, mined = mine(rows, "--collection", "docs", "--location", "here", "--per-query", 1)
     assert mined[0]["negatives"] == ["red pear"]
-    assert calls == [(("here", "docs"), {"model": None, "device": None, "dtype": "auto"})]
+    assert calls == [(("here", "docs"), {"model": None, "adapters": {}, "device": None, "dtype": "auto"})]
     assert store.closed
 
 

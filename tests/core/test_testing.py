@@ -198,6 +198,8 @@ def test_an_adapter_is_a_task_under_another_fingerprint():
     assert fake.encode_query(["a"], task="legal").fingerprint == "hash-64-32-legal"
     with pytest.raises(ValueError, match="`task` is 'legal'; give a name other than"):
         fake.load_adapter("nowhere", task="legal")
+    with pytest.raises(ValueError, match="`task` is 'tax'; this model knows"):
+        fake.load_adapter("nowhere", task="other", base_task="tax")
     fake.unload_adapter("legal")
     assert (fake.fingerprint, fake.tasks) == ("hash-64-32", ("retrieval", "text-matching", "code"))
     with pytest.raises(ValueError, match="adapters that were loaded: none"):

@@ -69,10 +69,11 @@ def test_data_settings_and_scores_are_on_the_card(card):
     assert "With polyvec 0.1.0, torch 2.13.0." in text
 
 
-def test_what_a_folder_holds_is_said(card):
+def test_what_a_folder_holds_is_said(card, tmp_path):
     assert "The adapter for code alone" in (peft := card(form="peft", source="base"))
     assert 'from_pretrained("base")\nembedder.load_adapter("mine", task="mine", base_task="code")' in peft
     assert "library_name: peft" in peft
+    assert json.loads((tmp_path / "training.json").read_text())["task"] == "code"
     assert "there is one of rank 1 that is zero" in card(form="merged")
 
 

@@ -79,6 +79,16 @@ def test_an_embedder_loads_the_adapter(checkpoint, embedder, tiny, tmp_path):
     np.testing.assert_allclose(found.dense, expected.dense, rtol=0, atol=1e-6)
 
 
+def test_an_embedder_reads_the_task_that_an_adapter_was_trained_as(checkpoint, embedder, tiny, tmp_path):
+    export_adapter(checkpoint, "text-matching", tmp_path / "adapter", dtype=torch.float32)
+    other = Embedder.from_pretrained(tiny / "checkpoint", device="cpu", dtype=torch.float32)
+    other.load_adapter(tmp_path / "adapter", task="mine")
+    found, expected = (
+        one.encode_document(TEXTS, task=task).dense for one, task in ((other, "mine"), (embedder, "text-matching"))
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
 def test_stock_transformers_loads_what_is_merged(checkpoint, batch, tmp_path):
     export_merged(checkpoint, "code", tmp_path / "merged", dtype=torch.float32)
     backbone, report = Qwen2_5_VLModel.from_pretrained(

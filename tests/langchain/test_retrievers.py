@@ -5,8 +5,10 @@ import pytest
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
-from langchain_polyvec import PolyvecEmbeddings, PolyvecRetriever, PolyvecVectorStore, retrievers
+from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, PolyvecRetriever, PolyvecVectorStore, retrievers
 from langchain_polyvec.images import picture
+from polyvec import Embedder
+from polyvec.model.checkpoint import locate
 from qdrant_polyvec import Schema
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
@@ -32,6 +34,24 @@ def test_k_is_of_the_retriever_or_of_the_call(retriever):
         PolyvecRetriever(vectorstore=retriever.vectorstore, k=0)
     with pytest.raises(ValueError, match="`k` is 0"):
         retriever.invoke("fox", k=0)
+
+
+def test_a_task_of_an_adapter_is_stored_retrieved_and_re_ranked():
+    """The adapter is the demo checkpoint's own for text-matching, so both tasks give the same."""
+    embedder = Embedder.from_pretrained("demo", device="cpu")
+    embedder.load_adapter(locate("demo"), task="my-domain", adapter="text-matching", base_task="text-matching")
+    results = []
+    for task in ("my-domain", "text-matching"):
+        embeddings = PolyvecEmbeddings(client=embedder, task=task)
+        with PolyvecVectorStore.from_texts(TEXTS, embeddings, location=":memory:") as store:
+            assert {item.task for item in store.collection.all()} == {task}
+            documents = PolyvecRetriever(vectorstore=store, k=3).invoke("foxes")
+            rerank = PolyvecRerank(embeddings=embeddings, vectorstore=store)
+            results.append(rerank.compress_documents(documents, "whales"))
+    mine, own = results
+    assert contents(mine) == contents(own)
+    scores = ([document.metadata["relevance_score"] for document in documents] for documents in results)
+    assert next(scores) == pytest.approx(next(scores), abs=1e-3)
 
 
 def test_options_are_of_the_retriever_or_of_the_call(retriever):

@@ -4,8 +4,12 @@ import pytest
 from llama_index.core.schema import ImageNode, QueryBundle
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
+from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.postprocessor.polyvec import PolyvecRerank
 from llama_index.retrievers.polyvec import PolyvecRetriever
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
+from polyvec import Embedder
+from polyvec.model.checkpoint import locate
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import Schema
 
@@ -36,6 +40,24 @@ def test_a_text_an_image_or_both_ask(retriever, pictures):
             asyncio.run(retriever.aretrieve(nothing))
     with pytest.raises(ValueError, match="not fetched"):
         retriever.retrieve(QueryBundle("", image_path="https://example.org/a.png"))
+
+
+def test_a_task_of_an_adapter_is_stored_retrieved_and_re_ranked(nodes):
+    """The adapter is the demo checkpoint's own for text-matching, so both tasks give the same."""
+    embedder = Embedder.from_pretrained("demo", device="cpu")
+    embedder.load_adapter(locate("demo"), task="my-domain", adapter="text-matching", base_task="text-matching")
+    results = []
+    for task in ("my-domain", "text-matching"):
+        embed = PolyvecEmbedding(client=embedder, task=task)
+        with PolyvecVectorStore(embed, location=":memory:") as store:
+            store.add(nodes)
+            assert {item.task for item in store.collection.all()} == {task}
+            found = PolyvecRetriever(store, similarity_top_k=5).retrieve("foxes")
+            rerank = PolyvecRerank(embed_model=embed, vector_store=store, top_n=5)
+            results.append(rerank.postprocess_nodes(found, query_str="whales"))
+    mine, own = results
+    assert ids(mine) == ids(own)
+    assert [one.score for one in mine] == pytest.approx([one.score for one in own], abs=1e-3)
 
 
 def test_scores_are_on_one_scale(store, nodes):

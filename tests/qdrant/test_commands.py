@@ -2,6 +2,8 @@ import base64
 import contextlib
 import json
 import os
+import re
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -12,7 +14,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import polyvec
+from polyvec.model.checkpoint import Checkpoint, locate
 from polyvec.testing import HashEncoder
+from polyvec.train.output.export import export_adapter
 from qdrant_polyvec import commands, open_client
 from qdrant_polyvec.commands import work
 
@@ -132,6 +136,96 @@ def test_the_index_remembers_its_model(folder, loaded):
     assert "error: Collection 'docs' was made by 'mine-16-8'" in err
 
 
+@pytest.fixture
+def adapter(folder):
+    """A folder of an adapter, whose files the fake embedder does not read."""
+    (folder / "my-adapter").mkdir()
+    return folder / "my-adapter"
+
+
+def found(*arguments):
+    """Search; give the pairs of task and source of the hits."""
+    code, out, err = run("search", *arguments, "--json")
+    assert code == 0, err
+    return {(hit["task"], hit["source"]) for hit in json.loads(out)["hits"]}
+
+
+def test_the_index_remembers_its_adapters(folder, adapter, monkeypatch):
+    code, out, _ = run("index", "docs", "--task", "my-domain", "--adapter", "my-domain=my-adapter")
+    assert (code, counts(out)["total"]) == (0, (4, 0, 0, 0))
+    assert counts(run("index", "docs", "--task", "my-domain")[1])["total"] == (0, 4, 0, 0)
+    assert counts(run("index", "docs")[1])["code"] == (1, 0, 0, 0), "auto is what it was"
+    monkeypatch.chdir(adapter)
+    tasks = ["--task", "my-domain", "--task", "code"]
+    assert found("red_fox", *tasks, "--mode", "dense", "--location", "../index") >= {
+        ("my-domain", "docs/b.py"),
+        ("code", "docs/b.py"),
+    }
+
+
+def test_an_adapter_belongs_to_its_model_and_is_given_anew_if_it_was_moved(folder, adapter):
+    arguments = ["index", "docs", "--task", "my-domain", "--adapter"]
+    run(*arguments, "my-domain=my-adapter")
+    code, _, err = run("search", "fox", "--model", "other")
+    assert code == 2
+    assert f"made with demo and my-domain={adapter}; this call loads other and no adapter." in err
+    moved = adapter.rename(folder / "moved")
+    code, _, err = run("search", "fox")
+    assert code == 2
+    assert f"was made with the adapter 'my-domain' in {str(adapter)!r}, and this folder is gone" in err
+    assert "--adapter my-domain=PATH" in err
+    assert len(found("fox", "--task", "my-domain", "--adapter", f"my-domain={moved}")) == 3
+    run(*arguments, "my-domain=moved")
+    assert len(found("fox", "--task", "my-domain")) == 3
+
+
+@pytest.mark.parametrize("command", [["search", "fox"], ["index", "docs"]])
+def test_an_index_that_was_made_without_the_adapter_says_how_to_go_on(folder, adapter, command):
+    run("index", "docs", "--truncate-dim", "4")
+    code, _, err = run(*command, "--adapter", "my-domain=my-adapter")
+    assert code == 2
+    assert f"'docs' was made with demo and no adapter; this call loads demo and my-domain={adapter}." in err
+    (advice,) = re.findall("`polyvec (.*?)`", err)
+    assert run(*shlex.split(advice))[0] == 0
+    with contextlib.closing(open_client("index")) as client:
+        assert client.get_collection("docs").config.metadata["polyvec"]["dense"] == 4
+    assert counts(run("index", "docs", "--task", "my-domain")[1])["total"] == (4, 0, 0, 0)
+    assert len(found("fox", "--task", "my-domain")) == 3
+
+
+def test_an_unknown_task_is_refused_before_anything_is_made(folder, adapter):
+    options = ["--task", "my-domian", "--adapter", "my-domain=my-adapter"]
+    known = "error: `task` is 'my-domian'; this model knows 'retrieval', 'text-matching', 'code', 'my-domain'."
+    code, _, err = run("index", "docs", *options)
+    assert (code, err) == (2, f"{known}\n")
+    assert not (folder / "index").exists()
+    run("index", "docs", "--adapter", "my-domain=my-adapter")
+    assert run("search", "fox", *options[:2])[::2] == (2, f"{known}\n")
+
+
+def test_reindexing_takes_the_adapters_that_are_given(folder, adapter):
+    run("index", "docs", "--task", "my-domain", "--adapter", "my-domain=my-adapter")
+    code, _, err = run("reindex", "--model", "new")
+    assert code == 2
+    assert "has items of the task 'my-domain'; the new embedder knows 'retrieval', 'text-matching', 'code'." in err
+    assert counts(run("reindex", "--model", "new", "--adapter", "my-domain=my-adapter")[1])["total"] == (4, 0, 0, 0)
+    assert len(found("fox", "--task", "my-domain")) == 3
+
+
+def test_an_adapter_with_other_files_than_the_index_was_made_with_is_told(tmp_path, monkeypatch):
+    """With the demo checkpoint and real adapters."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.md").write_text("the red fox")
+    demo = Checkpoint(locate("demo"))
+    export_adapter(demo, "retrieval", tmp_path / "mine")
+    assert run("index", "a.md", "--task", "my-domain", "--adapter", "my-domain=mine")[0] == 0
+    assert found("fox", "--task", "my-domain") == {("my-domain", "a.md")}
+    export_adapter(demo, "code", tmp_path / "mine", overwrite=True)
+    code, _, err = run("search", "fox")
+    assert code == 2
+    assert f"was made with demo and my-domain={tmp_path / 'mine'}; their files have changed since." in err
+
+
 def test_the_model_is_demo_unless_said_otherwise(folder, loaded):
     run("index", "docs")
     assert loaded == [("demo", None, "auto")]
@@ -169,7 +263,7 @@ def test_an_index_that_is_in_use_is_told(folder):
         ["search", "--image", "a.png", "--explain", "out.png"],
         ["search", "fox", "--mode", "fast"],
         ["search", "fox", "--limit", "0"],
-        ["index", "docs", "--task", "search"],
+        ["index", "docs", "--adapter", "my-adapter"],
         ["index", "docs", "--late", "int8"],
         ["verify", "docs"],
         ["reindex"],

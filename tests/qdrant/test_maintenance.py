@@ -239,6 +239,17 @@ def test_points_of_stock_stores_become_items(client, docs):
     assert docs.verify().ok
 
 
+def test_reindex_refuses_a_model_that_lacks_the_task_of_an_item(client):
+    adapted = HashEncoder(dim=16, multivector_dim=8, name="old")
+    adapted.load_adapter("nowhere", task="legal")
+    docs = Collection.open(client, "docs", embedder=adapted)
+    docs.add(TEXTS[:1], task="legal")
+    before = names(client)
+    with pytest.raises(ValueError, match=r"items of the task 'legal'; .* Load an adapter for 'legal'"):
+        docs.reindex(NEW)
+    assert names(client) == before
+
+
 def test_reindex_is_for_all_tenants(client):
     ann = Collection.open(client, "docs", embedder=OLD, tenant="ann")
     bob = Collection.open(client, "docs", embedder=OLD, tenant="bob")

@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from polyvec.analyze.__main__ import analyze_command
+from polyvec.model.checkpoint import Checkpoint
+from polyvec.train.output.export import export_adapter
 
 
 def run(*arguments):
@@ -38,6 +40,17 @@ def test_the_demo_checkpoint_beside_the_contrast(capsys):
     assert max(map(len, lines)) <= 100
     (row,) = (line.split() for line in lines if line.startswith("AUC"))
     assert float(row[-2]) > 0.99 > float(row[-1])
+
+
+def test_a_task_of_an_adapter_is_analyzed(tiny, captions_file, tmp_path, capsys):
+    adapter = tmp_path / "my-adapter"
+    export_adapter(Checkpoint(tiny / "checkpoint"), "retrieval", adapter)
+    options = [captions_file, "--model", tiny / "checkpoint", "--device", "cpu", "--json"]
+    panels = []
+    for more in ([], ["--adapter", f"legal={adapter}", "--task", "legal"]):
+        assert run(*options, *more) == 0
+        panels.append(json.loads(capsys.readouterr().out)["panels"])
+    assert panels[1][0]["gap"]["l2m"] == pytest.approx(panels[0][0]["gap"]["l2m"], abs=1e-5)
 
 
 def test_a_file_with_figures_and_maps(captions_file, tiny, tmp_path, capsys):

@@ -8,11 +8,13 @@ a store or another large library inside its functions, or reaches it as `polyvec
 import difflib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 import click
@@ -23,6 +25,7 @@ from polyvec.types import Dtype
 
 __all__ = [
     "UserError",
+    "adapter_option",
     "command",
     "device_option",
     "dtype_option",
@@ -117,6 +120,21 @@ def _devices(_: click.Context, __: click.Parameter, names: Sequence[str]) -> str
     return list(names) if len(names) > 1 else next(iter(names), None)
 
 
+def _adapters(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
+    path_by_task: dict[str, Path] = {}
+    for value in values:
+        task, _equals, folder = value.partition("=")
+        path = Path(os.path.expanduser(folder))  # noqa: PTH111 — an unknown user is no error; shells leave `=~` alone
+        if not (task and folder):
+            raise click.BadParameter(f"{value!r} is no TASK=PATH, such as my-domain=./my-adapter")
+        if task in path_by_task:
+            raise click.BadParameter(f"two adapters for the task {task!r}; give each a name of its own")
+        if not path.is_dir():
+            raise click.BadParameter(f"there is no folder {folder!r}; give the one that holds adapter_config.json")
+        path_by_task[task] = path.absolute()
+    return path_by_task
+
+
 def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 — click passes it
     if not value:
         return
@@ -128,6 +146,15 @@ def _print_versions(ctx: click.Context, _: click.Parameter, value: bool) -> None
 
 # Options of several commands. Each takes more keyword arguments of `click.option`: `model_option(required=True)`.
 model_option = partial(click.option, "--model", metavar="MODEL", help="'demo', a directory or a hub id")
+adapter_option = partial(
+    click.option,
+    "--adapter",
+    "adapters",
+    multiple=True,
+    callback=_adapters,
+    metavar="TASK=PATH",
+    help="load a LoRA of your own from the folder PATH as the task TASK; repeatable",
+)
 device_option = partial(
     click.option,
     "--device",

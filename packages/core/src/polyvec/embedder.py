@@ -28,7 +28,7 @@ from polyvec.inputs import (
     checked_size,
     is_single,
 )
-from polyvec.model.adapter_files import UserAdapter, read_adapter
+from polyvec.model.adapter_files import UserAdapter, read_adapter, trained_task
 from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import checked_pixels
 from polyvec.outcomes import Encoding, Outcome, collect, once_each
@@ -225,21 +225,24 @@ class Embedder(Encoder):
         return await in_thread(self.encode_chunks, text, spans, task=task, **options)
 
     def load_adapter(
-        self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task = "retrieval"
+        self, path: str | Path, *, task: str, adapter: str | None = None, base_task: Task | None = None
     ) -> None:
         """Load a LoRA that you trained; afterwards it is the task `task` of the embedder.
 
         `path` is a stock PEFT directory, or a directory in the layout of jinaai/jina-embeddings-v4. If the files hold
         several adapters, `adapter` is its name there, by default `task`. `base_task` is the task whose prefixes the
-        training texts had.
+        training texts had; by default what training.json beside the adapter says, else `"retrieval"`.
 
         Raises:
             polyvec.CheckpointError: there is no adapter, it was made for another model, or it is not finite.
-            ValueError: the name is taken.
+            ValueError: the name is taken, or an unknown `base_task`.
         """
-        check_task(base_task, self.config.tasks)
+        if base_task is not None:
+            check_task(base_task, self.config.tasks)
         file = read_adapter(path, task=task, adapter=adapter)
-        user_adapter = UserAdapter(Path(path).absolute(), task, adapter, base_task, file.digest)
+        base = base_task or trained_task(path, adapter or task)
+        base = base if base in self.config.tasks else "retrieval"  # whose prefixes all tasks but text-matching have
+        user_adapter = UserAdapter(Path(path).absolute(), task, adapter, base, file.digest)
         with self._loading:
             if not task or task in self.tasks:
                 raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")

@@ -78,6 +78,7 @@ def open_search(location: str, name: str, *, model: str | None, **loading: Any) 
     """Open the collection `name` of a store to search it with a model, by default the one that it was made with.
 
     A package with a store brings a function with these arguments as an entry point of the group `polyvec.searches`.
+    `loading` has the arguments of `polyvec.loading.load_embedder`.
 
     Raises:
         ImportError: no such package is installed.

@@ -122,14 +122,15 @@ class HashEncoder(Encoder):
         *,
         task: str,
         adapter: str | None = None,  # noqa: ARG002
-        base_task: Task = "retrieval",
+        base_task: Task | None = None,
     ) -> None:
         """Add a task, under another fingerprint. The files are not read.
 
         Raises:
             ValueError: the name is taken, or an unknown `base_task`.
         """
-        check_task(base_task)
+        if base_task is not None:
+            check_task(base_task)
         if not task or task in self.tasks:
             raise ValueError(f"`task` is {task!r}; give a name other than {', '.join(map(repr, self.tasks))}.")
         self._use((*self.tasks, task))

@@ -29,7 +29,7 @@ class PolyvecEmbeddings(EmbedderSettings, Embeddings):
 
     Key init args:
         model: a hub id, a directory, or `"demo"`, the small bundled checkpoint for trying things out.
-        task: `"retrieval"`, `"text-matching"` or `"code"`.
+        task: `"retrieval"`, `"text-matching"` or `"code"`, or that of an adapter which is loaded in `client`.
         dimensions: length of the vectors (Matryoshka): 128, 256, 512, 1024, or 2048, which is the default.
 
     Instantiate:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from qdrant_client import QdrantClient
@@ -12,7 +13,8 @@ from qdrant_polyvec.schema import LAYOUT
 __all__ = ["KEY", "FingerprintError"]
 
 KEY = "polyvec"  # in the collection's metadata
-_MODEL_KEY = "polyvec_model"  # the checkpoint to load again; a name may change, so no decision depends on it
+# What to load again. Names and places may change, so no decision depends on them.
+_MODEL_KEY, _ADAPTERS_KEY = "polyvec_model", "polyvec_adapters"
 
 
 class FingerprintError(ValueError):
@@ -73,17 +75,34 @@ class Fingerprint:
         )
 
 
-def remember_model(client: QdrantClient, collection: str, model: str) -> None:
-    """Store the name of the checkpoint that a collection is made with."""
-    client.update_collection(collection, metadata={_MODEL_KEY: model})
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What makes the vectors of a collection.
+
+    Attributes:
+        name: of the checkpoint.
+        adapters: absolute folders of the user's own adapters, by task.
+    """
+
+    name: str
+    adapters: Mapping[str, Path]
 
 
-def remembered_model(client: QdrantClient, collection: str) -> str | None:
-    """Return the name that `remember_model` stored; None if there is no name or no such collection."""
+def remember_model(client: QdrantClient, collection: str, model: Model) -> None:
+    """Store what a collection is made with."""
+    adapters = {task: str(path) for task, path in model.adapters.items()}
+    client.update_collection(collection, metadata={_MODEL_KEY: model.name, _ADAPTERS_KEY: adapters})
+
+
+def remembered_model(client: QdrantClient, collection: str) -> Model | None:
+    """Return what `remember_model` stored; None if nothing is stored or there is no such collection."""
     if not client.collection_exists(collection):
         return None
-    model: str | None = (client.get_collection(collection).config.metadata or {}).get(_MODEL_KEY)
-    return model
+    metadata = client.get_collection(collection).config.metadata or {}
+    if _MODEL_KEY not in metadata:
+        return None
+    adapters: Mapping[str, str] = metadata.get(_ADAPTERS_KEY, {})
+    return Model(metadata[_MODEL_KEY], {task: Path(path) for task, path in adapters.items()})
 
 
 def _words(fingerprint: Mapping[str, Any]) -> str:

@@ -110,6 +110,7 @@ def reindex(
     if exchanged.new_name() == old_name:
         raise ValueError(f"Collection {binding.name!r} is already of this model and schema: there is nothing to do.")
     schemas.check_server(binding.engine.version, schema)
+    _check_tasks(binding, embedder)
     old, new = replace(binding, name=old_name), replace(exchanged, name=exchanged.new_name())
     new.create(new.name)
     transfer = _Transfer(old, new, load, batch_size, show_progress=show_progress)
@@ -122,6 +123,18 @@ def reindex(
     if not keep_old and not transfer.report.failed:
         binding.client.delete_collection(old_name)
     return exchanged, transfer.report
+
+
+def _check_tasks(binding: Binding, embedder: Encoder) -> None:
+    """Refuse an embedder that lacks the task of an item."""
+    known = models.FieldCondition(key=f"{OWN}.task", match=models.MatchAny(any=list(embedder.tasks)))
+    for page in binding.scroll(models.Filter(must_not=[known]), with_payload=[OWN]):
+        for task in sorted({Own.of(record.payload).task for record in page}.difference(embedder.tasks)):
+            raise ValueError(
+                f"Collection {binding.name!r} has items of the task {task!r}; the new embedder knows "
+                f"{', '.join(map(repr, embedder.tasks))}. Load an adapter for {task!r} (`load_adapter`, or --adapter "
+                "on the command line), or delete these items."
+            )
 
 
 class _Transfer:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-import polyvec
 from polyvec.analyze import plots
 from polyvec.analyze.calibration import check_rates
 from polyvec.analyze.captions import demo_captions, read_captions, with_template
@@ -18,8 +17,17 @@ from polyvec.analyze.projection import check_pyarrow, map_points, write_parquet
 from polyvec.analyze.report.document import analysis_report
 from polyvec.analyze.report.points import Points
 from polyvec.analyze.sampling import MOST_PAIRS
-from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
+from polyvec.cli import (
+    adapter_option,
+    command,
+    device_option,
+    dtype_option,
+    json_option,
+    model_option,
+    print_json,
+)
 from polyvec.encoder import Encoder
+from polyvec.loading import load_embedder
 from polyvec.terminal import echo
 from polyvec.testing import UntrainedTowers
 from polyvec.whole_files import check_replaceable, write_text
@@ -42,6 +50,7 @@ with lines {"image": path, "caption": text or list of texts}. Paths of images ar
     default=("demo",),
     help="'demo', a directory, a hub id, or 'untrained', two random networks for contrast; repeat it to compare",
 )
+@adapter_option()
 @device_option()
 @dtype_option()
 @click.option("--task", default="retrieval", help="task of images and texts")
@@ -153,7 +162,7 @@ def analyze_command(
 
 
 def _encoder(model: str, loading: dict[str, Any]) -> Encoder:
-    return UntrainedTowers() if model == "untrained" else polyvec.Embedder.from_pretrained(model, **loading)
+    return UntrainedTowers() if model == "untrained" else load_embedder(model, **loading)
 
 
 def _file_name(model: str) -> str:

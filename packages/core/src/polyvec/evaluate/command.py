@@ -24,9 +24,9 @@ _FOLDER, _BENCHMARK = folder_command.evaluate_command, benchmark_command.evaluat
 def evaluate_command(ctx: click.Context, /, **values: Any) -> int:
     """Measure searches of the documents in FOLDER, and what each choice costs; or run a public benchmark by its name.
 
-    Defaults with --benchmark: mode dense, output ./results, which is a folder then. --k, --depth, --language, --limit,
-    --dpi, --candidates, --storage, --baselines, --read-pages, --collection, --location, --compare, --html, --worst and
-    --markdown are for folders; all options after --benchmark are for benchmarks.
+    Defaults with --benchmark: mode dense, output ./results, which is a folder then. --adapter, --k, --depth,
+    --language, --limit, --dpi, --candidates, --storage, --baselines, --read-pages, --collection, --location,
+    --compare, --html, --worst and --markdown are for folders; all options after --benchmark are for benchmarks.
     """
     chosen = _FOLDER if values["benchmark"] is None else _BENCHMARK
     own = {parameter.name: parameter for parameter in chosen.params}

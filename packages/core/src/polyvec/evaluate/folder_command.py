@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +12,16 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
-import polyvec
-from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option, print_json
+from polyvec.cli import (
+    adapter_option,
+    command,
+    device_option,
+    dtype_option,
+    json_option,
+    location_option,
+    model_option,
+    print_json,
+)
 from polyvec.data.datasets import Dataset
 from polyvec.data.folders import read_folder
 from polyvec.encoder import Encoder
@@ -26,6 +34,7 @@ from polyvec.evaluate.run_tables import comparison_json, comparison_text, result
 from polyvec.evaluate.runs import Run
 from polyvec.evaluate.searches import MODES, EvaluateMode, evaluate, evaluate_search
 from polyvec.evaluate.storage import POOL_FACTORS
+from polyvec.loading import load_embedder
 from polyvec.search import open_search
 from polyvec.terminal import echo
 from polyvec.types import Input
@@ -60,8 +69,7 @@ def evaluate_folder(
     folder: Path,
     *,
     model: str | None,
-    device: Any,
-    dtype: Any,
+    adapters: Mapping[str, Path],
     task: str,
     mode: str,
     ks: Sequence[int],
@@ -76,22 +84,27 @@ def evaluate_folder(
     cache: Path | None,
     collection: str | None,
     location: str,
+    **loading: Any,
 ) -> Iterator[EvaluatedFolder]:
-    """Search a folder's dataset with a model or in a collection. The encoder is open as long as the context."""
+    """Search a folder's dataset with a model or in a collection. The encoder is open as long as the context.
+
+    `loading` has options of `Embedder.from_pretrained`.
+    """
     depth = max(depth, max(ks) + 1)  # one more than the last cut, to see a tie there
     dataset = read_folder(folder, language=language, limit=limit)
     measure(dataset.qrels, {}, ks=ks)  # refuses grades, and says what is not installed, before anything is encoded
-    settings = {"model": model or "demo"}
+    noted = {"adapters": ", ".join(f"{name}={path}" for name, path in adapters.items())} if adapters else {}
+    settings = {"model": model or "demo", **noted}
     if collection is not None:
         if mode == "all":
             raise ValueError("`--mode all` needs a folder alone; name the mode of a collection's search.")
-        with open_search(location, collection, model=model, device=device, dtype=dtype) as search:
-            settings = {"model": model or "that of the collection"}
+        with open_search(location, collection, model=model, adapters=adapters, **loading) as search:
+            settings["model"] = model or "that of the collection"
             choice = f"collection {collection!r}"
             run = evaluate_search(search, dataset, mode=mode, task=task, choice=choice, depth=depth, settings=settings)
         yield EvaluatedFolder(dataset, run)
         return
-    embedder = polyvec.Embedder.from_pretrained(model or "demo", device=device, dtype=dtype)
+    embedder = load_embedder(model or "demo", adapters=adapters, **loading)
     encoder: Encoder = embedder
     with ExitStack() as opened:
         if cache is not None:
@@ -144,6 +157,7 @@ def print_comparison(
 @command("evaluate", epilog=_EPILOG, short_help="Measure searches of your own documents, and what each choice costs.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @model_option()
+@adapter_option()
 @device_option()
 @dtype_option()
 @click.option("--task", default="retrieval", metavar="TASK", help="task of queries and documents")

@@ -18,7 +18,8 @@ from torch import Tensor
 from polyvec.alarms import pass_alarm
 from polyvec.model.checkpoint import CheckpointError, check_floats
 from polyvec.model.config import read_lora
-from polyvec.types import Task
+
+RECORD = "training.json"  # beside what polyvec trained: where it comes from
 
 _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 
@@ -52,7 +53,7 @@ class UserAdapter:
     path: Path
     task: str
     adapter: str | None
-    base_task: Task
+    base_task: str
     digest: str
 
     @property
@@ -121,6 +122,21 @@ def read_adapter(path: str | Path, *, task: str, adapter: str | None = None) -> 
         digest.update(f"{key}{list(tensors[key].shape)}".encode())
         digest.update(tensors[key].float().numpy().tobytes())
     return AdapterFile(folder, exact, tensors, digest.hexdigest()[:16])
+
+
+def trained_task(path: str | Path, name: str) -> str | None:
+    """Return the task that an adapter was trained as, by training.json under `path`; None if that does not say.
+
+    Beside an exported adapter it names one task. Beside a checkpoint it names those that were trained; `name` is that
+    of the adapter.
+    """
+    try:
+        record = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
+        exported: str | None = record.get("task")
+        tasks = [stage["task"] for stage in record["stages"]]
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):  # it may be another program's
+        return None
+    return exported or (name if name in tasks else None)
 
 
 def _network_name(name: str) -> str:

@@ -6,7 +6,15 @@ from typing import Any, Literal, get_args
 
 import click
 
-from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
+from polyvec.cli import (
+    adapter_option,
+    command,
+    device_option,
+    dtype_option,
+    json_option,
+    location_option,
+    model_option,
+)
 
 __all__ = ["filter_command", "mine_command"]
 
@@ -20,6 +28,7 @@ _ROW_OPTIONS = [
     click.option("--dpi", type=click.FloatRange(min=1), default=150, help="resolution of PDF pages"),
 ]
 _MODEL_OPTIONS = [
+    adapter_option(),
     device_option(),
     dtype_option(),
     click.option("--task", default="retrieval", help="of the model"),
@@ -85,6 +94,8 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
     """
     if (consistency is None) != (model is None):
         raise click.UsageError("--consistency K and --model MODEL belong together")
+    if options["adapters"] and model is None:
+        raise click.UsageError("--adapter is for a --model MODEL, with --consistency K")
     from polyvec.train.selection import work
 
     return work.filter_rows(model=model, consistency=consistency, **options)

@@ -6,8 +6,15 @@ from typing import Any
 
 import click
 
-from polyvec import TASKS
-from polyvec.cli import command, device_option, dtype_option, json_option, location_option, model_option
+from polyvec.cli import (
+    adapter_option,
+    command,
+    device_option,
+    dtype_option,
+    json_option,
+    location_option,
+    model_option,
+)
 from qdrant_polyvec.choices import MODES, PRECISIONS
 
 __all__ = ["index", "reindex", "search", "verify"]
@@ -30,6 +37,7 @@ _collection_options = _options(
     location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
 )
 _encoding_options = _options(
+    adapter_option(),
     device_option(),
     dtype_option(),
     click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages"),
@@ -41,6 +49,7 @@ _schema_options = _options(
     click.option("--bm25", metavar="LANGUAGE", help="keep BM25 vectors for mode hybrid, for example english"),
 )
 _stored_model_option = model_option(help="checkpoint (default: the model of the index, else 'demo')")
+_TASK = "a task of the model or of an --adapter"
 
 
 @command("index")
@@ -49,9 +58,7 @@ _stored_model_option = model_option(help="checkpoint (default: the model of the 
 @_stored_model_option
 @_encoding_options
 @_schema_options
-@click.option(
-    "--task", type=click.Choice(["auto", *TASKS]), default="auto", help="auto: code for code files, else retrieval"
-)
+@click.option("--task", default="auto", metavar="TASK", help=f"{_TASK}, or auto: code for code files, else retrieval")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
 @click.option("--late-chunking", is_flag=True, help="encode each part of a text within the whole text")
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
@@ -71,10 +78,10 @@ def index(**options: Any) -> int:
 @click.option(
     "--task",
     "tasks",
-    type=click.Choice(TASKS),
     multiple=True,
     default=["retrieval"],
-    help="repeatable; rankings are merged",
+    metavar="TASK",
+    help=f"{_TASK}; repeatable, rankings are merged",
 )
 @click.option("--mode", type=click.Choice(MODES), default="two-stage", help="how to search")
 @click.option("--limit", type=click.IntRange(min=1), default=5, help="number of results")

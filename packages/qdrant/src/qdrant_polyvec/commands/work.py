@@ -1,8 +1,9 @@
-"""Do what the commands say. Their `**loading` goes to `Embedder.from_pretrained`: the device and the dtype."""
+"""Do what the commands say. Their `**loading` goes to `load_embedder`: the device and the dtype."""
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tqdm import tqdm
 import polyvec
 from polyvec import Failure
 from polyvec.cli import UserError, print_json
+from polyvec.inputs import check_task
+from polyvec.loading import load_embedder
 from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
@@ -24,7 +27,7 @@ from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
 from qdrant_polyvec.commands.census import Census, Counts
 from qdrant_polyvec.files import Unit
-from qdrant_polyvec.fingerprint import Fingerprint
+from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError, Model
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
 from qdrant_polyvec.schema import OWN, Schema
@@ -41,6 +44,7 @@ def index(
     location: str,
     collection: str,
     model: str | None,
+    adapters: Mapping[str, Path],
     dpi: int,
     truncate_dim: int | None,
     late: Precision | None,
@@ -59,17 +63,12 @@ def index(
     kind_by_id: dict[Identity, str] = {}
     tasks_by_notebook: dict[str, set[str]] = {}
     if any(isinstance(file, Path) for file in located):
+        chosen = _chosen(_remembered(location, collection), collection, model, adapters)
+        embedder = _embedder(chosen, [] if task == "auto" else [task], loading)
         with _client(location) as client:
-            model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
-            embedder = polyvec.Embedder.from_pretrained(model, **loading)
-            docs = Collection.open(
-                client,
-                collection,
-                embedder=embedder,
-                truncate_dim=truncate_dim or _stored_dim(client, collection, embedder),
-                schema=_schema(late, bm25, pooled=pooled),
-            )
-            fingerprint.remember_model(client, aliased(client, collection), model)
+            schema = _schema(late, bm25, pooled=pooled)
+            docs = _open(client, location, collection, chosen, embedder, truncate_dim=truncate_dim, schema=schema)
+            fingerprint.remember_model(client, aliased(client, collection), chosen)
             units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
             stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
@@ -103,7 +102,7 @@ def search(
     **loading: Any,
 ) -> int:
     """Search, print the results, and explain the best image among them."""
-    with open_search(location, collection, model=model, **loading) as docs:
+    with open_search(location, collection, model=model, tasks=tasks, **loading) as docs:
         hits = docs.search(query, limit=limit, mode=mode, task=tasks)
         if as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
@@ -134,6 +133,7 @@ def reindex(
     location: str,
     collection: str,
     model: str,
+    adapters: Mapping[str, Path],
     dpi: int,
     truncate_dim: int | None,
     late: Precision | None,
@@ -147,7 +147,7 @@ def reindex(
     with _existing_client(location, collection) as client:
         docs = Collection.open(client, collection, embedder=None)
         report = docs.reindex(
-            polyvec.Embedder.from_pretrained(model, **loading),
+            load_embedder(model, adapters=adapters, **loading),
             truncate_dim=truncate_dim,
             schema=_schema(late, bm25, pooled=pooled),
             load=lambda source, unit: files.load(source, unit, dpi=dpi),
@@ -155,21 +155,27 @@ def reindex(
             show_progress=True,
         )
         if not report.failed:
-            fingerprint.remember_model(client, aliased(client, collection), model)
+            fingerprint.remember_model(client, aliased(client, collection), Model(model, adapters))
     return _print_report(report, {}, as_json=as_json)
 
 
 @contextlib.contextmanager
-def open_search(location: str, collection: str, *, model: str | None, **loading: Any) -> Iterator[Collection]:
+def open_search(
+    location: str,
+    collection: str,
+    *,
+    model: str | None,
+    adapters: Mapping[str, Path] | None = None,
+    tasks: Sequence[str] = (),
+    **loading: Any,
+) -> Iterator[Collection]:
     """Open a collection that exists, to search it with a model, by default the one that it was made with.
 
     It is the entry point of the group `polyvec.searches`, for `polyvec train mine`.
     """
     with _existing_client(location, collection) as client:
-        model = model or fingerprint.remembered_model(client, collection) or _DEFAULT_MODEL
-        embedder = polyvec.Embedder.from_pretrained(model, **loading)
-        truncate_dim = _stored_dim(client, collection, embedder)
-        yield Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim)
+        chosen = _chosen(fingerprint.remembered_model(client, collection), collection, model, adapters or {})
+        yield _open(client, location, collection, chosen, _embedder(chosen, tasks, loading))
 
 
 @contextlib.contextmanager
@@ -192,6 +198,74 @@ def _existing_client(location: str, collection: str) -> Iterator[QdrantClient]:
         if not client.collection_exists(collection):
             raise ValueError(f"there is no collection {collection!r} in {location!r}")
         yield client
+
+
+def _remembered(location: str, collection: str) -> Model | None:
+    """What a collection was made with; if there is none, nothing is created."""
+    if "://" not in location and not Path(location).is_dir():
+        return None
+    with _client(location) as client:
+        return fingerprint.remembered_model(client, collection)
+
+
+def _chosen(made: Model | None, collection: str, model: str | None, adapters: Mapping[str, Path]) -> Model:
+    """The model and adapters of the options, and for what they leave open those that a collection was `made` with.
+
+    Its adapters fit its own model alone.
+    """
+    made = made or Model(_DEFAULT_MODEL, {})
+    remembered = made.adapters if model in (None, made.name) else {}
+    chosen = Model(model or made.name, {**remembered, **adapters})
+    for task, path in chosen.adapters.items():
+        if not path.is_dir():
+            raise ValueError(
+                f"collection {collection!r} was made with the adapter {task!r} in {str(path)!r}, and this folder is "
+                f"gone: put it back, or say where it is now with --adapter {task}=PATH"
+            )
+    return chosen
+
+
+def _embedder(chosen: Model, tasks: Sequence[str], loading: Mapping[str, Any]) -> polyvec.Encoder:
+    """Load the embedder, and refuse a task that it does not have."""
+    embedder = load_embedder(chosen.name, adapters=chosen.adapters, **loading)
+    for task in tasks:
+        check_task(task, embedder.tasks)
+    return embedder
+
+
+def _open(
+    client: QdrantClient,
+    location: str,
+    collection: str,
+    chosen: Model,
+    embedder: polyvec.Encoder,
+    *,
+    truncate_dim: int | None = None,
+    schema: Schema | None = None,
+) -> Collection:
+    """Open a collection, or create it. If it was made with other adapters, the error says how to go on."""
+    truncate_dim = truncate_dim or _stored_dim(client, collection, embedder)
+    try:
+        return Collection.open(client, collection, embedder=embedder, truncate_dim=truncate_dim, schema=schema)
+    except FingerprintError as error:
+        made = fingerprint.remembered_model(client, collection)
+        stored = Fingerprint.stored(collection, client.get_collection(collection).config.metadata)
+        if made is None or stored.embedder == embedder.fingerprint or not (made.adapters or chosen.adapters):
+            raise
+        again = ["reindex", "--location", location, "--collection", collection, "--model", chosen.name]
+        again += [part for pair in _pairs(chosen) for part in ("--adapter", pair)]
+        again += ["--truncate-dim", str(truncate_dim)] if truncate_dim else []
+        before, now = (f"{model.name} and {', '.join(_pairs(model)) or 'no adapter'}" for model in (made, chosen))
+        difference = f"this call loads {now}" if before != now else "their files have changed since"
+        raise FingerprintError(
+            f"Collection {collection!r} was made with {before}; {difference}. Their vectors cannot be compared: encode "
+            f"the collection again with `polyvec {shlex.join(again)}`, or choose another one with --collection."
+        ) from error
+
+
+def _pairs(model: Model) -> list[str]:
+    """The adapters as the option --adapter takes them."""
+    return [f"{task}={path}" for task, path in model.adapters.items()]
 
 
 def _stored_dim(client: QdrantClient, collection: str, embedder: polyvec.Encoder) -> int | None:

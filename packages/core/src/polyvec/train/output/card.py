@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyvec.data.hub_licenses import license_lines
+from polyvec.model.adapter_files import RECORD
 from polyvec.model.config import ModelConfig
 
-__all__ = ["RECORD", "Data", "Form", "History", "Stage", "base_of", "read_history", "write_card"]
+__all__ = ["Data", "Form", "History", "Stage", "base_of", "read_history", "write_card"]
 
 Form = Literal["checkpoint", "peft", "merged"]
 
-RECORD = "training.json"
 _UNKNOWN_LICENSE = "Qwen Research License"  # what the Embedder says if a checkpoint names none
 _LOADING: Mapping[Form, str] = {
     "checkpoint": """from polyvec import Embedder
@@ -115,7 +115,8 @@ def write_card(
         task: of the example, and of what was exported.
         source: the checkpoint whose base weights an adapter fits.
     """
-    (path / RECORD).write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")
+    exported = {"task": task} if form == "peft" else {}  # `polyvec.model.adapter_files.trained_task` reads it
+    (path / RECORD).write_text(json.dumps(exported | asdict(history), indent=2) + "\n", encoding="utf-8")
     code = _LOADING[form].replace("PATH", name).replace("TASK", task).replace("BASE", source)
     lines = [
         *_front_matter(config, history, form),

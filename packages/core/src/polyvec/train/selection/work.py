@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import polyvec
 from polyvec.cli import print_json
+from polyvec.loading import load_embedder
 from polyvec.retrieval import Mode
 from polyvec.search import Identity, Search, open_search
 from polyvec.terminal import echo
@@ -48,6 +48,7 @@ def filter_rows(
     row_format: str | None,
     corpus: Path | None,
     max_bad_rows: int,
+    adapters: Mapping[str, Path],
     device: Any,
     dtype: Any,
     as_json: bool,
@@ -63,7 +64,7 @@ def filter_rows(
     examples = Chain(list(sources.values()))
     check_writable(sources, output)
     check_movable(examples, rows, output)
-    encoder = None if model is None else polyvec.Embedder.from_pretrained(model, device=device, dtype=dtype)
+    encoder = None if model is None else load_embedder(model, adapters=adapters, device=device, dtype=dtype)
     result = filter_examples(
         examples, near_duplicates=near_duplicates or None, encoder=encoder, show_progress=True, **options
     )
@@ -104,6 +105,7 @@ def mine_rows(
     dpi: float,
     ranks: tuple[int, int],
     exclude_same: str,
+    adapters: Mapping[str, Path],
     device: Any,
     dtype: Any,
     as_json: bool,
@@ -111,6 +113,7 @@ def mine_rows(
 ) -> int:
     """Search for the queries of the rows, and write the rows with negatives."""
     selection = Selection(**limits)
+    loading: dict[str, Any] = {"adapters": adapters, "device": device, "dtype": dtype}
     _check_outputs(rows, output)
     folders = [path for path in rows if is_folder(path)]
     if folders and len(rows) > 1:
@@ -124,10 +127,10 @@ def mine_rows(
     with ExitStack() as opened, replaced(output) as file:
         search: Search
         if collection is not None:
-            search = opened.enter_context(open_search(location, collection, model=model, device=device, dtype=dtype))
+            search = opened.enter_context(open_search(location, collection, model=model, **loading))
         else:
             search = EncoderSearch(
-                polyvec.Embedder.from_pretrained(model or "", device=device, dtype=dtype),
+                load_embedder(model or "", **loading),
                 ExampleDocuments(examples, range(len(examples)), Contents()) if documents is None else documents,
                 task=task,
                 multivector=mode != "dense",
