@@ -39,7 +39,7 @@ demo: $(DEMO)
 	$(BIN)/polyvec index README.md CONTRIBUTING.md docs --task text-matching --location $(INDEX)
 	$(BIN)/polyvec index examples/pages --collection pages --location $(INDEX)
 	$(SEARCH) "how are batches planned" --task retrieval
-	$(SEARCH) "acquire the exclusive lock of the folder" --task code
+	$(SEARCH) "mean of the tokens in each row and column of a page" --task code
 	$(SEARCH) "A folder is opened by one client at a time." --task text-matching
 	$(SEARCH) "Line chart of attendance in Osaka 2008" --collection pages
 	$(SEARCH) "Which department had the highest emissions at Lunar Horizon Energy in 2020?" --collection pages \

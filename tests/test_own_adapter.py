@@ -69,7 +69,7 @@ def test_the_walk_improves_the_search_of_files_that_training_did_not_see(desk):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, (arguments, result.output, result.exception)
         printed[" ".join(arguments[:2])] = result.output
-    assert "48 queries" in printed["evaluate --compare"]
+    assert "96 queries" in printed["evaluate --compare"]
     for mode in ("dense", "late"):
         before, after = (_ndcg(Run.load(desk / name), mode) for name in ("before.json", "after.json"))
         assert after > before + 0.05, (mode, before, after)
