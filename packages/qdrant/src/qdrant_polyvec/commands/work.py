@@ -308,6 +308,7 @@ def _items(
             task=unit_task,
             text=unit.text,
             context=unit.context,
+            picture=unit.picture,
         )
         if late_chunking and isinstance(unit.content, str) and unit.document is not None:
             item = replace(item, content=unit.document, span=(unit.start, unit.start + len(unit.content)))
