@@ -13,6 +13,7 @@ from langchain_classic.retrievers.parent_document_retriever import ParentDocumen
 from langchain_core.documents import Document
 from langchain_core.stores import InMemoryStore
 from langchain_text_splitters import CharacterTextSplitter
+from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata
 from llama_index.core.chat_engine.multi_modal_context import MultiModalContextChatEngine
 from llama_index.core.llms import CustomLLM
@@ -328,6 +329,15 @@ def test_llamaindex_puts_pictures_into_a_prompt(client, encoder, writer, home, k
     assert "sha256:" not in told
 
 
+def test_an_index_of_llamaindex_over_what_others_wrote_keeps_pictures(client, encoder, nodes, writer):
+    store = llamaindex(client, f"{writer}-index", encoder)
+    context = StorageContext.from_defaults(vector_store=store)
+    index = VectorStoreIndex([*nodes.values()], storage_context=context, embed_model=store.embed_model)
+    seeing = Seeing()
+    index.as_query_engine(llm=seeing, multimodal=True, similarity_top_k=9).query("what is there?")
+    assert len([*pictures_of(seeing)]) == 3
+
+
 def pictures_of(seeing):
     """The blocks of pictures, with their data decoded."""
     for block in seeing.shown:
@@ -443,14 +453,15 @@ def test_two_documents_of_one_picture_are_two_items_and_the_same_again_is_one(cl
         Document("the back", metadata={"image_uri": uri, "source": "b"}),
         Document("the back", metadata={"image_uri": uri, "source": "c"}),
         Document("", metadata={"image_uri": uri}),
+        Document("", metadata={"image_uri": uri, "source": uri}),  # as it is read
     ]
     ids = store.add_documents(given)
     assert len(set(ids)) == store.collection.count() == 4
     assert store.add_documents(given) == ids
-    assert store.add_images([uri]) == ids[3:]
+    assert store.add_images([uri]) == ids[3:4] == ids[4:]
     assert {one.kind for one in store.collection.all()} == {"image"}
     bare = [Document(one.page_content, metadata=one.metadata) for one in store.get_by_ids(ids)]
-    assert store.add_documents(bare) == ids  # as they are read
+    assert store.add_documents(bare) == ids[:4]  # as they are read
     assert store.collection.count() == 4
 
 

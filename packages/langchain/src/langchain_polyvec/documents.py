@@ -88,12 +88,12 @@ def image_item(
         return _failure(image, error, key)
     file = page_of(place.uri)[0] if place.uri and not place.uri.startswith("data:") else None
     metadata, number, unit = _named(metadata, place.page)
+    if metadata.get("source") == file:
+        metadata.pop("source", None)
     if key is None:
-        others = {name: value for name, value in metadata.items() if name != "source" or value != file}
-        if of_document and caption:
-            others["page_content"] = caption
-        is_whole = place.key is not None and not of_document
-        key = _derived_id("image", place.key or sha256, {} if is_whole else others, task)
+        is_file = place.key is not None and not of_document
+        others = {**metadata, **({"page_content": caption} if of_document and caption else {})}
+        key = _derived_id("image", place.key or sha256, {} if is_file else others, task)
     return Item(
         place.content,
         id=key,

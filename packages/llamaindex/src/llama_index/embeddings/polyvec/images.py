@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.base.llms.types import BaseContentBlock, TextBlock
 from llama_index.core.bridge.pydantic import Field
-from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node, TextNode
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node, ObjectType, TextNode
 from PIL import Image
 
 from polyvec import ImageInput, Input
@@ -34,6 +34,11 @@ class PictureNode(ImageNode):
         if name == "image":  # the field of base64 that LlamaIndex's prompts read
             return self.picture.read(encoded)[0]
         return super().__getattribute__(name)
+
+    @classmethod
+    def get_type(cls) -> ObjectType:
+        """Say that it is a text: an index would fetch any other node from its document store, without the picture."""
+        return ObjectType.TEXT
 
     @property
     def hash(self) -> str:
