@@ -445,6 +445,16 @@ def test_words_of_ours_in_the_metadata_of_a_text_are_the_users(client, encoder):
         assert len(store.similarity_search("fox", filter={key: value})) == (1 if key == "image_uri" else 2), key
 
 
+def test_an_image_is_shown_by_its_own_facts_whatever_its_metadata_say(client, encoder, home):
+    nodes = llamaindex(client, "own-facts", encoder)
+    wrong = {"image_uri": "other.png", "image_sha256": "0", "lang": "en"}
+    nodes.add([ImageNode(id_="a", image_path=str(home / "photo.png"), metadata=wrong)])
+    (found,) = langchain(client, "own-facts", encoder).documents()
+    assert found.metadata["image_uri"] == str(home / "photo.png")
+    assert size(content_blocks([found])[1]["base64"]) == (120, 170)  # without a warning of a change
+    assert nodes.get_nodes(["a"])[0].metadata == wrong
+
+
 def test_two_documents_of_one_picture_are_two_items_and_the_same_again_is_one(client, encoder, home):
     store = langchain(client, "pictures", encoder)
     uri = str(home / "photo.png")

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -60,7 +60,7 @@ class Picture:
 
     uri: str | None = None
     page: int | None = None
-    thumbnail: str | None = None
+    thumbnail: str | None = field(default=None, repr=False)
     sha256: str | None = None
     mime_type: str | None = None
 

@@ -39,7 +39,7 @@ def document(item: Stored) -> Document:
     metadata, content = named_metadata(item.metadata), item.content
     if item.kind == "image":
         content = "" if item.content == item.source else item.content
-        metadata = {**_facts(item.picture or Picture()), **metadata}
+        metadata = _with_facts(metadata, item.picture or Picture())
     if item.unit and not item.unit.isdecimal():
         metadata.setdefault("unit", item.unit)
     if is_image(metadata) != (item.kind == "image"):
@@ -187,7 +187,7 @@ def document_item(
         return text_item(text, _without_facts(metadata), key, task)
     if not is_image(metadata):
         return text_item(text, metadata, key, task)
-    name = printable(str(metadata.get("source") or "an image"))[:200]
+    name = printable(str(metadata.get("source") or ""))[:200]
     try:
         picture = picture_of(metadata)
         if picture is None or picture.uri is None:  # a thumbnail must not replace the whole image
@@ -252,8 +252,9 @@ def blob_metadata(blob: Blob) -> dict[str, Any]:
     return {"source": source, **blob.metadata}
 
 
-def _facts(picture: Picture) -> dict[str, Any]:
-    """Return what a document shows of its picture. LangChain's loaders count pages from 0 and label them from 1."""
+def _with_facts(metadata: Mapping[str, Any], picture: Picture) -> dict[str, Any]:
+    """Add what a document shows of its picture. LangChain's loaders count pages from 0 and label them from 1."""
+    others = {name: value for name, value in metadata.items() if name != IMAGE_URI}  # it would be another picture's
     page = {} if picture.page is None else {"page": picture.page - 1, "page_label": str(picture.page)}
     facts = {
         IMAGE_URI: picture.uri,
@@ -261,7 +262,7 @@ def _facts(picture: Picture) -> dict[str, Any]:
         "mime_type": picture.mime_type,
         "thumbnail": picture.thumbnail,
     }
-    return {name: value for name, value in facts.items() if value is not None} | page
+    return page | others | {name: value for name, value in facts.items() if value is not None}
 
 
 def _image_metadata(image: ImageLike | Located, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

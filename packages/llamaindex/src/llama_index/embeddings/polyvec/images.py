@@ -28,7 +28,7 @@ class PictureNode(ImageNode):
     The picture is no part of what is serialized; the vector store keeps where it is.
     """
 
-    picture: Picture = Field(default_factory=Picture, exclude=True)
+    picture: Picture = Field(default_factory=Picture, exclude=True, repr=False)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "image":  # the field of base64 that LlamaIndex's prompts read
