@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llama_index.embeddings.polyvec.images import PictureNode, has_image, node_image, node_input
 from polyvec import Input
 from polyvec.paths import absolute, printable
-from polyvec.pictures import NOT_KEPT, Picture, mime_type, of_data
+from polyvec.pictures import Picture, mime_type, of_data
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.metadata import json_mapping, json_value
 from qdrant_polyvec.pictures import named_metadata, page_unit
@@ -112,8 +112,7 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     if isinstance(image, bytes):
         kind = mime_type(image) or "application/octet-stream"
         return image, Picture(uri=f"data:{kind};base64,{base64.b64encode(image).decode()}", page=page)
-    if not isinstance(image, Path):
-        raise ValueError(NOT_KEPT)  # noqa: TRY004 — the node is wrong, not a type
+    assert isinstance(image, Path)
     return image, Picture(uri=absolute(image).as_posix(), page=page)
 
 
