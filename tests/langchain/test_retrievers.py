@@ -6,7 +6,7 @@ from langchain_core.documents import Document
 from pydantic import ValidationError
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, PolyvecRetriever, PolyvecVectorStore, retrievers
-from langchain_polyvec.images import picture
+from langchain_polyvec.images import located
 from polyvec import Embedder
 from polyvec.model.checkpoint import locate
 from qdrant_polyvec import Schema
@@ -95,9 +95,9 @@ def test_a_picture_is_read_off_the_event_loop(retriever, report, monkeypatch):
 
     def drawn(image):
         threads.append(threading.current_thread())
-        return picture(image)
+        return located(image)
 
-    monkeypatch.setattr(retrievers, "picture", drawn)
+    monkeypatch.setattr(retrievers, "located", drawn)
     asyncio.run(retriever.ainvoke("", image=f"{report}#page=1"))
     assert threads != [threading.main_thread()]
 

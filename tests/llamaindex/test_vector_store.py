@@ -30,6 +30,7 @@ from qdrant_client import QdrantClient, models
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.vector_stores.polyvec import PolyvecVectorStore, UnstoredItems
+from llama_index.vector_stores.polyvec import filters as translation
 from llama_index.vector_stores.polyvec.filters import qdrant_filter
 from polyvec import maxsim
 from polyvec.testing import HashEncoder
@@ -203,7 +204,8 @@ def test_the_filters_are_those_of_the_stock_store(store, nodes):
     assert store.query(ask("fox", k=9, doc_ids=["nobody"])).ids == []
 
 
-def test_filters_are_translated_as_by_the_stock_store():
+def test_filters_are_translated_as_by_the_stock_store_which_looks_at_the_top_only(monkeypatch):
+    monkeypatch.setattr(translation, "field_keys", lambda name, *, under="metadata": [] if under else [name])
     stock = QdrantVectorStore("docs", client=QdrantClient(":memory:"))
     values = {FilterOperator.IN: ["a"], FilterOperator.NIN: "a,b", FilterOperator.IS_EMPTY: None}
     values |= dict.fromkeys((FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE), "word")

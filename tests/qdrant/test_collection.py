@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from qdrant_client import models
 
+from polyvec.pictures import Picture
 from polyvec.scoring import cosine, maxsim
 from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
@@ -23,6 +24,7 @@ from qdrant_polyvec import (
     limits,
     open_client,
 )
+from qdrant_polyvec.items import content_hash
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
@@ -128,7 +130,8 @@ def test_the_payload_is_what_stock_integrations_read(docs, page, embedder):
     assert payload["page_content"] == page.as_posix()
     assert payload["metadata"] == {"page": 3, "source": page.as_posix()}
     own = payload["_polyvec"]
-    assert len(own.pop("content_hash")) == 64
+    digest = own.pop("content_hash")
+    assert len(digest) == 64
     assert own == {
         "fingerprint": embedder.fingerprint,
         "kind": "image",
@@ -136,7 +139,7 @@ def test_the_payload_is_what_stock_integrations_read(docs, page, embedder):
         "unit": "",
         "n_tokens": 6,
         "grid": [2, 3, 0],
-        "path": page.as_posix(),
+        "picture": {"uri": page.as_posix(), "sha256": digest, "mime_type": "image/png"},
     }
 
 
@@ -381,6 +384,7 @@ def test_items_are_read_by_their_ids(docs, page):
         Stored(
             id=7, content="p.png", metadata={"source": "p.png"}, source="p.png", unit="0", kind="image",
             task="retrieval", fingerprint=docs.embedder.fingerprint,
+            picture=Picture(uri=page.as_posix(), sha256=content_hash(page), mime_type="image/png"),
         ),
         Stored(
             id="a", content="red fox", metadata={"n": 1, "source": "a.md"}, source="a.md", unit="0", kind="text",

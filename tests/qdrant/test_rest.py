@@ -47,7 +47,7 @@ def test_a_collection_is_created_with_vectors_metadata_indexes_and_alias(rest, d
         "size": 8, "distance": "Dot", "datatype": "float16", "multivector_config": {"comparator": "max_sim"},
         "hnsw_config": {"m": 0}, "memory": "cold",
     }  # fmt: skip
-    assert body["metadata"] == {"polyvec": {"embedder": "hash-16-8", "dense": 16, "late": 8, "schema": 1}}
+    assert body["metadata"] == {"polyvec": {"embedder": "hash-16-8", "dense": 16, "late": 8, "schema": 2}}
     assert body.keys() <= {"vectors", "metadata"}
     indexes = {body["field_name"]: body["field_schema"] for body in rest.sent("PUT", "/index")}
     assert indexes == {

@@ -1,59 +1,49 @@
 """Convert LangChain's documents to items of a collection, and stored items to documents.
 
 A document with `image_uri` in its metadata is an image: a file, or a page of a file as `report.pdf#page=3`. Its
-`page_content` is a caption, such as the text layer of the page.
+`page_content` is a caption, such as the text layer of the page. The collection keeps what is known about an image apart
+from the metadata; documents show both.
 """
 
 import hashlib
 import json
-import re
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec import images
-from langchain_polyvec.images import DPI, IMAGE_URI, NOT_KEPT, ImageLike, Picture, page_uri, picture
+from langchain_polyvec.images import IMAGE_URI, KIND, ImageLike, Located, is_image, located, picture_of
 from polyvec.alarms import pass_alarm
-from polyvec.images import image_pages, n_image_pages, suffixes
+from polyvec.images import image_pages, n_image_pages
 from polyvec.paths import absolute, check_name, printable
-from polyvec.types import ImageInput, Page, UnreadablePages
+from polyvec.pictures import DPI, NOT_KEPT, Picture, page_of, page_uri, thumbnail
+from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
 from qdrant_polyvec.metadata import json_mapping
+from qdrant_polyvec.pictures import named_metadata, page_unit
 
 T = TypeVar("T")
 
 _NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
-_DERIVED_SOURCE = re.compile(r"sha256:[0-9a-f]{32}|unreadable image")  # a collection's names for items without a source
-_PAGE = re.compile(r"page ([1-9]\d*)")
-_IMAGE_FACTS = (IMAGE_URI, "image_sha256", "mime_type", "thumbnail")  # metadata that are computed from an image
+_FILE_FACTS = ("image_sha256", "mime_type", "thumbnail")  # in the metadata of documents that a store returns
+_START = "start_index"  # where a text splitter of LangChain writes the position of a chunk
 
 
 def document(item: Stored) -> Document:
-    """Convert a stored item to a document with the metadata that it was added with.
-
-    Items that the command `index` added get an `image_uri` here, and the `unit` of their source.
-    """
-    metadata = dict(item.metadata)
-    content = item.content
-    if _DERIVED_SOURCE.fullmatch(item.source):
-        metadata.pop("source", None)
+    """Convert a stored item to a document: the metadata that it was added with, and what is known about an image."""
+    metadata, content = named_metadata(item.metadata), item.content
     if item.kind == "image":
         content = "" if item.content == item.source else item.content
-        page = _PAGE.fullmatch(item.unit)
-        if "image_sha256" in metadata:
-            pass  # this package added it, with a URI if the image has one
-        elif item.unit == "image":
-            metadata.setdefault(IMAGE_URI, item.source)
-        elif page and item.source.lower().endswith((".pdf", *suffixes())):
-            metadata.setdefault(IMAGE_URI, page_uri(item.source, int(page[1])))
+        metadata = _with_facts(metadata, item.picture or Picture())
     if item.unit and not item.unit.isdecimal():
         metadata.setdefault("unit", item.unit)
+    if is_image(metadata) != (item.kind == "image"):
+        metadata[KIND] = item.kind
     return Document(id=str(item.id), page_content=content, metadata=metadata)
 
 
@@ -71,48 +61,49 @@ def text_item(text: str, metadata: Mapping[str, Any] | None, key: str | None, ta
 
 
 def image_item(
-    image: ImageLike | Picture,
+    image: ImageLike | Located,
     metadata: Mapping[str, Any] | None,
     key: str | None,
     task: str,
     *,
     caption: str | None = None,
-    unit: str = "",
     thumbnails: bool = False,
+    of_document: bool = False,
 ) -> Item | Failure:
     """Convert an image to an item, or say why it cannot be read.
 
-    Without a `key`, the id of an image file is derived from its path, so that a changed file replaces the old one.
-    Facts computed from the image (hash, MIME type) override the same keys in the metadata.
+    Without a `key`, the id of an image file is derived from its path, so that a changed file replaces the old one. The
+    ids of documents follow from their metadata and captions, too. What documents show of an image is no metadata of it.
     """
     key = image.id if isinstance(image, Blob) and key is None else key
     try:
         metadata = _image_metadata(image, metadata)
-        located = image if isinstance(image, Picture) else picture(image)
-        check_name(located.uri or "")
-        facts = _image_facts(located.content, thumbnails=thumbnails)
+        place = image if isinstance(image, Located) else located(image)
+        check_name(place.uri or "")
+        sha256 = content_hash(place.content)
+        small = thumbnail(place.content) if thumbnails else _known_thumbnail(metadata, sha256)
     except ImportError:
         raise
     except (OSError, TypeError, ValueError) as error:
         return _failure(image, error, key)
-    if located.uri is not None:
-        facts[IMAGE_URI] = located.uri
-    if not thumbnails and "thumbnail" in metadata and metadata.get("image_sha256") != facts["image_sha256"]:
-        del metadata["thumbnail"]  # it shows an older image
-    if key is None and located.key is not None:
-        key = _derived_id("image", located.key, {}, task)
-    elif key is None:
-        others = {name: value for name, value in metadata.items() if name not in _IMAGE_FACTS}
-        key = _derived_id("image", facts["image_sha256"], others, task)
+    file = page_of(place.uri)[0] if place.uri and not place.uri.startswith("data:") else None
+    metadata, number, unit = _named(metadata, place.page)
+    if metadata.get("source") == file:
+        metadata.pop("source", None)
+    if key is None:
+        is_file = place.key is not None and not of_document
+        others = {**metadata, **({"page_content": caption} if of_document and caption else {})}
+        key = _derived_id("image", place.key or sha256, {} if is_file else others, task)
     return Item(
-        located.content,
+        place.content,
         id=key,
-        source=metadata.get("source", located.uri),
+        source=metadata.get("source", file),
         unit=unit,
-        metadata={**metadata, **facts},
+        metadata=metadata,
         task=task,
         text=caption,
-        content_hash=facts["image_sha256"],
+        picture=Picture(uri=place.uri, page=number, thumbnail=small),
+        content_hash=sha256,
     )
 
 
@@ -132,23 +123,23 @@ def image_items(
     key = image.id if isinstance(image, Blob) and key is None else key
     try:
         metadata = _image_metadata(image, metadata)
-        located = picture(image)
-        check_name(located.uri or "")
+        place = located(image)
+        check_name(place.uri or "")
     except (OSError, TypeError, ValueError) as error:
         yield _failure(image, error, key)
         return
-    content = located.content
+    content = place.content
     if not isinstance(content, Path | bytes) or n_image_pages(content) == 1:
-        yield image_item(located, metadata, key, task, caption=caption, thumbnails=thumbnails)
+        yield image_item(place, metadata, key, task, caption=caption, thumbnails=thumbnails)
         return
-    name = metadata.get("source", located.uri)
+    name = metadata.get("source", place.uri)
     yield from page_items(
         image_pages(content),
         metadata if name is None else {**metadata, "source": name},
         task=task,
         name=name or f"a {type(image).__name__}",
-        uri=located.uri,
-        key=located.uri or f"{content_hash(content)} {sorted(metadata.items(), key=str)}",
+        uri=place.uri,
+        key=place.uri or f"{content_hash(content)} {sorted(metadata.items(), key=str)}",
         own_key=key,
         caption=caption,
         thumbnails=thumbnails,
@@ -171,13 +162,13 @@ def page_items(
     """Convert the pages of a file to items, one at a time. Pages that cannot be read become failures of `name`."""
     try:
         for page in pages:
+            number = page.number
             yield image_item(
-                Picture(page.image, uri and page_uri(uri, page.number, dpi), page_uri(key, page.number)),
-                {**metadata, "page": page.number - 1, "page_label": str(page.number)},
-                own_key and page_uri(own_key, page.number),
+                Located(page.image, uri and page_uri(uri, number, dpi), page_uri(key, number), number),
+                metadata,
+                own_key and page_uri(own_key, number),
                 task,
                 caption=page.text.strip() or caption,
-                unit=f"page {page.number}",
                 thumbnails=thumbnails,
             )
     except UnreadablePages as error:
@@ -187,14 +178,41 @@ def page_items(
         yield Failure(-1, name, str(error))
 
 
-def document_item(document: Document, key: str | None, task: str, *, thumbnails: bool = False) -> Item | Failure:
+def document_item(
+    document: Document, key: str | None, task: str, *, thumbnails: bool = False, is_chunk: bool = False
+) -> Item | Failure:
     """Convert a document to an item: an image if its metadata have an `image_uri`, otherwise a text."""
     metadata, text = document.metadata, document.page_content
-    if uri := metadata.get(IMAGE_URI):
-        return image_item(uri, metadata, key, task, caption=text or None, thumbnails=thumbnails)
-    if "image_sha256" in metadata:  # a thumbnail must not replace the whole image
-        return Failure(-1, printable(str(metadata.get("source", "an image"))), NOT_KEPT, key)
-    return text_item(text, metadata, key, task)
+    if is_chunk:
+        return text_item(text, _without_facts(metadata), key, task)
+    if not is_image(metadata):
+        return text_item(text, metadata, key, task)
+    name = printable(str(metadata.get("source") or ""))[:200]
+    try:
+        picture = picture_of(metadata)
+        if picture is None or picture.uri is None:  # a thumbnail must not replace the whole image
+            return Failure(-1, name, NOT_KEPT, key)
+        image: ImageLike | Located = picture.uri
+        if picture.uri.startswith("data:"):
+            image = Located(picture.open(), picture.uri, None)
+    except ValueError as error:
+        return Failure(-1, name, str(error), key)
+    return image_item(image, metadata, key, task, caption=text or None, thumbnails=thumbnails, of_document=True)
+
+
+def chunks(documents: Sequence[Document], keys: Sequence[str | None]) -> Set[int]:
+    """Find the documents with an `image_uri` that are parts of a text, by position.
+
+    They name their place in the text, or have no ids and differ from others in nothing but their text: splitters copy
+    the metadata of a document to each of its parts.
+    """
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for index, (item, key) in enumerate(zip(documents, keys, strict=True)):
+        if key is None and item.page_content and is_image(item.metadata):
+            positions[repr(item.metadata)].append(index)
+    similar = (group for group in positions.values() if len({documents[index].page_content for index in group}) > 1)
+    named = (n for n, item in enumerate(documents) if isinstance(item.metadata.get(_START), int))
+    return {index for group in similar for index in group} | {*named}
 
 
 def checked_ids(ids: Sequence[str | None] | None, n_items: int) -> list[str | None]:
@@ -221,17 +239,10 @@ def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: 
 
 def stored_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Convert metadata to JSON values, without a `source` that is None; a ValueError if some cannot be kept."""
-    return {name: value for name, value in json_mapping(metadata).items() if name != "source" or value is not None}
-
-
-def _image_facts(image: ImageInput, *, thumbnails: bool) -> dict[str, Any]:
-    content = images.file_content(image)
-    facts: dict[str, Any] = {"image_sha256": content_hash(image if content is None else content)}
-    if content is not None and (kind := images.mime_type(content)):
-        facts["mime_type"] = kind
-    if thumbnails:
-        facts["thumbnail"] = images.thumbnail(image)
-    return facts
+    values = json_mapping(metadata)
+    if values.get(KIND) in ("image", "text"):
+        del values[KIND]
+    return {name: value for name, value in values.items() if name != "source" or value is not None}
 
 
 def blob_metadata(blob: Blob) -> dict[str, Any]:
@@ -241,15 +252,56 @@ def blob_metadata(blob: Blob) -> dict[str, Any]:
     return {"source": source, **blob.metadata}
 
 
-def _image_metadata(image: ImageLike | Picture, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the metadata of an image to store. A blob has its own."""
+def _with_facts(metadata: Mapping[str, Any], picture: Picture) -> dict[str, Any]:
+    """Add what a document shows of its picture. LangChain's loaders count pages from 0 and label them from 1."""
+    others = {name: value for name, value in metadata.items() if name != IMAGE_URI}  # it would be another picture's
+    page = {} if picture.page is None else {"page": picture.page - 1, "page_label": str(picture.page)}
+    facts = {
+        IMAGE_URI: picture.uri,
+        "image_sha256": picture.sha256,
+        "mime_type": picture.mime_type,
+        "thumbnail": picture.thumbnail,
+    }
+    return page | others | {name: value for name, value in facts.items() if value is not None}
+
+
+def _image_metadata(image: ImageLike | Located, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the metadata of an image. A blob has its own."""
     return stored_metadata({**(blob_metadata(image) if isinstance(image, Blob) else {}), **(metadata or {})})
 
 
-def _failure(image: ImageLike | Picture, error: OSError | TypeError | ValueError, key: str | None) -> Failure:
+def _known_thumbnail(metadata: Mapping[str, Any], sha256: str) -> str | None:
+    """Return the thumbnail that a document shows, unless it is of an older image."""
+    small = metadata.get("thumbnail")
+    is_ours = isinstance(small, str) and small.startswith("data:image/")
+    return small if is_ours and metadata.get("image_sha256") == sha256 else None
+
+
+def _without_facts(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out what a document of a store shows of its image."""
+    if "image_sha256" not in metadata:
+        return metadata
+    return {name: value for name, value in metadata.items() if name not in _FILE_FACTS}
+
+
+def _named(metadata: Mapping[str, Any], page: int | None) -> tuple[dict[str, Any], int | None, str]:
+    """Split the metadata of an image into the user's own, the number of its page, and its unit."""
+    own = {name: value for name, value in _without_facts(metadata).items() if name != IMAGE_URI}
+    first, label = own.get("page"), own.get("page_label")
+    if page is None and isinstance(first, int) and label == str(first + 1):
+        page = first + 1
+    if page is not None and (first, label) == (page - 1, str(page)):
+        del own["page"], own["page_label"]
+    unit = "" if page is None else page_unit(page)
+    if own.get("unit") in (unit, "image"):
+        unit = own.pop("unit")
+    return own, page, unit
+
+
+def _failure(image: ImageLike | Located, error: OSError | TypeError | ValueError, key: str | None) -> Failure:
     pass_alarm(error)
     name: object = image if isinstance(image, str | Path) else None
-    if isinstance(image, Picture):
+    if isinstance(image, Located):
         name = image.uri
     elif isinstance(image, Blob):
         name = image.source

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field
 
-from langchain_polyvec.images import ImageLike, picture
+from langchain_polyvec.images import ImageLike, located
 from polyvec import EncodeOptions, types
 from polyvec.frameworks import MODEL, EmbedderSettings, checked_texts, dense_rows, multivectors
 
@@ -174,7 +174,7 @@ class PolyvecEmbeddings(EmbedderSettings, Embeddings):
     def _encode_images(self, images: Sequence[ImageLike], **options: Unpack[EncodeOptions]) -> types.Embeddings:
         if isinstance(images, str | bytes | Mapping) or not isinstance(images, Sequence):
             raise TypeError(f"`images` is a list of images, not a {type(images).__name__}: write [image].")
-        return self._encode_each(images, lambda image: picture(image).content, **options)
+        return self._encode_each(images, lambda image: located(image).content, **options)
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Convert conditions on metadata, plain dicts as other LangChain stores take them, to Qdrant filters."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ from qdrant_client import models
 
 from qdrant_polyvec import field_keys
 from qdrant_polyvec.metadata import comparable, date_range
+from qdrant_polyvec.pictures import FACT_KEYS
 
 FilterLike = models.Filter | Mapping[str, Any]
 
@@ -16,6 +18,22 @@ _OPERATORS = ("$eq", "$ne", "$in", "$nin", *_RANGES)
 _EXACT = 2**53  # integers up to here are exact as floats
 _LISTS = (list, tuple, set, frozenset)
 _LOGIC = ("$and", "$or", "$not")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field may stand in the payload."""
+
+    key: str
+    names: Sequence[str] = ()  # keys of the user's own field of that name, which goes first
+    offset: int = 0  # of numbers: documents count pages from 0
+
+    def where(self, **how: Any) -> models.Condition:  # Any: arguments of a condition
+        condition = models.FieldCondition(key=self.key, **how)
+        return models.Filter(must=[*map(_is_empty, self.names), condition]) if self.names else condition
+
+    def stored(self, value: Any) -> Any:
+        return value + self.offset if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def qdrant_filter(condition: FilterLike | None, *, metadata_key: str = "metadata") -> models.Filter | None:
@@ -60,39 +78,48 @@ def _field_conditions(key: str, value: Any, prefix: str) -> list[models.Conditio
         return [models.Filter(must_not=[models.Filter(must=_conditions(value, prefix))])]
     if isinstance(key, str) and key.startswith("$"):
         raise ValueError(f"{key!r} is not one of {', '.join((*_LOGIC, *_OPERATORS))}; the latter belong to a field.")
-    paths = field_keys(key, under=prefix)
+    places = _places(key, prefix)
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(f"the condition on {key!r} is empty; it is a value, a list, or operators such as '$gte'.")
-        return [_operation(paths, operator, operand) for operator, operand in value.items()]
-    return [_any_of(paths, value) if isinstance(value, _LISTS) else _equal(paths, value)]
+        return [_operation(places, operator, operand) for operator, operand in value.items()]
+    return [_any_of(places, value) if isinstance(value, _LISTS) else _equal(places, value)]
 
 
-def _operation(paths: list[str], operator: str, value: Any) -> models.Condition:
+def _places(name: str, prefix: str) -> list[_Place]:
+    """List where a field stands: in the metadata, or, if they have none of that name, among the facts of an item."""
+    keys = field_keys(name, under=prefix)
+    fact = FACT_KEYS.get(name)
+    facts = [] if fact is None else [_Place(fact, keys, 1 if name == "page" else 0)]
+    return [*map(_Place, keys), *facts]
+
+
+def _operation(places: list[_Place], operator: str, value: Any) -> models.Condition:
     if operator in _RANGES:
-        limits = _range(_RANGES[operator], value)
-        return _any([models.FieldCondition(key=path, range=limits) for path in paths])
+        bound, limit = _RANGES[operator], _limit(operator, value)
+        return _any([place.where(range=_range(bound, place.stored(limit))) for place in places])
     match operator:
         case "$eq":
-            return _equal(paths, value)
+            return _equal(places, value)
         case "$ne":
-            return models.Filter(must_not=[_equal(paths, value)])
+            return models.Filter(must_not=[_equal(places, value)])
         case "$in":
-            return _any_of(paths, value)
+            return _any_of(places, value)
         case "$nin":
-            return models.Filter(must_not=[_any_of(paths, value)])
+            return models.Filter(must_not=[_any_of(places, value)])
     raise ValueError(f"{operator!r} is not one of {', '.join(_OPERATORS)}; write a dot for nested metadata.")
 
 
-def _equal(paths: list[str], value: Any) -> models.Condition:
-    value = comparable(_operand(value), name=f"the value for {paths[0]!r}")
+def _equal(places: list[_Place], value: Any) -> models.Condition:
+    value = comparable(_operand(value), name=f"the value for {places[0].key!r}")
     if value is None:
-        empty: list[models.Condition] = [
-            models.IsEmptyCondition(is_empty=models.PayloadField(key=path)) for path in paths
-        ]
+        empty = [_is_empty(place.key) for place in places]
         return empty[0] if len(empty) == 1 else models.Filter(must=empty)
-    how = _comparison(value)
-    return _any([models.FieldCondition(key=path, **how) for path in paths])
+    return _any([place.where(**_comparison(place.stored(value))) for place in places])
+
+
+def _is_empty(key: str) -> models.Condition:
+    return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
 
 
 def _comparison(value: Any) -> dict[str, Any]:
@@ -108,10 +135,10 @@ def _comparison(value: Any) -> dict[str, Any]:
     return {"match": models.MatchValue(value=value)}
 
 
-def _any_of(paths: list[str], values: Any) -> models.Condition:
+def _any_of(places: list[_Place], values: Any) -> models.Condition:
     if not isinstance(values, _LISTS):
         raise TypeError(f"'$in' and '$nin' take a list, not {values!r}.")
-    return models.Filter(should=[_equal(paths, value) for value in values]) if values else _nothing()
+    return models.Filter(should=[_equal(places, value) for value in values]) if values else _nothing()
 
 
 def _any(conditions: Sequence[models.Condition]) -> models.Condition:
@@ -123,13 +150,17 @@ def _nothing() -> models.Filter:
     return models.Filter(must=[models.HasIdCondition(has_id=[])])
 
 
-def _range(bound: str, value: Any) -> models.Range | models.DatetimeRange:
-    limit = comparable(_operand(value), name=f"the value of '${bound}'")
-    if dates := date_range(bound, limit):
-        return dates
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise TypeError(f"'${bound}' compares numbers and dates, such as '2026-01-31', not {value!r}.")
-    return models.Range(**{bound: limit})
+def _limit(operator: str, value: Any) -> Any:
+    """Return the date or number that a field is compared with."""
+    limit = comparable(_operand(value), name=f"the value of {operator!r}")
+    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not is_number and date_range("gt", limit) is None:
+        raise TypeError(f"{operator!r} compares numbers and dates, such as '2026-01-31', not {value!r}.")
+    return limit
+
+
+def _range(bound: str, limit: Any) -> models.Range | models.DatetimeRange:
+    return date_range(bound, limit) or models.Range(**{bound: limit})
 
 
 def _operand(value: Any) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, ImageContentBlock
 
-from langchain_polyvec.images import IMAGE_URI, encoded, stored_image
+from langchain_polyvec.images import IMAGE_URI, picture_of
 from polyvec.alarms import pass_alarm
+from polyvec.pictures import encoded
 
 
 def content_blocks(documents: Iterable[Document]) -> list[ContentBlock]:
@@ -43,8 +44,11 @@ def _citation(document: Document) -> str:
 
 
 def _picture(document: Document) -> ImageContentBlock | None:
-    uri = document.metadata.get(IMAGE_URI)
-    if isinstance(uri, str) and uri.startswith(("http://", "https://")) and "#page=" not in uri:
+    picture = picture_of(document.metadata)
+    if picture is None:
+        return None
+    uri = picture.uri or ""
+    if uri.startswith(("http://", "https://")) and "#page=" not in uri:
         return {"type": "image", "url": uri}
-    image = stored_image(document.metadata, encoded)
-    return None if image is None else {"type": "image", "base64": image[0], "mime_type": image[1]}
+    data, mime_type = picture.read(encoded)
+    return {"type": "image", "base64": data, "mime_type": mime_type}

@@ -11,7 +11,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, field_validator
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings, relevance
-from langchain_polyvec.images import IMAGE_URI, stored_image
+from langchain_polyvec.images import IMAGE_URI, is_image, picture_of
 from polyvec.images import open_image
 from polyvec.rerank import scores, stored_multivectors
 from polyvec.types import Input
@@ -96,19 +96,23 @@ class PolyvecRerank(BaseDocumentCompressor):
 def _content(document: Document) -> Input:
     """Return what is encoded: the image of a document, or its text if it has no image or the image is lost."""
     try:
-        image = stored_image(document.metadata, open_image)
+        picture = picture_of(document.metadata)
+        return document.page_content if picture is None else picture.read(open_image)
     except ValueError:
         if document.page_content:
             return document.page_content
         raise
-    return document.page_content if image is None else image
 
 
 def _is_same(document: Document, stored: Document) -> bool:
     """True if a document is what is stored under its id."""
-    if IMAGE_URI in stored.metadata or IMAGE_URI in document.metadata:
-        return bool(document.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI))
-    return document.page_content == stored.page_content
+    if is_image(stored.metadata) != is_image(document.metadata):
+        return False
+    if not is_image(stored.metadata):
+        return document.page_content == stored.page_content
+    sha256 = stored.metadata.get("image_sha256")
+    is_same_image = document.metadata.get("image_sha256", sha256) == sha256
+    return is_same_image and document.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI)
 
 
 def _with_score(document: Document, score: float) -> Document:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 
 from langchain_polyvec.documents import document
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.images import ImageLike, picture
+from langchain_polyvec.images import ImageLike, located
 from langchain_polyvec.searches import StoreOptions
 from langchain_polyvec.vectorstores import PolyvecVectorStore
 from polyvec.types import Input
@@ -126,7 +126,7 @@ def _input(query: str, image: ImageLike | None) -> Input:
         return query
     if query:
         raise ValueError("a query is a text or an image; with an image, the text must be empty: invoke('', image=…).")
-    return picture(image).content
+    return located(image).content
 
 
 def _outcome(hits: list[Hit]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from langchain_polyvec.documents import document
 from langchain_polyvec.embeddings import relevance
 from langchain_polyvec.filters import FilterLike, qdrant_filter
-from langchain_polyvec.images import ImageLike, picture
+from langchain_polyvec.images import ImageLike, located
 from langchain_polyvec.opening import OpenStore
 from polyvec import types
 from polyvec.inputs import checked_whole
@@ -88,25 +88,25 @@ class SearchableStore(OpenStore):
 
     def similarity_search_by_image(self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]) -> list[Document]:
         """Return the documents that suit an image best. Images are those of `PolyvecEmbeddings.embed_images`."""
-        return _documents(self.hits(picture(uri).content, k, **options))
+        return _documents(self.hits(located(uri).content, k, **options))
 
     async def asimilarity_search_by_image(
         self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """`similarity_search_by_image` on the asynchronous client."""
-        return _documents(await self.ahits((await asyncio.to_thread(picture, uri)).content, k, **options))
+        return _documents(await self.ahits((await asyncio.to_thread(located, uri)).content, k, **options))
 
     def similarity_search_by_image_with_score(
         self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]
     ) -> Scored:
         """Return the documents that suit an image best, with their scores."""
-        return _with_score(self.hits(picture(uri).content, k, **options))
+        return _with_score(self.hits(located(uri).content, k, **options))
 
     async def asimilarity_search_by_image_with_score(
         self, uri: ImageLike, k: int = 4, **options: Unpack[StoreOptions]
     ) -> Scored:
         """`similarity_search_by_image_with_score` on the asynchronous client."""
-        return _with_score(await self.ahits((await asyncio.to_thread(picture, uri)).content, k, **options))
+        return _with_score(await self.ahits((await asyncio.to_thread(located, uri)).content, k, **options))
 
     def max_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]

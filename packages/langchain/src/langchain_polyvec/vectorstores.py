@@ -12,13 +12,14 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from langchain_polyvec.documents import checked_ids, document_item, image_items, one_each, text_item
+from langchain_polyvec.documents import checked_ids, chunks, document_item, image_items, one_each, text_item
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.images import DPI, ImageLike
+from langchain_polyvec.images import ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
 from langchain_polyvec.searches import SearchableStore
 from polyvec.frameworks import checked_texts
 from polyvec.inputs import check_options
+from polyvec.pictures import DPI
 from qdrant_polyvec import Failure, Item
 
 Metadatas = Iterable[Mapping[str, Any] | None] | None  # kept with each item, as JSON
@@ -126,7 +127,10 @@ class PolyvecVectorStore(SearchableStore):
     ) -> list[str]:
         """Encode and store documents. A document with `image_uri` in its metadata is an image, its text a caption.
 
-        That file is opened, wherever it is: take documents from strangers only without `image_uri`.
+        That file is opened, wherever it is: take documents from strangers only without `image_uri`. Two documents with
+        one `image_uri` are two items if their texts or metadata differ. Chunks of a text are texts, whatever their
+        metadata say: documents that name their `start_index`, and documents of this call without ids that differ in
+        nothing but their text.
 
         Args:
             documents: with or without ids.
@@ -140,8 +144,12 @@ class PolyvecVectorStore(SearchableStore):
                 raise TypeError(f"`documents` holds a {type(item).__name__}; texts go to `add_texts`.")
         keys = checked_ids([item.id for item in listed] if ids is None else ids, len(listed))
         task = options.get("task") or self.task
-        rows = zip(listed, keys, strict=True)
-        return self._add((document_item(item, key, task, thumbnails=thumbnails) for item, key in rows), **options)
+        parts = chunks(listed, keys)
+        items = (
+            document_item(item, key, task, thumbnails=thumbnails, is_chunk=index in parts)
+            for index, (item, key) in enumerate(zip(listed, keys, strict=True))
+        )
+        return self._add(items, **options)
 
     def add_images(
         self,
@@ -156,15 +164,15 @@ class PolyvecVectorStore(SearchableStore):
         """Encode and store images, each page of a TIFF by itself. The store keeps their URIs, not the images.
 
         Args:
-            uris: as for `PolyvecEmbeddings.embed_images`. The metadata of an image with a path get the absolute path
-                as `image_uri` and, unless they name another, as `source`; all metadata get `image_sha256`, and those
+            uris: as for `PolyvecEmbeddings.embed_images`. The document of an image with a path shows the absolute path
+                as `image_uri` and, unless its metadata name another, as `source`; all show `image_sha256`, and those
                 of files `mime_type`. A TIFF with several pages becomes an item per page, with the
-                `image_uri` `/folder/scan.tif#page=2` and the metadata that pages of a PDF have.
+                `image_uri` `/folder/scan.tif#page=2` and what documents of pages of a PDF show.
             metadatas: as for `add_texts`.
             ids: as for `add_texts`; a missing id is derived from the URI, if the image has one. The pages of a TIFF
                 with the id `scan` are `scan#page=1`, `scan#page=2`, and so on.
             captions: what the images say; it becomes the `page_content`.
-            thumbnails: keep a small JPEG of each image in its metadata, as a `data:` URI under `thumbnail`.
+            thumbnails: keep a small JPEG of each image, which its document shows as a `data:` URI under `thumbnail`.
             options: see `AddOptions`.
         """
         if isinstance(uris, str | bytes | Mapping):
@@ -197,7 +205,7 @@ class PolyvecVectorStore(SearchableStore):
     ) -> list[str]:
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
-        Metadata of a page: `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
+        A document of a page shows `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
         `page_label` (from 1) and `image_uri`, as `/folder/report.pdf#page=1`. One page at a time is in memory. When a
         changed file is added again, its pages replace the old ones; delete pages that it lost with
         `store.collection.delete(sources=[…])`.

@@ -21,6 +21,7 @@ from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.metadata import check_filter
+from qdrant_polyvec.pictures import of_layout_1
 from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
 
@@ -208,7 +209,7 @@ class Binding:
         while True:
             page, offset = patiently(partial(read, offset=offset))
             if page:
-                yield page
+                yield self._current(page)
             if offset is None:
                 return
 
@@ -221,7 +222,7 @@ class Binding:
     ) -> list[models.Record]:
         """Read points by Qdrant's ids, in no particular order."""
         options = {"with_payload": with_payload, "with_vectors": with_vectors, **self.cluster.read_options()}
-        return patiently(partial(self.client.retrieve, self.name, list(ids), **options))
+        return self._current(patiently(partial(self.client.retrieve, self.name, list(ids), **options)))
 
     def records(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
         """Read the points of items, with some of their vectors, each once, in the order of `ids`."""
@@ -235,7 +236,8 @@ class Binding:
         records = []
         for page in self._pages(ids, vectors):
             options = {"with_vectors": vectors or False, **self.cluster.read_options()}
-            records += _in_order(page, await self.aclients.current().retrieve(self.name, page, **options))
+            answer = await self.aclients.current().retrieve(self.name, page, **options)
+            records += _in_order(page, self._current(answer))
         return records
 
     def delete(self, selector: models.PointIdsList | models.FilterSelector) -> None:
@@ -254,6 +256,12 @@ class Binding:
         if {points.Own.of(record.payload).fingerprint for record in records} - {"", self.fingerprint.embedder}:
             self.check_model()
         return points.stored_embeddings(records, names)
+
+    def _current(self, records: list[models.Record]) -> list[models.Record]:
+        """Convert the payloads of a collection of layout 1, which `reindex` and `copy_to` bring over."""
+        if self.fingerprint.schema == 1:
+            return [record.model_copy(update={"payload": of_layout_1(record.payload or {})}) for record in records]
+        return records
 
     def _pages(self, ids: Sequence[Identity], vectors: Sequence[str]) -> Iterator[list[models.ExtendedPointId]]:
         """Split the ids of items into Qdrant's ids for several requests."""

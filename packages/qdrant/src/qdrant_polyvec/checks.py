@@ -17,8 +17,10 @@ from polyvec.alarms import pass_alarm
 from polyvec.chunking import Span, checked_spans
 from polyvec.inputs import check_task, check_text
 from polyvec.paths import absolute, check_name, printable
+from polyvec.pictures import Picture
 from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, derived_id, point_id
 from qdrant_polyvec.metadata import json_mapping
+from qdrant_polyvec.pictures import page_picture
 from qdrant_polyvec.schema import RESERVED
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
@@ -39,6 +41,7 @@ class Entry:
     text: str | None
     embedding: Embeddings | None
     payload: dict[str, Any] = field(default_factory=dict)
+    picture: Picture | None = None
     content_hash: str | None = None
     context: str | None = None
     span: Span | None = None
@@ -65,19 +68,22 @@ class Entry:
         return point_id(self.id, self.tenant)
 
     @cached_property
+    def hashed(self) -> str:
+        """SHA-256 of the content. May raise an OSError."""
+        if self.embedding is not None and isinstance(self.content, Path):
+            return content_hash(self.source)  # the vectors stand for the file, which may be elsewhere
+        return self.content_hash or _hash(self.content)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all that is encoded or searched, and of ready-made vectors. May raise an OSError.
 
         Items whose digest has changed are stored again.
         """
-        if self.embedding is not None and isinstance(self.content, Path):
-            hashed = content_hash(self.source)  # the vectors stand for the file, which may be elsewhere
-        else:
-            hashed = self.content_hash or _hash(self.content)
         place = "" if self.context is None and self.span is None else f"\0{self.context}\0{self.span}"
         if self.text is None and self.embedding is None and not place:
-            return hashed
-        whole = hashlib.sha256(hashed.encode())
+            return self.hashed
+        whole = hashlib.sha256(self.hashed.encode())
         whole.update(f"{self.text or ''}{place}".encode("utf-8", "surrogatepass"))
         if self.embedding is not None:
             for array in (self.embedding.dense, *(self.embedding.multivector or ())):
@@ -173,6 +179,10 @@ class Checks:
                 raise ValueError("`context` is encoded with a text; this item is an image, which may have a `text`.")
         if item.embedding is not None and len(item.embedding) != 1:
             raise ValueError(f"its `embedding` holds {len(item.embedding)} items; it must hold one.")
+        if not isinstance(item.picture, Picture | None):
+            raise TypeError(f"its `picture` is a {type(item.picture).__name__}; it is a polyvec.pictures.Picture.")
+        if item.picture is not None and isinstance(item.content, str):
+            raise ValueError("`picture` is where an image is; this item is a text.")
         payload = json_mapping(item.payload, name="payload")
         if reserved := sorted(payload.keys() & set(RESERVED)):
             raise ValueError(f"its `payload` has {reserved[0]!r}, which the collection itself writes.")
@@ -187,6 +197,7 @@ class Checks:
             text=item.text or None,
             embedding=None if item.embedding is None else _arrays(item.embedding),
             payload=payload,
+            picture=_picture(item, source, unit),
             content_hash=hashed,
             context=item.context or None,
             span=None if item.span is None else _checked_span(item),
@@ -252,6 +263,15 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
         pass_alarm(error)
         return "unreadable image", None
     return f"sha256:{hashed[:32]}", hashed
+
+
+def _picture(item: Item, source: str, unit: str) -> Picture | None:
+    """Return where the picture of an item is; None for texts, and if nobody knows."""
+    if item.picture is not None or isinstance(item.content, str):
+        return item.picture
+    if isinstance(item.content, Path):
+        return Picture(uri=absolute(item.content).as_posix())
+    return page_picture(source, unit)
 
 
 def _hash(content: Input) -> str:

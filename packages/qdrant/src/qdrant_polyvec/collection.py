@@ -339,8 +339,8 @@ class Collection:
             embedder: the new model.
             truncate_dim: length of the new dense vectors, if shorter than the embedder's own.
             schema: of the new collection. Default: the present one.
-            load: gives the image of a source and unit again. Without it, images are read from the paths that they
-                were added from; the collection keeps no image.
+            load: gives the image of a source and unit again. Without it, and where it raises a ValueError, images are
+                read from where they were added from, and pages are drawn again; the collection keeps no image.
             batch_size: number of items that are encoded and stored at a time.
             keep_old: keep the old collection, under its own name.
             show_progress: show a progress bar.

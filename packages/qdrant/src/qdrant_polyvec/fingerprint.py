@@ -41,11 +41,13 @@ class Fingerprint:
 
     @classmethod
     def stored(cls, collection: str, metadata: Mapping[str, Any] | None) -> "Fingerprint":
-        """Read the fingerprint of a collection from its metadata; a FingerprintError if there is none."""
+        """Read the fingerprint of a collection from its metadata; a FingerprintError if there is none to be read."""
         stored = (metadata or {}).get(KEY)
         if stored is None:
             raise FingerprintError(f"Collection {collection!r} does not say which model made its vectors.")
-        return cls(stored["embedder"], stored["dense"], stored["late"])
+        if stored["schema"] > LAYOUT:
+            raise FingerprintError(_other_layout(collection, stored["schema"]))
+        return cls(stored["embedder"], stored["dense"], stored["late"], stored["schema"])
 
     def metadata(self, **others: Any) -> dict[str, Any]:
         """Return the metadata of a collection, with other facts beside the fingerprint."""
@@ -62,10 +64,7 @@ class Fingerprint:
         if {key: stored.get(key) for key in asdict(self)} == asdict(self):
             return
         if stored.get("schema") != self.schema:
-            raise FingerprintError(
-                f"Collection {collection!r} has layout {stored.get('schema')}; this version of qdrant-polyvec reads "
-                f"{self.schema}. Index into a new collection."
-            )
+            raise FingerprintError(_other_layout(collection, stored.get("schema")))
         advice = "Open it with the embedder that made it, or index into another collection."
         if (stored.get("embedder"), stored.get("late")) == (self.embedder, self.late):
             advice = f"Open it with truncate_dim={stored.get('dense')}, or index into another collection."
@@ -103,6 +102,16 @@ def remembered_model(client: QdrantClient, collection: str) -> Model | None:
         return None
     adapters: Mapping[str, str] = metadata.get(_ADAPTERS_KEY, {})
     return Model(metadata[_MODEL_KEY], {task: Path(path) for task, path in adapters.items()})
+
+
+def _other_layout(collection: str, layout: object) -> str:
+    advice = "Use a later version, or index into a new collection."
+    if isinstance(layout, int) and layout < LAYOUT:
+        advice = (
+            "Open it with `embedder=None` and `reindex` it with its own embedder, or run `polyvec reindex`: nothing is "
+            "encoded again."
+        )
+    return f"Collection {collection!r} has layout {layout}; this version of qdrant-polyvec has {LAYOUT}. {advice}"
 
 
 def _words(fingerprint: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_polyvec import points
+from polyvec.pictures import Picture
+from qdrant_polyvec import pictures, points
 from qdrant_polyvec.items import Identity, Kind
 
 __all__ = ["Group", "Hit", "Stored"]
@@ -23,6 +24,7 @@ class Stored:
         fingerprint: of the model that made its vectors; empty if a stock store added it.
         payload: `Item.payload`.
         context: `Item.context`, which is no part of `content`.
+        picture: where the picture of an image is; None for a text.
     """
 
     id: Identity
@@ -35,6 +37,7 @@ class Stored:
     fingerprint: str = ""
     payload: dict[str, Any] = field(default_factory=dict)
     context: str = ""
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,4 +94,5 @@ def _facts(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         "fingerprint": own.fingerprint,
         "payload": points.others(payload),
         "context": own.context or "",
+        "picture": pictures.of_stored(own.picture),
     }

@@ -16,6 +16,7 @@ from polyvec.alarms import pass_alarm
 from polyvec.chunking import Span
 from polyvec.images import alone_with
 from polyvec.paths import printable
+from polyvec.pictures import Picture
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
@@ -42,6 +43,9 @@ class Item:
         embedding: its vectors, if they are made elsewhere, as an `Embeddings` of one item with its multi-vector.
         payload: JSON values to keep beside the metadata, at the top level of Qdrant's payload, for other readers of the
             collection; `page_content`, `metadata` and `_polyvec` are reserved.
+        picture: where the picture of an image is, so that any reader of the collection can show it again: its `uri`,
+            `page` and `thumbnail`. If None, it is the path of a file, or the page of its source that the unit names, as
+            `page 3` of `report.pdf`.
         content_hash: the SHA-256 that the function `content_hash` gives for the content, if it is known already. A file
             is then read only to be encoded.
         context: where a text comes from, such as the headings above it. It is encoded as a line in front of the text,
@@ -61,6 +65,7 @@ class Item:
     text: str | None = None
     embedding: Embeddings | None = None
     payload: Mapping[str, Any] | None = None
+    picture: Picture | None = None
     content_hash: str | None = None
     context: str | None = None
     span: Span | None = None

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from tqdm import tqdm
 
 from polyvec import Encoder, Input
 from polyvec.alarms import pass_alarm
+from polyvec.pictures import Picture
 from polyvec.words import RULES
-from qdrant_polyvec import limits, points
+from qdrant_polyvec import limits, pictures, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
 from qdrant_polyvec.checks import Entry
@@ -24,7 +24,7 @@ from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, Schema, value_is
+from qdrant_polyvec.schema import BM25, DENSE, LATE, LAYOUT, OWN, Schema, value_is
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → image, or the document of a part that was encoded in it
@@ -145,7 +145,7 @@ class _Transfer:
         self._old, self._new, self._load = old, new, load
         self._batch_size, self._show_progress = batch_size, show_progress
         self._states: dict[object, int] = {}  # point id → hash of the payload
-        of_vectors = replace(old.schema, bm25=None), old.fingerprint
+        of_vectors = replace(old.schema, bm25=None), replace(old.fingerprint, schema=LAYOUT)
         self._same_vectors = of_vectors == (replace(new.schema, bm25=None), new.fingerprint)
 
     def run(self) -> None:
@@ -219,7 +219,7 @@ def copy(
             client,
             name,
             embedder=None,
-            fingerprint=binding.fingerprint,
+            fingerprint=replace(binding.fingerprint, schema=LAYOUT),
             schema=schema,
             tenant=binding.tenant,
             cluster=cluster,
@@ -249,26 +249,21 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
     """Make the entry of a stored item again, or the reason why that is not possible."""
     payload, own = record.payload or {}, Own.of(record.payload)
     source, identity, text = points.source(payload), points.identity(record), points.words(payload)
+    picture = pictures.of_stored(own.picture)
     content: Input
     is_text = own.kind == "text"
     if is_text and text is None:
         return Failure(-1, source, "its payload has no text under 'page_content'", identity)
     if is_text and own.span is None:
         content = text or ""
-    elif load is not None:
+    else:
         try:
-            content = load(source, own.unit)
+            content = _content(own, source, picture, load)
         except (OSError, ValueError) as error:
             pass_alarm(error)
             return Failure(-1, source, str(error), identity)
         if own.span is not None and not (isinstance(content, str) and content[slice(*own.span)] == text):
             return Failure(-1, source, "its document has changed since it was added: add it again", identity)
-    elif own.path is not None:
-        content = Path(own.path)
-    else:
-        missing = "document" if is_text else "image"
-        reason = f"its {missing} is not kept in the collection: pass `load`, which gives it again"
-        return Failure(-1, source, reason, identity)
     metadata = payload.get("metadata")
     return Entry(
         content=content,
@@ -281,9 +276,26 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         text=None if is_text else text,
         embedding=None,
         payload=points.others(payload),
+        picture=picture,
         context=own.context,
         span=None if own.span is None else (own.span[0], own.span[1]),
     )
+
+
+def _content(own: Own, source: str, picture: Picture | None, load: Load | None) -> Input:
+    """Return the image or the document of a stored item again; an OSError or ValueError if it is lost."""
+    kept = picture if picture is not None and picture.uri is not None else None
+    if load is not None:
+        try:
+            return load(source, own.unit)
+        except (OSError, ValueError) as error:
+            pass_alarm(error)
+            if kept is None:
+                raise
+    if kept is not None:
+        return kept.open()
+    missing = "document" if own.kind == "text" else "image"
+    raise ValueError(f"its {missing} is not kept in the collection: pass `load`, which gives it again")
 
 
 def _delete_vanished(new: Binding, old: Binding) -> list[Identity]:

@@ -1,7 +1,7 @@
 """Convert items with their embeddings to Qdrant points, and back. Payloads are written and parsed here only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from qdrant_client import models
 
 from polyvec import Embeddings, Grid
 from polyvec.compression import pool_columns, pool_rows, truncate
-from polyvec.paths import absolute
+from polyvec.pictures import Picture, mime_type
 from polyvec.vectors import unit, unit_means
 from polyvec.warning import warn
-from qdrant_polyvec import bm25, limits
+from qdrant_polyvec import bm25, limits, pictures
 from qdrant_polyvec.checks import Entry, with_context
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.items import Identity, Kind, point_id
@@ -35,7 +35,7 @@ class Own:
     n_tokens: int = 0  # number of vectors in the multi-vector
     grid: Sequence[int] | None = None  # rows, columns and start of the patches in the multi-vector, as in `Grid`
     tenant: str | None = None
-    path: str | None = None  # absolute; the file that an image was read from
+    picture: Mapping[str, Any] | None = None  # of an image, as `pictures.to_stored` writes it
     context: str | None = None
     span: Sequence[int] | None = None  # of the text that the item was encoded in, which is not stored
     id: Identity | None = None  # the user's id, if the point's differs
@@ -63,13 +63,26 @@ def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int
         n_tokens=n_tokens,
         grid=None if grid is None else list(grid),
         tenant=entry.tenant,
-        path=absolute(entry.content).as_posix() if isinstance(entry.content, Path) else None,
+        picture=_picture(entry),
         context=entry.context,
         span=None if entry.span is None else list(entry.span),
         id=None if entry.point_id == entry.id else entry.id,
     )
     content = entry.source if entry.words is None else entry.words
     return {**entry.payload, "page_content": content, "metadata": entry.metadata, OWN: own.stored()}
+
+
+def _picture(entry: Entry) -> dict[str, Any] | None:
+    """Return the stored form of an image's picture, with what its content says; None for a text."""
+    if isinstance(entry.content, str):
+        return None
+    is_of_content = entry.embedding is None or not isinstance(entry.content, Path)
+    facts = replace(
+        entry.picture or Picture(),
+        sha256=entry.hashed if is_of_content else None,
+        mime_type=mime_type(entry.content) if isinstance(entry.content, Path | bytes) else None,
+    )
+    return pictures.to_stored(facts)
 
 
 def others(payload: Mapping[str, Any] | None) -> dict[str, Any]:

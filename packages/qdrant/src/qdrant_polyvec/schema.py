@@ -17,7 +17,7 @@ from qdrant_polyvec.cluster import Cluster
 
 __all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError"]
 
-LAYOUT = 1  # version of the layout that this module describes, kept in the fingerprint of a collection
+LAYOUT = 2  # version of the layout that this module describes, kept in the fingerprint of a collection
 DENSE = "dense"
 LATE = "late"
 POOLED = "pooled"

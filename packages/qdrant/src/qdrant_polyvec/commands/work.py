@@ -308,6 +308,7 @@ def _items(
             task=unit_task,
             text=unit.text,
             context=unit.context,
+            picture=unit.picture,
         )
         if late_chunking and isinstance(unit.content, str) and unit.document is not None:
             item = replace(item, content=unit.document, span=(unit.start, unit.start + len(unit.content)))
@@ -371,7 +372,8 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
     tokens = embedder.tokens(query, task=best.task, side="query")
-    picture = open_image(files.load_image(best.source, best.unit, dpi=dpi))
+    kept = best.picture if best.picture and best.picture.uri else None
+    picture = open_image(kept.open() if kept else files.load_image(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
     shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
     echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -14,10 +14,12 @@ from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, open_image, suffixes
 from polyvec.markdown import Heading
 from polyvec.pdf import pages
+from polyvec.pictures import DPI, Picture
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks
 from qdrant_polyvec.files.kinds import LeftOut
+from qdrant_polyvec.pictures import page_picture, page_unit
 
 _log = logging.getLogger(__name__)
 _OUTLINERS: dict[str, cutting.Outliner] = {
@@ -43,6 +45,7 @@ class Unit:
         context: where a text comes from: the name of its file and the headings above it, or its class and function.
         document: the whole text of the file that a text is part of.
         start: position of a text in that document.
+        picture: of a page, at the resolution that it was drawn at.
     """
 
     content: str | Path | Image.Image
@@ -53,12 +56,13 @@ class Unit:
     context: str | None = None
     document: str | None = None
     start: int = 0
+    picture: Picture | None = None
 
 
 def units(
     files: Iterable[Path | Failure],
     *,
-    dpi: float = 150,
+    dpi: float = DPI,
     on_left_out: Callable[[Path, LeftOut], object] = lambda *_: None,
 ) -> Iterator[Unit | Failure]:
     """Read files unit by unit, and report unreadable files and pages. A page is rendered when it is reached.
@@ -79,7 +83,7 @@ def units(
             on_left_out(file, "without text")
 
 
-def load(source: str, unit: str, *, dpi: float = 150) -> str | Path | Image.Image:
+def load(source: str, unit: str, *, dpi: float = DPI) -> str | Path | Image.Image:
     """Return the image of a unit as `load_image` does, or the whole text that a unit is part of.
 
     Raises:
@@ -93,7 +97,7 @@ def load(source: str, unit: str, *, dpi: float = 150) -> str | Path | Image.Imag
     return _document(path, path.stat().st_mtime_ns)
 
 
-def load_image(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Image:
+def load_image(source: str, unit: str, *, dpi: float = DPI) -> Path | Image.Image:
     """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
@@ -120,7 +124,7 @@ def load_image(source: str, unit: str, *, dpi: float = 150) -> Path | Image.Imag
 
 @lru_cache(maxsize=1)
 def _document(file: Path, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
-    for unit in _units_of_file(file, 150):
+    for unit in _units_of_file(file, DPI):
         if isinstance(unit, Unit) and unit.document is not None:
             return unit.document
     raise ValueError(f"{file.as_posix()!r} has no text any more")
@@ -154,7 +158,8 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         yield Unit(file, source, _IMAGE, "retrieval")
     elif kinds.is_of_pages(file):
         for page in _pages(file, dpi=dpi):
-            yield Unit(page.image, source, f"{_PAGE}{page.number}", "retrieval", page.text.strip() or None)
+            name, text = page_unit(page.number), page.text.strip() or None
+            yield Unit(page.image, source, name, "retrieval", text, picture=page_picture(source, name, dpi=dpi))
     elif suffix in kinds.HTML_SUFFIXES:
         yield from _units_of_sections(html_text.sections(decode(file.read_bytes())), file)
     elif suffix == kinds.NOTEBOOK_SUFFIX:

@@ -7,14 +7,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node
+from llama_index.core.base.llms.types import BaseContentBlock, TextBlock
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node, ObjectType, TextNode
 from PIL import Image
 
 from polyvec import ImageInput, Input
+from polyvec.images import open_image
 from polyvec.paths import path_of
+from polyvec.pictures import Picture, encoded
+from polyvec.warning import warn
 
 # A string is a path or a `file:` URI; bytes and streams are the content of a file.
 ImageLike = str | ImageInput | BytesIO | BaseNode | MediaResource
+
+
+class PictureNode(ImageNode):
+    """An image node whose picture is read when it is needed: a page of a PDF, which is drawn, or a thumbnail.
+
+    The picture is no part of what is serialized; the vector store keeps where it is.
+    """
+
+    picture: Picture = Field(default_factory=Picture, exclude=True, repr=False)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "image":  # the field of base64 that LlamaIndex's prompts read
+            return self.picture.read(encoded)[0]
+        return super().__getattribute__(name)
+
+    @classmethod
+    def get_type(cls) -> ObjectType:
+        """Say that it is a text: an index would fetch any other node from its document store, without the picture."""
+        return ObjectType.TEXT
+
+    @property
+    def hash(self) -> str:
+        """A hash of the text and of where the picture is."""
+        return TextNode(text=f"{self.picture.uri} {self.picture.sha256} {self.text}").hash
+
+    def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[BaseContentBlock]:
+        """Return the blocks of a prompt; the node's text instead of a picture that is lost, with a warning."""
+        try:
+            return super().get_content_blocks(metadata_mode)
+        except ValueError as error:
+            warn(f"the picture of node {self.node_id!r} is left out: {error}")
+            return [*self.get_metadata_content_blocks(metadata_mode), TextBlock(text=self.text)]
 
 
 def image_input(image: ImageLike) -> ImageInput:
@@ -54,6 +91,8 @@ def node_image(node: BaseNode) -> ImageInput | None:
     Raises:
         ValueError: an image node without an image, or with one at a URL, which is never fetched.
     """
+    if isinstance(node, PictureNode):
+        return node.picture.read(open_image)
     if isinstance(node, ImageNode):
         if node.image is not None:
             return _decoded(node.image)

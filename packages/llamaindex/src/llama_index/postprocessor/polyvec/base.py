@@ -126,8 +126,6 @@ def _query_input(query: QueryBundle) -> Input:
 
 def _is_same(node: BaseNode, stored: Any) -> bool:
     """True if a node is stored under its id with the same text, image and metadata."""
-    if "_node_content" not in stored.payload:
-        return False
     from llama_index.vector_stores.polyvec.nodes import to_node  # needs the extra `qdrant`, which brought the store
 
     stored_node = to_node(stored)

@@ -9,10 +9,13 @@ from qdrant_client import models
 
 from qdrant_polyvec import field_keys
 from qdrant_polyvec.metadata import date_range, json_value
+from qdrant_polyvec.pictures import FACT_KEYS
 from qdrant_polyvec.schema import RESERVED
 
 # LlamaIndex writes these keys beside the metadata, over metadata of the same names.
 _NODE_KEYS = ("_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id")
+# Where a name stands if no metadata have it: what LlamaIndex writes, and what nodes of other writers show.
+_ELSEWHERE = {**{name: name for name in _NODE_KEYS}, **{name: FACT_KEYS[name] for name in ("page_label", "unit")}}
 _SIZE, _LISTS = "numbers and dates such as '2026-01-31'", "lists of strings or of whole numbers"
 _OPERANDS = {
     FilterOperator.EQ: "a string or number",
@@ -57,24 +60,21 @@ def in_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
 
 def _condition(part: MetadataFilter) -> models.Condition:
     """Translate one filter. It holds if it holds for any reading of the key; emptiness, if for all."""
-    keys = _keys(part.key)
+    keys, elsewhere = _keys(part.key), _ELSEWHERE.get(part.key)
     conditions = [_on(key, part) for key in keys]
+    if elsewhere is not None:
+        missing = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
+        conditions.append(models.Filter(must=[*missing, _on(elsewhere, part)]))
     if len(conditions) == 1:
         return conditions[0]
-    if part.operator == FilterOperator.IS_EMPTY:
-        return models.Filter(must=conditions)
-    if part.key in _NODE_KEYS:  # what LlamaIndex writes there counts only if the user's metadata have no such key
-        missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=keys[0]))
-        conditions = [conditions[0], models.Filter(must=[missing, conditions[1]])]
-    return models.Filter(should=conditions)
+    is_of_all = part.operator == FilterOperator.IS_EMPTY
+    return models.Filter(must=conditions) if is_of_all else models.Filter(should=conditions)
 
 
 def _keys(name: str) -> list[str]:
-    """List the payload keys of a field. It is at the top, or in `metadata` if others write that name at the top."""
-    if name in RESERVED:
-        return field_keys(name)
-    hidden = (*RESERVED, *_NODE_KEYS)
-    return [*(field_keys(name) if name.partition(".")[0] in hidden else []), *field_keys(name, under="")]
+    """List the payload keys of the user's field: in the metadata and, as stock stores write it, at the top."""
+    is_hidden = name in RESERVED or name in _NODE_KEYS  # others write that name at the top
+    return [*field_keys(name), *([] if is_hidden else field_keys(name, under=""))]
 
 
 def _on(key: str, part: MetadataFilter) -> models.Condition:

@@ -1,25 +1,33 @@
 """LlamaIndex's nodes as items of a collection, and back."""
 
+import base64
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import BaseNode, Document, ImageNode, Node, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from llama_index.embeddings.polyvec.images import has_image, node_image, node_input
+from llama_index.embeddings.polyvec.images import PictureNode, has_image, node_image, node_input
+from polyvec import Input
 from polyvec.paths import absolute, printable
+from polyvec.pictures import Picture, mime_type, of_data
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.metadata import json_mapping, json_value
+from qdrant_polyvec.pictures import named_metadata, page_unit
 from qdrant_polyvec.schema import RESERVED
 
 __all__ = ["to_node"]
+
+_NUMBER = re.compile(r"[1-9]\d*", re.ASCII)  # of a page
 
 
 def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failure:
     """Convert a node to an item with the payload that the stock Qdrant store writes, or to the reason why not.
 
-    The collection's own metadata are the node's, for other readers. Of the node's embedding only the length is checked:
-    the vectors are made again together with the multi-vector, in one pass.
+    The collection's own metadata are the node's, for other readers; what is known about an image stands apart. Of the
+    node's embedding only the length is checked: the vectors are made again together with the multi-vector, in one pass.
     """
     # A document that was not cut into nodes is its own; the stock store writes "None", and could never delete it.
     document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
@@ -27,38 +35,85 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     try:
         node = _storable(node.model_copy(update=_json_fields(node)))
         source = _source(node)
-        content = node_input(node)
-        payload = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
+        content, picture = _content(node)
+        kept = {"image": None} if isinstance(node, ImageNode) else {}  # where an image is stands in the picture
+        payload = node_to_metadata_dict(node.model_copy(update=kept), remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
     except (TypeError, ValueError) as error:
         return Failure(index, printable(source or node.node_id), str(error), node.node_id)
     if node.embedding is not None and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
         return Failure(index, source or node.node_id, reason, node.node_id)
-    metadata = {key: value for key, value in node.metadata.items() if key != "source"}
+    facts = [] if picture is None else ["image_sha256", *([] if picture.page is None else ["page_label"])]
+    metadata = {key: value for key, value in node.metadata.items() if key not in ("source", *facts)}
     return Item(
         content,
         id=node.node_id,
         source=source,
-        unit="",
+        unit="" if picture is None or picture.page is None else page_unit(picture.page),
         task=task,
         metadata=metadata,
         text=None if isinstance(content, str) else _text(node),
         payload={key: value for key, value in payload.items() if key not in RESERVED},
+        picture=picture,
     )
 
 
 def to_node(stored: Stored) -> BaseNode:
-    """Convert a stored item to the node that was added. Items of other writers become texts or images."""
+    """Convert a stored item to the node that was added.
+
+    Items of other writers become texts, which are embedded without their metadata as they were before, or images. Their
+    metadata name the unit of a text, and a page by LlamaIndex's key.
+    """
+    picture = stored.picture or Picture()
     if "_node_content" in stored.payload:
-        return metadata_dict_to_node(stored.payload)
-    if stored.kind == "image":
-        path = stored.metadata.get("image_uri") or stored.source
-        text = "" if stored.content == stored.source else stored.content
-        # The file of a page would show its first page.
-        fields = {"image_path": path} if not stored.unit.startswith("page ") and Path(path).is_file() else {}
-        return ImageNode(id_=str(stored.id), text=text, metadata=dict(stored.metadata), **fields)
-    return TextNode(id_=str(stored.id), text=stored.content, metadata=dict(stored.metadata))
+        node = metadata_dict_to_node(stored.payload)
+        if isinstance(node, ImageNode):
+            has_place = node.image or node.image_path or node.image_url
+            if not has_place or (picture.uri or "").startswith("data:"):
+                return _with_picture(node, picture)
+        return node
+    metadata, identity = named_metadata(stored.metadata), str(stored.id)
+    if picture.page is not None:
+        metadata.setdefault("page_label", str(picture.page))
+    elif stored.unit and stored.unit != "image" and not stored.unit.isdecimal():
+        metadata.setdefault("unit", stored.unit)
+    if stored.kind == "text":
+        hidden = list(metadata)
+        return TextNode(id_=identity, text=stored.content, metadata=metadata, excluded_embed_metadata_keys=hidden)
+    text = "" if stored.content == stored.source else stored.content
+    return _with_picture(ImageNode(id_=identity, text=text, metadata=metadata), picture)
+
+
+def _with_picture(node: BaseNode, picture: Picture) -> ImageNode:
+    """Return an image node with its picture: a file or base64 as LlamaIndex has them, or what is read when needed."""
+    uri = picture.uri or ""
+    update: dict[str, Any] = {}
+    if uri.startswith("data:"):
+        update = {"image": base64.b64encode(of_data(uri)).decode()}
+    elif uri.startswith(("http://", "https://")):
+        update = {"image_url": uri}
+    elif uri and Path(uri).is_file():
+        update = {"image_path": uri, "image_mimetype": picture.mime_type}
+    if update:
+        return ImageNode.model_construct(**{**vars(node), **update})
+    return PictureNode.model_construct(**{**vars(node), "picture": picture})
+
+
+def _content(node: BaseNode) -> tuple[Input, Picture | None]:
+    """Return what is encoded, and where it is if it is an image; a ValueError if it cannot be kept."""
+    if not has_image(node):
+        return node_input(node), None
+    label = node.metadata.get("page_label")
+    page = int(label) if isinstance(label, str) and _NUMBER.fullmatch(label) else None
+    if isinstance(node, PictureNode):  # a thumbnail must not replace the whole image
+        return node.picture.open(), replace(node.picture, page=node.picture.page or page)
+    image = node_image(node)
+    if isinstance(image, bytes):
+        kind = mime_type(image) or "application/octet-stream"
+        return image, Picture(uri=f"data:{kind};base64,{base64.b64encode(image).decode()}", page=page)
+    assert isinstance(image, Path)
+    return image, Picture(uri=absolute(image).as_posix(), page=page)
 
 
 def _json_fields(node: BaseNode) -> dict[str, Any]:
@@ -81,7 +136,7 @@ def _storable(node: BaseNode) -> BaseNode:
     Raises:
         ValueError: the image is in memory only, where LlamaIndex's own classes would lose it.
     """
-    if not has_image(node):
+    if not has_image(node) or isinstance(node, PictureNode):
         return node
     path = node_image(node)
     if isinstance(node, ImageNode):
