@@ -166,8 +166,7 @@ def test_scores_become_a_table():
 def test_variants_are_trained_and_compared_with_the_whole_by_seed(tmp_path, monkeypatch):
     for name, value in {"PAIRS": 1, "TASK": 1, "TEXTS": 3, "_BATCH": 3}.items():
         monkeypatch.setattr(ablation, name, value)
-    names = (ablation.WHOLE, "without prefixes", "without gold scores", "without phase 1")
-    variants = {name: ablation.VARIANTS[name] for name in names}
+    variants = {name: ablation.VARIANTS[name] for name in (ablation.WHOLE, "without gold scores")}
     prefixes = {}
 
     def run_and_note(stage, source, target, *arguments, **settings):
@@ -176,14 +175,18 @@ def test_variants_are_trained_and_compared_with_the_whole_by_seed(tmp_path, monk
 
     monkeypatch.setattr(ablation, "run", run_and_note)
     table = ablation.ablate(tmp_path, [0, 1], variants)
-    assert {name for name, words in prefixes.items() if not words} == {
-        f"without prefixes, {kind}" for kind in ("pairs", "retrieval", "text-matching", "code")
-    }
     assert list(table.rows) == list(variants)
-    assert len({path.name for path in (tmp_path / "seed-0").iterdir() if path.name.endswith(", pairs")}) == 2
+    assert len([path for path in (tmp_path / "seed-0").iterdir() if path.name.endswith(", pairs")]) == 1
+    assert set(prefixes.values()) == {"Query: "}
     prefixes.clear()
     assert ablation.ablate(tmp_path, [0, 1], variants) == table
     assert not prefixes
+    for name in ("without prefixes", "without phase 1"):
+        ablation._figures(tmp_path / "seed-0", name, ablation.VARIANTS[name], 0)
+    assert {name for name, words in prefixes.items() if not words} == {
+        f"without prefixes, {kind}" for kind in ("pairs", "retrieval", "text-matching", "code")
+    }
+    assert "without phase 1, pairs" not in prefixes
 
 
 def test_a_variant_is_given_as_its_difference_to_the_whole():
