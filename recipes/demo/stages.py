@@ -61,7 +61,7 @@ STAGES = (
     Stage("pairs", 40, 1e-3, 48, {"world": 2, **_REAL}, {"page": (1.0, 12)}, "retrieval", zero_after=40, spread=True),
     # Phase 2: the three tasks.
     Stage("retrieval", 60, 1e-3, 24, pictures={"page": (1.0, 8)}, task="retrieval", zero_after=60, mined=True),
-    Stage("text-matching", 100, 1e-3, 64, {"graded": 1}, {"graded": (1.0, 12)}, "text-matching", zero_after=100),
+    Stage("text-matching", 240, 2e-3, 48, {"graded": 1}, {"graded": (1.0, 32)}, "text-matching", zero_after=240),
     Stage("code", 120, 1e-3, 48, task="code", zero_after=120, mined=True),
 )
 
