@@ -39,7 +39,7 @@ def test_the_demo_checkpoint_beside_the_contrast(capsys):
     assert lines[2].split() == ["demo", "untrained"]
     assert max(map(len, lines)) <= 100
     (row,) = (line.split() for line in lines if line.startswith("AUC"))
-    assert float(row[-2]) > 0.99 > float(row[-1])
+    assert float(row[-2]) > 0.95 > float(row[-1])
 
 
 def test_a_task_of_an_adapter_is_analyzed(tiny, captions_file, tmp_path, capsys):
