@@ -19,7 +19,7 @@ from langchain_polyvec.stock import StockCollection
 from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
-from qdrant_polyvec.schema import OWN, value_is
+from qdrant_polyvec.schema import OWN
 
 AnyCollection = Collection | StockCollection
 
@@ -245,7 +245,8 @@ class OpenStore(VectorStore):
                 "the collection with `store.collection.client`."
             )
         if condition is not None:
-            collection.delete_where(models.Filter(must=[value_is(f"{OWN}.task", self.task), condition]))
+            of_task = models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=self.task))
+            collection.delete_where(models.Filter(must=[of_task, condition]))
         else:
             collection.delete(ids=_possible_ids(ids or []))
         return True
