@@ -4,9 +4,12 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from langchain_classic.retrievers.self_query.base import SelfQueryRetriever
+from langchain_core.runnables import RunnableLambda
+from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from qdrant_client import models
 
-from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore
+from langchain_polyvec import PolyvecEmbeddings, PolyvecTranslator, PolyvecVectorStore
 from langchain_polyvec.filters import qdrant_filter
 from polyvec.testing import HashEncoder
 
@@ -121,6 +124,70 @@ def test_documents_that_pass(store, given, wanted):
 def test_what_is_no_filter_is_refused(given, message):
     with pytest.raises((TypeError, ValueError), match=message):
         qdrant_filter(given)
+
+
+ACL = {"secret": "secret", "public": "public", "none": None, "null": None, "empty": [], "both": ["public", "secret"]}
+
+
+@pytest.mark.parametrize("location", ["folder", "memory"])
+def test_what_lacks_a_value_is_not_that_value(location, tmp_path):
+    """Missing, null and empty fields are not `secret`, and a list that holds it is."""
+    embeddings = PolyvecEmbeddings(client=HashEncoder())
+    rows = [{"name": name, "acl": value} if name != "none" else {"name": name} for name, value in ACL.items()]
+    where = tmp_path if location == "folder" else ":memory:"
+    with PolyvecVectorStore.from_texts([*ACL], embeddings, rows, location=where) as store:
+
+        def names(condition):
+            return {one.metadata["name"] for one in store.similarity_search("a", k=9, filter=condition)}
+
+        open_to_all = {"public", "none", "null", "empty"}
+        assert names({"acl": "secret"}) == {"secret", "both"}
+        assert names({"acl": {"$ne": "secret"}}) == names({"acl": {"$nin": ["secret"]}}) == open_to_all
+        assert names({"$not": {"acl": "secret"}}) == names({"$not": {"acl": {"$in": ["secret"]}}}) == open_to_all
+        assert names({"acl": {"$nin": ["secret", "public"]}}) == names({"acl": None}) == {"none", "null", "empty"}
+        assert names({"acl": {"$ne": None}}) == {"secret", "public", "both"}
+        assert names({"acl": {"$nin": []}}) == names({"$not": {"acl": {"$ne": "x", "$eq": "x"}}}) == {*ACL}
+        assert store.delete(filter={"acl": {"$ne": "secret"}})
+        assert names(None) == {"secret", "both"}
+
+
+def test_deletions_by_filter_are_of_the_stores_task_and_never_of_everything(tmp_path):
+    with PolyvecVectorStore(PolyvecEmbeddings(client=HashEncoder()), location=tmp_path) as store:
+        for task in ("retrieval", "code"):
+            store.add_texts(["a", "b"], [{"n": 1}, {"n": 2}], task=task)
+        for how in ({}, {"filter": {}}, {"filter": models.Filter()}, {"ids": ["a"], "filter": {"n": 1}}):
+            with pytest.raises(ValueError, match="either `ids`, a list, or a `filter` that is not empty"):
+                store.delete(**how)
+        store.delete(filter={"n": 1})
+        assert sorted((one.task, one.metadata["n"]) for one in store.collection.all()) == [
+            ("code", 1), ("code", 2), ("retrieval", 2),
+        ]  # fmt: skip
+
+
+def test_a_structured_query_becomes_a_filter(store):
+    def found(condition):
+        constructor = RunnableLambda(lambda _: StructuredQuery("a fox", condition, limit=3))
+        retriever = SelfQueryRetriever(
+            query_constructor=constructor, vectorstore=store, structured_query_translator=PolyvecTranslator()
+        )
+        return {one.metadata["n"] for one in retriever.invoke("any")}
+
+    def compare(name, field, value):
+        return Comparison(Comparator(name), field, value)
+
+    day = {"type": "date", "date": "2026-02-05"}
+    assert found(None) <= {1, 2, 3, 4}
+    assert found(compare("gte", "day", day)) == {2, 3}
+    assert found(compare("eq", "day", day)) == {2}
+    assert found(compare("lt", "score", 1.75)) == {1, 2}
+    assert found(compare("in", "lang", ["en", "fr"])) == {1, 3}
+    assert found(compare("ne", "lang", "en")) == {2, 3, 4}
+    both = Operation(Operator.AND, [compare("nin", "lang", ["en"]), compare("gt", "n", 2)])
+    assert found(both) == {3, 4}
+    assert found(Operation(Operator.NOT, [both])) == {1, 2}
+    assert found(Operation(Operator.OR, [compare("eq", "tags", "a"), compare("eq", "n", 4)])) == {1, 4}
+    with pytest.raises(ValueError, match="disallowed comparator"):
+        found(compare("like", "lang", "e%"))
 
 
 def test_a_qdrant_filter_stays_as_it_is():

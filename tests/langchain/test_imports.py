@@ -10,8 +10,10 @@ from langchain_polyvec import PolyvecEmbeddings
 
 EXPECTED_ALL = [
     "PolyvecEmbeddings",
+    "PolyvecLoader",
     "PolyvecRerank",
     "PolyvecRetriever",
+    "PolyvecTranslator",
     "PolyvecVectorStore",
     "UnstoredItems",
     "content_blocks",

@@ -1,7 +1,11 @@
 import asyncio
+import copy
+import pickle
 import threading
 
 import pytest
+from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
@@ -9,7 +13,7 @@ from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, PolyvecRetriever
 from langchain_polyvec.images import located
 from polyvec import Embedder
 from polyvec.model.checkpoint import locate
-from qdrant_polyvec import Schema
+from qdrant_polyvec import FolderLockedError, Schema
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 
@@ -122,3 +126,89 @@ def test_a_trace_names_store_and_model(retriever):
     assert params["ls_embedding_model"] == "hash-64-32"
     retriever.vectorstore._embedding = PolyvecEmbeddings()
     assert retriever._get_ls_params()["ls_embedding_model"] == "jinaai/jina-embeddings-v4"
+
+
+def test_diverse_documents_are_those_of_the_store(retriever, pictures):
+    store = retriever.vectorstore
+    store.add_texts(["the red fox, again"], [{"n": 3}])
+    how = {"fetch_k": 4, "lambda_mult": 0.1}
+    diverse = PolyvecRetriever(vectorstore=store, k=2, search_type="mmr", search_kwargs=how)
+    expected = store.max_marginal_relevance_search("the red fox", k=2, **how)
+    assert diverse.invoke("the red fox") == asyncio.run(diverse.ainvoke("the red fox")) == expected
+    assert contents(expected) != contents(retriever.invoke("the red fox"))
+    (wanted, _, _) = store.add_images(pictures)
+    assert diverse.invoke("", image=pictures[0])[0].id == wanted
+    with pytest.raises(TypeError, match="'fetch_k' is no option"):
+        retriever.invoke("fox", fetch_k=3)
+
+
+def test_a_threshold_is_a_relevance_and_scores_stand_in_the_metadata(retriever):
+    store = retriever.vectorstore
+    how = {"vectorstore": store, "k": 3, "search_type": "similarity_score_threshold", "scores": True}
+    strict = PolyvecRetriever(**how, search_kwargs={"score_threshold": 0.99})
+    scored = store.similarity_search_with_relevance_scores("the red fox", k=3)
+    (best,) = strict.invoke("the red fox")
+    assert best.metadata == {"n": 0, "relevance_score": pytest.approx(scored[0][1])}
+    loose = strict.invoke("the red fox", score_threshold=0)
+    assert [one.metadata["relevance_score"] for one in loose] == pytest.approx([score for _, score in scored])
+    assert asyncio.run(strict.ainvoke("the red fox")) == [best]
+    assert "relevance_score" not in retriever.invoke("the red fox")[0].metadata
+    for wrong in ({}, {"score_threshold": 3.5}):
+        with pytest.raises(ValidationError, match="needs a relevance from 0 to 1"):
+            PolyvecRetriever(**how, search_kwargs=wrong)
+    with pytest.raises(ValidationError, match="search_type"):
+        PolyvecRetriever(vectorstore=store, search_type="best")
+
+
+def test_a_pickled_retriever_opens_its_store_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = PolyvecVectorStore(PolyvecEmbeddings(model="demo"), location="index", collection_name="docs", mode="late")
+    store.add_texts(TEXTS)
+    retriever = PolyvecRetriever(vectorstore=store, k=1, search_kwargs={"filter": {"n": None}})
+    expected = retriever.invoke("a blue whale")
+    assert copy.deepcopy(retriever).invoke("a blue whale") == expected
+    pickled = pickle.dumps(retriever)
+    with pytest.raises(FolderLockedError):
+        pickle.loads(pickled)
+    store.close()
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickled)
+    assert (again.vectorstore.mode, again.vectorstore.collection.name) == ("late", "docs")
+    assert again.invoke("a blue whale") == expected
+    shared = PolyvecVectorStore(again.vectorstore.embeddings, location=again.vectorstore.collection.client)
+    with pytest.raises(TypeError, match=r"on a QdrantClient cannot be pickled.*by a folder or by"):
+        pickle.dumps(shared)
+    again.vectorstore.close()
+
+
+def test_schemas_of_a_retriever_are_json(retriever):
+    assert retriever.get_input_schema().model_json_schema()["type"] == "string"
+    assert "Document" in retriever.get_output_schema().model_json_schema()["$defs"]
+    assert "vectorstore" not in PolyvecRetriever.model_json_schema()["properties"]
+
+
+class Heard(BaseCallbackHandler):
+    def __init__(self):
+        self.events = []
+
+    def on_retriever_start(self, serialized, query, **how):
+        self.events.append("start")
+
+    def on_custom_event(self, name, data, **how):
+        self.events.append((name, data["n_documents"] if "n_documents" in data else data["k"]))
+
+    def on_retriever_end(self, documents, **how):
+        self.events.append(len(documents))
+
+
+def test_a_run_hears_of_searching_and_of_re_ranking(retriever):
+    rerank = PolyvecRerank(embeddings=retriever.vectorstore.embeddings, top_n=1, vectorstore=retriever.vectorstore)
+    both = ContextualCompressionRetriever(base_compressor=rerank, base_retriever=retriever)
+    for call in (both.invoke, lambda *how: asyncio.run(both.ainvoke(*how))):
+        heard = Heard()
+        call("fox", {"callbacks": [heard]})
+        assert heard.events == [
+            "start", "start", ("polyvec_searching", 2), ("polyvec_found", 2), 2,
+            ("polyvec_reranking", 2), ("polyvec_reranked", 1), 1,
+        ]  # fmt: skip
+    assert len(rerank.compress_documents(retriever.invoke("fox"), "fox")) == 1  # outside of a run

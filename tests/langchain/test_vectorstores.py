@@ -146,8 +146,8 @@ def test_an_unknown_option_is_refused(store):
         with pytest.raises(TypeError, match="there is no option 'metadata'; it may be"):
             add([], metadata=[{}])
     for call in (store.delete, lambda ids, **how: asyncio.run(store.adelete(ids, **how))):
-        with pytest.raises(TypeError, match="`delete` has no option 'filter'"):
-            call(["a"], filter={"n": 1})
+        with pytest.raises(TypeError, match="`delete` has no option 'where'"):
+            call(["a"], where={"n": 1})
     with pytest.raises(TypeError, match="'k' is no argument of `as_retriever`; options of searches go into"):
         store.as_retriever(k=2)
     assert store.as_retriever(tags=["a"], search_kwargs={"k": 2}).tags == ["a"]
@@ -222,8 +222,8 @@ def test_ids_are_any_strings_and_may_be_missing(store):
         (lambda s: s.add_texts(["a", "b"], ids=["x"]), "there are 1 `ids` for 2 items"),
         (lambda s: s.add_texts(["a", "b"], [{}]), "there are 1 `metadatas` for 2 items"),
         (lambda s: s.add_images(["a.png"], captions=[]), "there are 0 `captions` for 1 items"),
-        (lambda s: s.delete(), "`delete` takes `ids`"),
-        (lambda s: s.delete(ids=None), "`delete` takes `ids`"),
+        (lambda s: s.delete(), "`delete` takes either `ids`"),
+        (lambda s: s.delete(ids=None), "`delete` takes either `ids`"),
         (lambda s: s.add_texts("a"), "`texts` is one string"),
         (lambda s: s.add_texts([b"a"]), "text 0 is a bytes; images go to `add_images`"),
         (lambda s: s.add_texts(["a"], {"n": 1}), "`metadatas` is one dict"),
@@ -755,6 +755,17 @@ def test_a_cache_does_not_hide_the_task_or_the_model(tmp_path):
     for name, task in (("b", "code"), ("a", "retrieval")):
         with pytest.raises(FingerprintError):
             PolyvecVectorStore(cached(name, task), location=tmp_path)
+    for made_with, opened_with, message in (
+        (cached("c", "code"), PolyvecEmbeddings(client=HashEncoder(name="c"), task="code"), "was made with a cache"),
+        (
+            PolyvecEmbeddings(client=HashEncoder(name="d")),
+            cached("d", "retrieval"),
+            "CacheBackedEmbeddings keeps dense",
+        ),
+    ):
+        PolyvecVectorStore(made_with, location=tmp_path / message).close()
+        with pytest.raises(FingerprintError, match=message):
+            PolyvecVectorStore(opened_with, location=tmp_path / message)
     twice = CacheBackedEmbeddings.from_bytes_store(
         cached("a", "code"), InMemoryByteStore(), namespace="twice", key_encoder="sha256"
     )

@@ -155,7 +155,16 @@ def test_tasks_are_searched_apart(docs):
     docs.add(["red fox", "blue whale"], task="code")
     assert docs.count() == 3
     assert [hit.task for hit in docs.search("red fox", task="code")] == ["code", "code"]
-    assert docs.search("red fox", task="text-matching") == []
+    with pytest.warns(UserWarning, match="items of the tasks 'retrieval', 'code', none of the task 'text-matching'"):
+        assert docs.search("red fox", task="text-matching") == []
+
+
+def test_a_search_that_filters_find_nothing_for_is_no_reason_to_warn(docs):
+    docs.add(["red fox"], task="code")
+    nothing = models.Filter(must=[models.HasIdCondition(has_id=[])])
+    assert docs.search("red fox", task="code", filter=nothing) == []
+    with pytest.warns(UserWarning, match="none of the task 'retrieval'"):
+        assert docs.search_groups("red fox") == []
 
 
 def test_a_filter_holds_in_every_mode(docs):
@@ -196,10 +205,15 @@ def test_changed_metadata_is_stored_without_encoding(docs, embedder):
     assert embedder.encoded == ["red fox"]
 
 
-def test_another_task_is_other_content(docs, embedder):
+def test_no_item_takes_over_the_id_of_another_task(docs, embedder):
     docs.add(["red fox"], ids=["a"])
+    (failure,) = docs.add(["red fox"], ids=["a"], task="code").failed
+    assert failure.id == "a"
+    assert "its id is that of an item of the task 'retrieval'" in failure.reason
+    assert len(embedder.encoded) == 1
+    assert [hit.id for hit in docs.search("red fox")] == ["a"]
+    docs.delete(ids=["a"])
     assert docs.add(["red fox"], ids=["a"], task="code").ok == ["a"]
-    assert len(embedder.encoded) == 2
 
 
 def test_duplicates_in_one_call_are_stored_once(memory, embedder):

@@ -185,7 +185,8 @@ def test_an_adapter_of_the_users_is_a_task(docs, embedder):
     embedder.tasks = ("retrieval", "law")
     docs.add(["clause"], task="law")
     assert [hit.task for hit in docs.search("clause", task="law")] == ["law"]
-    assert docs.search("clause") == []
+    with pytest.warns(UserWarning, match="has items of the task 'law', none of the task 'retrieval'"):
+        assert docs.search("clause") == []
 
 
 def test_ready_made_embeddings_are_stored_as_they_are(docs, embedder):

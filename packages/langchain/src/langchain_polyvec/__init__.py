@@ -4,8 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
+from langchain_polyvec.loaders import PolyvecLoader
 from langchain_polyvec.messages import content_blocks
 from langchain_polyvec.rerank import PolyvecRerank
+from langchain_polyvec.self_query import PolyvecTranslator
 
 if TYPE_CHECKING:
     from langchain_polyvec.retrievers import PolyvecRetriever
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PolyvecEmbeddings",
+    "PolyvecLoader",
     "PolyvecRerank",
     "PolyvecRetriever",
+    "PolyvecTranslator",
     "PolyvecVectorStore",
     "UnstoredItems",
     "content_blocks",

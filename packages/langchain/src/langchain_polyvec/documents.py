@@ -200,6 +200,11 @@ def document_item(
     return image_item(image, metadata, key, task, caption=text or None, thumbnails=thumbnails, of_document=True)
 
 
+def document_key(document: Document, task: str) -> str:
+    """Derive the id of a document from its text, its metadata and a task; a ValueError if the metadata have no JSON."""
+    return _derived_id("document", document.page_content, json_mapping(document.metadata), task)
+
+
 def chunks(documents: Sequence[Document], keys: Sequence[str | None]) -> Set[int]:
     """Find the documents with an `image_uri` that are parts of a text, by position.
 

@@ -24,7 +24,7 @@ class DenseEncoder(Encoder):
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._embeddings = embeddings
-        inner = _inner(embeddings)
+        inner = unwrapped(embeddings)
         self.dim = len(embeddings.embed_query("length"))
         self.sizes, self.license = (self.dim,), ""
         self.tasks: tuple[str, ...] = TASKS
@@ -63,11 +63,11 @@ def encoder_of(embeddings: Embeddings) -> Encoder:
 
 def task_of(embeddings: Embeddings) -> str:
     """Return the task that the vectors are for."""
-    inner = _inner(embeddings)
+    inner = unwrapped(embeddings)
     return inner.task if isinstance(inner, PolyvecEmbeddings) else "retrieval"
 
 
-def _inner(embeddings: Embeddings) -> Embeddings:
+def unwrapped(embeddings: Embeddings) -> Embeddings:
     """Return the embedding behind a cache such as `CacheBackedEmbeddings`."""
     while isinstance(inner := getattr(embeddings, "underlying_embeddings", None), Embeddings):
         embeddings = inner

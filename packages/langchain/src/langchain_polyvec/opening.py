@@ -1,21 +1,25 @@
 """A vector store that is opened, read by ids, emptied and closed."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
+from qdrant_client import QdrantClient, models
 
 from langchain_polyvec.documents import document
 from langchain_polyvec.embeddings import PolyvecEmbeddings
-from langchain_polyvec.encoders import encoder_of, task_of
+from langchain_polyvec.encoders import encoder_of, task_of, unwrapped
+from langchain_polyvec.filters import FilterLike, qdrant_filter
 from langchain_polyvec.stock import StockCollection
 from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
+from qdrant_polyvec.schema import OWN
 
 AnyCollection = Collection | StockCollection
 
@@ -68,11 +72,13 @@ class OpenStore(VectorStore):
                 cluster=cluster,
             )
         except FingerprintError as error:
-            raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
+            advice = _of_caches(embedding, _stored_embedder(location, collection_name))
+            raise FingerprintError(advice or str(error).replace("truncate_dim=", "dimensions=")) from error
         if mode == "hybrid" and collection.schema.bm25 is None:
             collection.close()
             raise ValueError("mode 'hybrid' searches by words, too: it needs a collection with Schema(bm25='english').")
-        self._attach(embedding, collection, mode)
+        options = {"collection_name": collection_name, "mode": mode, "tenant": tenant, "cluster": cluster}
+        self._attach(embedding, collection, mode, location, options)
 
     @classmethod
     def from_existing_collection(
@@ -112,14 +118,51 @@ class OpenStore(VectorStore):
             metadata_key=metadata_payload_key,
         )
         store = cls.__new__(cls)
-        store._attach(embedding, stock, mode, metadata_payload_key)  # noqa: SLF001 — of this class
+        options = {
+            "collection_name": collection_name,
+            "mode": mode,
+            "vector_name": vector_name,
+            "content_payload_key": content_payload_key,
+            "metadata_payload_key": metadata_payload_key,
+        }
+        store._attach(embedding, stock, mode, location, options, metadata_payload_key)  # noqa: SLF001 — of this class
         return store
 
     def _attach(
-        self, embedding: Embeddings, collection: AnyCollection, mode: Mode, metadata_key: str = "metadata"
+        self,
+        embedding: Embeddings,
+        collection: AnyCollection,
+        mode: Mode,
+        location: Location,
+        options: Mapping[str, Any],  # to open it again
+        metadata_key: str = "metadata",
     ) -> None:
         self._embedding, self._collection, self._mode = embedding, collection, mode
         self._metadata_key = metadata_key
+        self._location, self._options_of_opening = location, options
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Pickle the settings, not the client: a pickle opens the existing collection again."""
+        location = self._location
+        if isinstance(location, QdrantClient) or str(location) == ":memory:":
+            what = "in memory" if str(location) == ":memory:" else "on a QdrantClient"
+            raise TypeError(
+                f"a store {what} cannot be pickled, for nobody else could open it; open the store by a folder or by "
+                "the URL of a server."
+            )
+        if "://" not in str(location):
+            location = Path(location).absolute()
+        again = partial(
+            type(self).from_existing_collection, self._embedding, location=location, **self._options_of_opening
+        )
+        return again, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the store itself: copies of a retriever share the client, since a folder has one."""
+        return self
 
     @property
     def embeddings(self) -> Embeddings:
@@ -182,20 +225,30 @@ class OpenStore(VectorStore):
         """
         return (document(item) for item in self._collection.all() if task is None or item.task == task)
 
-    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
-        """Delete documents by their ids. Missing ids do not matter.
+    def delete(self, ids: Sequence[str] | None = None, *, filter: FilterLike | None = None, **kwargs: Any) -> bool:  # noqa: A002 — LangChain's word
+        """Delete documents by their ids, of any task, or the documents of the store's task that pass a filter.
+
+        Args:
+            ids: missing ids do not matter.
+            filter: as for searches; give either `ids` or `filter`.
+            kwargs: must be empty.
 
         Raises:
-            ValueError: no `ids`: nothing deletes a whole store in passing.
+            ValueError: neither, or an empty filter: nothing deletes a whole store in passing.
         """
         if kwargs:
-            raise TypeError(f"`delete` has no option {next(iter(kwargs))!r}; it takes `ids`.")
-        if ids is None:
+            raise TypeError(f"`delete` has no option {next(iter(kwargs))!r}; it takes `ids` or `filter`.")
+        collection, condition = self._writable(), qdrant_filter(filter)
+        if condition == models.Filter() or (ids is None) == (condition is None):
             raise ValueError(
-                "`delete` takes `ids`, a list. By source: `store.collection.delete(sources=[…])`; everything: delete "
+                "`delete` takes either `ids`, a list, or a `filter` that is not empty. To delete everything, delete "
                 "the collection with `store.collection.client`."
             )
-        self._writable().delete(ids=_possible_ids(ids))
+        if condition is not None:
+            of_task = models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=self.task))
+            collection.delete_where(models.Filter(must=[of_task, condition]))
+        else:
+            collection.delete(ids=_possible_ids(ids or []))
         return True
 
     def _writable(self) -> Collection:
@@ -234,11 +287,36 @@ def _is_stock(location: Location, name: str) -> bool:
     is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
     if is_folder and not Path(str(location)).is_dir():
         raise ValueError(f"there is no folder {str(location)!r}.")
+    return _stored_embedder(location, name) is None
+
+
+def _stored_embedder(location: Location, name: str) -> str | None:
+    """Return the fingerprint of the embedder that made a collection; None if there is none. Errors: as `_is_stock`."""
     client = open_client(location)
     try:
         if not client.collection_exists(aliased(client, name)):
             raise ValueError(f"there is no collection {name!r} there.")
-        return KEY not in (client.get_collection(name).config.metadata or {})
+        facts = (client.get_collection(name).config.metadata or {}).get(KEY)
+        return None if facts is None else str(facts["embedder"])
     finally:
         if client is not location:
             client.close()
+
+
+def _of_caches(embedding: Embeddings, stored: str | None) -> str | None:
+    """Say what is wrong if a collection and an embedding differ in a cache around the embedding only."""
+    inner = unwrapped(embedding)
+    if not isinstance(inner, PolyvecEmbeddings) or stored is None:
+        return None
+    if embedding is not inner and stored == inner.encoder.fingerprint:
+        return (
+            f"this {type(embedding).__name__} keeps dense vectors only, and the collection has multi-vectors of the "
+            "same model: open it with the PolyvecEmbeddings itself. To keep both kinds of vectors between runs, give "
+            "that `client=polyvec.encoders.cached.CachedEncoder(…)`."
+        )
+    if embedding is inner and stored == inner.cache_namespace:
+        return (
+            "the collection was made with a cache around this embedding, such as CacheBackedEmbeddings, and has dense "
+            "vectors only: open it with that cache, or add its documents to another collection, with multi-vectors."
+        )
+    return None

@@ -1,12 +1,14 @@
 """Late-interaction re-ranking of documents from any store."""
 
+import asyncio
 import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from langchain_core.callbacks import Callbacks
+from langchain_core.callbacks import BaseCallbackManager, Callbacks
+from langchain_core.callbacks.manager import adispatch_custom_event, dispatch_custom_event
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, field_validator
 
@@ -15,6 +17,8 @@ from langchain_polyvec.images import IMAGE_URI, is_image, picture_of
 from polyvec.images import open_image
 from polyvec.rerank import scores, stored_multivectors
 from polyvec.types import Input
+
+RERANKING, RERANKED = "polyvec_reranking", "polyvec_reranked"  # the custom events
 
 
 class PolyvecRerank(BaseDocumentCompressor):
@@ -47,6 +51,9 @@ class PolyvecRerank(BaseDocumentCompressor):
     their text. The returned documents are copies with `metadata["relevance_score"]`: MaxSim per query token on a scale
     from 0 to 1, like the relevance scores of `PolyvecVectorStore`. A document whose image cannot be read counts by its
     text; without a text it comes last, with a warning.
+
+    Within a run, such as that of `ContextualCompressionRetriever`, it dispatches two custom events: `polyvec_reranking`
+    (`n_documents`, `top_n`) and `polyvec_reranked` (`n_documents`, `best_score`).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -63,12 +70,30 @@ class PolyvecRerank(BaseDocumentCompressor):
         return store
 
     def compress_documents(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks | None = None,  # noqa: ARG002 — the interface has it; nothing is run here
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """Return the `top_n` documents, best first."""
+        events: Any = {"callbacks": callbacks} if _is_run(callbacks) else None
+        if events:
+            dispatch_custom_event(RERANKING, self._event(documents), config=events)
+        best = self._best(documents, query)
+        if events:
+            dispatch_custom_event(RERANKED, _outcome(best), config=events)
+        return best
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """`compress_documents` without blocking the event loop."""
+        events: Any = {"callbacks": callbacks} if _is_run(callbacks) else None
+        if events:
+            await adispatch_custom_event(RERANKING, self._event(documents), config=events)
+        best = await asyncio.to_thread(self._best, documents, query)
+        if events:
+            await adispatch_custom_event(RERANKED, _outcome(best), config=events)
+        return best
+
+    def _best(self, documents: Sequence[Document], query: str) -> list[Document]:
         if not documents:
             return []
         encoder, task = self.embeddings.encoder, self.embeddings.task
@@ -76,6 +101,9 @@ class PolyvecRerank(BaseDocumentCompressor):
         similarities = scores(query, documents, _content, encoder=encoder, task=task, stored=stored)
         best = np.argsort(-similarities, kind="stable")[: self.top_n]
         return [_with_score(documents[index], relevance(similarities[index])) for index in best]
+
+    def _event(self, documents: Sequence[Document]) -> dict[str, Any]:
+        return {"n_documents": len(documents), "top_n": self.top_n}
 
     def _stored(self, documents: Sequence[Document]) -> dict[int, np.ndarray]:
         """Read the multi-vectors of documents that the store holds unchanged, by position."""
@@ -113,6 +141,15 @@ def _is_same(document: Document, stored: Document) -> bool:
     sha256 = stored.metadata.get("image_sha256")
     is_same_image = document.metadata.get("image_sha256", sha256) == sha256
     return is_same_image and document.metadata.get(IMAGE_URI) == stored.metadata.get(IMAGE_URI)
+
+
+def _is_run(callbacks: Callbacks | None) -> bool:
+    """True if the callbacks are those of a run: LangChain has custom events only within one."""
+    return isinstance(callbacks, BaseCallbackManager) and callbacks.parent_run_id is not None
+
+
+def _outcome(best: Sequence[Document]) -> dict[str, Any]:
+    return {"n_documents": len(best), "best_score": best[0].metadata["relevance_score"] if best else None}
 
 
 def _with_score(document: Document, score: float) -> Document:

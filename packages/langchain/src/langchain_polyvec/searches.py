@@ -123,19 +123,14 @@ class SearchableStore(OpenStore):
             lambda_mult: λ: 1 maximizes relevance, 0 diversity.
             options: see `StoreOptions`.
         """
-        search = self._options(_n_fetched(k, fetch_k), options)
-        encoded = self._encoded(_text(query), search)
-        hits = self._collection.search(_reusable(query, encoded, search), **search)
-        return self._diverse(hits, encoded, k, lambda_mult)
+        return _documents(self.diverse_hits(_text(query), k, fetch_k=fetch_k, lambda_mult=lambda_mult, **options))
 
     async def amax_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
     ) -> list[Document]:
         """`max_marginal_relevance_search` on the asynchronous client."""
-        search = self._options(_n_fetched(k, fetch_k), options)
-        encoded = await asyncio.to_thread(self._encoded, _text(query), search)
-        hits = await self._collection.asearch(_reusable(query, encoded, search), **search)
-        return await self._adiverse(hits, encoded, k, lambda_mult)
+        hits = await self.adiverse_hits(_text(query), k, fetch_k=fetch_k, lambda_mult=lambda_mult, **options)
+        return _documents(hits)
 
     def max_marginal_relevance_search_by_vector(
         self,
@@ -146,8 +141,8 @@ class SearchableStore(OpenStore):
         **options: Unpack[StoreOptions],
     ) -> list[Document]:
         """`max_marginal_relevance_search` for a dense vector, in mode `dense`."""
-        vector = _vector(embedding)
-        return self._diverse(self.hits(vector, _n_fetched(k, fetch_k), **_dense(options)), vector, k, lambda_mult)
+        how = _dense(options)
+        return _documents(self.diverse_hits(_vector(embedding), k, fetch_k=fetch_k, lambda_mult=lambda_mult, **how))
 
     async def amax_marginal_relevance_search_by_vector(
         self,
@@ -158,12 +153,12 @@ class SearchableStore(OpenStore):
         **options: Unpack[StoreOptions],
     ) -> list[Document]:
         """`max_marginal_relevance_search_by_vector` on the asynchronous client."""
-        vector = _vector(embedding)
-        hits = await self.ahits(vector, _n_fetched(k, fetch_k), **_dense(options))
-        return await self._adiverse(hits, vector, k, lambda_mult)
+        how = _dense(options)
+        hits = await self.adiverse_hits(_vector(embedding), k, fetch_k=fetch_k, lambda_mult=lambda_mult, **how)
+        return _documents(hits)
 
     def hits(self, query: Query, k: int = 4, **options: Unpack[StoreOptions]) -> list[Hit]:
-        """Search. All other searches call this method.
+        """Search. All searches for the best documents call this method.
 
         Args:
             query: a text, an image as in `polyvec.Input`, or an `Embeddings` of one query.
@@ -175,6 +170,28 @@ class SearchableStore(OpenStore):
     async def ahits(self, query: Query, k: int = 4, **options: Unpack[StoreOptions]) -> list[Hit]:
         """`hits` on the asynchronous client."""
         return await self._collection.asearch(query, **self._options(k, options))
+
+    def diverse_hits(
+        self, query: Query, k: int = 4, *, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
+    ) -> list[Hit]:
+        """Search for hits that differ from each other; see `max_marginal_relevance_search`, which this method serves.
+
+        The query is any that `hits` takes. Hits are in the order of their choice.
+        """
+        search = self._options(_n_fetched(k, fetch_k), options)
+        encoded = self._encoded(query, search)
+        hits = self._collection.search(_reusable(query, encoded, search), **search)
+        return _chosen(hits, self._collection.embeddings([hit.id for hit in hits]), encoded, k, lambda_mult)
+
+    async def adiverse_hits(
+        self, query: Query, k: int = 4, *, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
+    ) -> list[Hit]:
+        """`diverse_hits` on the asynchronous client."""
+        search = self._options(_n_fetched(k, fetch_k), options)
+        encoded = await asyncio.to_thread(self._encoded, query, search)
+        hits = await self._collection.asearch(_reusable(query, encoded, search), **search)
+        vectors = await self._collection.aembeddings([hit.id for hit in hits])
+        return await asyncio.to_thread(_chosen, hits, vectors, encoded, k, lambda_mult)
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **options: Unpack[StoreOptions]
@@ -203,21 +220,14 @@ class SearchableStore(OpenStore):
         }
         return search
 
-    def _encoded(self, query: str, options: SearchOptions) -> types.Embeddings:
+    def _encoded(self, query: Query, options: SearchOptions) -> types.Embeddings:
         task = options["task"]
         if not isinstance(task, str):
             raise TypeError("diverse results are chosen within one task; give one `task`.")
+        if isinstance(query, types.Embeddings):
+            return query
         encoder = self._collection.embedder
         return encoder.encode_query([query], task=task, multivector=options["mode"] != "dense")
-
-    def _diverse(self, hits: Sequence[Hit], query: types.Embeddings, k: int, lambda_mult: float) -> list[Document]:
-        return _chosen(hits, self._collection.embeddings([hit.id for hit in hits]), query, k, lambda_mult)
-
-    async def _adiverse(
-        self, hits: Sequence[Hit], query: types.Embeddings, k: int, lambda_mult: float
-    ) -> list[Document]:
-        vectors = await self._collection.aembeddings([hit.id for hit in hits])
-        return await asyncio.to_thread(_chosen, hits, vectors, query, k, lambda_mult)
 
 
 def _n_fetched(k: int, fetch_k: int) -> int:
@@ -225,8 +235,8 @@ def _n_fetched(k: int, fetch_k: int) -> int:
     return max(checked_whole("k", k, _MOST, "documents"), checked_whole("fetch_k", fetch_k, _MOST, "documents"))
 
 
-def _reusable(query: str, encoded: types.Embeddings, options: SearchOptions) -> Query:
-    """Return the encoded query, or the text in mode `hybrid`, which needs the words."""
+def _reusable(query: Query, encoded: types.Embeddings, options: SearchOptions) -> Query:
+    """Return the encoded query, or the query itself in mode `hybrid`, which needs its words."""
     return query if options["mode"] == "hybrid" else encoded
 
 
@@ -236,7 +246,7 @@ def _chosen(
     query: types.Embeddings,
     k: int,
     lambda_mult: float,
-) -> list[Document]:
+) -> list[Hit]:
     if not 0 <= lambda_mult <= 1:
         raise ValueError(f"`lambda_mult` is {lambda_mult}; it is between 0, most diverse, and 1, most relevant.")
     if missing := [hit.id for hit in hits if hit.id not in vectors]:
@@ -248,7 +258,7 @@ def _chosen(
         return []
     rows = [vectors[hit.id].dense[0] for hit in hits]
     order = maximal_marginal_relevance(query.dense[0, : len(rows[0])], rows, lambda_mult=lambda_mult, k=k)
-    return _documents([hits[index] for index in order])
+    return [hits[index] for index in order]
 
 
 def _documents(hits: Iterable[Hit]) -> list[Document]:
@@ -260,12 +270,14 @@ def _with_score(hits: Iterable[Hit]) -> Scored:
 
 
 def _with_relevance(hits: Iterable[Hit]) -> Scored:
-    scored = []
-    for hit in hits:
-        if hit.similarity is None:
-            raise ValueError("these scores are ranks or distances, which have no relevance: search one task.")
-        scored.append((document(hit), relevance(hit.similarity)))
-    return scored
+    return [(document(hit), hit_relevance(hit)) for hit in hits]
+
+
+def hit_relevance(hit: Hit) -> float:
+    """Return the relevance of a hit, from 0 to 1; a ValueError if its score has none."""
+    if hit.similarity is None:
+        raise ValueError("these scores are ranks or distances, which have no relevance: search one task.")
+    return relevance(hit.similarity)
 
 
 def _text(query: str) -> str:

@@ -12,7 +12,15 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from langchain_polyvec.documents import checked_ids, chunks, document_item, image_items, one_each, text_item
+from langchain_polyvec.documents import (
+    checked_ids,
+    chunks,
+    document_item,
+    document_key,
+    image_items,
+    one_each,
+    text_item,
+)
 from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.images import ImageLike
 from langchain_polyvec.media import blob_items, pdf_items
@@ -150,6 +158,13 @@ class PolyvecVectorStore(SearchableStore):
             for index, (item, key) in enumerate(zip(listed, keys, strict=True))
         )
         return self._add(items, **options)
+
+    def document_key(self, document: Document) -> str:
+        """Derive an id from text, metadata and the store's task, as `index(…, key_encoder=store.document_key)` needs.
+
+        The ids that `index` derives by itself are the same for all tasks, and an id names one item, whatever its task.
+        """
+        return document_key(document, self.task)
 
     def add_images(
         self,

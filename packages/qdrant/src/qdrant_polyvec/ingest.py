@@ -108,7 +108,10 @@ class Ingest:
                 )
 
     def _changed(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Select the entries to encode. If only the metadata of an entry differ, they are replaced here."""
+        """Select the entries to encode. If only the metadata of an entry differ, they are replaced here.
+
+        An entry with the id of another task's item fails.
+        """
         whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
         ids = [entry.point_id for entry in entries]
         records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
@@ -118,6 +121,14 @@ class Ingest:
         for entry in entries:
             old = payloads.get(entry.point_id, {})
             own = Own.of(old)
+            if old and own.task != entry.task:
+                self.report.failed.append(
+                    entry.failure(
+                        f"its id is that of an item of the task {own.task!r}, and an id names one item, whatever its "
+                        "task: choose another id, or delete that item first"
+                    )
+                )
+                continue
             if (own.content_hash, own.fingerprint, own.task) != (entry.digest, fingerprint, entry.task):
                 changed.append(entry)
                 continue

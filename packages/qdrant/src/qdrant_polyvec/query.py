@@ -43,7 +43,8 @@ class RankingOptions(TypedDict, total=False):
     every multi-vector of a collection of up to 2000 items, unless `candidates` is given."""
     task: Tasks
     """The task that items were added with. Default: `retrieval`. Several tasks are searched one by one, and their
-    rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared."""
+    rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared. A warning says
+    if all items are of other tasks."""
     candidates: int | None
     """Number of candidates of each kind. Default: 100 or four times `limit`, whichever is more."""
     score_threshold: float | None

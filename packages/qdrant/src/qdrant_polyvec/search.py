@@ -13,11 +13,13 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from polyvec import Embeddings
 from polyvec.content import text_of
 from polyvec.encoder import in_thread
+from polyvec.warning import warn
 from qdrant_polyvec import limits
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit, hits
 from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, n_bytes, plan
+from qdrant_polyvec.schema import OWN, value_is
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class Search:
         results = []
         for plans in limits.batches(self.plans(queries, options), n_bytes, limits.MAX_REQUEST_BYTES):
             answers = self._ask(partial(self._binding.client.query_batch_points, **self._batch(plans)))
-            results += self._hits(plans, answers)
+            results += self._hits(plans, answers, options)
         return results
 
     async def abatch(self, queries: Queries, options: Options) -> list[list[Hit]]:
@@ -77,7 +79,7 @@ class Search:
             answers = await self._aask(
                 partial(self._binding.aclients.current().query_batch_points, **self._batch(plans))
             )
-            results += await in_thread(self._hits, plans, answers)
+            results += await in_thread(self._hits, plans, answers, options)
         return results
 
     def groups(self, query: Query, options: Options, group_by: str) -> list[Group]:
@@ -85,14 +87,14 @@ class Search:
         (planned,) = self.plans([query], options)
         arguments = self._grouped(planned, group_by, options.group_size)
         answer = self._ask(partial(self._binding.client.query_points_groups, **arguments))
-        return self._groups(planned, answer)
+        return self._groups(planned, answer, options)
 
     async def agroups(self, query: Query, options: Options, group_by: str) -> list[Group]:
         """`groups` on the asynchronous client."""
         (planned,) = await in_thread(self.plans, [query], options)
         arguments = self._grouped(planned, group_by, options.group_size)
         answer = await self._aask(partial(self._binding.aclients.current().query_points_groups, **arguments))
-        return await in_thread(self._groups, planned, answer)
+        return await in_thread(self._groups, planned, answer, options)
 
     def _ask(self, call: Callable[[], T]) -> T:
         try:
@@ -128,13 +130,35 @@ class Search:
             self._small = n_points <= SMALL, now
         return self._small[0]
 
-    def _hits(self, plans: Sequence[Plan], answers: Sequence[models.QueryResponse]) -> list[list[Hit]]:
-        return [self._checked(hits(answer.points, plan.n_terms)) for plan, answer in zip(plans, answers, strict=True)]
+    def _hits(
+        self, plans: Sequence[Plan], answers: Sequence[models.QueryResponse], options: Options
+    ) -> list[list[Hit]]:
+        found = [self._checked(hits(answer.points, plan.n_terms)) for plan, answer in zip(plans, answers, strict=True)]
+        if not any(found):
+            self._warn_of_tasks(options)
+        return found
 
-    def _groups(self, plan: Plan, answer: models.GroupsResult) -> list[Group]:
+    def _groups(self, plan: Plan, answer: models.GroupsResult, options: Options) -> list[Group]:
         if not answer.groups:
             self._binding.check_model()
+            self._warn_of_tasks(options)
         return [Group(group.id, self._checked(hits(group.hits, plan.n_terms))) for group in answer.groups]
+
+    def _warn_of_tasks(self, options: Options) -> None:
+        """Warn if nothing was found because all items are of other tasks than those that were searched."""
+        binding = self._binding
+        others = [name for name in binding.encoder.tasks if name not in options.tasks]
+
+        def has(task: str) -> bool:
+            return binding.count(binding.within(value_is(f"{OWN}.task", task))) > 0
+
+        if any(map(has, options.tasks)) or not (filled := [task for task in others if has(task)]):
+            return
+        warn(
+            f"Collection {binding.name!r} has items of {_names(filled)}, none of {_names(options.tasks)}: a search "
+            "finds items of its own task only. Search with the `task` that they were added with, or add items for "
+            "this one."
+        )
 
     def _checked(self, hits: list[Hit]) -> list[Hit]:
         """Return the hits if this model made all of them. After a `reindex` elsewhere it did not."""
@@ -169,6 +193,10 @@ class Search:
             "with_payload": True,
             **self._binding.cluster.read_options(),
         }
+
+
+def _names(tasks: Sequence[str]) -> str:
+    return f"the task{'s' if len(tasks) > 1 else ''} {', '.join(map(repr, tasks))}"
 
 
 def _encoded_query(task: str, query: Query, embedding: Embeddings) -> EncodedQuery:
