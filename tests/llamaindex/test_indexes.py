@@ -264,6 +264,13 @@ def test_documents_that_are_gone_are_deleted(folder, embed, library, tmp_path):
     assert len(folder.get_nodes()) == 4
 
 
+def test_pages_are_read_when_they_are_asked_for(tmp_path, scan):
+    pages = PolyvecReader(page_folder=tmp_path / "pages").lazy_load_data(scan, {"lang": "en"})
+    assert next(pages).metadata["lang"] == "en"
+    assert len(list((tmp_path / "pages").rglob("*.png"))) == 1
+    assert [one.metadata["page_label"] for one in pages] == ["2", "3"]
+
+
 def test_the_pages_of_a_tiff_are_documents(tmp_path, scan):
     documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(scan)
     assert [one.metadata["page_label"] for one in documents] == ["1", "2", "3"]

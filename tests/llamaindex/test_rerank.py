@@ -43,7 +43,7 @@ def test_images_are_re_ranked_and_may_ask(embed, nodes, pictures):
 
 
 def test_an_unreadable_node_comes_last_and_loses_no_other(embed, nodes, tmp_path):
-    bad = [ImageNode(id_="gone", image_path=str(tmp_path / "gone.png")), TextNode(id_="empty", text="")]
+    bad = [ImageNode(id_="gone", image_path=str(tmp_path / "gone.png")), ImageNode(id_="empty")]
     with pytest.warns(UserWarning, match="2 documents could not be read and come last"):
         found = PolyvecRerank(embed_model=embed, top_n=7).postprocess_nodes(scored([*bad, *nodes]), query_str="fox")
     assert set(ids(found)[-2:]) == {"gone", "empty"}

@@ -22,7 +22,7 @@ from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.points import has_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-__all__ = ["RRF_K", "Queries", "Query", "QueryOptions", "RankingOptions", "SearchOptions", "Tasks"]
+__all__ = ["MIN_CANDIDATES", "RRF_K", "Queries", "Query", "QueryOptions", "RankingOptions", "SearchOptions", "Tasks"]
 
 Tasks = str | Sequence[str]
 Query = Input | Embeddings  # one item, or its vectors if it is encoded already

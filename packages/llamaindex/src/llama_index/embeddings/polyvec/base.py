@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -11,22 +11,38 @@ import numpy as np
 from jaxtyping import Float32
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, model_validator
-from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, QueryBundle
 from llama_index.core.storage.kvstore.types import BaseKVStore
 from llama_index.core.utils import get_tqdm_iterable
 
 from llama_index.embeddings.polyvec.images import ImageLike, has_image, image_input
+from llama_index.embeddings.polyvec.watching import WatchedEncoder, embedding_event
 from polyvec import Attempt, Embeddings, Failure, Input, Side, SomeFailed, UnreadableInputs, attempt
+from polyvec.encoder import in_thread
 from polyvec.frameworks import MODEL, EmbedderSettings, checked_texts, dense_rows, multivectors
 
-# Part of the key of LlamaIndex's ingestion cache, by settings of an embedding in this process. It changes when images
-# were embedded that the cache could confuse.
+# Part of the key of LlamaIndex's ingestion cache, by settings of a transformation in this process. It changes with
+# images that the cache could confuse.
 _CACHE_TOKENS: dict[str, dict[str, str]] = {}
 _COLLECTION = "embeddings"  # where LlamaIndex's own classes keep vectors in a cache
 
 _texts = partial(checked_texts, images_to="get_image_embedding_batch")
+
+
+def tell_images_apart(nodes: Sequence[BaseNode], settings: Mapping[str, Any]) -> None:
+    """Keep the ingestion cache from confusing images that no hash in the metadata tells apart.
+
+    LlamaIndex's cache compares the texts of nodes and `to_dict`, so with such images no transformation of these
+    settings may reuse the result of this call.
+    """
+    if any(has_image(node) and "image_sha256" not in node.get_content(MetadataMode.ALL) for node in nodes):
+        _CACHE_TOKENS[repr(settings)] = {"cache_token": uuid.uuid4().hex}
+
+
+def cache_token(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `to_dict` adds to the settings of a transformation, so that the cache tells images apart."""
+    return _CACHE_TOKENS.get(repr(settings), {})
 
 
 class UnreadableNodes(SomeFailed):
@@ -38,6 +54,17 @@ class UnreadableNodes(SomeFailed):
 
     def __init__(self, failures: Sequence[Failure], total: int) -> None:
         super().__init__(failures, total, happened="nodes could not be embedded")
+
+
+class QueryEmbedding(list[float]):
+    """The embedding of a query, which remembers its task and model: a store tells by them what it cannot compare."""
+
+    def __init__(self, vector: Sequence[float], embed_model: "PolyvecEmbedding") -> None:
+        super().__init__(vector)
+        self.task, self.fingerprint = embed_model.task, embed_model.encoder.fingerprint
+
+    def __reduce__(self) -> tuple[type[list[float]], tuple[list[float]]]:
+        return list, (list(self),)
 
 
 class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
@@ -81,6 +108,11 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         return "PolyvecEmbedding"
 
     @property
+    def watched(self) -> WatchedEncoder:
+        """The encoder for a store, a retriever or a re-ranker: each call is an event of LlamaIndex."""
+        return WatchedEncoder(self)
+
+    @property
     def checkpoint(self) -> str:
         return self.model_name
 
@@ -105,7 +137,7 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return the settings. LlamaIndex's ingestion cache takes them for all that determines the vectors."""
         settings = super().to_dict(**kwargs)
-        return settings | _CACHE_TOKENS.get(repr(settings), {})
+        return settings | cache_token(settings)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
@@ -117,11 +149,11 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
 
         The query is the text of a `QueryBundle`, or its image if it has no text.
         """
-        return multivectors(self._encode("query", [_query_input(query)], multivector=True))[0]
+        return multivectors(self.watched.encode_query([_query_input(query)], task=self.task, multivector=True))[0]
 
     def get_text_multi_vectors(self, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ dim"]]:
         """Encode texts as multi-vectors of documents."""
-        return multivectors(self._encode("document", _texts(texts), multivector=True))
+        return multivectors(self.watched.encode_document(_texts(texts), task=self.task, multivector=True))
 
     def get_image_multi_vectors(self, images: Sequence[ImageLike]) -> list[Float32[np.ndarray, "_ dim"]]:
         """Encode images as multi-vectors: one unit row per patch, and some around the patches.
@@ -130,19 +162,28 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
             TypeError: an item is no image.
             polyvec.UnreadableInputs: images that cannot be read; it carries the embeddings of the others.
         """
-        return multivectors(self._encode_each(images, image_input, multivector=True))
+        encode = partial(self.watched.encode_document, task=self.task, multivector=True)
+        return multivectors(attempt(encode, images, image_input).result())
 
     async def aget_query_multi_vector(self, query: str | QueryBundle) -> Float32[np.ndarray, "tokens dim"]:
-        """`get_query_multi_vector` without blocking the event loop."""
-        return multivectors(await self._aencode("query", [_query_input(query)], multivector=True))[0]
+        """`get_query_multi_vector` in a thread."""
+        return await in_thread(self.get_query_multi_vector, query)
 
     async def aget_text_multi_vectors(self, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ dim"]]:
-        """`get_text_multi_vectors` without blocking the event loop."""
-        return multivectors(await self._aencode("document", _texts(texts), multivector=True))
+        """`get_text_multi_vectors` in a thread."""
+        return await in_thread(self.get_text_multi_vectors, texts)
 
     async def aget_image_multi_vectors(self, images: Sequence[ImageLike]) -> list[Float32[np.ndarray, "_ dim"]]:
         """`get_image_multi_vectors` in a thread."""
         return await asyncio.to_thread(self.get_image_multi_vectors, images)
+
+    def get_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        """Encode an image; see `get_image_embedding_batch`."""
+        return self.get_image_embedding_batch([img_file_path])[0]
+
+    async def aget_image_embedding(self, img_file_path: ImageLike) -> Embedding:
+        """`get_image_embedding` in a thread."""
+        return await asyncio.to_thread(self.get_image_embedding, img_file_path)
 
     def get_image_embedding_batch(
         self,
@@ -152,8 +193,8 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         """Encode images, for both sides of a search.
 
         Args:
-            img_file_paths: paths, `file:` URLs, bytes, streams, PIL images, numpy arrays, nodes with an image. Nothing
-                is fetched: pass `polyvec.images.fetch(url)`.
+            img_file_paths: paths, `file:` and `data:` URIs, bytes, streams, PIL images, numpy arrays, nodes with an
+                image. Nothing is fetched: pass `polyvec.images.fetch(url)`.
             show_progress: show a progress bar.
 
         Raises:
@@ -183,15 +224,9 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
             UnreadableNodes: some nodes could not be embedded. All others have their embeddings.
         """
         images = [index for index, node in enumerate(nodes) if has_image(node)]
-        contents = {
-            index: node.get_content(MetadataMode.EMBED) for index, node in enumerate(nodes) if not has_image(node)
-        }
-        texts = {index: content for index, content in contents.items() if content}
-        reasons = dict.fromkeys(contents.keys() - texts.keys(), "it has neither text nor image")
-        if any("image_sha256" not in nodes[index].get_content(MetadataMode.ALL) for index in images):
-            # LlamaIndex's ingestion cache compares the texts of nodes and `to_dict`. It would confuse images that no
-            # hash in the metadata tells apart, so no embedding of these settings may reuse the result of this call.
-            _CACHE_TOKENS[repr(super().to_dict())] = {"cache_token": uuid.uuid4().hex}
+        texts = {index: node.get_content(MetadataMode.EMBED) for index, node in enumerate(nodes) if not has_image(node)}
+        reasons: dict[int, str] = {}
+        tell_images_apart(nodes, super().to_dict())
         vectors = self.get_text_embedding_batch(list(texts.values()), **kwargs)
         for index, vector in zip(texts, vectors, strict=True):
             nodes[index].embedding = vector
@@ -209,11 +244,23 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
         """`__call__` in a thread."""
         return await asyncio.to_thread(self.__call__, nodes, **kwargs)
 
+    def get_agg_embedding_from_queries(
+        self, queries: list[str], agg_fn: Callable[..., Embedding] | None = None
+    ) -> Embedding:
+        """Get the mean of the embeddings of several queries, or what `agg_fn` makes of them."""
+        return QueryEmbedding(super().get_agg_embedding_from_queries(queries, agg_fn), self)
+
+    async def aget_agg_embedding_from_queries(
+        self, queries: list[str], agg_fn: Callable[..., Embedding] | None = None
+    ) -> Embedding:
+        """`get_agg_embedding_from_queries` without blocking the event loop."""
+        return QueryEmbedding(await super().aget_agg_embedding_from_queries(queries, agg_fn), self)
+
     def _get_query_embedding(self, query: str) -> Embedding:
-        return self._embed("query", [query])[0]
+        return QueryEmbedding(self._embed("query", [query])[0], self)
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return (await self._aembed("query", [query]))[0]
+        return QueryEmbedding((await self._aembed("query", [query]))[0], self)
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._embed("document", [text])[0]
@@ -241,16 +288,12 @@ class PolyvecEmbedding(EmbedderSettings, MultiModalEmbedding):
 
     def _image_batches(self, images: Sequence[ImageLike], *, show_progress: bool) -> Iterator[tuple[int, Attempt]]:
         """Encode images batch by batch, with an event for each; yields where a batch starts, and its embeddings."""
-        payload: dict[str, Any] = {EventPayload.SERIALIZED: self.to_payload()}
         starts = range(0, len(images), self.embed_batch_size)
         for start in get_tqdm_iterable(starts, show_progress, "Generating image embeddings"):
             images_of_batch = images[start : start + self.embed_batch_size]
-            with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+            with embedding_event(self, [_description(image) for image in images_of_batch]) as encoded:
                 batch = attempt(partial(self._encode, "document"), images_of_batch, image_input)
-                chunks = [_description(image) for image in images_of_batch]
-                event.on_end(
-                    payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: dense_rows(batch.embeddings)}
-                )
+                encoded.append(batch.embeddings)
             yield start, batch
 
     def _embed(self, side: Side, texts: Sequence[str]) -> list[Embedding]:
@@ -287,4 +330,5 @@ def _description(image: ImageLike) -> str:
     """Name an image for event handlers. Some of them count its words."""
     if isinstance(image, BaseNode):
         return image.node_id
-    return str(image) if isinstance(image, str | Path) else type(image).__name__
+    is_data = isinstance(image, str) and image.startswith("data:")
+    return str(image) if isinstance(image, str | Path) and not is_data else type(image).__name__

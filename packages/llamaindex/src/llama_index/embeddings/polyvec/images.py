@@ -1,7 +1,5 @@
 """Images in the forms in which LlamaIndex's users and nodes hold them."""
 
-import base64
-import binascii
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from PIL import Image
 from polyvec import ImageInput, Input
 from polyvec.images import open_image
 from polyvec.paths import path_of
-from polyvec.pictures import Picture, encoded
+from polyvec.pictures import Picture, decoded, encoded, of_data
 from polyvec.warning import warn
 
-# A string is a path or a `file:` URI; bytes and streams are the content of a file.
+# A string is a path, a `file:` URI or a `data:` URI; bytes and streams are the content of a file.
 ImageLike = str | ImageInput | BytesIO | BaseNode | MediaResource
 
 
@@ -63,7 +61,7 @@ def image_input(image: ImageLike) -> ImageInput:
     """
     match image:
         case str():
-            return path_of(image)
+            return _at(image)
         case BytesIO():
             return image.getvalue()
         case MediaResource():
@@ -97,9 +95,9 @@ def node_image(node: BaseNode) -> ImageInput | None:
         if node.image is not None:
             return _decoded(node.image)
         if node.image_path is not None:
-            return path_of(node.image_path)
+            return _at(node.image_path)
         if node.image_url is not None:
-            return path_of(node.image_url)
+            return _at(node.image_url)
         raise ValueError("it is an ImageNode without an image: give `image_path`")
     resource = node.image_resource if isinstance(node, Node) else None
     return None if resource is None else _resource_image(resource)
@@ -108,16 +106,13 @@ def node_image(node: BaseNode) -> ImageInput | None:
 def node_input(node: BaseNode) -> Input:
     """Return what is encoded: the image of a node, or its text in `MetadataMode.EMBED`.
 
+    A blank text is encoded, too.
+
     Raises:
-        ValueError: the node has neither, or its image cannot be reached.
+        ValueError: the node's image cannot be reached.
     """
     image = node_image(node)
-    if image is not None:
-        return image
-    text = node.get_content(metadata_mode=MetadataMode.EMBED)
-    if not text:
-        raise ValueError("it has neither text nor image")
-    return text
+    return node.get_content(metadata_mode=MetadataMode.EMBED) if image is None else image
 
 
 def _resource_image(resource: MediaResource) -> ImageInput:
@@ -126,13 +121,19 @@ def _resource_image(resource: MediaResource) -> ImageInput:
     if resource.path is not None:
         return Path(resource.path)
     if resource.url is not None:
-        return path_of(str(resource.url))
+        return _at(str(resource.url))
     raise ValueError("its image resource has neither data nor path")
 
 
-def _decoded(data: Any) -> bytes:
-    """Decode base64, in which LlamaIndex keeps images in memory."""
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise ValueError(f"its image is not valid base64: {error}") from error
+def _at(uri: str) -> ImageInput:
+    """Return the path that a string names, or the content of a `data:` URI."""
+    return of_data(uri) if uri.startswith("data:") else path_of(uri)
+
+
+def _decoded(data: str | bytes) -> bytes:
+    """Return the image of which LlamaIndex keeps base64, or a `data:` URI, or base64 of a `data:` URI."""
+    text = data.decode("latin-1") if isinstance(data, bytes) else data
+    if text.startswith("data:"):
+        return of_data(text)
+    content = decoded(text)
+    return of_data(content.decode("latin-1")) if content.startswith(b"data:") else content

@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.embeddings.polyvec.images import image_input, node_input
+from llama_index.embeddings.polyvec.watching import watched_by
 from polyvec import Input
 from polyvec.rerank import scores, stored_multivectors
 
@@ -58,6 +59,11 @@ class PolyvecRerank(BaseNodePostprocessor):
             raise ValueError(f"a {type(store).__name__} keeps no multi-vectors; leave `vector_store` out.")
         return store
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self.vector_store is not None:
+            self.vector_store.__reduce__()  # raises if no pickle can open the store again: LlamaIndex would drop it
+        return super().__getstate__()
+
     @classmethod
     def class_name(cls) -> str:
         return "PolyvecRerank"
@@ -78,7 +84,8 @@ class PolyvecRerank(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            best = self._ranked(nodes, query_bundle)
+            with watched_by(self.callback_manager):
+                best = self._ranked(nodes, query_bundle)
             event.on_end(payload={EventPayload.NODES: best})
         dispatcher.event(ReRankEndEvent(nodes=best))
         return best
@@ -88,7 +95,7 @@ class PolyvecRerank(BaseNodePostprocessor):
             _query_input(query),
             [item.node for item in nodes],
             node_input,
-            encoder=self.embed_model.encoder,
+            encoder=self.embed_model.watched,
             task=self.embed_model.task,
             stored=self._stored([item.node for item in nodes]),
         )

@@ -52,7 +52,13 @@ class PolyvecReader(BaseReader):
     def load_data(
         self, file: str | Path, extra_info: dict[str, Any] | None = None, fs: object = None
     ) -> list[Document]:
-        """Read a file. Pages that cannot be read are left out with a warning.
+        """Read a file as `lazy_load_data` does, all of it at once."""
+        return list(self.lazy_load_data(file, extra_info, fs))
+
+    def lazy_load_data(
+        self, file: str | Path, extra_info: dict[str, Any] | None = None, fs: object = None
+    ) -> Iterator[Document]:
+        """Read a file page by page. Pages that cannot be read are left out with a warning.
 
         Args:
             file: an image or a PDF, as a path or a `file:` URI.
@@ -73,33 +79,34 @@ class PolyvecReader(BaseReader):
             raise ValueError(f"{printable(str(file))}: {error}") from error
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
-            return self._pages(file, partial(pages, file, dpi=self.dpi), metadata)
-        if n_image_pages(file) > 1:
-            return self._pages(file, partial(image_pages, file), metadata)
-        image_size(file)  # raises a clear error, which ImageDocument would not
-        return [_document(file, "", metadata)]
+            yield from self._pages(file, partial(pages, file, dpi=self.dpi), metadata)
+        elif n_image_pages(file) > 1:
+            yield from self._pages(file, partial(image_pages, file), metadata)
+        else:
+            image_size(file)  # raises a clear error, which ImageDocument would not
+            yield _document(file, "", metadata)
 
     def _folder(self, file: Path) -> Path:
         folder = self.page_folder / f"{file.stem[:100]}-{_sha256(file)[:12]}-{self.dpi:g}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _pages(self, file: Path, read: Callable[[], Iterator[Page]], metadata: dict[str, Any]) -> list[Document]:
+    def _pages(self, file: Path, read: Callable[[], Iterator[Page]], metadata: dict[str, Any]) -> Iterator[Document]:
         folder = self._folder(file)
-        documents: list[Document] = []
+        has_read = False
         try:
             for page in read():
                 picture = _picture(folder, page.number, page.image)
-                documents.append(_document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)}))
+                yield _document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)})
+                has_read = True
         except ImportError as error:
             raise ImportError(
                 "PDFs are read with pypdfium2; install it with `pip install 'llama-index-embeddings-polyvec[pdf]'`."
             ) from error
         except UnreadablePages as error:
-            if not documents:
+            if not has_read:
                 raise
             warn(str(error))
-        return documents
 
 
 def _picture(folder: Path, number: int, image: Image.Image) -> Path:

@@ -10,6 +10,7 @@ from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index.embeddings.polyvec.images import image_input
+from llama_index.embeddings.polyvec.watching import watched_by
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
 from llama_index.vector_stores.polyvec.nodes import to_node
 from llama_index.vector_stores.polyvec.queries import check_options, similarity
@@ -80,12 +81,15 @@ class PolyvecRetriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         parts = _parts(query_bundle)
         options = self._search_options(len(parts))
-        return _merged([self._store.hits(part, **options) for part in parts], self.similarity_top_k)
+        with watched_by(self.callback_manager):
+            rankings = [self._store.hits(part, **options) for part in parts]
+        return _merged(rankings, self.similarity_top_k)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         parts = _parts(query_bundle)
         options = self._search_options(len(parts))
-        rankings = await asyncio.gather(*(self._store.ahits(part, **options) for part in parts))
+        with watched_by(self.callback_manager):
+            rankings = await asyncio.gather(*(self._store.ahits(part, **options) for part in parts))
         return _merged(rankings, self.similarity_top_k)
 
     def _search_options(self, n_parts: int) -> SearchOptions:

@@ -2,6 +2,7 @@
 
 try:
     from llama_index.vector_stores.polyvec.base import PolyvecVectorStore
+    from llama_index.vector_stores.polyvec.ingestion import LeaveToStore, replacing
     from llama_index.vector_stores.polyvec.queries import QueryOptions
     from qdrant_polyvec import UnstoredItems
 except ModuleNotFoundError as error:
@@ -12,4 +13,4 @@ except ModuleNotFoundError as error:
         "`pip install 'llama-index-embeddings-polyvec[qdrant]'`."
     ) from error
 
-__all__ = ["PolyvecVectorStore", "QueryOptions", "UnstoredItems"]
+__all__ = ["LeaveToStore", "PolyvecVectorStore", "QueryOptions", "UnstoredItems", "replacing"]

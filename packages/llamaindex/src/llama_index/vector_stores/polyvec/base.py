@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Self, Unpack, cast
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -22,12 +23,15 @@ from llama_index.vector_stores.polyvec.nodes import to_item, to_node
 from llama_index.vector_stores.polyvec.queries import (
     QueryOptions,
     check_options,
+    diverse,
+    mmr_threshold,
     query_content,
     query_limit,
     query_mode,
     query_result,
     search_query,
 )
+from polyvec import Embeddings
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -43,6 +47,7 @@ from qdrant_polyvec import (
     Stored,
 )
 from qdrant_polyvec.points import has_id
+from qdrant_polyvec.query import MIN_CANDIDATES
 
 
 class PolyvecVectorStore(BasePydanticVectorStore):
@@ -69,6 +74,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     _collection: Collection = PrivateAttr()
     _embed_model: PolyvecEmbedding = PrivateAttr()
     _mode: Mode = PrivateAttr()
+    _settings: dict[str, Any] = PrivateAttr(default_factory=dict)  # what a pickle keeps
     # Hash of the ids that an index handed on last, and whether they are all of images and index nodes.
     _index_ids: tuple[int, bool] | None = PrivateAttr(default=None)
 
@@ -110,7 +116,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             self._collection = Collection.open(
                 location,
                 collection_name,
-                embedder=embed_model.encoder,
+                embedder=embed_model.watched,
                 truncate_dim=embed_model.dimensions,
                 schema=schema,
                 tenant=tenant,
@@ -119,6 +125,15 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         except FingerprintError as error:
             raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
         self._embed_model, self._mode = embed_model, mode
+        self._settings = {
+            "embed_model": embed_model,
+            "location": location,
+            "collection_name": collection_name,
+            "mode": mode,
+            "schema": schema,
+            "tenant": tenant,
+            "cluster": cluster,
+        }
 
     @classmethod
     def class_name(cls) -> str:
@@ -153,8 +168,21 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self  # there is one client
 
-    def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("a PolyvecVectorStore is not pickled: it holds a client. Open it where it is needed.")
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings; the collection is opened again where they are read.
+
+        Raises:
+            TypeError: the store is in memory, or on a client that was handed in.
+        """
+        location = self._settings.get("location")
+        if not isinstance(location, str | Path) or location == ":memory:":
+            raise TypeError(
+                f"a PolyvecVectorStore on {'memory' if isinstance(location, str) else 'a client'} is not pickled: open "
+                "it where it is needed, or give it a folder or the URL of a server as `location`, which a pickle names."
+            )
+        if "://" not in str(location):
+            location = Path(location).absolute()
+        return _opened, (type(self), {**self._settings, "location": location})
 
     def __enter__(self) -> Self:
         return self
@@ -276,17 +304,28 @@ class PolyvecVectorStore(BasePydanticVectorStore):
 
         Raises:
             ValueError: the query has neither text nor embedding nor image, its mode needs a text, or it has a field
-                that nothing here obeys: `alpha`, `sparse_top_k`, `mmr_threshold`, `embedding_field`, `output_fields`.
+                that nothing here obeys: `alpha`, `sparse_top_k`, `embedding_field`, `output_fields`; or its embedding
+                is of another task or model.
         """
-        search_by, search = self._plan(query, options)
-        return query_result(self._collection.search(search_by, **search))
+        search_by, search, threshold = self._plan(query, options)
+        hits = self._collection.search(search_by, **search)
+        if threshold is None:
+            self._check_tasks(hits, search["task"])
+            return query_result(hits)
+        assert isinstance(search_by, Embeddings)
+        return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
     async def aquery(  # type: ignore[override]  # as above
         self, query: VectorStoreQuery, **options: Unpack[QueryOptions]
     ) -> VectorStoreQueryResult:
         """`query` on the asynchronous client; the query is encoded in a thread."""
-        search_by, search = await asyncio.to_thread(self._plan, query, options)
-        return query_result(await self._collection.asearch(search_by, **search))
+        search_by, search, threshold = await asyncio.to_thread(self._plan, query, options)
+        hits = await self._collection.asearch(search_by, **search)
+        if threshold is None:
+            return query_result(hits)
+        embeddings = await self._collection.aembeddings([hit.id for hit in hits])
+        assert isinstance(search_by, Embeddings)
+        return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
     def hits(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`Collection.search`, in the store's mode and for the embedding's task unless the options name others."""
@@ -311,8 +350,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         mode, task = options.get("mode") or self._mode, options.get("task") or self._embed_model.task
         return {**options, "mode": mode, "task": task}
 
-    def _plan(self, query: VectorStoreQuery, options: QueryOptions) -> tuple[Query, SearchOptions]:
-        """Translate a query into the arguments of `Collection.search`."""
+    def _plan(self, query: VectorStoreQuery, options: QueryOptions) -> tuple[Query, SearchOptions, float | None]:
+        """Translate a query into the arguments of `Collection.search`, and the threshold of the query mode `mmr`."""
         check_options(options, QueryOptions.__optional_keys__)
         content, own_filter = query_content(query, options), options.get("qdrant_filters")
         mode = options.get("mode") or query_mode(query, content, self._mode)
@@ -333,7 +372,23 @@ class PolyvecVectorStore(BasePydanticVectorStore):
             }
         )
         mode, task = search["mode"], search["task"]
-        return search_query(content, query.query_embedding, mode=mode, task=task, embed_model=self._embed_model), search
+        search_by = search_query(
+            content,
+            query.query_embedding,
+            mode=mode,
+            task=task,
+            embed_model=self._embed_model,
+            is_own_task=not options.get("task"),
+        )
+        threshold = mmr_threshold(query, options)
+        if threshold is not None:
+            if not isinstance(task, str):
+                raise ValueError("the query mode 'mmr' compares vectors, so it searches one task.")
+            if not isinstance(search_by, Embeddings):
+                encode = self._embed_model.watched.encode_query
+                search_by = encode([search_by], task=task, multivector=mode != "dense")
+            search["limit"] = search.get("candidates") or max(MIN_CANDIDATES, 4 * search["limit"])
+        return search_by, search, threshold
 
     def _chosen_ids(self, query: VectorStoreQuery, options: QueryOptions) -> Sequence[str] | None:
         """Return the ids that a caller restricts the search to.
@@ -372,3 +427,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     def _delete(self, must: list[models.Condition]) -> None:
         self._index_ids = None
         self._collection.delete_where(models.Filter(must=must))
+
+
+def _opened(kind: type[PolyvecVectorStore], settings: dict[str, Any]) -> PolyvecVectorStore:
+    """Open a store from a pickle."""
+    return kind(**settings)

@@ -1,4 +1,8 @@
-"""LlamaIndex's metadata filters as Qdrant's conditions. They mean what they mean in the stock `QdrantVectorStore`."""
+"""LlamaIndex's metadata filters as Qdrant's conditions.
+
+`NE` and `NIN` hold wherever `EQ` and `IN` do not, so also for missing values, as in LlamaIndex's own store; in the
+stock `QdrantVectorStore` they do not. A list has each of its values: `EQ` holds for each of them, and `NE` for none.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,12 +20,13 @@ from qdrant_polyvec.schema import RESERVED
 _NODE_KEYS = ("_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id")
 # Where a name stands if no metadata have it: what LlamaIndex writes, and what nodes of other writers show.
 _ELSEWHERE = {**{name: name for name in _NODE_KEYS}, **{name: FACT_KEYS[name] for name in ("page_label", "unit")}}
-_SIZE, _LISTS = "numbers and dates such as '2026-01-31'", "lists of strings or of whole numbers"
+_SIZE, _LISTS = "numbers and dates such as '2026-01-31'", "lists of strings or of numbers"
+_OPPOSITES = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
+_SEVERAL = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 _OPERANDS = {
-    FilterOperator.EQ: "a string or number",
-    FilterOperator.NE: "a string or whole number",
+    **dict.fromkeys((FilterOperator.EQ, FilterOperator.NE, FilterOperator.CONTAINS), "a string or number"),
     **dict.fromkeys((FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE), _SIZE),
-    **dict.fromkeys((FilterOperator.IN, FilterOperator.NIN), _LISTS),
+    **dict.fromkeys(_SEVERAL, _LISTS),
     **dict.fromkeys((FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE), "a string"),
 }
 
@@ -59,15 +64,23 @@ def in_documents(ref_doc_ids: Sequence[str]) -> models.Condition:
 
 
 def _condition(part: MetadataFilter) -> models.Condition:
-    """Translate one filter. It holds if it holds for any reading of the key; emptiness, if for all."""
+    """Translate one filter."""
+    value = _value(part)
+    if part.operator in _OPPOSITES:
+        return models.Filter(must_not=[_of_readings(part, _OPPOSITES[part.operator], value)])
+    return _of_readings(part, part.operator, value)
+
+
+def _of_readings(part: MetadataFilter, operator: FilterOperator, value: Any) -> models.Condition:
+    """Build a condition that holds if it holds for any reading of the key; emptiness, if for all."""
     keys, elsewhere = _keys(part.key), _ELSEWHERE.get(part.key)
-    conditions = [_on(key, part) for key in keys]
+    conditions = [_on(key, part, operator, value) for key in keys]
     if elsewhere is not None:
         missing = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in keys]
-        conditions.append(models.Filter(must=[*missing, _on(elsewhere, part)]))
+        conditions.append(models.Filter(must=[*missing, _on(elsewhere, part, operator, value)]))
     if len(conditions) == 1:
         return conditions[0]
-    is_of_all = part.operator == FilterOperator.IS_EMPTY
+    is_of_all = operator == FilterOperator.IS_EMPTY
     return models.Filter(must=conditions) if is_of_all else models.Filter(should=conditions)
 
 
@@ -77,36 +90,50 @@ def _keys(name: str) -> list[str]:
     return [*field_keys(name), *([] if is_hidden else field_keys(name, under=""))]
 
 
-def _on(key: str, part: MetadataFilter) -> models.Condition:
+def _name(part: MetadataFilter) -> str:
+    return f"the value of the filter on {part.key!r} by {part.operator.value!r}"
+
+
+def _value(part: MetadataFilter) -> Any:
+    """Return the value of a filter in JSON; a list for the operators that take several."""
+    if part.operator == FilterOperator.IS_EMPTY:
+        return None
+    if part.value is None:
+        raise ValueError(f"{_name(part)} is None; missing metadata are found by {FilterOperator.IS_EMPTY.value!r}.")
+    value: Any = json_value(part.value, name=_name(part))
+    if part.operator in _SEVERAL:
+        value = value if isinstance(value, list) else str(value).split(",")
+        if not value and part.operator == FilterOperator.ALL:
+            raise ValueError(f"{_name(part)} is an empty list, which restricts nothing: leave the filter out.")
+    return value
+
+
+def _on(key: str, part: MetadataFilter, operator: FilterOperator, value: Any) -> models.Condition:
     """Translate a filter for one payload key."""
-    name = f"the value of the filter on {part.key!r} by {part.operator.value!r}"
-    if part.value is None and part.operator != FilterOperator.IS_EMPTY:
-        raise ValueError(f"{name} is None; missing metadata are found by {FilterOperator.IS_EMPTY.value!r}.")
-    value: Any = json_value(part.value, name=name)
     field = partial(models.FieldCondition, key=key)
     try:
-        match part.operator:
-            case FilterOperator.EQ if isinstance(value, float):
-                return field(range=models.Range(gte=value, lte=value))
-            case FilterOperator.EQ:
-                return field(match=models.MatchValue(value=value))
-            case FilterOperator.NE:
-                return field(match=models.MatchExcept(**{"except": [value]}))
+        match operator:
+            case FilterOperator.EQ | FilterOperator.CONTAINS:
+                return _equal(key, value)
             case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE:
-                bound = part.operator.name.lower()
+                bound = operator.name.lower()
                 return field(range=date_range(bound, value) or models.Range(**{bound: value}))
-            case FilterOperator.IN:
-                return field(match=models.MatchAny(any=_values(value)))
-            case FilterOperator.NIN:
-                return field(match=models.MatchExcept(**{"except": _values(value)}))
+            case FilterOperator.IN | FilterOperator.ANY if any(isinstance(one, float) for one in value):
+                return models.Filter(should=[_equal(key, one) for one in value])
+            case FilterOperator.IN | FilterOperator.ANY:
+                return field(match=models.MatchAny(any=value))
+            case FilterOperator.ALL:
+                return models.Filter(must=[_equal(key, one) for one in value])
             case FilterOperator.TEXT_MATCH | FilterOperator.TEXT_MATCH_INSENSITIVE:
                 return field(match=models.MatchText(text=value))
             case FilterOperator.IS_EMPTY:
                 return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
     except ValueError as error:
-        raise ValueError(f"{name} is {part.value!r}; it takes {_OPERANDS[part.operator]}.") from error
+        raise ValueError(f"{_name(part)} is {part.value!r}; it takes {_OPERANDS[part.operator]}.") from error
     raise NotImplementedError(f"operator {part.operator.value!r} (filter on {part.key!r}) is not offered for Qdrant.")
 
 
-def _values(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else str(value).split(",")
+def _equal(key: str, value: Any) -> models.Condition:
+    if isinstance(value, float):  # Qdrant matches whole numbers and strings only
+        return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))

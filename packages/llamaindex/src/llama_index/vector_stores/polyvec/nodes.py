@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, Document, ImageNode, Node, RelatedNodeInfo, TextNode
+from llama_index.core.schema import BaseNode, Document, ImageNode, MediaResource, Node, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import PictureNode, has_image, node_image, node_input
@@ -29,19 +29,18 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     The collection's own metadata are the node's, for other readers; what is known about an image stands apart. Of the
     node's embedding only the length is checked: the vectors are made again together with the multi-vector, in one pass.
     """
-    # A document that was not cut into nodes is its own; the stock store writes "None", and could never delete it.
-    document = node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
+    document = document_id(node)
     source = _source(node)
     try:
         node = _storable(node.model_copy(update=_json_fields(node)))
         source = _source(node)
         content, picture = _content(node)
-        kept = {"image": None} if isinstance(node, ImageNode) else {}  # where an image is stands in the picture
+        kept = _without_data(node) if isinstance(node, ImageNode) else {}
         payload = node_to_metadata_dict(node.model_copy(update=kept), remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
     except (TypeError, ValueError) as error:
         return Failure(index, printable(source or node.node_id), str(error), node.node_id)
-    if node.embedding is not None and len(node.embedding) != dim:
+    if node.embedding and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
         return Failure(index, source or node.node_id, reason, node.node_id)
     facts = [] if picture is None else ["image_sha256", *([] if picture.page is None else ["page_label"])]
@@ -57,6 +56,14 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
         payload={key: value for key, value in payload.items() if key not in RESERVED},
         picture=picture,
     )
+
+
+def document_id(node: BaseNode) -> str | None:
+    """Return the id of a node's document.
+
+    A document that was not cut into nodes is its own; the stock store writes "None", and could never delete it.
+    """
+    return node.ref_doc_id or (node.node_id if isinstance(node, Document) else None)
 
 
 def to_node(stored: Stored) -> BaseNode:
@@ -116,6 +123,12 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     return image, Picture(uri=absolute(image).as_posix(), page=page)
 
 
+def _without_data(node: ImageNode) -> dict[str, None]:
+    """Return the changes that leave the data of an image out of a payload: the item's picture keeps them."""
+    places = ("image_path", "image_url")
+    return dict.fromkeys(["image", *(name for name in places if str(getattr(node, name)).startswith("data:"))])
+
+
 def _json_fields(node: BaseNode) -> dict[str, Any]:
     """Convert metadata to JSON values, also those of related nodes, which the payload repeats."""
     metadata = json_mapping(node.metadata)
@@ -133,27 +146,26 @@ def _json_fields(node: BaseNode) -> dict[str, Any]:
 def _storable(node: BaseNode) -> BaseNode:
     """Return the node in a form that survives in a payload: an image at a path as an `ImageNode` with that path.
 
-    Raises:
-        ValueError: the image is in memory only, where LlamaIndex's own classes would lose it.
+    An image in memory becomes base64 of that class: LlamaIndex's other classes would lose it. A document without text,
+    which LlamaIndex could not read again, gets an empty one.
     """
+    if isinstance(node, Document) and not has_image(node) and node.text_resource is None:
+        return node.model_copy(update={"text_resource": MediaResource(text="")})
     if not has_image(node) or isinstance(node, PictureNode):
         return node
-    path = node_image(node)
+    image = node_image(node)
     if isinstance(node, ImageNode):
-        if not isinstance(path, Path):
+        if not isinstance(image, Path):
             return node
         url = None if node.image_path is None else node.image_url
-        return node.model_copy(update={"image_path": str(absolute(path)), "image_url": url})
+        return node.model_copy(update={"image_path": str(absolute(image)), "image_url": url})
     assert isinstance(node, Node)
-    if not isinstance(path, Path):
-        raise ValueError(  # noqa: TRY004 — the node is wrong, not a type
-            "its image is in memory only and would be lost: save it, and give `image_path` (or keep it as base64 in "
-            "`ImageNode(image=…)`)"
-        )
+    assert isinstance(image, Path | bytes)
     return ImageNode(
         id_=node.node_id,
         text=(node.text_resource.text if node.text_resource else None) or "",
-        image_path=str(absolute(path)),
+        image=base64.b64encode(image).decode() if isinstance(image, bytes) else None,
+        image_path=str(absolute(image)) if isinstance(image, Path) else None,
         metadata=node.metadata,
         relationships=node.relationships,
         excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,

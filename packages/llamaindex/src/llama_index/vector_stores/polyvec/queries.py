@@ -5,15 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
 from qdrant_client import models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.embeddings.polyvec.base import QueryEmbedding
 from llama_index.embeddings.polyvec.images import ImageLike, image_input
 from llama_index.vector_stores.polyvec.nodes import to_node
 from polyvec import Embeddings, Input
+from polyvec.compression import truncate
 from polyvec.inputs import checked_whole
 from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
+from qdrant_polyvec.items import Identity
 
 __all__ = ["QueryOptions", "check_options", "similarity"]
 
@@ -21,7 +25,6 @@ _MOST = 2**31 - 1  # results of one request
 _UNUSED = {
     "alpha": "mode 'hybrid' has no weights: all candidates are ordered by MaxSim",
     "sparse_top_k": "vector_store_kwargs={'candidates': …} is the number of candidates of each kind",
-    "mmr_threshold": "diverse results are not offered",
     "embedding_field": "vector_store_kwargs={'mode': …} chooses the vectors",
     "output_fields": "nodes come back whole",
 }
@@ -36,6 +39,8 @@ class QueryOptions(RankingOptions, total=False):
     """Search only these nodes."""
     query_image: ImageLike | None
     """Search by this image instead of the query's text."""
+    mmr_threshold: float | None
+    """Of the query mode `mmr`: 1 ranks by similarity alone, 0 by difference from better results alone. Default: 0.5."""
 
 
 def check_options(options: Mapping[str, Any], names: Set[str]) -> None:
@@ -62,12 +67,54 @@ def query_mode(query: VectorStoreQuery, content: Input | None, default: Mode) ->
     """
     if query.mode == VectorStoreQueryMode.HYBRID:
         return "hybrid"
-    if query.mode != VectorStoreQueryMode.DEFAULT:
+    if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):
         raise ValueError(
             f"query mode {query.mode.value!r} is not offered: choose by vector_store_kwargs={{'mode': …}}, one of "
             f"{', '.join(map(repr, MODES))}."
         )
     return default if content is not None else "dense"  # an embedding alone has no multi-vector
+
+
+def mmr_threshold(query: VectorStoreQuery, options: QueryOptions) -> float | None:
+    """Return the threshold of maximal marginal relevance; None if the query has another mode.
+
+    Raises:
+        ValueError: it is not from 0 to 1, or goes with another mode.
+    """
+    threshold = options.get("mmr_threshold")
+    threshold = query.mmr_threshold if threshold is None else threshold
+    if query.mode != VectorStoreQueryMode.MMR:
+        if threshold is not None:
+            raise ValueError(f"`mmr_threshold` is {threshold!r}; it goes with the query mode 'mmr'.")
+        return None
+    threshold = 0.5 if threshold is None else threshold
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`mmr_threshold` is {threshold!r}; it must be from 0 to 1.")
+    return threshold
+
+
+def diverse(
+    hits: Sequence[Hit], query: Embeddings, embeddings: Mapping[Identity, Embeddings], *, threshold: float, limit: int
+) -> VectorStoreQueryResult:
+    """Choose hits by maximal marginal relevance of their dense vectors, by LlamaIndex's own function.
+
+    The similarities of the result are its scores: `threshold` times the cosine with the query, less `1 - threshold`
+    times the cosine with the result before.
+    """
+    by_id = {hit.id: hit for hit in hits if hit.id in embeddings}
+    if not by_id:
+        return query_result([])
+    vectors = [embeddings[key].dense[0].tolist() for key in by_id]
+    scores, keys = get_top_k_mmr_embeddings(
+        truncate(query.dense, len(vectors[0]))[0].tolist(),
+        vectors,
+        similarity_top_k=limit,
+        embedding_ids=list(by_id),
+        mmr_threshold=threshold,
+    )
+    result = query_result([by_id[key] for key in keys])
+    result.similarities = [float(score) for score in scores]
+    return result
 
 
 def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
@@ -89,15 +136,44 @@ def query_limit(query: VectorStoreQuery, mode: Mode) -> int:
 
 
 def search_query(
-    content: Input | None, embedding: Sequence[float] | None, *, mode: Mode, task: Tasks, embed_model: PolyvecEmbedding
+    content: Input | None,
+    embedding: Sequence[float] | None,
+    *,
+    mode: Mode,
+    task: Tasks,
+    embed_model: PolyvecEmbedding,
+    is_own_task: bool,
 ) -> Query:
     """Return what a collection is searched by: the content of a query, or vectors with the query's own embedding.
 
-    The embedding takes the place of the dense vector of a text, for the embedding's own task.
+    The embedding takes the place of the dense vector of a text, if it is of the task that is searched.
+
+    Args:
+        content: a text or image.
+        embedding: of the query, as an index made it.
+        mode: of the search.
+        task: what is searched.
+        embed_model: the store's.
+        is_own_task: no option names the task. Otherwise an embedding of another task is left aside.
 
     Raises:
-        ValueError: the query has neither content nor embedding, or the mode needs more than an embedding.
+        ValueError: the query has neither content nor embedding, the mode needs more than an embedding, or the
+            embedding cannot be compared with what is searched.
     """
+    made_for = embed_model.task
+    if isinstance(embedding, QueryEmbedding):
+        made_for = embedding.task
+        if embedding.fingerprint != embed_model.encoder.fingerprint:
+            raise ValueError(
+                f"the query's embedding is of the model {embedding.fingerprint!r}, the store's nodes of "
+                f"{embed_model.encoder.fingerprint!r}: give the index the store's `embed_model`."
+            )
+        if made_for != task and (is_own_task or content is None):
+            raise ValueError(
+                f"the query's embedding is for the task {made_for!r}, the search for {task!r}; vectors of two tasks "
+                f"cannot be compared: give the index the store's `embed_model`, or search for {made_for!r} by "
+                f"vector_store_kwargs={{'task': {made_for!r}}}."
+            )
     if content is None:
         if embedding is None:
             raise ValueError(
@@ -106,12 +182,12 @@ def search_query(
             )
         if mode != "dense":
             raise ValueError(f"mode {mode!r} needs the query's text; an embedding alone is searched in 'dense'.")
-    elif embedding is None or not isinstance(content, str) or mode == "hybrid" or task != embed_model.task:
+    elif embedding is None or not isinstance(content, str) or mode == "hybrid" or task != made_for:
         return content  # `hybrid` needs the words
     dense = np.asarray([embedding], np.float32)
     if content is None or mode == "dense":
         return Embeddings(dense, None, (None,))
-    encoded = embed_model.encoder.encode_query([content], task=embed_model.task, multivector=True)
+    encoded = embed_model.watched.encode_query([content], task=made_for, multivector=True)
     return replace(encoded, dense=dense)
 
 
