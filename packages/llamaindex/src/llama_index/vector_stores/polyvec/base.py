@@ -310,8 +310,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         search_by, search, threshold = self._plan(query, options)
         hits = self._collection.search(search_by, **search)
         if threshold is None:
-            self._check_tasks(hits, search["task"])
             return query_result(hits)
+        embeddings = self._collection.embeddings([hit.id for hit in hits])
         assert isinstance(search_by, Embeddings)
         return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
