@@ -1,10 +1,12 @@
 """The Python in the documents runs, in order, and type-checks; so do the commands of two guides, as far as they can."""
 
+import asyncio
 import json
 import re
 import shlex
 import shutil
 import tomllib
+import warnings
 from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -76,6 +78,17 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def _own_event_loop():
+    """Close the event loop that synchronous calls of LlamaIndex leave in the thread."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a loop is made if there is none
+        asyncio.get_event_loop_policy().get_event_loop().close()
+    asyncio.set_event_loop_policy(None)
+
+
+@pytest.mark.usefixtures("_own_event_loop")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_of_a_page_runs(page, desk):
     exec(compile(python(page), page.name, "exec"), {})
