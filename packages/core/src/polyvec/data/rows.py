@@ -50,7 +50,7 @@ def each_line(path: Path, parse: Callable[[int, str], _Parsed]) -> Iterator[tupl
 
 
 def tab_cells(line: str) -> list[str]:
-    """Split a line at tabs. Cells that a spreadsheet put into quotation marks lose them; all others stay as they are."""
+    """Split a line at tabs. Cells lose the quotation marks that spreadsheets put around them, and no others."""
     return [
         quoted["quoted"].replace('""', '"') if (quoted := _CELL.fullmatch(cell)) else cell
         for cell in line.rstrip("\r\n").split("\t")

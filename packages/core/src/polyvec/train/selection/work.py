@@ -64,8 +64,10 @@ def filter_rows(
     examples = Chain(list(sources.values()))
     check_writable(sources, output)
     check_movable(examples, rows, output)
-    encoder = None if model is None else load_embedder(
-        model, adapters=adapters, only=options["task"], device=device, dtype=dtype
+    encoder = (
+        None
+        if model is None
+        else load_embedder(model, adapters=adapters, only=options["task"], device=device, dtype=dtype)
     )
     result = filter_examples(
         examples, near_duplicates=near_duplicates or None, encoder=encoder, show_progress=True, **options
