@@ -310,7 +310,9 @@ def test_several_tasks_are_searched_together(folder):
     run("index", "docs")
     lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]
     assert {line.split()[2] for line in lines} == {"retrieval", "code"}
-    assert run("search", "x", "--task", "text-matching")[1] == "nothing found for task 'text-matching'\n"
+    assert run("search", "x", "--task", "text-matching")[1] == (
+        "nothing found for task 'text-matching'; there are items of 'retrieval', 'code': choose with --task\n"
+    )
 
 
 def test_pages_of_a_pdf_are_found_by_what_they_show_and_say(folder):

@@ -46,7 +46,8 @@ def read_pdfs(folder: Path, *, limit: int | None = None) -> Dataset:
     tables = _tables(folder)
     if len(tables) != 1:
         names = ", ".join(path.name for path in tables) or "none"
-        raise ValueError(f"{str(folder)!r} must have one CSV file, the questions; it has {names}.")
+        advice = " Evaluate a folder without the other tables." if tables else ""
+        raise ValueError(f"{str(folder)!r} must have one CSV file, the questions; it has {names}.{advice}")
     n_pages: dict[str, int | None] = {}
     left_out: list[Failure] = []
     for index, path in enumerate(_pdfs(folder)):

@@ -108,8 +108,7 @@ def search(
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
             print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
-            searched = " or ".join(map(repr, tasks))
-            echo(*(tables.hits(hits) if hits else [f"nothing found for task {searched}"]))
+            echo(*(tables.hits(hits) if hits else [_nothing(docs, tasks)]))
         if explain and isinstance(query, str):
             _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
     return 0
@@ -324,6 +323,18 @@ def _remove(docs: Collection, source: str, *, tasks: Iterable[str] | None = None
     if ids:
         docs.delete(ids=ids)
     return ids
+
+
+def _nothing(docs: Collection, tasks: Sequence[str]) -> str:
+    """Say that nothing was found, and which other tasks have items."""
+    others = [task for task in docs.embedder.tasks if task not in tasks and _has_items(docs, task)]
+    there = f"; there are items of {', '.join(map(repr, others))}: choose with --task" if others else ""
+    return f"nothing found for task {' or '.join(map(repr, tasks))}{there}"
+
+
+def _has_items(docs: Collection, task: str) -> bool:
+    condition = models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=task))
+    return next(iter(docs.all(models.Filter(must=[condition]))), None) is not None
 
 
 def _kind(unit: Unit) -> str:
