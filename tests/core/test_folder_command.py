@@ -47,6 +47,8 @@ def test_a_task_of_an_adapter_is_evaluated(folder, tmp_path, encoder):
     (tmp_path / "my-adapter").mkdir()
     options = ["--mode", "dense", "--no-storage", "--no-baselines", "--json", "--task", "legal"]
     assert "`task` is 'legal'; this model knows" in run(folder, *options).stderr
+    idle = run(folder, "--adapter", f"legal={tmp_path / 'my-adapter'}").stderr
+    assert "the adapter 'legal' is not used, because `--task` is 'retrieval'; give `--task legal`" in idle
     content = json.loads(run(folder, *options, "--adapter", f"legal={tmp_path / 'my-adapter'}").stdout)
     assert content["settings"]["task"] == "legal"
     assert content["settings"]["adapters"] == f"legal={tmp_path / 'my-adapter'}"

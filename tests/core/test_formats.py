@@ -210,7 +210,10 @@ def test_pages_of_polyvec_are_of_one_group(report):
         ({"query": "q", "document_id": 1.5}, "`document_id` is no id"),
         ({"query": "q", "document_id": "d1"}, "the source has no `corpus` (rows:2: 'd1')"),
         ({"query": "q", "pdf": "report.pdf"}, "`page` is missing"),
-        ({"query": "q", "pdf": "report.pdf", "page": 0}, "no whole number of 1 or more (rows:2: 0)"),
+        (
+            {"query": "q", "pdf": "report.pdf", "page": 0},
+            "no whole number of 1 or more; write a row for each page (rows:2: 0)",
+        ),
         ({"query": "q", "pdf": "report.pdf", "page": 1}, "the file of a positive does not exist"),
         ({"query": "q", "image": "https://example.org/a.png"}, "is not local"),
         ({"query": "q", "document": "d", "group": 3}, "`group` is no text"),

@@ -94,7 +94,9 @@ def test_one_id_is_one_question(reports):
 def test_which_of_two_tables_is_meant_is_not_guessed(reports):
     for name in ("a.csv", "b.csv"):
         questions(reports, "question,file,page", "Where?,report.pdf,1", name=name)
-    with pytest.raises(ValueError, match=r"must have one CSV file, the questions; it has a\.csv, b\.csv"):
+    with pytest.raises(
+        ValueError, match=r"must have one CSV file, the questions; it has a\.csv, b\.csv\. Evaluate a folder"
+    ):
         read_folder(reports)
 
 

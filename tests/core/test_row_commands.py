@@ -128,6 +128,10 @@ def test_pairs_are_filtered_and_negatives_mined_for_the_task_of_an_adapter(tmp_p
     assert result.exit_code == 0, result.output
     assert read(tmp_path / "clean.jsonl") == list(QUERIES)
     assert mine(rows, *options)[0]["queries"] == 2
+    other = ["--model", "any", "--task", "retrieval", *options[4:]]
+    for command, more in ((commands.filter_command, ["--consistency", 1]), (commands.mine_command, [])):
+        result = run(command, rows, "--output", tmp_path / "other.jsonl", *more, *other)
+        assert "the adapter 'legal' is not used" in result.output
 
 
 def test_parquet_becomes_parquet(tmp_path):

@@ -145,12 +145,22 @@ def test_missing_files_are_found_without_opening_images(tmp_path):
 
 def test_one_table_of_questions_is_trained_on_and_measured(tmp_path, report):
     shutil.copy(report, tmp_path / "a.pdf")
-    (tmp_path / "questions.tsv").write_text("query\tpdf\tpage\nwho signed?\ta.pdf\t2\nwhat?\ta.pdf\t0\n")
+    (tmp_path / "questions.tsv").write_text("query\tpdf\tpage\nwho signed?\ta.pdf\t2\nwhat?\ta.pdf\t1;2\n")
     source = open_source(SourceSettings(tmp_path / "questions.tsv"))
     assert [(row.query, row.positives) for row in source] == [("who signed?", (PdfPage(tmp_path / "a.pdf", 2),))]
-    assert "`page` is missing, or no whole number of 1 or more" in str(source.report)
+    assert "`page` is missing, or no whole number of 1 or more; write a row for each page" in str(source.report)
     (tmp_path / "questions.tsv").write_text("query\tpdf\tpage\nwho signed?\ta.pdf\t2\n")
     assert read_folder(tmp_path).relevant == [{1: 1.0}]
+
+
+def test_training_and_evaluation_read_the_same_questions(tmp_path, report):
+    shutil.copy(report, tmp_path / "a.pdf")
+    cells = ['"What, ""now""?"', '"now" or later?', '3" or 4"?', '"open', 'close"']
+    lines = ["query\tpdf\tpage", *(f"{cell}\ta.pdf\t1" for cell in cells)]
+    (tmp_path / "questions.tsv").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    questions = ['What, "now"?', *cells[1:]]
+    assert [row.query for row in open_source(SourceSettings(tmp_path / "questions.tsv"))] == questions
+    assert list(read_folder(tmp_path).queries.values()) == questions
 
 
 def test_pages_that_a_pdf_does_not_have_are_found(tmp_path, report):
@@ -327,7 +337,9 @@ def test_the_extra_is_named(tmp_path, monkeypatch):
         ("pairs.jsonl", b"{\n", r"has no row to read \(.*:1: the line is no JSON: Expecting property name"),
         ("pairs.jsonl", '{"query": "q"}\n'.encode("utf-16"), r"has no row to read \(.*:1: the line is no UTF-8"),
         ("pairs.tsv", b"", "has no row to read"),
-        ("pairs.csv", b"anchor,positive\na,b\n", "no tab in its first line"),
+        ("pairs.csv", b"anchor,positive\na,b\n", "no tab in its first line, which is 'anchor,positive'; save"),
+        ("pairs.tsv", "anchor\tpositive\na\tb\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("pairs.tsv", b"anchor\tpositive\ra\tb\r", "carriage returns alone between its rows; save it with line feeds"),
         ("folder/pairs.jsonl", b"{}", "neither Parquet files nor"),
     ],
 )

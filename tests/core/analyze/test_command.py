@@ -50,6 +50,8 @@ def test_a_task_of_an_adapter_is_analyzed(tiny, captions_file, tmp_path, capsys)
     for more in ([], ["--adapter", f"legal={adapter}", "--task", "legal"]):
         assert run(*options, *more) == 0
         panels.append(json.loads(capsys.readouterr().out)["panels"])
+    assert run(*options, "--adapter", f"legal={adapter}") == 2
+    assert "give `--task legal`" in capsys.readouterr().err
     assert panels[1][0]["gap"]["l2m"] == pytest.approx(panels[0][0]["gap"]["l2m"], abs=1e-5)
 
 

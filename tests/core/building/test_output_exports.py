@@ -141,6 +141,7 @@ def test_the_command_exports(folder, tmp_path):
     assert "there already" in run(folder, "--parquet", tmp_path / "out").output
     assert "name what to write" in run(folder).output
     assert "is no dataset: it has no corpus.jsonl" in run(tmp_path, "--rows", tmp_path / "r.jsonl").output
+    assert "name a file in a folder that exists" in run(tmp_path, "--rows", tmp_path / "gone" / "r.jsonl").output
 
 
 def test_no_file_of_the_dataset_is_replaced(folder):

@@ -122,10 +122,10 @@ def analyze_command(
         echo(f"note: {note}", err=True)
     models = list(dict.fromkeys(models))
     for model in models[1:]:  # one at a time in memory; a wrong one would lose what those before it have made
-        with _encoder(model, loading) as encoder:
+        with _encoder(model, loading, task) as encoder:
             encoder.encode([], side="query", task=task)
     for model in models:
-        with _encoder(model, loading) as encoder:
+        with _encoder(model, loading, task) as encoder:
             encoded = encode_captions(encoder, captioned, task=task, late=late, show_progress=True)
         if late and encoded.late is None:
             echo(f"note: {model} makes no multi-vectors; only its dense vectors are analyzed", err=True)
@@ -161,8 +161,8 @@ def analyze_command(
     return int(any(left_out.values()))
 
 
-def _encoder(model: str, loading: dict[str, Any]) -> Encoder:
-    return UntrainedTowers() if model == "untrained" else load_embedder(model, **loading)
+def _encoder(model: str, loading: dict[str, Any], task: str) -> Encoder:
+    return UntrainedTowers() if model == "untrained" else load_embedder(model, only=task, **loading)
 
 
 def _file_name(model: str) -> str:

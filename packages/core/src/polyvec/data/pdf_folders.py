@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from polyvec import pdf
 from polyvec.data.datasets import ById, Dataset, assembled, document_facts, query_facts
 from polyvec.data.documents import PdfPage, page_text
+from polyvec.data.rows import tab_cells
 from polyvec.types import Failure
 
 __all__ = ["has_pdfs", "read_pdfs"]
@@ -45,7 +46,8 @@ def read_pdfs(folder: Path, *, limit: int | None = None) -> Dataset:
     tables = _tables(folder)
     if len(tables) != 1:
         names = ", ".join(path.name for path in tables) or "none"
-        raise ValueError(f"{str(folder)!r} must have one CSV file, the questions; it has {names}.")
+        advice = " Evaluate a folder without the other tables." if tables else ""
+        raise ValueError(f"{str(folder)!r} must have one CSV file, the questions; it has {names}.{advice}")
     n_pages: dict[str, int | None] = {}
     left_out: list[Failure] = []
     for index, path in enumerate(_pdfs(folder)):
@@ -114,15 +116,25 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8: {error.reason} at byte {error.start}; save it as UTF-8.") from error
     first = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    lines = _cells(path, text, max(_DELIMITERS, key=first.count))
+    _, names = next(lines, (1, []))
+    header = [cell.strip().lower() for cell in names]
+    for number, cells in lines:
+        if any(cell.strip() for cell in cells):
+            if len(cells) > len(header):
+                raise ValueError(f"{path}:{number}: {len(cells)} cells, but the header has {len(header)}.")
+            yield number, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+
+
+def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line. Cells between tabs are those that training reads."""
+    if delimiter == "\t":
+        yield from enumerate(map(tab_cells, io.StringIO(text, newline=None)), start=1)
+        return
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if len(cells) > len(header):
-                    raise ValueError(f"{path}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}.")
-                yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+            yield reader.line_num, cells
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num}: {error}; a quotation mark may lack its second.") from error
 

@@ -1,6 +1,7 @@
-"""Rows of JSON Lines files. Every error names the file and the line."""
+"""Rows of JSON Lines files, and cells between tabs. Every error names the file and the line."""
 
 import json
+import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any, TypeVar
 
 from polyvec.alarms import pass_alarm
 
-__all__ = ["each_line", "each_row", "read_lines", "read_rows", "text_field"]
+__all__ = ["each_line", "each_row", "read_lines", "read_rows", "tab_cells", "text_field"]
 
 _Parsed = TypeVar("_Parsed")
+_CELL = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"')
 
 
 def read_rows(path: Path, parse: Callable[[dict[str, Any]], _Parsed]) -> list[_Parsed]:
@@ -45,6 +47,14 @@ def each_line(path: Path, parse: Callable[[int, str], _Parsed]) -> Iterator[tupl
             if parsed is not None:
                 yield parsed
             offset += len(line)
+
+
+def tab_cells(line: str) -> list[str]:
+    """Split a line at tabs. Cells lose the quotation marks that spreadsheets put around them, and no others."""
+    return [
+        quoted["quoted"].replace('""', '"') if (quoted := _CELL.fullmatch(cell)) else cell
+        for cell in line.rstrip("\r\n").split("\t")
+    ]
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:

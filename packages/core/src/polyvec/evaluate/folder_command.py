@@ -104,7 +104,7 @@ def evaluate_folder(
             run = evaluate_search(search, dataset, mode=mode, task=task, choice=choice, depth=depth, settings=settings)
         yield EvaluatedFolder(dataset, run)
         return
-    embedder = load_embedder(model or "demo", adapters=adapters, **loading)
+    embedder = load_embedder(model or "demo", adapters=adapters, only=task, **loading)
     encoder: Encoder = embedder
     with ExitStack() as opened:
         if cache is not None:

@@ -175,4 +175,7 @@ def _tensors_of(raw: Mapping[str, Tensor], folder: Path, name: str, *, named: bo
     if by_adapter.keys() == {None}:
         raise CheckpointError(f"{folder} holds one adapter, without a name; leave out `adapter` (here {name!r}).")
     names = ", ".join(map(repr, sorted(key for key in by_adapter if key is not None))) or "none"
-    raise CheckpointError(f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}).")
+    raise CheckpointError(
+        f"{folder} holds the adapters {names}; name one with `adapter=…` (not {name!r}), "
+        "or write one into a folder of its own with `polyvec train export --form peft`."
+    )

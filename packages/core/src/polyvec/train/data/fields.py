@@ -74,7 +74,7 @@ def page(row: RawRow, folder: Path) -> PdfPage:
     if isinstance(n, str) and n.isdecimal():
         n = int(n)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise RowError("`page` is missing, or no whole number of 1 or more", repr(n))
+        raise RowError("`page` is missing, or no whole number of 1 or more; write a row for each page", repr(n))
     return PdfPage(_path(text(row, "pdf"), folder), n)
 
 

@@ -1,5 +1,6 @@
 """Rows of training data at random access: lines of text, Arrow files of `datasets`, or mappings in memory."""
 
+import codecs
 import hashlib
 import json
 import reprlib
@@ -14,6 +15,7 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from polyvec.alarms import pass_alarm
+from polyvec.data.rows import tab_cells
 from polyvec.images import file_stamp
 from polyvec.train.data.bad_rows import Report, RowError
 
@@ -247,16 +249,24 @@ def _json_object(line: str) -> RawRow:
 def _open_tabs(path: Path, *, show_progress: bool) -> Lines:
     """Open lines of values between tabs. Without a header they are a score and two sentences."""
     with path.open("rb") as file:
-        first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+        line = file.readline()
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{str(path)!r} is UTF-16; save it as UTF-8.")
+    first = tab_cells(line.decode("utf-8-sig", "replace"))
     if len(first) == 1 and first[0]:
-        raise ValueError(f"{str(path)!r} has no tab in its first line; its values must stand between tabs.")
+        raise ValueError(
+            f"{str(path)!r} has no tab in its first line, which is {reprlib.repr(first[0])}; save it with tabs between "
+            "the values and a line feed after each row."
+        )
+    if any("\r" in cell for cell in first):
+        raise ValueError(f"{str(path)!r} has carriage returns alone between its rows; save it with line feeds.")
     has_header = not _is_number(first[0])
     names = first if has_header else ["score", "sentence1", "sentence2"]
     return Lines(path, partial(_cells, names), n_header=int(has_header), show_progress=show_progress)
 
 
 def _cells(names: Sequence[str], line: str) -> RawRow:
-    cells = line.rstrip("\r\n").split("\t")
+    cells = tab_cells(line)
     if len(cells) != len(names):
         raise RowError(f"the line has not {len(names)} values between tabs", reprlib.repr(line))
     return dict(zip(names, cells, strict=True))

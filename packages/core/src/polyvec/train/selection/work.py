@@ -64,7 +64,11 @@ def filter_rows(
     examples = Chain(list(sources.values()))
     check_writable(sources, output)
     check_movable(examples, rows, output)
-    encoder = None if model is None else load_embedder(model, adapters=adapters, device=device, dtype=dtype)
+    encoder = (
+        None
+        if model is None
+        else load_embedder(model, adapters=adapters, only=options["task"], device=device, dtype=dtype)
+    )
     result = filter_examples(
         examples, near_duplicates=near_duplicates or None, encoder=encoder, show_progress=True, **options
     )
@@ -130,7 +134,7 @@ def mine_rows(
             search = opened.enter_context(open_search(location, collection, model=model, **loading))
         else:
             search = EncoderSearch(
-                load_embedder(model or "", **loading),
+                load_embedder(model or "", only=task, **loading),
                 ExampleDocuments(examples, range(len(examples)), Contents()) if documents is None else documents,
                 task=task,
                 multivector=mode != "dense",

@@ -10,6 +10,7 @@ from polyvec.data.building.output.look import write_look
 from polyvec.data.building.output.parquet_files import Columns, write_parquet
 from polyvec.data.building.output.training_rows import write_rows
 from polyvec.terminal import echo
+from polyvec.whole_files import check_replaceable
 
 __all__ = ["export", "look"]
 
@@ -27,6 +28,8 @@ def export(folder: Path, parquet: Path | None, columns: Columns, rows: Path | No
     """Write the dataset in FOLDER as Parquet, which mteb and `datasets` read, or as rows for `polyvec train`."""
     if parquet is None and rows is None:
         raise click.UsageError("name what to write: --parquet FOLDER or --rows FILE")
+    if rows is not None:
+        check_replaceable(rows)
     if parquet is not None:
         parts = write_parquet(folder, parquet, columns=columns, show_progress=True)
         echo(f"{parquet}: {', '.join(parts)}")
