@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ def run(
         save_total_limit=1,
         report_to="none",
         remove_unused_columns=False,
-        dataloader_num_workers=1,
+        dataloader_num_workers=int(get_start_method() == "fork"),  # a spawned one would lack what `ablation` patches
         seed=seed,
     )
     processor = Processor(checkpoint.path, checkpoint.config)
