@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import tomllib
-import warnings
 from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -80,11 +79,11 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.fixture
 def _own_event_loop():
-    """Close the event loop that synchronous calls of LlamaIndex leave in the thread."""
+    """Give synchronous calls of LlamaIndex an event loop, and close it: they leave open one that they make."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a loop is made if there is none
-        asyncio.get_event_loop_policy().get_event_loop().close()
+    loop.close()
     asyncio.set_event_loop_policy(None)
 
 
