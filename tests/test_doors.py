@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -375,6 +376,26 @@ class Untouched(TransformComponent):
 
 def by_id(nodes):
     return {node.node_id: node for node in nodes.values()}
+
+
+def test_an_index_of_a_changed_file_keeps_what_others_said_of_it(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    monkeypatch.chdir(tmp_path)
+    options = ["a.md", "--location", str(tmp_path / "index"), "--collection", "docs"]
+
+    def index(text):
+        (tmp_path / "a.md").write_text(text, encoding="utf-8")
+        result = CliRunner().invoke(commands.index, options)
+        assert result.exit_code == 0, result.output
+
+    index("# One\n\na fox\n\n# Two\n\na whale")
+    with closing(open_client(tmp_path / "index")) as client:
+        langchain(client, "docs", encoder).add_texts(["a note"], [{"source": "a.md"}], ids=["note"])
+        llamaindex(client, "docs", encoder).add([TextNode(id_="node", text="a node", metadata={"file_path": "a.md"})])
+    index("# One\n\na wolf")
+    with closing(open_client(tmp_path / "index")) as client:
+        kept = [one.content.splitlines()[-1] for one in Collection.open(client, "docs", embedder=encoder).all()]
+    assert sorted(kept) == ["a node", "a note", "a wolf"]
 
 
 def test_both_delete(client, encoder, writer):
