@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from langchain_text_splitters import CharacterTextSplitter
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, LLMMetadata
 from llama_index.core.chat_engine.multi_modal_context import MultiModalContextChatEngine
+from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.llms import CustomLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode, TransformComponent
+from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from PIL import Image
 from pydantic import Field
@@ -29,6 +32,7 @@ from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.postprocessor.polyvec import PolyvecRerank as LlamaIndexRerank
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.retrievers.polyvec import PolyvecRetriever
+from llama_index.vector_stores.polyvec import LeaveToStore
 from llama_index.vector_stores.polyvec import PolyvecVectorStore as LlamaIndexStore
 from polyvec import Embedder
 from polyvec.images import open_image
@@ -345,6 +349,53 @@ def pictures_of(seeing):
             url = str(block.url or "")
             data = base64.b64decode(url.partition(",")[2]) if url.startswith("data:") else None
             yield ImageBlock(image=data) if data else block
+
+
+def test_pages_are_pages_behind_a_cache_or_a_document_store_of_llamaindex(client, encoder, nodes, writer):
+    cache, docstore = IngestionCache(), SimpleDocumentStore()
+    old = langchain(client, writer, encoder).collection
+    kinds = {one.id: (one.kind, one.picture and one.picture.uri) for one in old.all()}
+    for name in ("first", "second"):
+        store = llamaindex(client, f"{writer}-{name}", encoder)
+        steps = [Untouched(), LeaveToStore()]
+        IngestionPipeline(transformations=steps, vector_store=store, cache=cache).run(nodes=[*nodes.values()])
+        assert {one.id: (one.kind, one.picture and one.picture.uri) for one in store.collection.all()} == kinds
+    docstore.add_documents([*nodes.values()])
+    kept = [*docstore.docs.values()]
+    store = llamaindex(client, f"{writer}-kept", encoder)
+    store.add(kept)
+    assert {one.id: (one.kind, one.picture and one.picture.uri) for one in store.collection.all()} == kinds
+    for key, node in zip(docstore.docs, store.get_nodes([*docstore.docs]), strict=True):
+        assert (node.node_id, type(node), node.metadata) == (key, type(by_id(nodes)[key]), by_id(nodes)[key].metadata)
+
+
+class Untouched(TransformComponent):
+    def __call__(self, nodes, **_):
+        return nodes
+
+
+def by_id(nodes):
+    return {node.node_id: node for node in nodes.values()}
+
+
+def test_an_index_of_a_changed_file_keeps_what_others_said_of_it(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    monkeypatch.chdir(tmp_path)
+    options = ["a.md", "--location", str(tmp_path / "index"), "--collection", "docs"]
+
+    def index(text):
+        (tmp_path / "a.md").write_text(text, encoding="utf-8")
+        result = CliRunner().invoke(commands.index, options)
+        assert result.exit_code == 0, result.output
+
+    index("# One\n\na fox\n\n# Two\n\na whale")
+    with closing(open_client(tmp_path / "index")) as client:
+        langchain(client, "docs", encoder).add_texts(["a note"], [{"source": "a.md"}], ids=["note"])
+        llamaindex(client, "docs", encoder).add([TextNode(id_="node", text="a node", metadata={"file_path": "a.md"})])
+    index("# One\n\na wolf")
+    with closing(open_client(tmp_path / "index")) as client:
+        kept = [one.content.splitlines()[-1] for one in Collection.open(client, "docs", embedder=encoder).all()]
+    assert sorted(kept) == ["a node", "a note", "a wolf"]
 
 
 def test_both_delete(client, encoder, writer):

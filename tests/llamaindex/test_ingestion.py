@@ -8,10 +8,11 @@ from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, ImageNode, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.retrievers.polyvec import PolyvecRetriever
-from llama_index.vector_stores.polyvec import LeaveToStore, UnstoredItems, replacing
+from llama_index.vector_stores.polyvec import LeaveToStore, PolyvecVectorStore, UnstoredItems, replacing
 
 
 @pytest.fixture(params=["embed", "leave"])
@@ -138,3 +139,23 @@ def test_documents_that_are_gone_are_deleted_at_the_end(folder):
                 documents=given
             )
     assert texts(folder) == ["a red fox"]
+
+
+def test_stores_of_two_tasks_keep_their_nodes_of_the_same_documents(folder, embed):
+    code = PolyvecVectorStore(embed.with_task("code"), location=folder.client, collection_name=folder.collection.name)
+    for store in (folder, code):
+        with replacing(store) as target:
+            pipeline(target, SentenceSplitter(), LeaveToStore(), docstore=SimpleDocumentStore()).run(
+                documents=documents("a fox")
+            )
+    assert sorted(node.task for node in folder.collection.all()) == ["code", "retrieval"]
+    of_document = MetadataFilters(filters=[MetadataFilter(key="doc_id", value="d0")])
+    code.delete_nodes(filters=of_document)
+    assert [node.task for node in folder.collection.all()] == ["retrieval"]
+    code.delete("d0")
+    assert texts(folder) == ["a fox"]
+    folder.delete("d0")
+    assert texts(folder) == []
+    folder.add([TextNode(id_="a", text="a")], task="code")
+    folder.delete_nodes(["a"])  # an id names one node, whatever its task
+    assert texts(folder) == []

@@ -231,7 +231,7 @@ def test_the_filters_are_those_of_the_stock_store(store, nodes):
 def test_filters_are_translated_as_by_the_stock_store_which_looks_at_the_top_only(monkeypatch):
     monkeypatch.setattr(translation, "field_keys", lambda name, *, under="metadata": [] if under else [name])
     stock = QdrantVectorStore("docs", client=QdrantClient(":memory:"))
-    values = {FilterOperator.IN: ["a"], FilterOperator.IS_EMPTY: None}
+    values = {FilterOperator.EQ: "a", FilterOperator.IN: ["a"], FilterOperator.IS_EMPTY: None}
     values |= dict.fromkeys((FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE), "word")
     other = {FilterOperator.ANY, FilterOperator.ALL, FilterOperator.CONTAINS, FilterOperator.NE, FilterOperator.NIN}
     parts = [where("n", values.get(operator, 2), operator) for operator in FilterOperator if operator not in other]
@@ -290,14 +290,22 @@ def test_negations_hold_wherever_what_they_negate_does_not(folder, operator, val
     assert set(ids(folder.get_nodes())) == metadata.keys() - wanted
 
 
-def test_floats_are_compared_by_every_operator(folder):
+def test_numbers_are_compared_by_every_operator(folder):
     folder.add([TextNode(id_=f"{n}", text="a", metadata={"n": n}) for n in (0.5, 1.5, 2.5)])
+    folder.add([TextNode(id_=f"{n!r}", text="a", metadata={"m": n}) for n in (3, 3.0, 4, 2**60)])
     for operator, value, wanted in (
-        (FilterOperator.NE, 1.5, ["0.5", "2.5"]),
-        (FilterOperator.IN, [1.5, 2.5], ["1.5", "2.5"]),
-        (FilterOperator.NIN, [1.5, 2.5], ["0.5"]),
+        (FilterOperator.EQ, 3, ["3", "3.0"]),
+        (FilterOperator.IN, [3, 2**60], [f"{2**60}", "3", "3.0"]),
+        (FilterOperator.ALL, [3], ["3", "3.0"]),
+        (FilterOperator.NE, 3, ["0.5", f"{2**60}", "1.5", "2.5", "4"]),
     ):
-        assert sorted(ids(folder.get_nodes(filters=where("n", value, operator)))) == wanted
+        assert sorted(ids(folder.get_nodes(filters=where("m", value, operator)))) == sorted(wanted)
+    for operator, value, wanted in (
+        (FilterOperator.NE, 1.5, [f"{2**60}", "0.5", "2.5", "3", "3.0", "4"]),
+        (FilterOperator.IN, [1.5, 2.5], ["1.5", "2.5"]),
+        (FilterOperator.NIN, [1.5, 2.5], ["0.5", f"{2**60}", "3", "3.0", "4"]),
+    ):
+        assert sorted(ids(folder.get_nodes(filters=where("n", value, operator)))) == sorted(wanted)
 
 
 def test_mmr_prefers_what_differs(folder, embed, nodes):

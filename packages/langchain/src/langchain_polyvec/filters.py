@@ -8,14 +8,13 @@ from typing import Any
 from qdrant_client import models
 
 from qdrant_polyvec import field_keys
-from qdrant_polyvec.metadata import comparable, date_range
+from qdrant_polyvec.metadata import EXACT, comparable, date_range
 from qdrant_polyvec.pictures import FACT_KEYS
 
 FilterLike = models.Filter | Mapping[str, Any]
 
 _RANGES = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _OPERATORS = ("$eq", "$ne", "$in", "$nin", *_RANGES)
-_EXACT = 2**53  # integers up to here are exact as floats
 _LISTS = (list, tuple, set, frozenset)
 _LOGIC = ("$and", "$or", "$not")
 
@@ -128,7 +127,7 @@ def _comparison(value: Any) -> dict[str, Any]:
         return {"range": models.DatetimeRange(gte=value, lte=value)}
     if not isinstance(value, str | int | float):
         raise TypeError(f"metadata is compared with strings, numbers, booleans, dates and None, not with {value!r}.")
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _EXACT:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= EXACT:
         return {"range": models.Range(gte=value, lte=value)}  # 3 is 3.0
     if isinstance(value, float) or (isinstance(value, int) and value >= 2**63):
         raise ValueError(f"{value!r} is beyond the numbers that can be compared.")

@@ -151,7 +151,7 @@ class Collection:
             embeddings: vectors of the inputs of a list, made elsewhere by the same model for the same task, with
                 multi-vectors; nothing is encoded.
             replace_sources: afterwards, delete the parts that the sources of these items no longer have, for the same
-                task. A source with an item that failed keeps everything.
+                task. A source with an item that failed keeps everything, and items whose unit is empty stay.
             batch_size: number of items that are encoded and stored at a time.
             show_progress: show a progress bar.
 

@@ -55,7 +55,10 @@ class Ingest:
                 written.result()
 
     def remove_outdated(self) -> None:
-        """Delete the parts that the sources no longer have. A source with a failure keeps everything."""
+        """Delete the parts that the sources no longer have. A source with a failure keeps everything.
+
+        Items without a unit stay: they are no parts of a file, but what somebody else says of it.
+        """
         failed = {failure.source for failure in self.report.failed}
         whole = [key for key in self._sources if key[0] not in failed]
         for task in dict.fromkeys(task for _, task in whole):
@@ -74,7 +77,7 @@ class Ingest:
             record
             for page in self._binding.scroll(condition, with_payload=[OWN])
             for record in page
-            if record.id not in self._seen
+            if record.id not in self._seen and (record.payload or {})[OWN]["unit"]
         ]
         if outdated:
             self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))

@@ -17,8 +17,9 @@ from polyvec.paths import printable
 from qdrant_polyvec import limits
 from qdrant_polyvec.fields import check_names
 
-__all__ = ["check_filter", "comparable", "date_range", "json_mapping", "json_value"]
+__all__ = ["EXACT", "check_filter", "comparable", "date_range", "json_mapping", "json_value"]
 
+EXACT = 2**53  # whole numbers up to here are exact as floats
 _CONTAINERS = (Mapping, Sequence, Set, np.ndarray)
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
 

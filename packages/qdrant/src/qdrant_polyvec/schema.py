@@ -15,7 +15,7 @@ from qdrant_polyvec.choices import PRECISIONS, Precision
 from qdrant_polyvec.clients import Engine, ServerVersionError, Version
 from qdrant_polyvec.cluster import Cluster
 
-__all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError"]
+__all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError", "value_is"]
 
 LAYOUT = 2  # version of the layout that this module describes, kept in the fingerprint of a collection
 DENSE = "dense"

@@ -6,14 +6,23 @@ from typing import Any
 
 import numpy as np
 from llama_index.core.base.llms.types import BaseContentBlock, TextBlock
-from llama_index.core.bridge.pydantic import Field
-from llama_index.core.schema import BaseNode, ImageNode, MediaResource, MetadataMode, Node, ObjectType, TextNode
+from llama_index.core.bridge.pydantic import Field, field_serializer
+from llama_index.core.schema import (
+    BaseNode,
+    ImageNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
 from PIL import Image
 
 from polyvec import ImageInput, Input
 from polyvec.images import open_image
 from polyvec.paths import path_of
-from polyvec.pictures import Picture, decoded, encoded, of_data
+from polyvec.pictures import Picture, decoded, encoded, of_data, opened
 from polyvec.warning import warn
 
 # A string is a path, a `file:` URI or a `data:` URI; bytes and streams are the content of a file.
@@ -23,7 +32,8 @@ ImageLike = str | ImageInput | BytesIO | BaseNode | MediaResource
 class PictureNode(ImageNode):
     """An image node whose picture is read when it is needed: a page of a PDF, which is drawn, or a thumbnail.
 
-    The picture is no part of what is serialized; the vector store keeps where it is.
+    A cache or document store of LlamaIndex keeps it as an `ImageNode` whose `image_url` says where the picture is, such
+    as `/folder/report.pdf#page=1`; the vector store keeps the rest of `picture`, too.
     """
 
     picture: Picture = Field(default_factory=Picture, exclude=True, repr=False)
@@ -33,10 +43,13 @@ class PictureNode(ImageNode):
             return self.picture.read(encoded)[0]
         return super().__getattribute__(name)
 
-    @classmethod
-    def get_type(cls) -> ObjectType:
-        """Say that it is a text: an index would fetch any other node from its document store, without the picture."""
-        return ObjectType.TEXT
+    @field_serializer("image_url")
+    def _place(self, url: str | None) -> str | None:
+        return url or self.picture.uri
+
+    def as_related_node_info(self) -> RelatedNodeInfo:
+        """Say that it is a text: an index would fetch any other node from its document store, which draws no pages."""
+        return super().as_related_node_info().model_copy(update={"node_type": ObjectType.TEXT})
 
     @property
     def hash(self) -> str:
@@ -97,7 +110,7 @@ def node_image(node: BaseNode) -> ImageInput | None:
         if node.image_path is not None:
             return _at(node.image_path)
         if node.image_url is not None:
-            return _at(node.image_url)
+            return opened(node.image_url)
         raise ValueError("it is an ImageNode without an image: give `image_path`")
     resource = node.image_resource if isinstance(node, Node) else None
     return None if resource is None else _resource_image(resource)

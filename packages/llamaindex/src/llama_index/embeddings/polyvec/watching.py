@@ -72,6 +72,8 @@ class WatchedEncoder(Encoder):
     ) -> Embeddings:
         """Encode by the encoder of the embedding; see `polyvec.Encoder.encode`."""
         items = list(inputs)
+        if not items:
+            return self._embed_model.encoder.encode(items, side=side, task=task, **options)
         with embedding_event(self._embed_model, [_described(item) for item in items]) as encoded:
             try:
                 encoded.append(self._embed_model.encoder.encode(items, side=side, task=task, **options))

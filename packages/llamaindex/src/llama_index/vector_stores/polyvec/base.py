@@ -48,6 +48,7 @@ from qdrant_polyvec import (
 )
 from qdrant_polyvec.points import has_id
 from qdrant_polyvec.query import MIN_CANDIDATES
+from qdrant_polyvec.schema import OWN, value_is
 
 
 class PolyvecVectorStore(BasePydanticVectorStore):
@@ -232,8 +233,8 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         return await asyncio.to_thread(partial(self.add, nodes, **options))
 
     def delete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
-        """Delete the nodes of a document."""
-        self._delete([in_documents([ref_doc_id])])
+        """Delete the nodes of a document, if they are of the store's task."""
+        self._delete([self._of_task(), in_documents([ref_doc_id])])
 
     async def adelete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
         """`delete` in a thread."""
@@ -242,14 +243,15 @@ class PolyvecVectorStore(BasePydanticVectorStore):
     def delete_nodes(  # type: ignore[override]  # as above
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
-        """Delete the nodes with these ids that also pass the filters.
+        """Delete the nodes with these ids that also pass the filters; without ids, nodes of the store's task only.
 
         Raises:
             ValueError: neither ids nor filters: `clear` deletes everything.
         """
         if node_ids is None and not has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
-        self._delete(self._conditions(node_ids=node_ids, filters=filters))
+        of_task = [self._of_task()] if node_ids is None else []  # an id names one node, whatever its task
+        self._delete([*of_task, *self._conditions(node_ids=node_ids, filters=filters)])
 
     async def adelete_nodes(  # type: ignore[override]  # as above
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -258,7 +260,7 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         await asyncio.to_thread(self.delete_nodes, node_ids, filters)
 
     def clear(self) -> None:
-        """Delete all nodes; the collection stays."""
+        """Delete all nodes, of all tasks; the collection stays."""
         self._delete([])
 
     async def aclear(self) -> None:
@@ -423,6 +425,10 @@ class PolyvecVectorStore(BasePydanticVectorStore):
         if filters is not None and has_condition(filters):
             must.append(qdrant_filter(filters))
         return must
+
+    def _of_task(self, task: str | None = None) -> models.Condition:
+        """Build the condition for nodes of a task, the store's by default: several may hold the same documents."""
+        return value_is(f"{OWN}.task", task or self._embed_model.task)
 
     def _delete(self, must: list[models.Condition]) -> None:
         self._index_ids = None

@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from qdrant_client import models
 
 from qdrant_polyvec import field_keys
-from qdrant_polyvec.metadata import date_range, json_value
+from qdrant_polyvec.metadata import EXACT, date_range, json_value
 from qdrant_polyvec.pictures import FACT_KEYS
 from qdrant_polyvec.schema import RESERVED
 
@@ -118,7 +118,7 @@ def _on(key: str, part: MetadataFilter, operator: FilterOperator, value: Any) ->
             case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE:
                 bound = operator.name.lower()
                 return field(range=date_range(bound, value) or models.Range(**{bound: value}))
-            case FilterOperator.IN | FilterOperator.ANY if any(isinstance(one, float) for one in value):
+            case FilterOperator.IN | FilterOperator.ANY if not all(isinstance(one, str) for one in value):
                 return models.Filter(should=[_equal(key, one) for one in value])
             case FilterOperator.IN | FilterOperator.ANY:
                 return field(match=models.MatchAny(any=value))
@@ -134,6 +134,6 @@ def _on(key: str, part: MetadataFilter, operator: FilterOperator, value: Any) ->
 
 
 def _equal(key: str, value: Any) -> models.Condition:
-    if isinstance(value, float):  # Qdrant matches whole numbers and strings only
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) <= EXACT):  # 3 is 3.0
         return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))

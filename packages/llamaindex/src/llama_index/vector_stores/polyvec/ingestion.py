@@ -74,16 +74,17 @@ class _Replacing(PolyvecVectorStore):
             failed = {node.node_id for node in nodes}
             raise
         finally:
-            self._replace(nodes, failed)
+            self._replace(nodes, failed, options.get("task"))
 
-    def _replace(self, nodes: Sequence[BaseNode], failed: set[str]) -> None:
+    def _replace(self, nodes: Sequence[BaseNode], failed: set[str], task: str | None) -> None:
         documents = {node.node_id: document for node in nodes if (document := document_id(node)) is not None}
         self._unstored |= {documents[key] for key in failed & documents.keys()}
         for key, document in documents.items():
             self._stored.setdefault(document, []).append(key)
         for document in set(documents.values()) - self._unstored:
             new: list[models.Condition] = [has_id(self._stored[document], self.collection.tenant)]
-            self.collection.delete_where(models.Filter(must=[in_documents([document])], must_not=new))
+            old = [self._of_task(task), in_documents([document])]
+            self.collection.delete_where(models.Filter(must=old, must_not=new))
 
     def finish(self) -> None:
         """Delete the documents that have no new nodes."""

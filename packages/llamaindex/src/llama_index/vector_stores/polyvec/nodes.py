@@ -12,7 +12,8 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llama_index.embeddings.polyvec.images import PictureNode, has_image, node_image, node_input
 from polyvec import Input
 from polyvec.paths import absolute, printable
-from polyvec.pictures import Picture, mime_type, of_data
+from polyvec.pictures import Picture, mime_type, of_data, page_of
+from polyvec.pictures import absolute as absolute_uri
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.metadata import json_mapping, json_value
 from qdrant_polyvec.pictures import named_metadata, page_unit
@@ -104,7 +105,7 @@ def _with_picture(node: BaseNode, picture: Picture) -> ImageNode:
         update = {"image_path": uri, "image_mimetype": picture.mime_type}
     if update:
         return ImageNode.model_construct(**{**vars(node), **update})
-    return PictureNode.model_construct(**{**vars(node), "picture": picture})
+    return PictureNode.model_construct(**{**vars(node), "image_url": None, "picture": picture})
 
 
 def _content(node: BaseNode) -> tuple[Input, Picture | None]:
@@ -123,8 +124,10 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     return image, Picture(uri=absolute(image).as_posix(), page=page)
 
 
-def _without_data(node: ImageNode) -> dict[str, None]:
+def _without_data(node: ImageNode) -> dict[str, Any]:
     """Return the changes that leave the data of an image out of a payload: the item's picture keeps them."""
+    if isinstance(node, PictureNode):
+        return {"picture": Picture()}
     places = ("image_path", "image_url")
     return dict.fromkeys(["image", *(name for name in places if str(getattr(node, name)).startswith("data:"))])
 
@@ -147,10 +150,12 @@ def _storable(node: BaseNode) -> BaseNode:
     """Return the node in a form that survives in a payload: an image at a path as an `ImageNode` with that path.
 
     An image in memory becomes base64 of that class: LlamaIndex's other classes would lose it. A document without text,
-    which LlamaIndex could not read again, gets an empty one.
+    which LlamaIndex could not read again, gets an empty one. A page of a file is drawn when it is needed.
     """
     if isinstance(node, Document) and not has_image(node) and node.text_resource is None:
         return node.model_copy(update={"text_resource": MediaResource(text="")})
+    if isinstance(node, ImageNode) and not node.image_path and (number := page_of(node.image_url or "")[1]):
+        return _with_picture(node, Picture(uri=absolute_uri(node.image_url or ""), page=number))
     if not has_image(node) or isinstance(node, PictureNode):
         return node
     image = node_image(node)
