@@ -496,6 +496,25 @@ def test_words_of_ours_in_the_metadata_of_a_text_are_the_users(client, encoder):
         assert len(store.similarity_search("fox", filter={key: value})) == (1 if key == "image_uri" else 2), key
 
 
+def test_words_of_ours_in_the_metadata_of_an_image_are_the_users(client, encoder, home):
+    """Also if the image is copied as it is read, with what is known about it."""
+    uri, theirs = str(home / "photo.png"), {"mime_type": ["text/x"], "thumbnail": "small.png"}
+    page = f"{home}/report.pdf#page=1"
+    store, copy = (langchain(client, f"image-words{name}", encoder) for name in ("", "-copy"))
+    store.add_images([uri], [{"image_sha256": "abc", **theirs}], ids=["a"])
+    store.add_images([uri], [{"lang": "en"}], ids=["b"], thumbnails=True)
+    store.add_documents([Document("", metadata={"image_uri": page, **theirs}, id="c")])
+    copy.add_documents(store.documents())
+    assert {one.id: one for one in copy.documents()} == {one.id: one for one in store.documents()}
+    kept = {one.id: one for one in store.collection.all()}
+    assert kept["a"].metadata.items() >= {"image_sha256": "abc", **theirs}.items()
+    kept = {one.id: one for one in copy.collection.all()}
+    assert kept["a"].metadata["thumbnail"] == "small.png"
+    assert kept["b"].metadata.keys() == {"source", "lang"}
+    assert kept["b"].picture.thumbnail
+    assert kept["c"].metadata.items() >= theirs.items()
+
+
 def test_an_image_is_shown_by_its_own_facts_whatever_its_metadata_say(client, encoder, home):
     nodes = llamaindex(client, "own-facts", encoder)
     wrong = {"image_uri": "other.png", "image_sha256": "0", "lang": "en"}

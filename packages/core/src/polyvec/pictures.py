@@ -22,11 +22,13 @@ from polyvec.warning import warn
 
 __all__ = [
     "DPI",
+    "MIME_TYPES",
     "NOT_KEPT",
     "Picture",
     "absolute",
     "decoded",
     "encoded",
+    "is_thumbnail",
     "mime_type",
     "of_data",
     "opened",
@@ -43,6 +45,8 @@ THUMBNAIL_SIDE = 512  # pixels of the longer side
 
 _PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
 _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
+_THUMBNAIL = "data:image/jpeg;base64,"
+MIME_TYPES = tuple(_FORMATS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,12 @@ def thumbnail(image: ImageInput) -> str:
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"{_THUMBNAIL}{base64.b64encode(file.getvalue()).decode()}"
+
+
+def is_thumbnail(value: object) -> bool:
+    """True if a value has the form that `thumbnail` returns."""
+    return isinstance(value, str) and value.startswith(_THUMBNAIL)
 
 
 def encoded(image: ImageInput) -> tuple[str, str]:

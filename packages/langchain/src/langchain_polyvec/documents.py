@@ -7,6 +7,7 @@ from the metadata; documents show both.
 
 import hashlib
 import json
+import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -20,7 +21,7 @@ from langchain_polyvec.images import IMAGE_URI, KIND, ImageLike, Located, is_ima
 from polyvec.alarms import pass_alarm
 from polyvec.images import image_pages, n_image_pages
 from polyvec.paths import absolute, check_name, printable
-from polyvec.pictures import DPI, NOT_KEPT, Picture, page_of, page_uri, thumbnail
+from polyvec.pictures import DPI, MIME_TYPES, NOT_KEPT, Picture, is_thumbnail, page_of, page_uri, thumbnail
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
@@ -30,7 +31,7 @@ from qdrant_polyvec.pictures import named_metadata, page_unit
 T = TypeVar("T")
 
 _NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
-_FILE_FACTS = ("image_sha256", "mime_type", "thumbnail")  # in the metadata of documents that a store returns
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _START = "start_index"  # where a text splitter of LangChain writes the position of a chunk
 
 
@@ -278,15 +279,19 @@ def _image_metadata(image: ImageLike | Located, metadata: Mapping[str, Any] | No
 def _known_thumbnail(metadata: Mapping[str, Any], sha256: str) -> str | None:
     """Return the thumbnail that a document shows, unless it is of an older image."""
     small = metadata.get("thumbnail")
-    is_ours = isinstance(small, str) and small.startswith("data:image/")
-    return small if is_ours and metadata.get("image_sha256") == sha256 else None
+    return small if is_thumbnail(small) and metadata.get("image_sha256") == sha256 else None
 
 
 def _without_facts(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out what a document of a store shows of its image."""
-    if "image_sha256" not in metadata:
+    """Leave out what a document of a store shows of its image. Values of any other form are the user's own."""
+    if not _is_sha256(metadata.get("image_sha256")):
         return metadata
-    return {name: value for name, value in metadata.items() if name not in _FILE_FACTS}
+    forms = {"image_sha256": _is_sha256, "mime_type": MIME_TYPES.__contains__, "thumbnail": is_thumbnail}
+    return {name: value for name, value in metadata.items() if name not in forms or not forms[name](value)}
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _named(metadata: Mapping[str, Any], page: int | None) -> tuple[dict[str, Any], int | None, str]:
