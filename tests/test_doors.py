@@ -515,6 +515,30 @@ def test_words_of_ours_in_the_metadata_of_an_image_are_the_users(client, encoder
     assert kept["c"].metadata.items() >= theirs.items()
 
 
+def test_an_image_file_keeps_its_thumbnail_when_it_is_copied_through_llamaindex(client, encoder, home, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((home / "photo.png").read_bytes())
+    store, last = (langchain(client, f"small-{name}", encoder) for name in ("documents", "last"))
+    first, second, third = (llamaindex(client, f"small-{name}", encoder) for name in ("documents", "nodes", "again"))
+    store.add_images([photo], ids=["a"], thumbnails=True)
+    nodes = first.get_nodes()
+    assert nodes[0].image_path == str(photo)
+    second.add(nodes)
+    third.add(second.get_nodes())
+    last.add_documents(langchain(client, "small-again", encoder).documents())
+    given, copied = store.get_by_ids(["a"]), last.get_by_ids(["a"])
+    assert copied == given
+    assert copied[0].metadata["thumbnail"]
+    (block,) = third.get_nodes()[0].get_content_blocks()
+    assert Image.open(block.resolve_image()).size == (120, 170)
+    third.add([nodes[0].model_copy(update={"id_": "b", "image_path": str(home / "photo.png")})])
+    assert third.collection.get(["b"])[0].picture.uri == str(home / "photo.png")
+    third.delete_nodes(["b"])
+    Image.new("RGB", (9, 9)).save(photo)
+    third.add(third.get_nodes())
+    assert third.collection.get(["a"])[0].picture.thumbnail is None  # it is of the older image
+
+
 def test_an_image_is_shown_by_its_own_facts_whatever_its_metadata_say(client, encoder, home):
     nodes = llamaindex(client, "own-facts", encoder)
     wrong = {"image_uri": "other.png", "image_sha256": "0", "lang": "en"}

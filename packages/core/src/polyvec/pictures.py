@@ -82,7 +82,7 @@ class Picture:
         """
         try:
             content = self.open()
-            is_changed = self._is_changed(content)
+            is_changed = self.is_changed(content)
             if not is_changed or not self.thumbnail:
                 if is_changed:
                     warn(f"{(self.uri or '')[:200]!r} has changed since it was stored.")
@@ -92,7 +92,7 @@ class Picture:
                 raise
         return use(opened(self.thumbnail))
 
-    def _is_changed(self, content: ImageInput) -> bool:
+    def is_changed(self, content: ImageInput) -> bool:
         """True if an image file has changed since it was stored."""
         if self.sha256 is None or not isinstance(content, Path) or not content.is_file():
             return False

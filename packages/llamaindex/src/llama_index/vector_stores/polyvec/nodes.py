@@ -78,7 +78,7 @@ def to_node(stored: Stored) -> BaseNode:
         node = metadata_dict_to_node(stored.payload)
         if isinstance(node, ImageNode):
             has_place = node.image or node.image_path or node.image_url
-            if not has_place or (picture.uri or "").startswith("data:"):
+            if not has_place or picture.thumbnail or (picture.uri or "").startswith("data:"):
                 return _with_picture(node, picture)
         return node
     metadata, identity = named_metadata(stored.metadata), str(stored.id)
@@ -94,7 +94,10 @@ def to_node(stored: Stored) -> BaseNode:
 
 
 def _with_picture(node: BaseNode, picture: Picture) -> ImageNode:
-    """Return an image node with its picture: a file or base64 as LlamaIndex has them, or what is read when needed."""
+    """Return an image node with its picture: a file or base64 as LlamaIndex has them, or what is read when needed.
+
+    A file with a thumbnail is read when needed, too, so that a copy of the node keeps the thumbnail.
+    """
     uri = picture.uri or ""
     update: dict[str, Any] = {}
     if uri.startswith("data:"):
@@ -103,9 +106,11 @@ def _with_picture(node: BaseNode, picture: Picture) -> ImageNode:
         update = {"image_url": uri}
     elif uri and Path(uri).is_file():
         update = {"image_path": uri, "image_mimetype": picture.mime_type}
-    if update:
+    if picture.thumbnail and "image_path" in update:
+        del update["image_mimetype"]  # of the file; the picture may be read as another
+    elif update:
         return ImageNode.model_construct(**{**vars(node), **update})
-    return PictureNode.model_construct(**{**vars(node), "image_url": None, "picture": picture})
+    return PictureNode.model_construct(**{**vars(node), "image_url": None, "picture": picture, **update})
 
 
 def _content(node: BaseNode) -> tuple[Input, Picture | None]:
@@ -115,7 +120,9 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     label = node.metadata.get("page_label")
     page = int(label) if isinstance(label, str) and _NUMBER.fullmatch(label) else None
     if isinstance(node, PictureNode):  # a thumbnail must not replace the whole image
-        return node.picture.open(), replace(node.picture, page=node.picture.page or page)
+        content = node.picture.open()
+        small = None if node.picture.is_changed(content) else node.picture.thumbnail
+        return content, replace(node.picture, page=node.picture.page or page, thumbnail=small)
     image = node_image(node)
     if isinstance(image, bytes):
         kind = mime_type(image) or "application/octet-stream"
@@ -152,6 +159,8 @@ def _storable(node: BaseNode) -> BaseNode:
     An image in memory becomes base64 of that class: LlamaIndex's other classes would lose it. A document without text,
     which LlamaIndex could not read again, gets an empty one. A page of a file is drawn when it is needed.
     """
+    if isinstance(node, PictureNode) and node.image_path not in (None, node.picture.uri):  # given another file
+        node = ImageNode.model_construct(**{name: value for name, value in vars(node).items() if name != "picture"})
     if isinstance(node, Document) and not has_image(node) and node.text_resource is None:
         return node.model_copy(update={"text_resource": MediaResource(text="")})
     if isinstance(node, ImageNode) and not node.image_path and (number := page_of(node.image_url or "")[1]):
