@@ -20,7 +20,14 @@ from llama_index.core.chat_engine.multi_modal_context import MultiModalContextCh
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.llms import CustomLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode, TransformComponent
+from llama_index.core.schema import (
+    ImageNode,
+    NodeRelationship,
+    NodeWithScore,
+    RelatedNodeInfo,
+    TextNode,
+    TransformComponent,
+)
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from PIL import Image
@@ -409,6 +416,17 @@ def test_both_delete(client, encoder, writer):
     page = MetadataFilters(filters=[MetadataFilter(key="page_label", value=["1", "2"], operator=FilterOperator.IN)])
     with_llamaindex.delete_nodes(filters=page)
     assert not [one for one in with_langchain.documents() if "page" in one.metadata]
+
+
+def test_a_node_that_langchain_replaced_is_deleted_by_its_id(client, encoder):
+    store, nodes = langchain(client, "replaced", encoder), llamaindex(client, "replaced", encoder)
+    parent = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="report")}
+    nodes.add([TextNode(id_=key, text=TEXT, relationships=parent) for key in ("a", "b")])
+    store.add_documents([Document("a whale")], ids=["a"])
+    nodes.delete("report")
+    assert [node.node_id for node in nodes.get_nodes()] == ["a"]  # its link to the document is lost
+    nodes.delete_nodes(["a"])
+    assert nodes.get_nodes() == []
 
 
 def test_tenants_are_kept_apart_by_both(client, encoder, home):
