@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, TypeVar, get_args
 
 import click
 from click.shell_completion import get_completion_class
@@ -25,17 +25,20 @@ from polyvec.types import Dtype
 
 __all__ = [
     "UserError",
-    "adapter_option",
+    "combine_options",
     "command",
     "device_option",
     "dtype_option",
     "group",
     "json_option",
+    "loading_options",
     "location_option",
     "main",
     "model_option",
     "print_json",
 ]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _GROUP = "polyvec.commands"
 _DISTRIBUTIONS = ("polyvec", "qdrant-polyvec", "langchain-polyvec", "llama-index-embeddings-polyvec")
@@ -175,6 +178,22 @@ location_option = partial(
     metavar="LOCATION",
     help="folder, or URL of a server whose key is in QDRANT_API_KEY",
 )
+
+
+def combine_options(*decorators: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Combine options that several commands have, in the order in which help shows them."""
+
+    def decorate(function: _Function) -> _Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+loading_options = combine_options(
+    adapter_option(), device_option(), dtype_option()
+)  # for `polyvec.loading.load_embedder`
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]], click.Command]:

@@ -16,7 +16,7 @@ def load_embedder(
 
     Args:
         model: as in `--model`.
-        adapters: the value of `polyvec.cli.adapter_option`.
+        adapters: the value of the option `--adapter`.
         only: the task of a command that has one; adapters for other tasks would change nothing, and are refused.
         loading: options of `Embedder.from_pretrained`.
 

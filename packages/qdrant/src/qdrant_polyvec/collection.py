@@ -346,8 +346,7 @@ class Collection:
             show_progress: show a progress bar.
 
         Raises:
-            ValueError: the collection is of this model and schema already, it has items of a task that the new model
-                lacks, or the call is for one tenant only.
+            ValueError: nothing would change, the model lacks the task of an item, or the call is for one tenant only.
         """
         binding, report = maintenance.reindex(
             self._binding,

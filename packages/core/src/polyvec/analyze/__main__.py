@@ -17,15 +17,7 @@ from polyvec.analyze.projection import check_pyarrow, map_points, write_parquet
 from polyvec.analyze.report.document import analysis_report
 from polyvec.analyze.report.points import Points
 from polyvec.analyze.sampling import MOST_PAIRS
-from polyvec.cli import (
-    adapter_option,
-    command,
-    device_option,
-    dtype_option,
-    json_option,
-    model_option,
-    print_json,
-)
+from polyvec.cli import command, json_option, loading_options, model_option, print_json
 from polyvec.encoder import Encoder
 from polyvec.loading import load_embedder
 from polyvec.terminal import echo
@@ -50,9 +42,7 @@ with lines {"image": path, "caption": text or list of texts}. Paths of images ar
     default=("demo",),
     help="'demo', a directory, a hub id, or 'untrained', two random networks for contrast; repeat it to compare",
 )
-@adapter_option()
-@device_option()
-@dtype_option()
+@loading_options
 @click.option("--task", default="retrieval", help="task of images and texts")
 @click.option("--late", is_flag=True, help="analyze multi-vectors, too; they stay in memory")
 @click.option("--template", metavar="TEXT", help="put texts into a template, such as 'a photo of a {}'")

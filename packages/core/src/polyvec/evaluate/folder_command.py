@@ -12,16 +12,7 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
-from polyvec.cli import (
-    adapter_option,
-    command,
-    device_option,
-    dtype_option,
-    json_option,
-    location_option,
-    model_option,
-    print_json,
-)
+from polyvec.cli import command, json_option, loading_options, location_option, model_option, print_json
 from polyvec.data.datasets import Dataset
 from polyvec.data.folders import read_folder
 from polyvec.encoder import Encoder
@@ -157,9 +148,7 @@ def print_comparison(
 @command("evaluate", epilog=_EPILOG, short_help="Measure searches of your own documents, and what each choice costs.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @model_option()
-@adapter_option()
-@device_option()
-@dtype_option()
+@loading_options
 @click.option("--task", default="retrieval", metavar="TASK", help="task of queries and documents")
 @click.option("--mode", type=click.Choice([*MODES, "all"]), default="all", help="how documents are ranked")
 @click.option(

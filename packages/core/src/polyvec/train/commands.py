@@ -1,49 +1,29 @@
 """The commands `polyvec train filter` and `polyvec train mine`. Help and completion import this module alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
 
-from polyvec.cli import (
-    adapter_option,
-    command,
-    device_option,
-    dtype_option,
-    json_option,
-    location_option,
-    model_option,
-)
+from polyvec.cli import combine_options, command, json_option, loading_options, location_option, model_option
 
 __all__ = ["filter_command", "mine_command"]
 
 _Mode = Literal["dense", "late", "two-stage"]  # as in `polyvec.retrieval`, which imports more than help needs
 
 _rows_argument = click.argument("rows", nargs=-1, required=True, metavar="ROWS...", type=click.Path(path_type=Path))
-_ROW_OPTIONS = [
+_row_options = combine_options(
     click.option("--format", "row_format", metavar="FORMAT", help="of the rows (default: told by their columns)"),
     click.option("--corpus", type=click.Path(path_type=Path), help="file of documents that rows name by id"),
     click.option("--max-bad-rows", type=click.IntRange(min=0), default=100, help="more malformed rows are an error"),
     click.option("--dpi", type=click.FloatRange(min=1), default=150, help="resolution of PDF pages"),
-]
-_MODEL_OPTIONS = [
-    adapter_option(),
-    device_option(),
-    dtype_option(),
+)
+_model_options = combine_options(
+    loading_options,
     click.option("--task", default="retrieval", help="of the model"),
     click.option("--truncate-dim", type=click.IntRange(min=1), help="length of dense vectors (default: full)"),
     click.option("--mode", type=click.Choice(get_args(_Mode)), default="dense", help="how to rank documents"),
-]
-
-
-def _all(options: list[Callable[..., Any]]) -> Callable[..., Any]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+)
 
 
 def _range(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
@@ -84,8 +64,8 @@ def _margin(_: click.Context, __: click.Parameter, value: str) -> float | None:
     help="remove pairs whose document is not among the first K for its query; needs a MODEL",
 )
 @model_option()
-@_all(_MODEL_OPTIONS)
-@_all(_ROW_OPTIONS)
+@_model_options
+@_row_options
 @json_option()
 def filter_command(model: str | None, consistency: int | None, **options: Any) -> int:
     """Remove duplicates, wrong languages, and pairs that do not fit each other from the files ROWS.
@@ -112,7 +92,7 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
     is_flag=True,
     help="choose anew among the negatives of mined ROWS by their scores; options of the search are ignored",
 )
-@_all(_MODEL_OPTIONS)
+@_model_options
 @click.option(
     "--range", "ranks", callback=_range, default="10:100", help="ranks of negatives, from 0; positives not counted"
 )
@@ -134,7 +114,7 @@ def filter_command(model: str | None, consistency: int | None, **options: Any) -
     default="group",
     help="documents of the group of the positive, such as pages of its file, are no negatives",
 )
-@_all(_ROW_OPTIONS)
+@_row_options
 @json_option()
 def mine_command(model: str | None, collection: str | None, *, again: bool, **options: Any) -> int:
     """Mine hard negatives for the queries of the files ROWS, or of a dataset's folder.

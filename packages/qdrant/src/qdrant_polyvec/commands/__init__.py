@@ -1,48 +1,23 @@
 """The commands `polyvec index`, `search`, `verify` and `reindex`. Help and completion import this module alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from polyvec.cli import (
-    adapter_option,
-    command,
-    device_option,
-    dtype_option,
-    json_option,
-    location_option,
-    model_option,
-)
+from polyvec.cli import combine_options, command, json_option, loading_options, location_option, model_option
 from qdrant_polyvec.choices import MODES, PRECISIONS
 
 __all__ = ["index", "reindex", "search", "verify"]
 
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _options(*options: _Decorator) -> _Decorator:
-    """Combine options that several commands have."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_collection_options = _options(
+_collection_options = combine_options(
     location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
 )
-_encoding_options = _options(
-    adapter_option(),
-    device_option(),
-    dtype_option(),
+_encoding_options = combine_options(
+    loading_options,
     click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages"),
 )
-_schema_options = _options(
+_schema_options = combine_options(
     click.option("--truncate-dim", type=click.IntRange(min=1), help="length of the dense vectors (default: full)"),
     click.option("--late", type=click.Choice(PRECISIONS), help="precision of multi-vectors (default: float16)"),
     click.option("--pooled", is_flag=True, help="keep the means of page rows and columns, too"),
