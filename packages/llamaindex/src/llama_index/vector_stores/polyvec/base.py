@@ -15,6 +15,7 @@ from llama_index.core.vector_stores.types import (
 )
 from qdrant_client import models
 
+from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.vector_stores.polyvec.filters import has_condition, in_documents, qdrant_filter
 from llama_index.vector_stores.polyvec.nodes import to_item, to_node
 from llama_index.vector_stores.polyvec.opening import OpenStore
@@ -31,9 +32,16 @@ from llama_index.vector_stores.polyvec.queries import (
 )
 from polyvec import Embeddings
 from qdrant_polyvec import (
+    MODES,
+    Cluster,
+    Collection,
+    FingerprintError,
     Hit,
+    Location,
+    Mode,
     Query,
     RankingOptions,
+    Schema,
     SearchOptions,
     Stored,
 )
@@ -65,6 +73,63 @@ class PolyvecVectorStore(OpenStore):
 
     # Hash of the ids that an index handed on last, and whether they are all of images and index nodes.
     _index_ids: tuple[int, bool] | None = PrivateAttr(default=None)
+
+    def __init__(
+        self,
+        embed_model: PolyvecEmbedding,
+        *,
+        location: Location = "./polyvec-index",
+        collection_name: str = "llamaindex",
+        mode: Mode = "two-stage",
+        schema: Schema | None = None,
+        tenant: str | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        """Open a collection; create it if it does not exist.
+
+        Args:
+            embed_model: makes the vectors. It is loaded here, and must be the one that the collection was created with.
+            location: a folder, which one client at a time can open; the URL of a server; `":memory:"` for tests in one
+                thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
+                share.
+            collection_name: the collection.
+            mode: the mode of queries that name none.
+            schema: the vectors of a new collection and how they are stored; see `qdrant_polyvec.Schema`.
+            tenant: restricts every operation to this tenant's nodes; see `qdrant_polyvec.Collection.open`.
+            cluster: how the collection is spread over a cluster.
+
+        Raises:
+            qdrant_polyvec.FolderLockedError: the folder is open in another client.
+            qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
+            qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
+        """
+        if not isinstance(embed_model, PolyvecEmbedding):
+            raise TypeError(f"`embed_model` is a {type(embed_model).__name__}; it is a PolyvecEmbedding.")
+        if mode not in MODES:
+            raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, MODES))}.")
+        super().__init__(stores_text=True)
+        try:
+            self._collection = Collection.open(
+                location,
+                collection_name,
+                embedder=embed_model.watched,
+                truncate_dim=embed_model.dimensions,
+                schema=schema,
+                tenant=tenant,
+                cluster=cluster,
+            )
+        except FingerprintError as error:
+            raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
+        self._embed_model, self._mode = embed_model, mode
+        self._settings = {
+            "embed_model": embed_model,
+            "location": location,
+            "collection_name": collection_name,
+            "mode": mode,
+            "schema": schema,
+            "tenant": tenant,
+            "cluster": cluster,
+        }
 
     @classmethod
     def class_name(cls) -> str:

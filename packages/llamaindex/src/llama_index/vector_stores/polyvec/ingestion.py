@@ -12,7 +12,6 @@ from llama_index.embeddings.polyvec.base import cache_token, tell_images_apart
 from llama_index.vector_stores.polyvec.base import PolyvecVectorStore
 from llama_index.vector_stores.polyvec.filters import in_documents
 from llama_index.vector_stores.polyvec.nodes import document_id
-from llama_index.vector_stores.polyvec.opening import OpenStore
 from qdrant_polyvec import UnstoredItems
 from qdrant_polyvec.points import has_id
 
@@ -58,7 +57,7 @@ class _Replacing(PolyvecVectorStore):
     _unstored: set[str] = PrivateAttr(default_factory=set)  # documents with a node that could not be stored
 
     def __init__(self, store: PolyvecVectorStore) -> None:
-        super(OpenStore, self).__init__(stores_text=True)  # the collection is open already
+        super(PolyvecVectorStore, self).__init__(stores_text=True)  # the collection is open already
         self._collection, self._embed_model, self._mode = store.collection, store.embed_model, store.mode
 
     def delete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as in the class above it
