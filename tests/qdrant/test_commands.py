@@ -18,7 +18,6 @@ from polyvec.model.checkpoint import Checkpoint, locate
 from polyvec.testing import HashEncoder
 from polyvec.train.output.export import export_adapter
 from qdrant_polyvec import commands, open_client
-from qdrant_polyvec.commands import work
 
 
 class FakeEmbedder(HashEncoder):
@@ -482,14 +481,14 @@ def test_an_index_keeps_its_shorter_vectors(folder):
 def test_the_key_of_a_server_comes_from_the_environment(monkeypatch):
     given = {}
 
-    def opening(location, **options):
-        given.update(options, location=location)
+    def client(**options):
+        given.update(options)
         raise OSError("no network here")
 
-    monkeypatch.setattr(work, "open_client", opening)
+    monkeypatch.setattr("qdrant_polyvec.clients.QdrantClient", client)
     monkeypatch.setenv("QDRANT_API_KEY", "secret")
     assert run("search", "x", "--location", "https://server")[0] == 2
-    assert given == {"location": "https://server", "api_key": "secret"}
+    assert (given["url"], given["api_key"]) == ("https://server", "secret")
 
 
 @pytest.fixture

@@ -8,7 +8,16 @@ from qdrant_client import models
 
 from polyvec.testing import HashEncoder
 from polyvec.words import RULES
-from qdrant_polyvec import Collection, FingerprintError, Item, Schema, SchemaError, bm25, open_client
+from qdrant_polyvec import (
+    Collection,
+    CollectionChangedError,
+    FingerprintError,
+    Item,
+    Schema,
+    SchemaError,
+    bm25,
+    open_client,
+)
 from qdrant_polyvec.binding import aliased, point_alias
 
 OLD = HashEncoder(dim=16, multivector_dim=8, name="old")
@@ -370,7 +379,7 @@ def test_an_add_does_not_report_what_was_written_to_a_collection_that_was_exchan
         return upsert(*args, **how)
 
     monkeypatch.setattr(client, "upsert", exchanged)
-    with pytest.raises(RuntimeError, match="was exchanged while items were added: add them again"):
+    with pytest.raises(CollectionChangedError, match="was exchanged while items were added: open it again"):
         other.add(["new"])
     assert other.add(["new"]).failed == []
     assert docs.search("new")[0].content == "new"

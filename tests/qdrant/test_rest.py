@@ -4,12 +4,10 @@ import asyncio
 import json
 from dataclasses import replace
 
-import grpc
 import httpx
 import numpy as np
 import pytest
 from qdrant_client import models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import (
@@ -18,9 +16,12 @@ from qdrant_polyvec import (
     FingerprintError,
     Group,
     Item,
+    Patience,
     Schema,
     SchemaError,
     ServerVersionError,
+    StoreRefusedError,
+    StoreUnavailableError,
     limits,
     schema,
 )
@@ -242,12 +243,13 @@ def test_a_collection_that_was_exchanged_elsewhere_is_refused(rest, docs):
         docs.add(["an item of the old model"])
 
 
-def test_a_lost_connection_is_told_as_such(rest, docs, fault):
-    rest.faults["/query/batch"] = [fault(error=httpx.ConnectError("refused"))]
+def test_a_lost_connection_is_told_as_such(rest, fault):
+    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, patience=Patience(reads=0.05, first_wait=0.01))
+    rest.faults["/query/batch"] = [fault(error=httpx.ConnectError("refused")) for _ in range(999)]
     rest.requests.clear()
-    with pytest.raises(ResponseHandlingException, match="refused"):
+    with pytest.raises(StoreUnavailableError, match=r"http://server:6333 did not .* ConnectError: refused"):
         docs.search("red fox", mode="dense")
-    assert len(rest.requests) == 1  # nothing else is asked of a server that is away
+    assert {one["path"] for one in rest.requests} == {"/collections/docs/points/query/batch"}  # nothing else is asked
 
 
 def test_cluster_options_are_handed_through_and_nothing_more(rest):
@@ -318,13 +320,9 @@ def test_reading_survives_a_bad_moment(rest, docs, fault, tmp_path, monkeypatch)
     assert docs.verify().ok
 
 
-@pytest.mark.parametrize("client", ["rest", "grpc"])
-def test_a_shard_key_that_is_there_is_no_error(client):
-    if client == "rest":
-        there = UnexpectedResponse(400, "Bad Request", b"Sharding key eu already exists", httpx.Headers())
-    else:
-        there = grpc.RpcError("Sharding key eu already exists")
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_shard_key_that_is_there_is_no_error(status):
     with schema._unless_there():
-        raise there
-    with pytest.raises(grpc.RpcError), schema._unless_there():
-        raise grpc.RpcError("no right to do so")
+        raise StoreRefusedError("Sharding key eu already exists" if status == 400 else "conflict", status)
+    with pytest.raises(StoreRefusedError), schema._unless_there():
+        raise StoreRefusedError("no right to do so", 403)

@@ -16,9 +16,21 @@ from langchain_polyvec.embeddings import PolyvecEmbeddings
 from langchain_polyvec.encoders import encoder_of, task_of, unwrapped
 from langchain_polyvec.filters import FilterLike, qdrant_filter
 from langchain_polyvec.stock import StockCollection
-from qdrant_polyvec import MODES, Cluster, Collection, FingerprintError, Location, Mode, Schema, Stored, open_client
+from qdrant_polyvec import (
+    MODES,
+    Cluster,
+    Collection,
+    FingerprintError,
+    Location,
+    Mode,
+    Patience,
+    Schema,
+    Stored,
+    open_client,
+)
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
+from qdrant_polyvec.patient import patient
 from qdrant_polyvec.schema import OWN
 
 AnyCollection = Collection | StockCollection
@@ -37,6 +49,7 @@ class OpenStore(VectorStore):
         schema: Schema | None = None,
         tenant: str | None = None,
         cluster: Cluster | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Open a collection; create it if it does not exist.
 
@@ -50,11 +63,13 @@ class OpenStore(VectorStore):
             schema: which vectors a new collection has and how they are stored; see `qdrant_polyvec.Schema`.
             tenant: whose items are added and searched; see `qdrant_polyvec.Collection.open`.
             cluster: how the collection is spread over a cluster.
+            patience: how long calls wait for a server; see `qdrant_polyvec.Patience`.
 
         Raises:
             qdrant_polyvec.FolderLockedError: the folder is open in another client.
             qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
             qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
+            qdrant_polyvec.StoreError: a server does not answer, or refuses. Every other method raises it, too.
             ValueError: a `mode` that the embedding has no vectors for.
         """
         if not isinstance(embedding, Embeddings):
@@ -70,14 +85,21 @@ class OpenStore(VectorStore):
                 schema=schema,
                 tenant=tenant,
                 cluster=cluster,
+                patience=patience,
             )
         except FingerprintError as error:
-            advice = _of_caches(embedding, _stored_embedder(location, collection_name))
+            advice = _of_caches(embedding, _stored_embedder(location, collection_name, patience))
             raise FingerprintError(advice or str(error).replace("truncate_dim=", "dimensions=")) from error
         if mode == "hybrid" and collection.schema.bm25 is None:
             collection.close()
             raise ValueError("mode 'hybrid' searches by words, too: it needs a collection with Schema(bm25='english').")
-        options = {"collection_name": collection_name, "mode": mode, "tenant": tenant, "cluster": cluster}
+        options = {
+            "collection_name": collection_name,
+            "mode": mode,
+            "tenant": tenant,
+            "cluster": cluster,
+            "patience": patience,
+        }
         self._attach(embedding, collection, mode, location, options)
 
     @classmethod
@@ -91,6 +113,7 @@ class OpenStore(VectorStore):
         vector_name: str | None = None,
         content_payload_key: str = "page_content",
         metadata_payload_key: str = "metadata",
+        patience: Patience | None = None,
         **kwargs: Any,  # Any: passed to the constructor
     ) -> Self:
         """Open a store on an existing collection; nothing is created.
@@ -101,9 +124,10 @@ class OpenStore(VectorStore):
         Raises:
             ValueError: there is no such collection, or it has no such vector.
         """
-        if not _is_stock(location, collection_name):
+        if not _is_stock(location, collection_name, patience):
             if vector_name is not None or (content_payload_key, metadata_payload_key) != ("page_content", "metadata"):
                 raise TypeError(f"polyvec created {collection_name!r}: its vectors and payload have their own names.")
+            kwargs["patience"] = patience
             return cls(embedding, location=location, collection_name=collection_name, mode=mode, **kwargs)
         if kwargs:
             raise TypeError(f"`{next(iter(kwargs))}` has no meaning for the collection of a stock store.")
@@ -116,6 +140,7 @@ class OpenStore(VectorStore):
             vector_name=vector_name,
             content_key=content_payload_key,
             metadata_key=metadata_payload_key,
+            patience=patience,
         )
         store = cls.__new__(cls)
         options = {
@@ -124,6 +149,7 @@ class OpenStore(VectorStore):
             "vector_name": vector_name,
             "content_payload_key": content_payload_key,
             "metadata_payload_key": metadata_payload_key,
+            "patience": patience,
         }
         store._attach(embedding, stock, mode, location, options, metadata_payload_key)  # noqa: SLF001 — of this class
         return store
@@ -282,25 +308,26 @@ def _possible_ids(ids: Sequence[str]) -> list[str | int]:
     return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
 
 
-def _is_stock(location: Location, name: str) -> bool:
+def _is_stock(location: Location, name: str, patience: Patience | None) -> bool:
     """True if a stock store created the collection: it has no polyvec fingerprint. A ValueError if it is missing."""
     is_folder = isinstance(location, str | Path) and "://" not in str(location) and str(location) != ":memory:"
     if is_folder and not Path(str(location)).is_dir():
         raise ValueError(f"there is no folder {str(location)!r}.")
-    return _stored_embedder(location, name) is None
+    return _stored_embedder(location, name, patience) is None
 
 
-def _stored_embedder(location: Location, name: str) -> str | None:
+def _stored_embedder(location: Location, name: str, patience: Patience | None) -> str | None:
     """Return the fingerprint of the embedder that made a collection; None if there is none. Errors: as `_is_stock`."""
-    client = open_client(location)
+    opened = open_client(location)
+    client = patient(opened, patience or Patience())
     try:
         if not client.collection_exists(aliased(client, name)):
             raise ValueError(f"there is no collection {name!r} there.")
         facts = (client.get_collection(name).config.metadata or {}).get(KEY)
         return None if facts is None else str(facts["embedder"])
     finally:
-        if client is not location:
-            client.close()
+        if opened is not location:
+            opened.close()
 
 
 def _of_caches(embedding: Embeddings, stored: str | None) -> str | None:

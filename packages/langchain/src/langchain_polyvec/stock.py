@@ -13,8 +13,9 @@ from polyvec import Encoder
 from polyvec.compression import truncate
 from polyvec.inputs import check_options
 from polyvec.types import Embeddings
-from qdrant_polyvec import Hit, Location, Query, SearchOptions, Stored, open_client
+from qdrant_polyvec import Hit, Location, Patience, Query, SearchOptions, Stored, open_client
 from qdrant_polyvec.clients import AsyncClients
+from qdrant_polyvec.patient import patient
 from qdrant_polyvec.points import identity
 
 _PAGE = 256
@@ -36,9 +37,11 @@ class StockCollection:
         vector_name: str | None = None,
         content_key: str = "page_content",
         metadata_key: str = "metadata",
+        patience: Patience | None = None,
     ) -> None:
-        self.client, self.name, self.embedder = open_client(location), name, embedder
-        self._owns_client = self.client is not location
+        opened, patience = open_client(location), patience or Patience()
+        self.client, self.name, self.embedder = patient(opened, patience), name, embedder
+        self._to_close = None if opened is location else opened
         self._content_key, self._metadata_key = content_key, metadata_key
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
@@ -50,7 +53,7 @@ class StockCollection:
                 )
             on_error.pop_all()
         self._dim, self._is_cosine = params.size, params.distance == models.Distance.COSINE
-        self._aclients = AsyncClients(self.client)
+        self._aclients = AsyncClients(self.client, patience)
 
     def search(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """Search in mode `dense`, as `Collection.search`."""
@@ -92,8 +95,8 @@ class StockCollection:
 
     def close(self) -> None:
         """Release the folder. A client that was passed in stays open."""
-        if self._owns_client:
-            self.client.close()
+        if self._to_close is not None:
+            self._to_close.close()
 
     async def aclose(self) -> None:
         """Close the asynchronous client of this event loop, if there is one."""

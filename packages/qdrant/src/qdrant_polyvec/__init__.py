@@ -9,19 +9,21 @@ if TYPE_CHECKING:
     from qdrant_polyvec.cluster import Cluster
     from qdrant_polyvec.collection import Collection
     from qdrant_polyvec.edge import EngineError, FolderLockedError
+    from qdrant_polyvec.errors import CollectionChangedError, StoreError, StoreRefusedError, StoreUnavailableError
     from qdrant_polyvec.fields import field_keys
     from qdrant_polyvec.fingerprint import FingerprintError
     from qdrant_polyvec.hits import Group, Hit, Stored
     from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
     from qdrant_polyvec.maintenance import Verification
     from qdrant_polyvec.query import Query, QueryOptions, RankingOptions, SearchOptions, Tasks
-    from qdrant_polyvec.retrying import StoreUnavailableError
+    from qdrant_polyvec.retrying import Patience
     from qdrant_polyvec.schema import Schema, SchemaError
 
 __all__ = [
     "MODES",
     "Cluster",
     "Collection",
+    "CollectionChangedError",
     "EngineError",
     "Failure",
     "FingerprintError",
@@ -31,6 +33,7 @@ __all__ = [
     "Item",
     "Location",
     "Mode",
+    "Patience",
     "Query",
     "QueryOptions",
     "RankingOptions",
@@ -39,6 +42,8 @@ __all__ = [
     "SchemaError",
     "SearchOptions",
     "ServerVersionError",
+    "StoreError",
+    "StoreRefusedError",
     "StoreUnavailableError",
     "Stored",
     "Tasks",
@@ -50,7 +55,7 @@ __all__ = [
 ]
 
 _MODULES = (
-    "choices", "clients", "cluster", "collection", "edge", "fields", "fingerprint", "hits", "items",
+    "choices", "clients", "cluster", "collection", "edge", "errors", "fields", "fingerprint", "hits", "items",
     "maintenance", "query", "retrying", "schema",
 )  # fmt: skip
 

@@ -21,8 +21,9 @@ from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.metadata import check_filter
+from qdrant_polyvec.patient import patient
 from qdrant_polyvec.pictures import of_layout_1
-from qdrant_polyvec.retrying import patiently
+from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
 
 __all__ = ["aliased"]
@@ -35,7 +36,7 @@ _MULTIVECTORS = 32  # points per request, with them
 class Binding:
     """One collection, for one tenant if it has several."""
 
-    client: QdrantClient
+    client: QdrantClient  # waits for its server as long as `patience` says
     aclients: AsyncClients
     engine: Engine
     name: str  # an alias, so that a collection made with another model can take the place of this one at once
@@ -44,6 +45,7 @@ class Binding:
     schema: Schema
     tenant: str | None
     cluster: Cluster
+    patience: Patience
     rules: int = RULES  # version of the rules of words that the collection's BM25 vectors follow
 
     @classmethod
@@ -57,6 +59,7 @@ class Binding:
         schema: Schema | None,
         tenant: str | None,
         cluster: Cluster | None,
+        patience: Patience | None,
     ) -> "Binding":
         """Bind a collection as `Collection.open` does. Default: fingerprint and schema of the existing collection."""
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
@@ -66,14 +69,16 @@ class Binding:
         for key, value in (("name", name), ("tenant", tenant or "")):
             if printable(value) != value:
                 raise ValueError(f"`{key}` is {value!r}: it has a lone surrogate, which is no character.")
-        cluster = cluster or Cluster()
+        cluster, patience = cluster or Cluster(), patience or Patience()
+        client = patient(client, patience)
+        aclients = AsyncClients(client, patience)
         behind = engine(client)
         schemas.check_server(behind.version, Schema())  # before any call that an old server does not know
         if not client.collection_exists(name) and aliased(client, name) == name:
             if fingerprint is None:
                 raise ValueError(f"there is no collection {name!r}; to create it, give the embedder.")
             binding = cls(
-                client, AsyncClients(client), behind, name, embedder, fingerprint, schema or Schema(), tenant, cluster
+                client, aclients, behind, name, embedder, fingerprint, schema or Schema(), tenant, cluster, patience
             )
             schemas.check_server(behind.version, binding.schema)
             new_name = binding.new_name()
@@ -99,7 +104,11 @@ class Binding:
         rules = facts.get("bm25_rules", 1) if existing.bm25 else RULES
         if rules != RULES and embedder is not None:
             warn(_other_rules(name))
-        return cls(client, AsyncClients(client), behind, name, embedder, fingerprint, wanted, tenant, cluster, rules)
+        return cls(client, aclients, behind, name, embedder, fingerprint, wanted, tenant, cluster, patience, rules)
+
+    def working(self) -> "Binding":
+        """Bind the collection with a client that reads with the patience of writes, for long work."""
+        return replace(self, client=patient(self.client, self.patience.of_writes()))
 
     @property
     def encoder(self) -> Encoder:
@@ -207,7 +216,7 @@ class Binding:
         read = partial(self.client.scroll, self.name, scroll_filter=condition, **options)
         offset = None
         while True:
-            page, offset = patiently(partial(read, offset=offset))
+            page, offset = read(offset=offset)
             if page:
                 yield self._current(page)
             if offset is None:
@@ -222,7 +231,7 @@ class Binding:
     ) -> list[models.Record]:
         """Read points by Qdrant's ids, in no particular order."""
         options = {"with_payload": with_payload, "with_vectors": with_vectors, **self.cluster.read_options()}
-        return self._current(patiently(partial(self.client.retrieve, self.name, list(ids), **options)))
+        return self._current(self.client.retrieve(self.name, list(ids), **options))
 
     def records(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
         """Read the points of items, with some of their vectors, each once, in the order of `ids`."""
@@ -241,9 +250,7 @@ class Binding:
         return records
 
     def delete(self, selector: models.PointIdsList | models.FilterSelector) -> None:
-        """Delete points. It may be done twice, so it is repeated while the store does not answer."""
-        options = self.cluster.write_options()
-        patiently(partial(self.client.delete, self.name, points_selector=selector, wait=True, **options))
+        self.client.delete(self.name, points_selector=selector, wait=True, **self.cluster.write_options())
 
     def readable(self, *, multivector: bool) -> list[str]:
         """Name the vectors to read, since Qdrant refuses unknown names; a ValueError if there are no multi-vectors."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,24 +11,33 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
+import grpc
 from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import grpc as messages
 from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from polyvec import forking
 from qdrant_polyvec.edge import EdgeBackend
+from qdrant_polyvec.patient import PatientBackend, apatient, around
+from qdrant_polyvec.retrying import Patience
 
 __all__ = ["AsyncClients", "Location", "open_async_client", "open_client"]
 
 Location = str | Path | QdrantClient
 Version = tuple[int, int]
 
-_TIMEOUT = {"timeout": 60}  # seconds; with the client's own 5, a large write to a busy server fails though it is done
+# Seconds; with the client's own 5, a large write to a busy server fails though it is done. `engine` checks the version.
+_OPTIONS = {"timeout": 60, "check_compatibility": False}
+_PROBE = 2.0  # seconds for the gRPC port to answer
 
 
 _inherited: list[QdrantClient] = []  # of the parent, in a forked child
 _connected: WeakSet[QdrantClient] = WeakSet()  # clients of servers that this module opened
+_undecided: WeakSet[QdrantClient] = WeakSet()  # of these, without a choice between REST and gRPC
+_without_grpc: set[str] = set()  # servers of which the log says so already
+_logger = logging.getLogger(__name__)
 
 
 class ServerVersionError(RuntimeError):
@@ -40,7 +50,9 @@ def open_client(location: Location, **options: Any) -> QdrantClient:
     Args:
         location: a folder (created if it is missing) as a `Path` or a string without `://`; the URL of a server;
             `":memory:"` for tests; or a client, which is returned as it is.
-        options: of `QdrantClient` for a server: `api_key`, `prefer_grpc`, `timeout`, …
+        options: of `QdrantClient` for a server: `api_key` (default: the environment variable QDRANT_API_KEY),
+            `prefer_grpc`, `timeout`, … Without `prefer_grpc`, collections are written over gRPC if its port answers,
+            and everything else goes over REST.
 
     A client of a server that this opened has connections of its own in a forked child.
 
@@ -49,8 +61,10 @@ def open_client(location: Location, **options: Any) -> QdrantClient:
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
-        client = QdrantClient(url=location, **_TIMEOUT | options)
+        client = QdrantClient(url=location, **_server_options(options))
         _connected.add(client)
+        if options.get("prefer_grpc") is None:
+            _undecided.add(client)
         return client
     _refuse(location, options)
     if isinstance(location, QdrantClient):
@@ -69,14 +83,14 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
 
     Args:
         location: as in `open_client`; an `AsyncQdrantClient` is returned as it is.
-        options: of `AsyncQdrantClient` for a server: `api_key`, `prefer_grpc`, `timeout`, …
+        options: of `AsyncQdrantClient` for a server, as in `open_client`.
 
     Raises:
         FolderLockedError: the folder is open in another client.
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
-        return AsyncQdrantClient(url=location, **_TIMEOUT | options)
+        return AsyncQdrantClient(url=location, **_server_options(options))
     if isinstance(location, AsyncQdrantClient):
         _refuse(location, options)
         return location
@@ -84,7 +98,7 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
         return AsyncQdrantClient(**location.init_options)
     client = open_client(location, **options)
     twin = AsyncQdrantClient(":memory:")
-    twin._client = ThreadedBackend(client, owned=client is not location)  # noqa: SLF001 — as in `_embedded`
+    twin._client = ThreadedBackend(client, owned=client is not location)  # noqa: SLF001 — no public name
     twin.init_options.update(client.init_options)
     return twin
 
@@ -92,15 +106,15 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
 class AsyncClients:
     """The asynchronous twins of a client, one per event loop: connections belong to the loop they were opened in."""
 
-    def __init__(self, client: QdrantClient) -> None:
-        self._client = client
+    def __init__(self, client: QdrantClient, patience: Patience) -> None:
+        self._client, self._patience = inner(client), patience
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncQdrantClient] = WeakKeyDictionary()
 
     def current(self) -> AsyncQdrantClient:
         """Return the twin of the running event loop; it is opened at the first call."""
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
-            self._by_loop[loop] = open_async_client(self._client)
+            self._by_loop[loop] = apatient(open_async_client(self._client), self._patience)
         return self._by_loop[loop]
 
     async def aclose(self) -> None:
@@ -116,6 +130,7 @@ class Engine:
 
     kind: Literal["edge", "memory", "rest", "grpc"]  # a folder, qdrant-client's imitation, or a server
     version: Version | None = None  # of a server
+    writes_over_grpc: bool = False  # items are written over gRPC
 
     @property
     def is_imitation(self) -> bool:
@@ -137,13 +152,54 @@ def engine(client: QdrantClient) -> Engine:
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None:
         raise ServerVersionError(f"the server says it is version {version!r}, which is no version of Qdrant.")
-    prefers_grpc = behind._prefer_grpc  # noqa: SLF001 — no public name
-    return Engine("grpc" if prefers_grpc else "rest", (int(numbers[1]), int(numbers[2])))
+    prefers_grpc: bool = behind._prefer_grpc  # noqa: SLF001 — no public name
+    writes_over_grpc = prefers_grpc or (inner(client) in _undecided and _answers_over_grpc(behind))
+    return Engine("grpc" if prefers_grpc else "rest", (int(numbers[1]), int(numbers[2])), writes_over_grpc)
+
+
+def inner(client: QdrantClient) -> QdrantClient:
+    """Return the client of the caller behind one that waits."""
+    behind = client._client  # noqa: SLF001 — no public name
+    return behind.client if isinstance(behind, PatientBackend) else client
 
 
 def backend(client: QdrantClient) -> QdrantBase:
-    """Return what a client delegates to."""
-    return client._client  # noqa: SLF001 — no public name
+    """Return what a client delegates to in the end."""
+    return inner(client)._client  # noqa: SLF001 — no public name
+
+
+def grpc_backend(client: QdrantClient, engine: Engine) -> QdrantBase | None:
+    """Return the backend that writes items over gRPC and takes gRPC's messages; None if they are written otherwise.
+
+    A forked child writes over gRPC only if its client prefers it: gRPC does not survive a fork in every version.
+    """
+    if not engine.writes_over_grpc or (engine.kind == "rest" and inner(client) not in _undecided):
+        return None
+    behind = client._client  # noqa: SLF001 — no public name
+    return behind.over_grpc() if isinstance(behind, PatientBackend) else behind
+
+
+def _server_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    key = os.environ.get("QDRANT_API_KEY")
+    given = {name: value for name, value in options.items() if value is not None}
+    return _OPTIONS | ({"api_key": key} if key else {}) | given
+
+
+def _answers_over_grpc(remote: QdrantRemote) -> bool:
+    try:
+        remote.grpc_root.HealthCheck(messages.HealthCheckRequest(), timeout=_PROBE)
+    except grpc.RpcError:
+        if remote.rest_uri not in _without_grpc:
+            _without_grpc.add(remote.rest_uri)
+            _logger.warning(
+                "port %s of the Qdrant server at %s does not answer over gRPC, so items are written over REST, which "
+                "takes longer. Open that port, name another one by open_client(url, grpc_port=…), or choose REST by "
+                "prefer_grpc=False.",
+                remote._grpc_port,  # noqa: SLF001 — no public name
+                remote.rest_uri,
+            )
+        return False
+    return True
 
 
 class ThreadedBackend(AsyncQdrantBase):
@@ -199,20 +255,15 @@ def _refuse(location: object, options: Mapping[str, Any]) -> None:
 
 def _reconnect() -> None:
     """Give clients new connections in a forked child: it shares the old ones with its parent, answers included."""
+    _undecided.clear()
     for client in _connected:
         other = QdrantClient(**client.init_options | {"check_compatibility": False})
-        client._client, other._client = other._client, client._client  # noqa: SLF001 — as in `_embedded`
+        client._client, other._client = other._client, client._client  # noqa: SLF001 — no public name
         _inherited.append(other)  # closing it would end connections of the parent
 
 
 def _embedded(folder: Path) -> QdrantClient:
-    # The constructor of QdrantClient chooses its backend itself and takes none from outside. Built in memory it
-    # connects to nothing; then the backend is exchanged. All its methods delegate to `_client`, so integrations
-    # written for QdrantClient run on it unchanged.
-    behind = EdgeBackend(folder)
-    client = QdrantClient(":memory:")
-    backend(client).close()
-    client._client = behind  # noqa: SLF001
+    client = around(EdgeBackend(folder))
     # Code that builds an async twin from these options must be refused by the folder's lock, not get an empty memory.
     client.init_options.update(location=None, path=str(folder))
     return client

@@ -15,16 +15,17 @@ from polyvec.encoder import in_thread
 from qdrant_polyvec import maintenance, points
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Checks
-from qdrant_polyvec.clients import Location, backend, open_client
+from qdrant_polyvec.clients import Location, backend, inner, open_client
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
+from qdrant_polyvec.errors import StoreError
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Group, Hit, Stored, stored
 from qdrant_polyvec.ingest import Ingest
 from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
-from qdrant_polyvec.retrying import StoreUnavailableError
+from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import Schema
 from qdrant_polyvec.search import Search
 
@@ -47,6 +48,7 @@ class Collection:
         schema: Schema | None = None,
         tenant: str | None = None,
         cluster: Cluster | None = None,
+        patience: Patience | None = None,
     ) -> Self:
         """Open a collection; create it if it does not exist.
 
@@ -63,6 +65,10 @@ class Collection:
             tenant: restrict every operation to this tenant. Without a tenant, reads, counts and deletions by source
                 cover all tenants, and new items have none.
             cluster: how the collection is spread over a cluster, and how consistent reads and writes are.
+            patience: how long calls wait for a server. Default: 30 seconds for reads, 300 for writes.
+
+        Every method raises a StoreError if a server does not do what it is asked for: StoreUnavailableError,
+        StoreRefusedError or CollectionChangedError.
 
         Raises:
             FolderLockedError: the folder is open in another client.
@@ -83,13 +89,14 @@ class Collection:
                 schema=schema,
                 tenant=tenant,
                 cluster=cluster,
+                patience=patience,
             )
             on_error.pop_all()
         return cls(binding, owns_client=owns_client)
 
     @property
     def client(self) -> QdrantClient:
-        return self._binding.client
+        return inner(self._binding.client)
 
     @property
     def name(self) -> str:
@@ -161,7 +168,7 @@ class Collection:
                 then.
             FingerprintError: the collection holds another model's vectors by now.
             SchemaError: its BM25 vectors follow older rules of words: `reindex` it.
-            StoreUnavailableError: the store did not answer for too long; its `report` says what became of which item.
+            StoreError: the server stopped the work; its `report` says what became of which item.
         """
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
@@ -173,7 +180,7 @@ class Collection:
             ingest.run(entries, total=total, show_progress=show_progress)
             if replace_sources:
                 ingest.remove_outdated()
-        except StoreUnavailableError as error:
+        except StoreError as error:
             error.report = ingest.report
             raise
         return ingest.report

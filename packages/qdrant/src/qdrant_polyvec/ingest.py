@@ -13,9 +13,9 @@ from polyvec.alarms import pass_alarm
 from qdrant_polyvec import points, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.items import Failure, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.retrying import patiently
 from qdrant_polyvec.schema import OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
@@ -28,14 +28,14 @@ class Ingest:
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.report = Report()
-        self._binding = binding
+        self._binding = binding.working()
         self._batch_size = batch_size
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
         self._sources: dict[tuple[str, str], None] = {}  # with their tasks, in the order of the call
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. If this is interrupted, whatever is acknowledged stays."""
-        alias, self._binding = self._binding, patiently(self._binding.resolved)
+        alias, self._binding = self._binding, self._binding.resolved()
         stream = iter(entries)
         written: Future[None] | None = None
         with (
@@ -142,8 +142,8 @@ class Ingest:
             # If another writer has replaced the content meanwhile, its payload must stay.
             same_content = value_is(f"{OWN}.content_hash", entry.digest)
             condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
-            overwrite = partial(self._binding.client.overwrite_payload, self._binding.name, points=condition)
-            patiently(partial(overwrite, payload=new, wait=True, **self._binding.cluster.write_options()))
+            options = self._binding.cluster.write_options()
+            self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
             self.report.ok.append(entry.id)
         return changed
 
@@ -204,9 +204,11 @@ class Ingest:
         """
         before = len(self.report.ok)
         write_points(self._binding, structs, self.report)
-        if patiently(alias.resolved).name != self._binding.name:
+        if alias.resolved().name != self._binding.name:
             del self.report.ok[before:]
-            raise RuntimeError(f"Collection {alias.name!r} was exchanged while items were added: add them again.")
+            raise CollectionChangedError(
+                f"Collection {alias.name!r} was exchanged while items were added: open it again and add them."
+            )
 
 
 def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -> Iterator[Entry | Failure]:

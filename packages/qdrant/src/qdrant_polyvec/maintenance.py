@@ -105,6 +105,7 @@ def reindex(
             f"{binding.name!r} is the collection itself, not an alias, so nothing can take its place at once: "
             "`copy_to` another name instead."
         )
+    binding = binding.working()
     fingerprint = Fingerprint.of(embedder, truncate_dim)
     exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema, rules=RULES)
     if exchanged.new_name() == old_name:
@@ -208,6 +209,7 @@ def copy(
     show_progress: bool,
 ) -> Report:
     """See `Collection.copy_to`."""
+    binding = binding.working()
     schema = schema or binding.schema
     if (schema.pooled, schema.bm25) != (binding.schema.pooled, binding.schema.bm25):
         raise ValueError(f"a copy makes no vectors: {schema} has others than {binding.schema}. `reindex` it first.")
@@ -223,7 +225,8 @@ def copy(
             schema=schema,
             tenant=binding.tenant,
             cluster=cluster,
-        )
+            patience=binding.patience,
+        ).working()
         target.check_rules()
         progress = stack.enter_context(
             tqdm(total=binding.count(binding.within()), unit="item", disable=not show_progress)

@@ -1,113 +1,148 @@
-"""Requests that are repeated until the store answers: after 429, 408, 5xx and a lost connection, and nothing else."""
+"""How long calls to a server are repeated: after 429, 408, 5xx and a lost connection, up to one limit of time."""
 
+import logging
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-import grpc
-import httpx
-from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from polyvec.alarms import pass_alarm
-from qdrant_polyvec.items import Report
+from qdrant_polyvec.errors import FAILURES, StoreUnavailableError, is_answer, may_pass, reason, refusal
 
 T = TypeVar("T")
 
-_AGAIN = {grpc.StatusCode[name] for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL", "UNKNOWN")}
-# What qdrant-client wraps because of the connection or the answer. It wraps every other `Exception`, too.
-_OF_ANSWERS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
+SHORTEST = 1.0  # seconds; an attempt has at least this long, even if the limit is nearly over
+_READS = {
+    "collection_exists", "count", "facet", "get_aliases", "get_collection", "get_collection_aliases", "get_collections",
+    "info", "query_batch_points", "query_points", "query_points_groups", "retrieve", "scroll",
+}  # fmt: skip
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)  # of the running attempt
+_logger = logging.getLogger(__name__)
 
 
-class StoreUnavailableError(ConnectionError):
-    """The store did not answer, or refused to work, for too long.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for a server that does not answer or is overloaded.
 
     Attributes:
-        report: what became of the items until then, if items were added.
+        reads: seconds that a search or another reading call may take, all of its attempts together. `add`, `reindex`
+            and `copy_to` read with the patience of writes.
+        writes: seconds that a writing call may take, all of its attempts together.
+        first_wait: seconds before the second attempt. The pause is doubled each time, and up to half as long again by
+            chance, so that several clients do not come back at once.
+        longest_wait: seconds between two attempts at most, whatever the server asks for by `Retry-After`.
     """
 
-    report: Report | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a store."""
-
-    attempts: int = 7  # of one request
-    # Seconds before the second attempt; doubled each time, and up to half as long again by chance, so that several
-    # clients do not come back at once.
+    reads: float = 30.0
+    writes: float = 300.0
     first_wait: float = 0.5
-    longest_wait: float = 30.0  # seconds between two attempts at most, whatever the server asks for
+    longest_wait: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it is a number of seconds above 0.")
+
+    def limit(self, method: str) -> float:
+        """Seconds that a call of this method of `QdrantClient` may take."""
+        return self.reads if method in _READS else self.writes
+
+    def of_writes(self) -> "Patience":
+        """Return the patience of calls that read in order to write."""
+        return replace(self, reads=self.writes)
 
     def wait(self, n_failed: int, retry_after: float | None) -> float:
         """Seconds until the next attempt; `retry_after` is the server's wish."""
-        usual = self.first_wait * 2.0 ** (n_failed - 1) * random.uniform(1, 1.5)  # noqa: S311 — no secret
+        usual = self.first_wait * 2.0 ** min(n_failed - 1, 30) * random.uniform(1, 1.5)  # noqa: S311 — no secret
         return min(max(usual, retry_after or 0.0), self.longest_wait)
 
 
-PATIENCE = Patience()
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(self, url: str, limit: float, patience: Patience) -> None:
+        self._url, self._limit, self._patience = url, limit, patience
+        self._end = time.monotonic() + limit
+        self._n_failed = 0
+
+    @contextmanager
+    def one(self) -> Iterator[float]:
+        """Make one attempt, with the seconds that it may take; they bound its requests over REST."""
+        left = max(self._end - time.monotonic(), SHORTEST)
+        token = _deadline.set(time.monotonic() + left)
+        try:
+            yield left
+        finally:
+            _deadline.reset(token)
+
+    def pause(self, error: Exception) -> float:
+        """Return the seconds until the next attempt, or raise what the failure of the last one means.
+
+        An error that the caller's own signal handler raised, and qdrant-client took for one of the connection, is
+        raised as it is.
+        """
+        self._n_failed += 1
+        if isinstance(error, ResponseHandlingException):
+            pass_alarm(error.source)
+            if not is_answer(error):
+                raise error.source from error
+        if not may_pass(error):
+            raise refusal(error, self._url) from error
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise StoreUnavailableError(
+                f"the Qdrant server at {self._url} did not do what it was asked for in {self._limit:g} s "
+                f"({self._n_failed} attempt{'s' if self._n_failed > 1 else ''}); the last answer was: "
+                f"{reason(error)}.{_advice(reason(error))} What it has acknowledged is stored; call again to go on."
+            ) from error
+        if self._n_failed == 1:
+            _logger.warning(
+                "the Qdrant server at %s does not answer (%s); trying again for %.0f s", self._url, reason(error), left
+            )
+        wait = self._patience.wait(self._n_failed, getattr(error, "retry_after_s", None))
+        return min(wait, left)
 
 
-def pause(seconds: float) -> None:
-    time.sleep(seconds)
+def seconds_left() -> float | None:
+    """Seconds until the end of the running attempt; None outside of one."""
+    end = _deadline.get()
+    return None if end is None else max(end - time.monotonic(), SHORTEST)
 
 
-def patiently(call: Callable[[], T], *, patience: Patience = PATIENCE, sleep: Callable[[float], None] = pause) -> T:
-    """Call, and call again while it may yet succeed, at last with a StoreUnavailableError. Calls may be done twice.
+def patiently(call: Callable[[float], T], attempts: Attempts, sleep: Callable[[float], None]) -> T:
+    """Call with the seconds that it may take, and call again while it may yet succeed. Calls may be done twice.
 
-    An error that the caller's own signal handler raised, and qdrant-client took for one of the connection, is raised.
+    Raises:
+        StoreError: what the last failure means.
     """
-    for n_failed in range(1, patience.attempts + 1):
+    while True:
         try:
-            return call()
-        except (UnexpectedResponse, ResponseHandlingException, QdrantException, grpc.RpcError) as error:
-            if isinstance(error, ResponseHandlingException):
-                pass_alarm(error.source)
-                if not isinstance(error.source, _OF_ANSWERS):
-                    raise error.source from error
-            if not _may_pass(error):
-                raise
-            if n_failed == patience.attempts:
-                raise StoreUnavailableError(
-                    f"the store did not take a request in {n_failed} attempts; the last answer was: {reason(error)}. "
-                    "What it has acknowledged is stored; call again to go on."
-                ) from error
-            sleep(patience.wait(n_failed, getattr(error, "retry_after_s", None)))
-    raise ValueError(f"`attempts` is {patience.attempts}; it must be at least 1.")
+            with attempts.one() as left:
+                return call(left)
+        except FAILURES as error:
+            seconds = attempts.pause(error)
+        sleep(seconds)
 
 
-def reason(error: Exception) -> str:
-    """Put a server's answer in one line."""
-    if isinstance(error, UnexpectedResponse):
+async def apatiently(
+    call: Callable[[float], Awaitable[T]], attempts: Attempts, sleep: Callable[[float], Awaitable[None]]
+) -> T:
+    """`patiently` for asynchronous calls."""
+    while True:
         try:
-            message = str(error.structured()["status"]["error"])
-        except (ValueError, KeyError, TypeError):
-            message = error.reason_phrase
-        return f"{error.status_code} {message}"[:300]
-    if isinstance(error, ResponseHandlingException):
-        return f"{type(error.source).__name__}: {error.source}"[:300]
-    if (status := code(error)) is not None:
-        answer: Any = error  # grpc is not annotated
-        return f"{status.name} {answer.details()}"[:300]
-    return str(error)[:300]
+            with attempts.one() as left:
+                return await call(left)
+        except FAILURES as error:
+            seconds = attempts.pause(error)
+        await sleep(seconds)
 
 
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, UnexpectedResponse):
-        status = error.status_code or 0
-        return status in (408, 429) or status >= 500
-    if isinstance(error, grpc.RpcError):
-        # An answer that is exhausted for good says that a message is larger than allowed.
-        exhausted = code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in reason(error)
-        return code(error) in _AGAIN or exhausted
-    if isinstance(error, ResponseHandlingException):
-        # A ValueError: the answer came and was not understood.
-        return not isinstance(error.source, ValueError | httpx.UnsupportedProtocol | httpx.InvalidURL)
-    return True  # 429, as qdrant-client tells it
-
-
-def code(error: Exception) -> Any:  # Any: grpc is not annotated
-    """The status of an answer over gRPC; None if it is none."""
-    return error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None
+def _advice(answer: str) -> str:
+    if "read operations failed" in answer:
+        return " `Cluster(read_consistency=…)` asks for more copies than answer."
+    return " Does it run, and is the URL right? Patience(reads=…, writes=…) waits longer."

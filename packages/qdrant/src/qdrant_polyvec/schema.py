@@ -5,15 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec.warning import warn
 from qdrant_polyvec import bm25
 from qdrant_polyvec.choices import PRECISIONS, Precision
 from qdrant_polyvec.clients import Engine, ServerVersionError, Version
 from qdrant_polyvec.cluster import Cluster
+from qdrant_polyvec.errors import StoreRefusedError
 
 __all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError", "value_is"]
 
@@ -163,11 +162,8 @@ def ensure_shard_key(client: QdrantClient, name: str, cluster: Cluster) -> None:
 def _unless_there() -> Iterator[None]:
     try:
         yield
-    except UnexpectedResponse as error:
-        if error.status_code != 409 and b"already exists" not in error.content:
-            raise
-    except (ValueError, grpc.RpcError) as error:
-        if "already exists" not in str(error):
+    except (ValueError, StoreRefusedError) as error:
+        if "already exists" not in str(error) and getattr(error, "status", None) != 409:
             raise
 
 

@@ -6,9 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import grpc
 from qdrant_client import models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from polyvec import Embeddings
 from polyvec.content import text_of
@@ -16,6 +14,7 @@ from polyvec.encoder import in_thread
 from polyvec.warning import warn
 from qdrant_polyvec import limits
 from qdrant_polyvec.binding import Binding
+from qdrant_polyvec.errors import StoreRefusedError
 from qdrant_polyvec.fingerprint import FingerprintError
 from qdrant_polyvec.hits import Group, Hit, hits
 from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, n_bytes, plan
@@ -23,7 +22,7 @@ from qdrant_polyvec.schema import OWN, value_is
 
 T = TypeVar("T")
 
-_REFUSALS = (ValueError, UnexpectedResponse, grpc.RpcError)  # how engines answer vectors of another size
+_REFUSALS = (ValueError, StoreRefusedError)  # how engines answer vectors of another size
 
 SMALL = 2000  # items; so many multi-vectors are scored faster than a second stage would pay
 _COUNT_LASTS = 30.0  # seconds until the size of a small collection is asked for again

@@ -3,23 +3,18 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import grpc
 import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as messages
 from qdrant_client.conversions.conversion import RestToGrpc
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from qdrant_polyvec import limits
-from qdrant_polyvec.clients import Engine, backend
-from qdrant_polyvec.retrying import PATIENCE, Patience, code, patiently, pause, reason
+from qdrant_polyvec.clients import Engine, grpc_backend
+from qdrant_polyvec.errors import TOO_LARGE, StoreRefusedError
 
-_REFUSED = {400, 413, 422}  # the points are to blame, not the caller's rights or the collection
-_TOO_LARGE_FOR_GRPC = {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED}  # if repeating did not help
-_REFUSED_BY_GRPC = {grpc.StatusCode.INVALID_ARGUMENT, *_TOO_LARGE_FOR_GRPC}
+_REFUSED = {400, TOO_LARGE, 422}  # the points are to blame, not the caller's rights or the collection
 
 _BYTES = b"\x0a"  # in protobuf's wire format: field 1, its bytes with their length before them
 _BYTES_PER_ROW = 8  # at most
@@ -57,20 +52,17 @@ def write(
     structs: Iterable[models.PointStruct],  # their vectors are numpy arrays or `SparseVector`
     *,
     options: Mapping[str, Any] | None = None,  # of the client's `upsert`, as `Cluster.write_options`
-    patience: Patience = PATIENCE,
-    sleep: Callable[[float], None] = pause,
 ) -> Iterator[Written]:
     """Write points, as many at a time as fit one request, and yield the outcome of each request.
 
-    A request that may yet succeed is sent again; it may have been applied in part, but points keep their ids. One
-    that is refused is sent in halves, down to the points that are to blame. Errors that no point is to blame for are
-    raised: a StoreUnavailableError, or the client's own, as without the right to write.
+    A request that may yet succeed is sent again by the client (see `patient`); it may have been applied in part, but
+    points keep their ids. One that is refused is sent in halves, down to the points that are to blame. A StoreError
+    that no point is to blame for is raised, as without the right to write.
     """
     wire = _wire(client, engine)
 
     def send(batch: Sequence[models.PointStruct]) -> None:
-        upsert = partial(wire.upsert, collection, points=list(map(wire.convert, batch)), wait=True, **(options or {}))
-        patiently(upsert, patience=patience, sleep=sleep)
+        wire.upsert(collection, points=list(map(wire.convert, batch)), wait=True, **(options or {}))
 
     for batch in limits.batches(structs, wire.n_bytes, lambda: wire.max_bytes):
         for written, too_large in _write(batch, send):
@@ -88,37 +80,26 @@ def _write(
         part = unsent.pop()
         try:
             send(part)
-        except (UnexpectedResponse, grpc.RpcError, ValueError) as error:  # ValueError: a folder's, or of a conversion
-            if not _is_refusal(error):
+        except (StoreRefusedError, ValueError) as error:  # ValueError: a folder's, or of a conversion
+            status = error.status if isinstance(error, StoreRefusedError) else 400
+            if status not in _REFUSED:
                 raise
             if len(part) == 1:
-                yield Written(failed=[(part[0], f"refused by the store: {reason(error)}")]), False
+                yield Written(failed=[(part[0], f"refused by the store: {error}")]), False
             else:
                 middle = len(part) // 2
                 unsent += [part[middle:], part[:middle]]
-                yield Written(), _is_too_large(error)
+                yield Written(), status == TOO_LARGE
         else:
             yield Written(ok=part), False
-
-
-def _is_refusal(error: Exception) -> bool:
-    if isinstance(error, UnexpectedResponse):
-        return error.status_code in _REFUSED
-    return isinstance(error, ValueError) or code(error) in _REFUSED_BY_GRPC
-
-
-def _is_too_large(error: Exception) -> bool:
-    if isinstance(error, UnexpectedResponse):
-        return error.status_code == 413 or "larger than allowed" in reason(error)
-    return code(error) in _TOO_LARGE_FOR_GRPC
 
 
 def _wire(client: QdrantClient, engine: Engine) -> Wire:
     if engine.kind == "edge":
         return Wire(client.upsert, lambda struct: struct, limits.BINARY_BYTES_PER_FLOAT, limits.MAX_OPERATION_BYTES)
-    if engine.kind == "grpc":
+    if behind := grpc_backend(client, engine):
         # The client's own method converts number by number, and warns of messages, which are faster.
-        return Wire(backend(client).upsert, _grpc, limits.BINARY_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
+        return Wire(behind.upsert, _grpc, limits.BINARY_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
     return Wire(client.upsert, _lists, limits.REST_BYTES_PER_FLOAT, limits.MAX_REQUEST_BYTES)
 
 

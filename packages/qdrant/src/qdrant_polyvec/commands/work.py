@@ -1,7 +1,6 @@
 """Do what the commands say. Their `**loading` goes to `load_embedder`: the device and the dtype."""
 
 import contextlib
-import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -10,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
 from tqdm import tqdm
 
 import polyvec
@@ -26,10 +24,13 @@ from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
 from qdrant_polyvec.commands.census import Census, Counts
+from qdrant_polyvec.errors import StoreError
 from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError, Model
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
+from qdrant_polyvec.patient import patient
+from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import OWN, Schema
 
 _DEFAULT_MODEL = "demo"
@@ -180,12 +181,10 @@ def open_search(
 
 @contextlib.contextmanager
 def _client(location: str) -> Iterator[QdrantClient]:
-    key = os.environ.get("QDRANT_API_KEY")
-    server = {"api_key": key} if key and "://" in location else {}
     try:
-        with contextlib.closing(open_client(location, **server)) as client:
-            yield client
-    except (ApiException, RuntimeError) as error:  # the server, the folder's lock, the embedded engine
+        with contextlib.closing(open_client(location)) as client:
+            yield patient(client, Patience())
+    except (StoreError, RuntimeError) as error:  # the server, the folder's lock, the embedded engine
         raise UserError(str(error)) from error
 
 

@@ -39,6 +39,7 @@ from qdrant_polyvec import (
     Hit,
     Location,
     Mode,
+    Patience,
     Query,
     RankingOptions,
     Schema,
@@ -84,6 +85,7 @@ class PolyvecVectorStore(OpenStore):
         schema: Schema | None = None,
         tenant: str | None = None,
         cluster: Cluster | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Open a collection; create it if it does not exist.
 
@@ -97,11 +99,13 @@ class PolyvecVectorStore(OpenStore):
             schema: the vectors of a new collection and how they are stored; see `qdrant_polyvec.Schema`.
             tenant: restricts every operation to this tenant's nodes; see `qdrant_polyvec.Collection.open`.
             cluster: how the collection is spread over a cluster.
+            patience: how long calls wait for a server; see `qdrant_polyvec.Patience`.
 
         Raises:
             qdrant_polyvec.FolderLockedError: the folder is open in another client.
             qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
             qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
+            qdrant_polyvec.StoreError: a server does not answer, or refuses. Every other method raises it, too.
         """
         if not isinstance(embed_model, PolyvecEmbedding):
             raise TypeError(f"`embed_model` is a {type(embed_model).__name__}; it is a PolyvecEmbedding.")
@@ -117,6 +121,7 @@ class PolyvecVectorStore(OpenStore):
                 schema=schema,
                 tenant=tenant,
                 cluster=cluster,
+                patience=patience,
             )
         except FingerprintError as error:
             raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
@@ -129,6 +134,7 @@ class PolyvecVectorStore(OpenStore):
             "schema": schema,
             "tenant": tenant,
             "cluster": cluster,
+            "patience": patience,
         }
 
     @classmethod
