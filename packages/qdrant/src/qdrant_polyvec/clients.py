@@ -20,7 +20,7 @@ from qdrant_client.qdrant_remote import QdrantRemote
 
 from polyvec import forking
 from qdrant_polyvec.edge import EdgeBackend
-from qdrant_polyvec.patient import PatientBackend, apatient, around
+from qdrant_polyvec.patient import PatientBackend, apatient
 from qdrant_polyvec.retrying import Patience
 
 __all__ = ["AsyncClients", "Location", "open_async_client", "open_client"]
@@ -263,7 +263,13 @@ def _reconnect() -> None:
 
 
 def _embedded(folder: Path) -> QdrantClient:
-    client = around(EdgeBackend(folder))
+    # The constructor of QdrantClient chooses its backend itself and takes none from outside. Built in memory it
+    # connects to nothing; then the backend is exchanged. All its methods delegate to `_client`, so integrations
+    # written for QdrantClient run on it unchanged.
+    behind = EdgeBackend(folder)
+    client = QdrantClient(":memory:")
+    backend(client).close()
+    client._client = behind  # noqa: SLF001 — no public name
     # Code that builds an async twin from these options must be refused by the folder's lock, not get an empty memory.
     client.init_options.update(location=None, path=str(folder))
     return client

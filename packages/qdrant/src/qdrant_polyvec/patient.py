@@ -87,29 +87,18 @@ def patient(client: QdrantClient, patience: Patience) -> QdrantClient:
     inner = behind.client if isinstance(behind, PatientBackend) else client
     if not isinstance(inner._client, QdrantRemote):  # noqa: SLF001 — no public name
         return client
-    return around(PatientBackend(inner, patience))
+    twin = copy.copy(inner)
+    twin._client = PatientBackend(inner, patience)  # noqa: SLF001 — no public name
+    return twin
 
 
 def apatient(client: AsyncQdrantClient, patience: Patience) -> AsyncQdrantClient:
     """`patient` for asynchronous clients. Closing the result closes `client`."""
     if not isinstance(client._client, AsyncQdrantRemote):  # noqa: SLF001 — no public name
         return client
-    twin = AsyncQdrantClient(":memory:")
+    twin = copy.copy(client)
     twin._client = AsyncPatientBackend(client, patience)  # noqa: SLF001 — no public name
     return twin
-
-
-def around(backend: QdrantBase) -> QdrantClient:
-    """Return a `QdrantClient` that delegates to a backend of ours.
-
-    The constructor of QdrantClient chooses its backend itself and takes none from outside. Built in memory it connects
-    to nothing; then the backend is exchanged. All its methods delegate to `_client`, so integrations written for
-    QdrantClient run on it unchanged.
-    """
-    client = QdrantClient(":memory:")
-    client._client.close()  # noqa: SLF001 — no public name
-    client._client = backend  # noqa: SLF001 — no public name
-    return client
 
 
 def _within(remote: Remote, seconds: float, *, uses_grpc: bool) -> Any:
