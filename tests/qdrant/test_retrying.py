@@ -164,9 +164,23 @@ def test_an_attempt_knows_how_long_it_may_take():
 
     patiently(call, attempts(limit=20), lambda seconds: time.sleep(0.01))
     (first, of_request), (second, _) = told
-    assert first == pytest.approx(20, abs=0.1) == of_request
-    assert second < first
+    assert first == 10 == pytest.approx(of_request, abs=0.1)
+    assert second == 10
     assert seconds_left() is None
+
+
+def test_an_attempt_has_what_is_left_but_a_second_at_least(monkeypatch):
+    told = []
+
+    def call(seconds):
+        told.append(seconds)
+        if len(told) < 3:
+            raise answer(503)
+
+    clock = iter([0, 0, 0, 1, 3, 3, 3, 3.5, 3.5, 3.5])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    patiently(call, attempts(limit=4), lambda seconds: None)
+    assert told == [2, 1, 1]
 
 
 def test_the_first_failure_is_logged(caplog):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qdrant_polyvec.errors import CollectionChangedError, StoreError, StoreRefusedError, StoreUnavailableError
     from qdrant_polyvec.fields import field_keys
     from qdrant_polyvec.fingerprint import FingerprintError
-    from qdrant_polyvec.hits import Group, Hit, Stored
+    from qdrant_polyvec.hits import Group, Hit, Hits, Stored
     from qdrant_polyvec.items import Failure, Item, Report, UnstoredItems
     from qdrant_polyvec.maintenance import Verification
     from qdrant_polyvec.query import Query, QueryOptions, RankingOptions, SearchOptions, Tasks
@@ -30,6 +30,7 @@ __all__ = [
     "FolderLockedError",
     "Group",
     "Hit",
+    "Hits",
     "Item",
     "Location",
     "Mode",

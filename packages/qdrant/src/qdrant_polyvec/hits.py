@@ -7,10 +7,10 @@ from typing import Any
 from qdrant_client import models
 
 from polyvec.pictures import Picture
-from qdrant_polyvec import pictures, points
+from qdrant_polyvec import notebook, pictures, points
 from qdrant_polyvec.items import Identity, Kind
 
-__all__ = ["Group", "Hit", "Stored"]
+__all__ = ["Group", "Hit", "Hits", "Stored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,26 @@ class Hit(Stored):
     score: float
     similarity: float | None
 
+    def _repr_html_(self) -> str:
+        return Hits([self])._repr_html_()
+
+
+class Hits(list[Hit]):
+    """The results of a search, best first. Notebooks show them as a table with pictures."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                notebook.text(rank),
+                notebook.text(f"{hit.score:.3f}"),
+                notebook.picture(hit.picture),
+                notebook.text(hit.content if hit.content != hit.source else ""),
+                notebook.text(": ".join(filter(None, [hit.source, hit.context, hit.unit]))),
+            )
+            for rank, hit in enumerate(self, start=1)
+        ]
+        return notebook.table(("rank", "score", "", "content", "source"), rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -68,12 +88,12 @@ class Group:
     hits: list[Hit]
 
 
-def hits(scored: Sequence[models.ScoredPoint], n_terms: int | None) -> list[Hit]:
+def hits(scored: Sequence[models.ScoredPoint], n_terms: int | None) -> Hits:
     """Convert points to results, in the same order. Each score is a sum of `n_terms` cosines; None: it is none."""
-    return [
+    return Hits(
         Hit(score=point.score, similarity=None if n_terms is None else point.score / n_terms, **_facts(point))
         for point in scored
-    ]
+    )
 
 
 def stored(records: Sequence[models.Record]) -> list[Stored]:

@@ -17,12 +17,14 @@ from polyvec.chunking import Span
 from polyvec.images import alone_with
 from polyvec.paths import printable
 from polyvec.pictures import Picture
+from qdrant_polyvec import notebook
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
 Identity = str | int  # the id that a user gives to an item
 Kind = Literal["text", "image"]
 
+_MAX_SHOWN = 20  # failures in notebooks
 _NAMESPACE = uuid.UUID("6f0d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11")  # never change it: ids of stored points follow from it
 
 
@@ -119,6 +121,22 @@ class Report:
     skipped: list[Identity] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     removed: list[Identity] = field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        counts = [(name, notebook.text(len(getattr(self, name)))) for name in self.__slots__]
+        failures = [
+            (notebook.text(failure.source or failure.id), notebook.text(failure.reason)) for failure in self.failed
+        ]
+        shown = notebook.table([name for name, _ in counts], [[count for _, count in counts]])
+        return shown + (notebook.table(("failed", "reason"), failures[:_MAX_SHOWN]) if failures else "")
+
+    def raise_for_failures(self) -> None:
+        """Raise if some items failed.
+
+        Raises:
+            UnstoredItems: with the ids of the items that are stored.
+        """
+        self.check([*self.ok, *self.skipped])
 
     def check(self, ids: Iterable[Identity]) -> None:
         """Raise if some items failed.

@@ -30,9 +30,9 @@ class Patience:
     """How long to wait for a server that does not answer or is overloaded.
 
     Attributes:
-        reads: seconds that a search or another reading call may take, all of its attempts together. `add`, `reindex`
-            and `copy_to` read with the patience of writes.
-        writes: seconds that a writing call may take, all of its attempts together.
+        reads: seconds that a search or another reading call may take, all of its attempts together; one attempt has
+            half of them. `add`, `reindex` and `copy_to` read with the patience of writes.
+        writes: the same for a writing call.
         first_wait: seconds before the second attempt. The pause is doubled each time, and up to half as long again by
             chance, so that several clients do not come back at once.
         longest_wait: seconds between two attempts at most, whatever the server asks for by `Retry-After`.
@@ -72,8 +72,11 @@ class Attempts:
 
     @contextmanager
     def one(self) -> Iterator[float]:
-        """Make one attempt, with the seconds that it may take; they bound its requests over REST."""
-        left = max(self._end - time.monotonic(), SHORTEST)
+        """Make one attempt, with the seconds that it may take; they bound its requests over REST.
+
+        It has half of the limit at most, so that one answer that never comes does not use up all.
+        """
+        left = max(min(self._end - time.monotonic(), self._limit / 2), SHORTEST)
         token = _deadline.set(time.monotonic() + left)
         try:
             yield left

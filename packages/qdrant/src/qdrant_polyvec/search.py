@@ -16,7 +16,7 @@ from qdrant_polyvec import limits
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.errors import StoreRefusedError
 from qdrant_polyvec.fingerprint import FingerprintError
-from qdrant_polyvec.hits import Group, Hit, hits
+from qdrant_polyvec.hits import Group, Hit, Hits, hits
 from qdrant_polyvec.query import EncodedQuery, Options, Plan, Queries, Query, check_queries, n_bytes, plan
 from qdrant_polyvec.schema import OWN, value_is
 
@@ -132,7 +132,9 @@ class Search:
     def _hits(
         self, plans: Sequence[Plan], answers: Sequence[models.QueryResponse], options: Options
     ) -> list[list[Hit]]:
-        found = [self._checked(hits(answer.points, plan.n_terms)) for plan, answer in zip(plans, answers, strict=True)]
+        found: list[list[Hit]] = [
+            self._checked(hits(answer.points, plan.n_terms)) for plan, answer in zip(plans, answers, strict=True)
+        ]
         if not any(found):
             self._warn_of_tasks(options)
         return found
@@ -159,7 +161,7 @@ class Search:
             "this one."
         )
 
-    def _checked(self, hits: list[Hit]) -> list[Hit]:
+    def _checked(self, hits: Hits) -> Hits:
         """Return the hits if this model made all of them. After a `reindex` elsewhere it did not."""
         own = self._binding.fingerprint.embedder
         others = {hit.fingerprint for hit in hits} - {own}
