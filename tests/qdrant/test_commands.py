@@ -546,3 +546,15 @@ def test_late_chunking_encodes_each_file_at_once_and_reindexes(folder, monkeypat
     assert counts(run("index", "docs")[1])["total"] == (3, 1, 0, 0)
     hit = json.loads(run("search", "red fox", "--json")[1])["hits"][0]
     assert (hit["context"], hit["content"]) == ("a.md › Fox", "# Fox\nthe red fox")
+
+
+def test_a_server_is_searched_as_a_folder_is(folder, server):
+    here = [run("index", "docs"), run("search", "red fox"), run("verify")]
+    there = [
+        run("index", "docs", "--location", server.url),
+        run("search", "red fox", "--location", server.url),
+        run("verify", "--location", server.url),
+    ]
+    assert [result[0] for result in here] == [result[0] for result in there] == [0, 0, 0]
+    assert [result[1] for result in here[1:]] == [result[1] for result in there[1:]]
+    assert {"create_collection", "upsert", "query_batch_points", "scroll"} <= set(server.calls())

@@ -18,6 +18,7 @@ from qdrant_polyvec.clients import engine
 from qdrant_polyvec.patient import patient
 from qdrant_polyvec.query import EncodedQuery, Options, plan
 from qdrant_polyvec.schema import Schema
+from tests.qdrant.calls import RefusedError
 
 rng = np.random.default_rng(0)
 UUID = "0f6d6a3c-6a0b-5c5e-9d0a-2d4f2b6c8e11"
@@ -48,17 +49,20 @@ def create(client):
 
 
 @pytest.fixture
-def server(grpc_server):
-    schema.create(
-        grpc_server.behind,
-        "docs",
-        dense=16,
-        late=8,
-        metadata={},
-        schema=Schema(bm25="english"),
-        engine=engine(grpc_server.behind),
-    )
-    return grpc_server
+def server(server):
+    create(server.behind)
+    return server
+
+
+@pytest.fixture
+def client(server):
+    client = server.client(prefer_grpc=True)
+    yield client
+    client.close()
+
+
+def sizes(server):
+    return [sent.size for sent in server.requests if sent.call.name == "upsert"]
 
 
 def write(client, points, limit=30.0):
@@ -75,47 +79,44 @@ def everything(client):
     return {record.id: (record.payload, record.vector) for record in records}
 
 
-def test_grpc_and_rest_and_a_folder_store_the_same(server, rest, tmp_path):
+def test_grpc_and_rest_and_a_folder_store_the_same(server, client, rest, tmp_path):
     points = structs()
     others = rest.client(), open_client(tmp_path / "here")
-    for client in others:
-        schema.create(
-            client, "docs", dense=16, late=8, metadata={}, schema=Schema(bm25="english"), engine=engine(client)
-        )
-        assert write(client, points) == ([point.id for point in points], [])
-    assert write(server.client, points) == ([point.id for point in points], [])
+    for other in others:
+        create(other)
+        assert write(other, points) == ([point.id for point in points], [])
+    assert write(client, points) == ([point.id for point in points], [])
     by_grpc, by_rest, here = everything(server.behind), everything(rest.behind), everything(others[1])
     assert by_grpc.keys() == by_rest.keys() == here.keys() == {point.id for point in points}
     assert by_grpc == here == by_rest
     others[1].close()
 
 
-def test_requests_are_about_as_large_as_estimated(server, monkeypatch):
+def test_requests_are_about_as_large_as_estimated(server, client, monkeypatch):
     monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4_000)
-    write(server.client, structs(20, tokens=20))
-    sizes = server.points.sizes
-    assert len(sizes) > 4
-    assert 2_000 < max(sizes) <= 4_000
+    write(client, structs(20, tokens=20))
+    assert len(sizes(server)) > 4
+    assert 2_000 < max(sizes(server)) <= 4_000
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "RESOURCE_EXHAUSTED"])
-def test_a_fault_that_passes_loses_nothing(server, code):
-    server.points.faults = [(grpc.StatusCode[code], "try again")] * 2
-    ok, failed = write(server.client, structs())
+def test_a_fault_that_passes_loses_nothing(server, client, code):
+    server.fail("upsert", RefusedError(503, "try again", code=grpc.StatusCode[code]), times=2)
+    ok, failed = write(client, structs())
     assert (len(ok), failed) == (6, [])
     assert len(everything(server.behind)) == 6
 
 
-def test_a_store_that_stays_away_is_told(server):
-    server.points.faults = [(grpc.StatusCode.UNAVAILABLE, "away")] * 999
+def test_a_store_that_stays_away_is_told(server, client):
+    server.fail("upsert", RefusedError(503, "away"), times=None)
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:\d+ \(gRPC\) .* UNAVAILABLE away"):
-        write(server.client, structs(), limit=0.1)
+        write(client, structs(), limit=0.1)
 
 
-def test_only_the_point_to_blame_is_refused(server):
+def test_only_the_point_to_blame_is_refused(server, client):
     points = structs()
     points[2].vector["dense"] = np.ones(3, np.float32)
-    ok, failed = write(server.client, points)
+    ok, failed = write(client, points)
     assert len(ok) == 5
     ((identity, reason),) = failed
     assert identity == 2
@@ -123,20 +124,20 @@ def test_only_the_point_to_blame_is_refused(server):
 
 
 @pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"])
-def test_where_nothing_would_work_it_is_said_at_once(server, code):
-    server.points.faults = [(grpc.StatusCode[code], "no")]
+def test_where_nothing_would_work_it_is_said_at_once(server, client, code):
+    server.fail("upsert", RefusedError(403, "no", code=grpc.StatusCode[code]))
     with pytest.raises(StoreRefusedError):
-        write(server.client, structs())
-    assert len(server.points.sizes) == 1
+        write(client, structs())
+    assert len(sizes(server)) == 1
 
 
 @pytest.mark.parametrize("mode", ["dense", "late", "two-stage", "hybrid"])
-def test_searches_find_the_same_as_in_the_folder(server, mode):
+def test_searches_find_the_same_as_in_the_folder(server, client, mode):
     points = structs()
-    write(server.client, points)
+    write(client, points)
     query = EncodedQuery("code", points[3].vector["dense"], points[3].vector["late"], "a fox")
     request = plan([query], Options(mode=mode), schema=Schema(bm25="english")).request
-    (over_grpc,) = server.client.query_batch_points("docs", [request])
+    (over_grpc,) = client.query_batch_points("docs", [request])
     (direct,) = server.behind.query_batch_points("docs", [request])
     assert [point.id for point in over_grpc.points] == [point.id for point in direct.points]
     assert over_grpc.points[0].id == 3
@@ -144,27 +145,27 @@ def test_searches_find_the_same_as_in_the_folder(server, mode):
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 127, 4000])
-def test_vectors_of_any_length_arrive(server, rows):
+def test_vectors_of_any_length_arrive(server, client, rows):
     (point,) = structs(1)
     point.vector["late"] = unit(rng.standard_normal((rows, 8)))
-    write(server.client, [point])
+    write(client, [point])
     ((_, vectors),) = everything(server.behind).values()
     assert np.array(vectors["late"]) == pytest.approx(point.vector["late"], abs=1e-3)
 
 
-def test_a_limit_of_the_server_is_learnt_once(server, monkeypatch):
+def test_a_limit_of_the_server_is_learnt_once(server, client, monkeypatch):
     monkeypatch.setattr(limits, "MAX_REQUEST_BYTES", 4_000)
-    server.points.max_bytes = 2_000
+    server.max_bytes["grpc"] = 2_000
     points = structs(60)
     for point in points:
         point.vector["late"] = points[0].vector["late"]
-    ok, failed = write(server.client, points)
+    ok, failed = write(client, points)
     assert (len(ok), failed) == (60, [])
-    assert sum(size > 2_000 for size in server.points.sizes) <= 4  # the first request, its halves and quarters
+    assert sum(size > 2_000 for size in sizes(server)) <= 4  # the first request, its halves and quarters
 
 
-def test_a_number_that_grpc_cannot_send_is_the_points_own_failure(server):
+def test_a_number_that_grpc_cannot_send_is_the_points_own_failure(server, client):
     points = structs()
     points[4].payload = {"n": 2**64}
-    ok, failed = write(server.client, points)
+    ok, failed = write(client, points)
     assert (len(ok), [identity for identity, _ in failed]) == (5, [4])

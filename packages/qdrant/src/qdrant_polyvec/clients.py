@@ -95,7 +95,7 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
         _refuse(location, options)
         return location
     if isinstance(location, QdrantClient) and isinstance(backend(location), QdrantRemote) and not options:
-        return AsyncQdrantClient(**location.init_options)
+        return AsyncQdrantClient(**_options_again(location))
     client = open_client(location, **options)
     twin = AsyncQdrantClient(":memory:")
     twin._client = ThreadedBackend(client, owned=client is not location)  # noqa: SLF001 — no public name
@@ -185,6 +185,13 @@ def _server_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return _OPTIONS | ({"api_key": key} if key else {}) | given
 
 
+def _options_again(client: QdrantClient) -> dict[str, Any]:
+    """Return the options for another client of the same server. qdrant-client adds to its `grpc_options`, and warns."""
+    of_grpc = client.init_options.get("grpc_options")
+    ours = {key: value for key, value in (of_grpc or {}).items() if key != "grpc.primary_user_agent"}
+    return client.init_options | {"check_compatibility": False, "grpc_options": None if of_grpc is None else ours}
+
+
 def _answers_over_grpc(remote: QdrantRemote) -> bool:
     try:
         remote.grpc_root.HealthCheck(messages.HealthCheckRequest(), timeout=_PROBE)
@@ -257,7 +264,7 @@ def _reconnect() -> None:
     """Give clients new connections in a forked child: it shares the old ones with its parent, answers included."""
     _undecided.clear()
     for client in _connected:
-        other = QdrantClient(**client.init_options | {"check_compatibility": False})
+        other = QdrantClient(**_options_again(client))
         client._client, other._client = other._client, client._client  # noqa: SLF001 — no public name
         _inherited.append(other)  # closing it would end connections of the parent
 

@@ -1,0 +1,172 @@
+"""Every public method of a collection on a server that fails in every way, over REST and gRPC.
+
+Each ends in a right result if the fault passes, and in one clear error if it lasts.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import threading
+
+import pytest
+from qdrant_client import models
+
+from polyvec.testing import HashEncoder
+from qdrant_polyvec import (
+    Collection,
+    CollectionChangedError,
+    Patience,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    retrying,
+)
+
+EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
+OTHER = HashEncoder(dim=12, multivector_dim=6, name="new")
+TEXTS = ["the red fox", "a blue whale", "some red whale", "an owl"]
+PATIENT = Patience(reads=60, writes=60, first_wait=0.001, longest_wait=0.02)
+IMPATIENT = Patience(reads=0.02, writes=0.02, first_wait=0.001)
+PASSING = ["refused", "reset", "hang", "429", "500", "503"]
+LASTING = {  # with what the error says about it
+    "400 index": (StoreRefusedError, "collection.create_index('n', 'integer')"),
+    "400 limit": (StoreRefusedError, "Limit exceeded 256 > 100"),
+    "401": (StoreRefusedError, "QDRANT_API_KEY"),
+    "403": (StoreRefusedError, "may be a key that only reads"),
+    "404": (CollectionChangedError, "Open it again"),
+}
+UNAVAILABLE = dict.fromkeys(PASSING, (StoreUnavailableError, "call again to go on"))
+
+READING = {
+    "open": lambda docs: reopened(docs).name == docs.name,
+    "search": lambda docs: ids(docs.search("red fox")),
+    "search_batch": lambda docs: [ids(hits) for hits in docs.search_batch(["red fox", "a whale"], limit=1)],
+    "search_groups": lambda docs: [ids(group.hits) for group in docs.search_groups("red fox")],
+    "explain": lambda docs: docs.explain("red fox").limit,
+    "count": lambda docs: docs.count(),
+    "sources": lambda docs: len(docs.sources()),
+    "get": lambda docs: ids(docs.get([1, 2])),
+    "all": lambda docs: sorted(ids(docs.all())),
+    "embeddings": lambda docs: list(docs.embeddings([1, 2], multivector=True)),
+    "verify": lambda docs: docs.verify().ok,
+    "asearch": lambda docs: ids(run(docs, docs.asearch("red fox"))),
+    "asearch_batch": lambda docs: [
+        ids(hits) for hits in run(docs, docs.asearch_batch(["red fox", "a whale"], limit=1))
+    ],
+    "asearch_groups": lambda docs: [ids(group.hits) for group in run(docs, docs.asearch_groups("red fox"))],
+    "aget": lambda docs: ids(run(docs, docs.aget([1, 2]))),
+    "aembeddings": lambda docs: list(run(docs, docs.aembeddings([1, 2]))),
+}
+WRITING = {
+    "add": lambda docs: docs.add(TEXTS, ids=[1, 2, 3, 9]).ok,
+    "aadd": lambda docs: run(docs, docs.aadd(TEXTS, ids=[1, 2, 3, 9])).ok,
+    "delete": lambda docs: docs.delete(ids=[1]),
+    "delete_where": lambda docs: docs.delete_where(models.Filter(must=[models.HasIdCondition(has_id=[2])])),
+    "reindex": lambda docs: sorted(docs.reindex(OTHER).ok),
+    "copy_to": lambda docs: sorted(docs.copy_to(docs.client, f"{docs.name}-copy").ok),
+}
+METHODS = READING | WRITING
+OF_THE_CLIENT = {"client", "close", "aclose", "embedder", "name", "optimize", "schema", "tenant"}
+
+
+def ids(items):
+    return [item.id for item in items]
+
+
+def run(docs, call):
+    async def once():
+        try:
+            return await call
+        finally:
+            await docs._binding.aclients.aclose()
+
+    return asyncio.run(once())
+
+
+def reopened(docs):
+    return Collection.open(docs.client, docs.name, embedder=EMBEDDER, patience=docs._binding.patience)
+
+
+def test_the_table_has_every_method_that_asks_the_server():
+    public = {name for name, _ in inspect.getmembers(Collection) if not name.startswith("_")}
+    assert public == METHODS.keys() | OF_THE_CLIENT
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(retrying, "SHORTEST", 0.1)
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def client(request, server):
+    client = server.client(prefer_grpc=request.param == "grpc", timeout=0.2)  # of one attempt: hangs take as long
+    yield client
+    server.heal()
+    server.start()
+    client.close()
+
+
+numbers = itertools.count()
+
+
+def filled(client, patience=PATIENT):
+    """Make a collection of three items."""
+    docs = Collection.open(client, f"docs-{next(numbers)}", embedder=EMBEDDER, patience=PATIENT)
+    docs.add(TEXTS[:3], ids=[1, 2, 3])
+    return Collection.open(client, docs.name, embedder=EMBEDDER, patience=patience)
+
+
+def outcome(server, docs, call):
+    """The result of a call, and what is stored afterwards."""
+    result = call(docs)
+    server.heal()
+    return result, sorted(ids(docs.all())), docs.verify().ok
+
+
+@contextlib.contextmanager
+def coming_back(server):
+    """Let the server take connections again in a moment whenever it has stopped."""
+    done = threading.Event()
+
+    def work():
+        while not done.wait(0.03):
+            server.start()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_fault_that_passes_changes_no_result(server, client, name):
+    call, docs = METHODS[name], filled(client)
+    server.requests.clear()
+    expected = outcome(server, docs, call)
+    asked = dict.fromkeys(server.calls())
+    for kind in PASSING:
+        docs = docs if name in READING else filled(client)
+        server.fail(None, kind)
+        with coming_back(server):
+            assert outcome(server, docs, call) == expected, kind
+    for part in asked:  # each call that it makes is done, but the answer is lost
+        docs = docs if name in READING else filled(client)
+        server.fail(part, "reset", applied=True)
+        assert outcome(server, docs, call) == expected, part
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_fault_that_lasts_is_one_clear_error(server, client, name):
+    docs = filled(client, IMPATIENT)
+    for kind, (error, told) in (LASTING | UNAVAILABLE).items():
+        server.fail(None, kind, times=None)
+        with pytest.raises(StoreError) as raised:
+            METHODS[name](docs)
+        server.heal()
+        server.start()
+        assert type(raised.value) is error, kind
+        assert told in str(raised.value), kind
+        assert "127.0.0.1:" in str(raised.value), kind
+    assert sorted(ids(reopened(docs).all())) == [1, 2, 3]
