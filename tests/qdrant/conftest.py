@@ -1,5 +1,6 @@
 """Servers that the real clients talk to: what they are sent is read by the client's own strict models and executed on
-Qdrant Edge. What a server does by itself (consensus, replicas, strict mode) they do not know.
+Qdrant Edge. Settings that only a server has are kept and shown, without effect: consensus, replicas and strict mode do
+not exist here.
 """
 
 import json
@@ -16,8 +17,10 @@ from qdrant_client.grpc import points_pb2 as points_messages
 from qdrant_client.grpc import qdrant_pb2 as root_messages
 
 from qdrant_polyvec import open_client
+from qdrant_polyvec.binding import aliased
 
 CLUSTER_OPTIONS = {"shard_number", "sharding_method", "replication_factor", "write_consistency_factor"}
+SERVER_OPTIONS = CLUSTER_OPTIONS | {"wal_config", "strict_mode_config", "optimizers_config"}
 TOO_LARGE = "Payload error: JSON payload ({0} bytes) is larger than allowed (limit: {1} bytes)."
 
 
@@ -44,6 +47,7 @@ class RestServer:
         self.version = "1.20.0"
         self.max_bytes = 32 * 2**20
         self.shard_keys = []
+        self.configs = {}  # by collection, in the form of its description
 
     def client(self, **options):
         transport = httpx.MockTransport(self)
@@ -120,17 +124,22 @@ class RestServer:
             case "GET exists":
                 return {"exists": behind.collection_exists(name)}
             case "GET":
-                return behind.get_collection(name)
+                info = _plain(behind.get_collection(name))
+                return info | {"config": _merged(info["config"], self.configs.get(aliased(behind, name), {}))}
             case "PUT":
                 given = models.CreateCollection(**body)
-                settings = {key: getattr(given, key) for key in body if key not in CLUSTER_OPTIONS}
+                self.configs[name] = _config({key: body[key] for key in SERVER_OPTIONS & body.keys()})
+                settings = {key: getattr(given, key) for key in body if key not in SERVER_OPTIONS}
                 settings = {
                     {"vectors": "vectors_config", "sparse_vectors": "sparse_vectors_config"}.get(key, key): value
                     for key, value in settings.items()
                 }
                 return behind.create_collection(name, **settings)
             case "PATCH":
-                return behind.update_collection(name, metadata=models.UpdateCollection(**body).metadata)
+                models.UpdateCollection(**body)
+                real = aliased(behind, name)
+                self.configs[real] = _merged(self.configs.get(real, {}), _config(body))
+                return behind.update_collection(name, metadata=body.get("metadata"))
             case "DELETE":
                 return behind.delete_collection(name)
             case "PUT index":
@@ -194,6 +203,20 @@ class Rest(RestServer):
             self.requests.append({"method": "GET", "path": "/", "params": {}, "body": None, "size": 0})
             return httpx.Response(200, json={"title": "qdrant - vector search engine", "version": self.version})
         return super().__call__(request)
+
+
+def _config(body):
+    """Settings of a request as a collection's description has them."""
+    params = {key: body[key] for key in CLUSTER_OPTIONS & body.keys()} | body.get("params", {})
+    params |= {"vectors": body["vectors"]} if "vectors" in body else {}
+    names = ("hnsw_config", "quantization_config", "wal_config", "strict_mode_config")
+    optimizers = {"optimizer_config": body["optimizers_config"]} if "optimizers_config" in body else {}
+    return {"params": params} | optimizers | {name: body[name] for name in names if name in body}
+
+
+def _merged(settings, changes):
+    both = {key: _merged(settings[key], value) for key, value in changes.items() if isinstance(settings.get(key), dict)}
+    return settings | changes | both
 
 
 def _plain(result):
