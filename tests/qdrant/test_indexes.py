@@ -90,3 +90,10 @@ def test_in_memory_nothing_is_indexed():
     docs.create_index("n", "integer")
     assert docs.schema.indexed == {"lang": "keyword", "n": "integer"}
     assert docs.client.get_collection("docs").payload_schema == {}
+
+
+def test_the_name_of_a_collection_does_not_depend_on_its_indexes():
+    clients = [open_client(":memory:") for _ in range(2)]
+    opened(clients[0])
+    opened(clients[1], lang="keyword")
+    assert aliased(clients[0], "docs") == aliased(clients[1], "docs")
