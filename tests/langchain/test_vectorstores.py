@@ -2,6 +2,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -17,6 +18,7 @@ from qdrant_client import models
 
 from langchain_polyvec import PolyvecEmbeddings, PolyvecVectorStore, UnstoredItems, content_blocks
 from langchain_polyvec.encoders import DenseEncoder
+from langchain_polyvec.filters import qdrant_filter
 from langchain_polyvec.searches import StoreOptions
 from polyvec import Embedder, maxsim
 from polyvec.testing import HashEncoder
@@ -185,6 +187,22 @@ def test_a_qdrant_filter_and_a_plain_mapping_do_the_same(store):
     for given in filters:
         assert sorted(contents(store.similarity_search("fox", filter=given))) == sorted(TEXTS[1:])
     assert len(store.similarity_search("fox", filter={})) == 3
+
+
+def test_filters_on_indexed_fields_look_at_indexed_keys_only(tmp_path, embeddings):
+    schema = Schema(indexed={"lang": "keyword", "dc.title": "keyword", "page": "integer"})
+    with PolyvecVectorStore(embeddings, location=tmp_path, schema=schema) as store:
+        store.add_texts(TEXTS, [{"lang": "en", "dc.title": "a", "page": n} for n in range(3)])
+        given = {"lang": "en", "dc.title": {"$ne": "b"}, "page": {"$lte": 1}}
+        assert sorted(contents(store.similarity_search("fox", filter=given))) == sorted(TEXTS[:2])
+        shown = qdrant_filter(given).model_dump_json()
+        keys = {key.replace('\\"', '"') for key in re.findall(r'"key":"((?:[^"\\]|\\.)*)"', shown)}
+        assert keys == {
+            "metadata.lang", 'metadata."dc.title"', "metadata.dc.title", "metadata.page", "_polyvec.picture.page",
+        }  # fmt: skip
+        assert (
+            keys <= store.collection.client.get_collection("langchain").payload_schema.keys()
+        )  # strict mode takes no others
 
 
 def test_the_same_again_changes_nothing_and_costs_nothing(tmp_path):

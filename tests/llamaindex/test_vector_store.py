@@ -1,8 +1,10 @@
 import asyncio
 import base64
+import contextlib
 import copy
 import json
 import pickle
+import re
 import shutil
 from datetime import date, datetime
 from decimal import Decimal
@@ -226,6 +228,24 @@ def test_the_filters_are_those_of_the_stock_store(store, nodes):
     given = models.Filter(must=[models.FieldCondition(key="n", match=models.MatchValue(value=1))])
     assert store.query(ask("fox", k=9), qdrant_filters=given).ids == ["text-1"]
     assert store.query(ask("fox", k=9, doc_ids=["nobody"])).ids == []
+
+
+def test_filters_on_indexed_fields_look_at_indexed_keys_only(tmp_path, embed, nodes):
+    def keys():
+        with contextlib.closing(open_client(tmp_path)) as client:
+            return client.get_collection("llamaindex").payload_schema.keys()
+
+    with PolyvecVectorStore(embed, location=tmp_path) as store:
+        store.add(nodes)  # its documents are deleted and asked for by these two keys
+    assert {key for key in keys() if "." not in key} == {"doc_id", "_node_type"}
+    schema = Schema(indexed={"n": "integer", "unit": "keyword"})
+    with PolyvecVectorStore(embed, location=tmp_path, schema=schema) as store:
+        filters = where("n", 1)
+        assert store.query(ask("fox", k=9, filters=filters)).ids == ["text-1"]
+    shown = [qdrant_filter(one).model_dump_json() for one in (filters, where("unit", "page 3"))]
+    named = set(re.findall(r'"key":"(.*?)"', "".join(shown)))
+    assert named == {"metadata.n", "n", "metadata.unit", "unit", "_polyvec.unit"}
+    assert named <= keys()  # strict mode takes no others
 
 
 def test_filters_are_translated_as_by_the_stock_store_which_looks_at_the_top_only(monkeypatch):

@@ -1,6 +1,6 @@
 """What a server of Qdrant does with the calls that the packages send. They are executed on Qdrant Edge.
 
-What a server does by itself (consensus, replicas, strict mode) this one does not know.
+Settings that only a server has are kept and shown, without effect: here are no consensus, replicas or strict mode.
 """
 
 import re
@@ -11,8 +11,10 @@ from urllib.parse import unquote
 from qdrant_client import models
 
 from qdrant_polyvec import open_client
+from qdrant_polyvec.binding import aliased
 
 CLUSTER_OPTIONS = {"shard_number", "sharding_method", "replication_factor", "write_consistency_factor"}
+SERVER_OPTIONS = CLUSTER_OPTIONS | {"wal_config", "strict_mode_config", "optimizers_config"}
 MAX_FLOATS = 2**20  # of the vectors under one name, compiled into the server
 OF_REST = [  # method, path, call, what the body is
     ("GET", "", "info", None),
@@ -85,6 +87,7 @@ class Store:
         self.behind = open_client(folder)
         self.version = "1.20.0"
         self.shard_keys = []
+        self.configs = {}  # by collection, what only a server has, in the form of a collection's description
 
     def answer(self, call):
         """The client's model of the result, or a RefusedError."""
@@ -108,21 +111,29 @@ class Store:
             case "update_collection_aliases":
                 return behind.update_collection_aliases(request.actions)
             case "get_collection":
-                info = behind.get_collection(name)
-                info.config.wal_config = models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0)
-                return info
+                info = plain(behind.get_collection(name))
+                info["config"]["wal_config"] = {"wal_capacity_mb": 32, "wal_segments_ahead": 0}
+                info["config"] = _merged(info["config"], self.configs.get(aliased(behind, name), {}))
+                return models.CollectionInfo(**info)
             case "delete_collection":
                 return behind.delete_collection(name)
             case "collection_exists":
                 return models.CollectionExistence(exists=behind.collection_exists(name))
             case "create_collection":
+                given = request.model_dump(mode="json", exclude_unset=True, exclude_none=True, include=SERVER_OPTIONS)
+                self.configs[name] = _config(given)
                 settings = {
                     {"vectors": "vectors_config", "sparse_vectors": "sparse_vectors_config"}.get(key, key): value
-                    for key in request.model_fields_set - CLUSTER_OPTIONS
+                    for key in request.model_fields_set - SERVER_OPTIONS
                     if (value := getattr(request, key)) is not None
                 }
                 return behind.create_collection(name, **settings)
             case "update_collection":
+                changes, real = (
+                    _config(request.model_dump(mode="json", exclude_unset=True, exclude_none=True)),
+                    aliased(behind, name),
+                )
+                self.configs[real] = _merged(self.configs.get(real, {}), changes)
                 return behind.update_collection(name, metadata=request.metadata)
             case "create_payload_index":
                 return behind.create_payload_index(name, request.field_name, request.field_schema)
@@ -171,6 +182,20 @@ class Store:
     def _searched(self, name, requests):
         one_shard = [request.model_copy(update={"shard_key": None}) for request in requests]
         return self.behind.query_batch_points(name, one_shard)
+
+
+def _config(body):
+    """Settings of a request as a collection's description has them."""
+    params = {key: body[key] for key in CLUSTER_OPTIONS & body.keys()} | body.get("params", {})
+    params |= {"vectors": body["vectors"]} if "vectors" in body else {}
+    names = ("hnsw_config", "quantization_config", "wal_config", "strict_mode_config")
+    optimizers = {"optimizer_config": body["optimizers_config"]} if "optimizers_config" in body else {}
+    return {"params": params} | optimizers | {name: body[name] for name in names if name in body}
+
+
+def _merged(settings, changes):
+    both = {key: _merged(settings[key], value) for key, value in changes.items() if isinstance(settings.get(key), dict)}
+    return settings | changes | both
 
 
 def plain(result):

@@ -313,6 +313,26 @@ def test_several_tasks_are_searched_together(folder):
         assert run("search", "x", "--task", "text-matching")[1] == "nothing found for task 'text-matching'\n"
 
 
+def test_fields_are_indexed_and_errors_name_the_option(folder):
+    fields = ("--index-field", "lang:keyword", "--index-field", "dc:date:datetime")
+    assert run("index", "docs/a.md", "--bm25", "english", *fields)[0] == 0
+    assert run("index", "docs/a.md", "--index-field", "n:integer")[0] == 0  # other options stay as they are
+    with contextlib.closing(open_client("index")) as client:
+        indexes = client.get_collection("docs").payload_schema
+    found = {key: index.data_type.value for key, index in indexes.items() if key.startswith("metadata")}
+    assert found == {
+        "metadata.source": "keyword", "metadata.lang": "keyword", 'metadata."dc:date"': "datetime",
+        "metadata.n": "integer",
+    }  # fmt: skip
+    code, _, err = run("index", "docs/a.md", "--index-field", "n:keyword")
+    assert (code, "--index-field n:keyword: Collection 'docs' has an index of 'n' as 'integer'" in err) == (2, True)
+    for wrong in ("lang", "lang:word", ":keyword"):
+        code, _, err = run("index", "docs/a.md", "--index-field", wrong)
+        assert (code, f"'--index-field': '{wrong}' is not FIELD:KIND" in err) == (2, True)
+    twice = run("index", "docs/a.md", "--index-field", "n:integer", "--index-field", "n:float")
+    assert (twice[0], "'n' is named as integer and as float" in twice[2]) == (2, True)
+
+
 def test_pages_of_a_pdf_are_found_by_what_they_show_and_say(folder):
     with Image.open(folder / "docs" / "c.png") as page:
         page.convert("RGB").save(folder / "docs" / "d.pdf", save_all=True, append_images=[Image.new("RGB", (30, 40))])

@@ -284,8 +284,12 @@ def test_cluster_options_are_handed_through_and_nothing_more(rest):
 
 def test_reindexing_would_lose_the_other_shard_keys_and_is_refused(rest):
     docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=Cluster(shard_key="eu"))
-    with pytest.raises(ValueError, match="for all shard keys at once"):
-        docs.reindex(HashEncoder(dim=12, multivector_dim=6, name="new"))
+    for opened in (docs, Collection.open(rest.client(), "docs", embedder=EMBEDDER)):
+        with pytest.raises(
+            ValueError, match="'docs' is sharded by keys, and `reindex` would lose the key of each point"
+        ):
+            opened.reindex(HashEncoder(dim=12, multivector_dim=6, name="new"))
+    assert len(rest.behind.get_collections().collections) == 1
 
 
 def test_without_cluster_options_none_are_sent(rest, docs):

@@ -95,5 +95,44 @@ def test_differences_of_words_and_of_quantized_copies_are_named():
     check(vectors(Schema(quantization=int8)), Schema(quantization=int8))
 
 
+def test_the_graph_and_the_quantized_copy_of_dense_are_the_users_own():
+    int8 = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
+    check(vectors(dense={"hnsw_config": models.HnswConfigDiff(m=0, payload_m=16), "quantization_config": int8}))
+
+
 def test_further_vectors_do_not_matter():
     check(vectors() | {"mine": vectors()["dense"]})
+
+
+def info(kind):
+    return models.PayloadIndexInfo(data_type=kind, points=0)
+
+
+def test_indexed_fields_are_read_back_under_the_names_that_made_them():
+    found = {
+        "metadata.source": info("keyword"), "_polyvec.task": info("keyword"), "page_content": info("text"),
+        "metadata.lang": info("keyword"), 'metadata."dc.title"': info("text"), "metadata.dc.title": info("text"),
+        'metadata."x y"': info("integer"), "metadata.tags[]": info("uuid"), 'metadata.a."b.c"': info("bool"),
+    }  # fmt: skip
+    assert Schema.of(config(vectors()), None, found).indexed == {
+        "lang": "keyword", "dc.title": "text", "x y": "integer", "tags[]": "uuid", 'a."b.c"': "bool",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("indexed", "message"),
+    [
+        ({"lang": "string"}, "the index of 'lang' is 'string'; it must be one of 'keyword', 'integer'"),
+        ({'a"b': "keyword"}, "cannot be filtered by"),
+        ({"source": "text"}, "the index of 'source' is 'text'; every collection has one for it, which is 'keyword'"),
+    ],
+)
+def test_what_cannot_be_indexed_is_refused(indexed, message):
+    with pytest.raises(ValueError, match=message):
+        Schema(indexed=indexed)
+
+
+def test_indexes_change_no_name_of_a_collection_and_need_no_multivectors():
+    assert schema.vectors_config(8, 0, Schema(indexed={"lang": "keyword"})).keys() == {"dense"}
+    with pytest.raises(SchemaError, match="makes none"):
+        schema.vectors_config(8, 0, Schema(bm25="english"))

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qdrant_polyvec.choices import MODES, Mode
+    from qdrant_polyvec.choices import INDEX_KINDS, MODES, IndexKind, Mode
     from qdrant_polyvec.clients import Location, ServerVersionError, open_async_client, open_client
     from qdrant_polyvec.cluster import Cluster
     from qdrant_polyvec.collection import Collection
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qdrant_polyvec.schema import Schema, SchemaError
 
 __all__ = [
+    "INDEX_KINDS",
     "MODES",
     "Cluster",
     "Collection",
@@ -31,6 +32,7 @@ __all__ = [
     "Group",
     "Hit",
     "Hits",
+    "IndexKind",
     "Item",
     "Location",
     "Mode",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,8 +14,9 @@ from polyvec.inputs import check_task
 from polyvec.paths import printable
 from polyvec.warning import warn
 from polyvec.words import RULES
-from qdrant_polyvec import points
+from qdrant_polyvec import indexes, points
 from qdrant_polyvec import schema as schemas
+from qdrant_polyvec.choices import IndexKind
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import KEY, Fingerprint
@@ -25,6 +26,7 @@ from qdrant_polyvec.patient import patient
 from qdrant_polyvec.pictures import of_layout_1
 from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, SchemaError, value_is
+from qdrant_polyvec.settings import Settings
 
 __all__ = ["aliased"]
 
@@ -60,8 +62,12 @@ class Binding:
         tenant: str | None,
         cluster: Cluster | None,
         patience: Patience | None,
+        settings: Settings | None = None,
     ) -> "Binding":
-        """Bind a collection as `Collection.open` does. Default: fingerprint and schema of the existing collection."""
+        """Bind a collection as `Collection.open` does. Default: fingerprint and schema of the existing collection.
+
+        A new collection takes over the `settings` of the collection that it is made from.
+        """
         if tenant is not None and not (isinstance(tenant, str) and tenant and "\0" not in tenant):
             raise ValueError(
                 f"`tenant` is {tenant!r}; it must be a string that is not empty and has no null character."
@@ -82,15 +88,16 @@ class Binding:
             )
             schemas.check_server(behind.version, binding.schema)
             new_name = binding.new_name()
-            binding.create(new_name)
+            binding.create(new_name, settings)
             point_alias(client, name, new_name, instead=False)
             return binding
-        config = client.get_collection(name).config
+        info = client.get_collection(name)
+        config = info.config
         if fingerprint is None:
             fingerprint = Fingerprint.stored(name, config.metadata)
         fingerprint.check(name, config.metadata)
         facts = (config.metadata or {})[KEY]
-        existing = Schema.of(config, facts.get("bm25"))
+        existing = Schema.of(config, facts.get("bm25"), info.payload_schema)
         wanted = schema or existing
         schemas.check_server(behind.version, wanted)
         if cluster.shard_key is not None:
@@ -104,7 +111,9 @@ class Binding:
         rules = facts.get("bm25_rules", 1) if existing.bm25 else RULES
         if rules != RULES and embedder is not None:
             warn(_other_rules(name))
-        return cls(client, aclients, behind, name, embedder, fingerprint, wanted, tenant, cluster, patience, rules)
+        found = replace(wanted, indexed=existing.indexed)
+        binding = cls(client, aclients, behind, name, embedder, fingerprint, found, tenant, cluster, patience, rules)
+        return binding.indexing(schema.indexed if schema else {})
 
     def working(self) -> "Binding":
         """Bind the collection with a client that reads with the patience of writes, for long work."""
@@ -134,24 +143,41 @@ class Binding:
         return self.fingerprint.metadata(**words)
 
     def new_name(self) -> str:
-        """Name a collection to stand behind the alias. Another model or schema gives another name."""
+        """Name a collection to stand behind the alias. Another model or other vectors give another name."""
         quantization = self.schema.quantization
         fields = asdict(self.schema) | {"quantization": quantization and quantization.model_dump(mode="json")}
+        del fields["indexed"]  # indexes come and go, and the name stays
         key = json.dumps([self.metadata()[KEY], fields], sort_keys=True)
         return f"{self.name}__{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
-    def create(self, name: str) -> None:
+    def create(self, name: str, settings: Settings | None = None) -> None:
         """Create the collection and its indexes; finish it if an earlier call was interrupted. The alias is not set."""
+        settings = settings or Settings()
+        settings = replace(settings, indexes=indexes.agreeing(settings.indexes, self.schema.indexed))
         schemas.create(
             self.client,
             name,
             dense=self.fingerprint.dense,
             late=self.fingerprint.late,
-            metadata=self.metadata(),
+            metadata=self.fingerprint.kept(settings.creation.metadata) | self.metadata(),
             schema=self.schema,
             cluster=self.cluster,
             engine=self.engine,
+            settings=settings,
         )
+        if not self.engine.is_imitation:
+            indexes.create_missing(self.client, name, self.schema.indexed, settings.indexes)
+
+    def indexing(self, indexed: Mapping[str, IndexKind], *, under: str = "metadata") -> "Binding":
+        """Index fields that are not indexed yet; a SchemaError if one is indexed as another kind."""
+        schema = Schema(indexed=indexed)  # checks them
+        if under == "metadata":
+            schema = replace(self.schema, indexed={**self.schema.indexed, **indexed})
+        if indexed and not self.engine.is_imitation:
+            existing = self.client.get_collection(self.name).payload_schema
+            indexes.check(self.name, indexed, existing, under=under)
+            indexes.create_missing(self.client, aliased(self.client, self.name), indexed, existing, under=under)
+        return replace(self, schema=schema) if under == "metadata" else self
 
     def check_model(self) -> None:
         """Raise a FingerprintError or SchemaError if a `reindex` elsewhere exchanged the collection."""
@@ -168,9 +194,10 @@ class Binding:
         Points that are written under that name cannot end up in another model's collection if the alias is moved.
         """
         name = aliased(self.client, self.name)
-        config = self.client.get_collection(name).config
+        info = self.client.get_collection(name)
+        config = info.config
         self.fingerprint.check(self.name, config.metadata)
-        current = Schema.of(config, (config.metadata or {})[KEY].get("bm25"))
+        current = Schema.of(config, (config.metadata or {})[KEY].get("bm25"), info.payload_schema)
         if (current.pooled, current.bm25) != (self.schema.pooled, self.schema.bm25):
             raise SchemaError(f"Collection {self.name!r} is {current} by now, not {self.schema}: open it again.")
         return replace(self, name=name)
@@ -301,7 +328,23 @@ def aliased(client: QdrantClient, name: str) -> str:
 
 
 def point_alias(client: QdrantClient, name: str, collection: str, *, instead: bool) -> None:
-    """Let an alias stand for a collection, in one step even if it stood for another one (`instead`)."""
-    create = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=name))
-    delete = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
-    client.update_collection_aliases([delete, create] if instead else [create])
+    """Let an alias stand for a collection.
+
+    If it stood for another one (`instead`), all aliases of that one move in the same step: they would be deleted with
+    it.
+    """
+    names = _names_beside(client, name) if instead else [name]
+    operations: list[models.AliasOperations] = []
+    for alias in names:
+        if instead:
+            operations.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        target = models.CreateAlias(collection_name=collection, alias_name=alias)
+        operations.append(models.CreateAliasOperation(create_alias=target))
+    client.update_collection_aliases(operations)
+
+
+def _names_beside(client: QdrantClient, name: str) -> list[str]:
+    """List the aliases of the collection that an alias stands for, this one first."""
+    by_alias = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
+    others = [alias for alias, collection in by_alias.items() if collection == by_alias.get(name) and alias != name]
+    return [name, *sorted(others)]

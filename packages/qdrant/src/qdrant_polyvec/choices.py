@@ -7,3 +7,6 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 Precision = Literal["float32", "float16", "turbo8", "turbo4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+IndexKind = Literal["keyword", "integer", "float", "bool", "datetime", "text", "uuid", "geo"]
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)

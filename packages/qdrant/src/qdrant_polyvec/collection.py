@@ -26,7 +26,7 @@ from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
 from qdrant_polyvec.retrying import Patience
-from qdrant_polyvec.schema import Schema
+from qdrant_polyvec.schema import IndexKind, Schema
 from qdrant_polyvec.search import Search
 
 
@@ -60,8 +60,8 @@ class Collection:
             embedder: the model that makes the vectors; it must be the one that the collection was created with. None
                 opens an existing collection to read and maintain it; adding items and searching then raise a TypeError.
             truncate_dim: length of the dense vectors, if shorter than the embedder's own.
-            schema: which vectors the collection has and how they are stored. Default: `Schema()` for a new collection;
-                an existing one is taken as it is.
+            schema: which vectors the collection has, and which metadata are indexed. Default: `Schema()` for a new
+                collection; an existing one is taken as it is. An existing one gets the indexes that it lacks.
             tenant: restrict every operation to this tenant. Without a tenant, reads, counts and deletions by source
                 cover all tenants, and new items have none.
             cluster: how the collection is spread over a cluster, and how consistent reads and writes are.
@@ -73,7 +73,7 @@ class Collection:
         Raises:
             FolderLockedError: the folder is open in another client.
             FingerprintError: the collection holds another model's vectors.
-            SchemaError: the collection has other kinds of vectors, or the server cannot keep those of `schema`.
+            SchemaError: the collection has other vectors or indexes, or the server cannot keep those of `schema`.
             ServerVersionError: the server is too old.
         """
         client = open_client(location)
@@ -303,11 +303,15 @@ class Collection:
         names = self._binding.readable(multivector=multivector)
         return await in_thread(self._binding.embeddings, await self._binding.arecords(ids, names), names)
 
+    def create_index(self, field: str, kind: IndexKind, *, under: str = "metadata") -> None:
+        """Index a field as `Schema.indexed` does (see `field_keys`); a SchemaError if it has another kind of index."""
+        self._bind(self._binding.indexing({field: kind}, under=under))
+
     def optimize(self, *, in_worker: bool = False) -> bool:
         """Build the graphs of a collection in a folder and merge its segments. Returns True if there was work to do.
 
-        Searches find everything without it, by looking at every dense vector; above some ten thousand items it makes
-        them faster. A server does it by itself: nothing is done then.
+        Searches find everything without it, by looking at all dense vectors; above some ten thousand items it makes
+        them faster. A server does it by itself.
 
         Args:
             in_worker: work in a process of its own, so that only calls to this collection wait. In this process, the
@@ -317,11 +321,7 @@ class Collection:
         return isinstance(engine, EdgeBackend) and engine.optimize(self.name, in_worker=in_worker)
 
     def verify(self, *, sources: Iterable[str] | None = None) -> Verification:
-        """Look for points that searches cannot find or should not: see `Verification`. Nothing is changed.
-
-        Args:
-            sources: the expected sources. Points of other sources are reported as orphans. Default: no point is.
-        """
+        """Look for points that searches cannot find or should not, such as those of sources other than `sources`."""
         return maintenance.verify(self._binding, sources)
 
     def reindex(
@@ -341,6 +341,7 @@ class Collection:
         call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
         the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
         become items of task `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded.
+        Shards, replicas, indexes, the engine's settings and metadata of the collection stay; its aliases move along.
 
         Args:
             embedder: the new model.
@@ -353,7 +354,7 @@ class Collection:
             show_progress: show a progress bar.
 
         Raises:
-            ValueError: nothing would change, the model lacks the task of an item, or the call is for one tenant only.
+            ValueError: nothing would change, the model lacks an item's task, or there is a tenant or a shard key.
         """
         binding, report = maintenance.reindex(
             self._binding,
@@ -379,17 +380,16 @@ class Collection:
     ) -> Report:
         """Copy all points with their vectors, for example from a folder to a server; nothing is encoded.
 
-        An interrupted call can be repeated: points that are copied already, unchanged, are skipped.
+        A new copy takes over what `reindex` keeps, as far as its location knows it. An interrupted call can be
+        repeated: points that are copied already, unchanged, are skipped.
 
         Args:
             location: where the copy goes, as for `open`.
             name: of the copy. Default: the present name.
-            schema: of the copy, with the same vectors, which may be stored otherwise. Default: the present one.
-            cluster: as for `open`.
+            schema: of the copy, with the same vectors, which may be stored otherwise. Default: the present one. A
+                ValueError if it has other vectors: `reindex` makes those.
+            cluster: as for `open`. Default: as here, but without shard keys.
             show_progress: show a progress bar.
-
-        Raises:
-            ValueError: the schema has other vectors: `reindex` makes those.
         """
         return maintenance.copy(
             self._binding, location, name or self.name, schema=schema, cluster=cluster, show_progress=show_progress

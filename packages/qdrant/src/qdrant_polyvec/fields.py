@@ -39,6 +39,21 @@ def field_keys(name: str, *, under: str = "metadata") -> list[str]:
     return [f"{under}.{key}" if under else key for key in keys]
 
 
+def canonical(key: str) -> str:
+    """Return a key in a form that is the same for all spellings; engines take quotation marks off simple names."""
+    return re.sub(r'"([^"\\.\[\]]*)"', r"\1", key)
+
+
+def field_name(key: str, *, under: str = "metadata") -> str | None:
+    """Return the field whose `field_keys` include this key; None if there is none."""
+    if not key.startswith(f"{under}."):
+        return None
+    path = key.removeprefix(f"{under}.")
+    literal = re.fullmatch(r'"([^"\\]*)"', path)
+    name = literal[1] if literal else canonical(path)
+    return name if _is_reachable(name) else path if _PATH.fullmatch(path) else None
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raise a ValueError if Qdrant's conditions could never reach a field of this name."""
     for name in names:

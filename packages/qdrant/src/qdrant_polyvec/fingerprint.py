@@ -53,6 +53,20 @@ class Fingerprint:
         """Return the metadata of a collection, with other facts beside the fingerprint."""
         return {KEY: asdict(self) | others}
 
+    def kept(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return what a collection made from one with this metadata takes over: all but what is polyvec's.
+
+        What `remember_model` stored is taken over if the model is the same.
+        """
+        metadata = metadata or {}
+        is_same = metadata.get(KEY, {}).get("embedder") == self.embedder
+        ours = (_MODEL_KEY, _ADAPTERS_KEY) if is_same else ()
+        return {
+            key: value
+            for key, value in metadata.items()
+            if key in ours or not (key == KEY or key.startswith(f"{KEY}_"))
+        }
+
     def check(self, collection: str, metadata: Mapping[str, Any] | None) -> None:
         """Raise a FingerprintError if the collection has another model, size or layout, or no fingerprint at all."""
         stored = (metadata or {}).get(KEY)

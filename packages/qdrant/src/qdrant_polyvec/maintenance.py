@@ -25,6 +25,7 @@ from qdrant_polyvec.ingest import Ingest, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import BM25, DENSE, LATE, LAYOUT, OWN, Schema, value_is
+from qdrant_polyvec.settings import Settings
 
 _PASSES = 5  # over a collection that others still add to
 Load = Callable[[str, str], Input]  # source, unit → image, or the document of a part that was encoded in it
@@ -97,8 +98,12 @@ def reindex(
     """See `Collection.reindex`. Returns the binding as it is afterwards: the old one if something failed."""
     if binding.tenant is not None:
         raise ValueError("`reindex` is for all tenants at once: open the collection without `tenant`.")
-    if binding.cluster.shard_key is not None:
-        raise ValueError("`reindex` is for all shard keys at once: open the collection without `shard_key`.")
+    settings = Settings.of(binding.client, binding.name, binding.engine)
+    if binding.cluster.shard_key is not None or settings.is_sharded_by_key:
+        raise ValueError(
+            f"Collection {binding.name!r} is sharded by keys, and `reindex` would lose the key of each point. For each "
+            "key, open it and the new collection with `cluster=Cluster(shard_key=…)`, and add or `copy_to` its items."
+        )
     old_name = aliased(binding.client, binding.name)
     if old_name == binding.name:
         raise ValueError(
@@ -107,13 +112,14 @@ def reindex(
         )
     binding = binding.working()
     fingerprint = Fingerprint.of(embedder, truncate_dim)
+    schema = replace(schema, indexed={**schemas.indexed_fields(settings.indexes), **schema.indexed})
     exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema, rules=RULES)
     if exchanged.new_name() == old_name:
         raise ValueError(f"Collection {binding.name!r} is already of this model and schema: there is nothing to do.")
     schemas.check_server(binding.engine.version, schema)
     _check_tasks(binding, embedder)
     old, new = replace(binding, name=old_name), replace(exchanged, name=exchanged.new_name())
-    new.create(new.name)
+    new.create(new.name, settings)
     transfer = _Transfer(old, new, load, batch_size, show_progress=show_progress)
     transfer.run()
     if transfer.report.failed:
@@ -146,8 +152,8 @@ class _Transfer:
         self._old, self._new, self._load = old, new, load
         self._batch_size, self._show_progress = batch_size, show_progress
         self._states: dict[object, int] = {}  # point id → hash of the payload
-        of_vectors = replace(old.schema, bm25=None), replace(old.fingerprint, schema=LAYOUT)
-        self._same_vectors = of_vectors == (replace(new.schema, bm25=None), new.fingerprint)
+        of_vectors = old.schema.of_embedder, replace(old.fingerprint, schema=LAYOUT)
+        self._same_vectors = of_vectors == (new.schema.of_embedder, new.fingerprint)
 
     def run(self) -> None:
         """Copy or encode new and changed items, repeatedly while others add, but not for ever."""
@@ -226,6 +232,7 @@ def copy(
             tenant=binding.tenant,
             cluster=cluster,
             patience=binding.patience,
+            settings=Settings.of(binding.client, binding.name, binding.engine),
         ).working()
         target.check_rules()
         progress = stack.enter_context(

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qdrant_client import QdrantClient, models
 
 from polyvec.warning import warn
 from qdrant_polyvec import bm25
-from qdrant_polyvec.choices import PRECISIONS, Precision
+from qdrant_polyvec.choices import INDEX_KINDS, PRECISIONS, IndexKind, Precision
 from qdrant_polyvec.clients import Engine, ServerVersionError, Version
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.errors import StoreRefusedError
+from qdrant_polyvec.fields import field_keys, field_name
+from qdrant_polyvec.settings import Settings
 
-__all__ = ["OWN", "PRECISIONS", "RESERVED", "Precision", "Schema", "SchemaError", "value_is"]
+__all__ = ["OWN", "PRECISIONS", "RESERVED", "IndexKind", "Precision", "Schema", "SchemaError", "value_is"]
 
 LAYOUT = 2  # version of the layout that this module describes, kept in the fingerprint of a collection
 DENSE = "dense"
@@ -33,12 +35,12 @@ _NEEDED_BY_PRECISION: dict[str, Version] = {"turbo4": (1, 19), "turbo8": (1, 20)
 
 
 class SchemaError(ValueError):
-    """A collection of that name exists, but its vectors are of another kind."""
+    """A collection of that name exists, but its vectors or payload indexes are of another kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """Which vectors a collection keeps beside `dense`, and how.
+    """Which vectors a collection keeps beside `dense`, and how, and which fields of the metadata are indexed.
 
     Attributes:
         late: how the numbers of multi-vectors are stored. `turbo8` and `turbo4` (8 and 4 bits) are smaller and
@@ -47,21 +49,37 @@ class Schema:
         bm25: the language whose stems and stop words apply, such as `"english"`, to keep BM25 vectors of texts for
             mode `hybrid`. `"any"` has neither: for other languages and for mixtures. None keeps no such vectors.
         quantization: a quantized copy of the multi-vectors. It is used only by searches that pass `oversampling`.
+        indexed: fields of the metadata to filter by, each with the kind of its payload index: `{"lang": "keyword",
+            "published": "datetime"}`. Names are those of `field_keys`. An existing collection gets the indexes that
+            it lacks; in memory, there are none.
     """
 
     late: Precision = "float16"
     pooled: bool = False
     bm25: str | None = None
     quantization: models.QuantizationConfig | None = None
+    indexed: Mapping[str, IndexKind] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.late not in PRECISIONS:
             raise ValueError(f"`late` is {self.late!r}; it must be one of {', '.join(map(repr, PRECISIONS))}.")
         if self.bm25 is not None:
             bm25.check_language(self.bm25)
+        for name, kind in self.indexed.items():
+            check_index(name, kind)
+
+    @property
+    def of_embedder(self) -> "Schema":
+        """What of it concerns the vectors that an embedder makes."""
+        return replace(self, bm25=None, indexed={})
 
     @classmethod
-    def of(cls, config: models.CollectionConfig, language: str | None) -> "Schema":
+    def of(
+        cls,
+        config: models.CollectionConfig,
+        language: str | None,
+        indexes: Mapping[str, models.PayloadIndexInfo] | None = None,
+    ) -> "Schema":
         """Read the schema of an existing collection; vectors of other names are left out."""
         vectors = _by_name(config.params.vectors)
         late = vectors.get(LATE)
@@ -71,7 +89,25 @@ class Schema:
             pooled=POOLED in vectors,
             bm25=language if BM25 in (config.params.sparse_vectors or {}) else None,
             quantization=late.quantization_config if late else None,
+            indexed=indexed_fields(indexes or {}),
         )
+
+
+def check_index(name: str, kind: str) -> None:
+    """Raise a ValueError if no field has this name, or if there is no such payload index."""
+    field_keys(name)
+    if kind not in INDEX_KINDS:
+        raise ValueError(f"the index of {name!r} is {kind!r}; it must be one of {', '.join(map(repr, INDEX_KINDS))}.")
+    if name == "source" and kind != "keyword":
+        raise ValueError(f"the index of 'source' is {kind!r}; every collection has one for it, which is 'keyword'.")
+
+
+def indexed_fields(indexes: Mapping[str, models.PayloadIndexInfo]) -> dict[str, IndexKind]:
+    """Name the indexed fields of the metadata but `source`, with the kinds of their indexes."""
+    # Keys in quotation marks come first: where both readings of `dc.title` are indexed, the kind is that of the path.
+    ordered = sorted(indexes.items(), key=lambda item: ('"' not in item[0], item[0]))
+    named = ((field_name(key), index.data_type.value) for key, index in ordered if key not in INDEXED)
+    return {name: kind for name, value in named for kind in INDEX_KINDS if name is not None and kind == value}
 
 
 def vectors_config(
@@ -84,7 +120,7 @@ def vectors_config(
     """
     schema = schema or Schema()
     if not late:
-        if schema != Schema():
+        if schema.of_embedder != Schema() or schema.bm25:
             raise SchemaError(f"{schema} is about multi-vectors, and this embedder makes none: give Schema().")
         return {DENSE: _dense(dense)}
     if schema.late.upper() not in models.Datatype.__members__:
@@ -130,25 +166,38 @@ def create(
     schema: Schema | None = None,
     cluster: Cluster | None = None,
     engine: Engine,
+    settings: Settings | None = None,
 ) -> None:
-    """Create a collection and its payload indexes; finish it if an earlier call was interrupted."""
-    schema, cluster = schema or Schema(), cluster or Cluster()
-    sparse = {BM25: models.SparseVectorParams(modifier=models.Modifier.IDF)} if schema.bm25 else None
+    """Create a collection and its payload indexes; finish it if an earlier call was interrupted.
+
+    `settings` are those of the collection that it is made from. The schema and the cluster go first.
+    """
+    schema, cluster, settings = schema or Schema(), cluster or Cluster(), settings or Settings()
+    vectors = vectors_config(dense, late, schema, tiers=engine.has_memory_tiers)
+    vectors = {vector: settings.vector(vector, params, engine) for vector, params in vectors.items()}
+    if late:  # it has a quantized copy if the schema says so
+        vectors[LATE] = vectors[LATE].model_copy(update={"quantization_config": schema.quantization})
+    words = models.SparseVectorParams(modifier=models.Modifier.IDF, index=settings.sparse_index(BM25, engine))
     if not client.collection_exists(name):
         with _unless_there():  # another process may create it at the same time
             client.create_collection(
                 name,
-                vectors_config=vectors_config(dense, late, schema, tiers=engine.has_memory_tiers),
-                sparse_vectors_config=sparse,
+                vectors_config=vectors,
+                sparse_vectors_config={BM25: words} if schema.bm25 else None,
                 metadata=dict(metadata),
-                **cluster.create_options(),
+                **settings.create_options(engine, cluster),
             )
     ensure_shard_key(client, name, cluster)
+    if (fan_out := settings.fan_out) is not None and engine.version is not None:
+        client.update_collection(name, collection_params=fan_out)
     if not engine.is_imitation:
-        for field in INDEXED:
-            client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
         by_tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-        client.create_payload_index(name, TENANT, by_tenant)
+        indexes = dict.fromkeys(INDEXED, models.PayloadSchemaType.KEYWORD) | {TENANT: by_tenant}
+        kept = {key: index.params or index.data_type for key, index in settings.indexes.items()}
+        if not getattr(kept.get(TENANT), "is_tenant", None):
+            kept.pop(TENANT, None)
+        for key, index in (indexes | kept).items():
+            client.create_payload_index(name, key, index)
 
 
 def ensure_shard_key(client: QdrantClient, name: str, cluster: Cluster) -> None:
@@ -220,8 +269,9 @@ def _differences(name: str, params: models.VectorParams | None, expected: models
         yield f"{name!r} is missing"
         return
     facts, expected_facts = _facts(params), _facts(expected)
+    free = () if name == LATE else ("graph", "quantization")  # a schema does not speak of those of other vectors
     for key, fact in facts.items():
-        if fact != expected_facts[key]:
+        if fact != expected_facts[key] and key not in free:
             yield f"{name!r} has {key} {fact}, not {expected_facts[key]}"
 
 

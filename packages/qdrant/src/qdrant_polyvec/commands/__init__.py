@@ -1,12 +1,13 @@
 """The commands `polyvec index`, `search`, `verify` and `reindex`. Help and completion import this module alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from polyvec.cli import combine_options, command, json_option, loading_options, location_option, model_option
-from qdrant_polyvec.choices import MODES, PRECISIONS
+from qdrant_polyvec.choices import INDEX_KINDS, MODES, PRECISIONS, IndexKind
 
 __all__ = ["index", "reindex", "search", "verify"]
 
@@ -23,6 +24,21 @@ _schema_options = combine_options(
     click.option("--pooled", is_flag=True, help="keep the means of page rows and columns, too"),
     click.option("--bm25", metavar="LANGUAGE", help="keep BM25 vectors for mode hybrid, for example english"),
 )
+
+
+def _index_fields(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, IndexKind]:
+    """Read FIELD:KIND pairs; a field may have colons in its name."""
+    indexed: dict[str, IndexKind] = {}
+    for value in values:
+        name, _colon, word = value.rpartition(":")
+        kind = next((kind for kind in INDEX_KINDS if kind == word), None)
+        if not name or kind is None:
+            raise click.BadParameter(f"{value!r} is not FIELD:KIND, with a kind of {', '.join(INDEX_KINDS)}")
+        if indexed.setdefault(name, kind) != kind:
+            raise click.BadParameter(f"{name!r} is named as {indexed[name]} and as {kind}; name it once")
+    return indexed
+
+
 _stored_model_option = model_option(help="checkpoint (default: the model of the index, else 'demo')")
 _TASK = "a task of the model or of an --adapter"
 
@@ -36,6 +52,14 @@ _TASK = "a task of the model or of an --adapter"
 @click.option("--task", default="auto", metavar="TASK", help=f"{_TASK}, or auto: code for code files, else retrieval")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
 @click.option("--late-chunking", is_flag=True, help="encode each part of a text within the whole text")
+@click.option(
+    "--index-field",
+    "indexed",
+    multiple=True,
+    callback=_index_fields,
+    metavar="FIELD:KIND",
+    help="index a field of the metadata for filters, for example lang:keyword; repeatable",
+)
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
 def index(**options: Any) -> int:
     """Index files and folders, and remove the parts that these files no longer have."""

@@ -19,7 +19,7 @@ from polyvec.loading import load_embedder
 from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
-from qdrant_polyvec.choices import Mode, Precision
+from qdrant_polyvec.choices import IndexKind, Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables
@@ -53,6 +53,7 @@ def index(
     bm25: str | None,
     task: str,
     late_chunking: bool,
+    indexed: Mapping[str, IndexKind],
     optimize: bool,
     as_json: bool,
     **loading: Any,
@@ -70,6 +71,7 @@ def index(
             schema = _schema(late, bm25, pooled=pooled)
             docs = _open(client, location, collection, chosen, embedder, truncate_dim=truncate_dim, schema=schema)
             fingerprint.remember_model(client, aliased(client, collection), chosen)
+            _index_fields(docs, indexed)
             units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
             stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
             report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
@@ -260,6 +262,15 @@ def _open(
             f"Collection {collection!r} was made with {before}; {difference}. Their vectors cannot be compared: encode "
             f"the collection again with `polyvec {shlex.join(again)}`, or choose another one with --collection."
         ) from error
+
+
+def _index_fields(docs: Collection, indexed: Mapping[str, IndexKind]) -> None:
+    """Index fields of the metadata; an error names the option."""
+    for name, kind in indexed.items():
+        try:
+            docs.create_index(name, kind)
+        except ValueError as error:
+            raise ValueError(f"--index-field {shlex.quote(f'{name}:{kind}')}: {error}") from error
 
 
 def _pairs(model: Model) -> list[str]:

@@ -12,11 +12,15 @@ from qdrant_polyvec.edge.translate import Model, Native, allow_only, member, uns
 
 # Settings of a collection beside its vectors and metadata.
 _OPTIONS = ("hnsw_config", "quantization_config", "optimizers_config", "on_disk_payload", "payload", "id_tracker")
+_OPTIMIZER_OPTIONS = (
+    "deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size",
+    "indexing_threshold", "prevent_unoptimized",
+)  # fmt: skip
 
 PLACEHOLDER = "placeholder"
 
 # The server's defaults.
-_HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
+_HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}
 _OPTIMIZERS = {
     "deleted_threshold": 0.2,
     "vacuum_min_vector_number": 1000,
@@ -66,6 +70,15 @@ def native_config(config: models.CreateCollection) -> Native:
         id_tracker_memory=_memory(getattr(config, "id_tracker", None)),
         wal_enabled=True,
     )
+
+
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the arguments of `create_collection` beside vectors and metadata that the engine knows."""
+    known = {name: value for name, value in options.items() if name in _OPTIONS}
+    if optimizers := known.get("optimizers_config"):
+        chosen = {name: value for name, value in optimizers if name in _OPTIMIZER_OPTIONS}
+        known["optimizers_config"] = models.OptimizersConfigDiff(**chosen)
+    return known
 
 
 def vector_params(config: models.CreateCollection) -> dict[str, models.VectorParams | models.SparseVectorParams]:
@@ -133,8 +146,9 @@ def collection_info(config: models.CreateCollection, info: Native) -> models.Col
         payload_schema={field: _index_info(index) for field, index in info.payload_schema.items()},
         config=models.CollectionConfig(
             params=models.CollectionParams(**{name: value for name, value in params.items() if value is not None}),
-            hnsw_config=_HNSW.model_copy(update=hnsw),
-            optimizer_config=models.OptimizersConfig(**_OPTIMIZERS | optimizers),
+            # Defaults are shown, but are not among the fields that were set, so that no other collection gets them.
+            hnsw_config=models.HnswConfig.model_construct(set(hnsw), **_HNSW | hnsw),
+            optimizer_config=models.OptimizersConfig.model_construct(set(optimizers), **_OPTIMIZERS | optimizers),
             quantization_config=config.quantization_config,
             metadata=config.metadata,
         ),
@@ -197,7 +211,27 @@ _INDEXES = ("Keyword", "Integer", "Float", "Geo", "Text", "Bool", "Datetime", "U
 
 def _index_info(index: Native) -> models.PayloadIndexInfo:
     kind = next(name for name in _INDEXES if index.data_type == getattr(edge.PayloadSchemaType, name))
-    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind.lower()), points=index.points)
+    data_type = models.PayloadSchemaType(kind.lower())
+    native = index.params
+    options = {name: _plain(getattr(native, name)) for name in dir(native) if not name.startswith("_")}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    params = getattr(models, f"{kind}IndexParams")(type=data_type.value, **chosen) if chosen else None
+    return models.PayloadIndexInfo(data_type=data_type, params=params, points=index.points)
+
+
+def _plain(value: Native) -> Any:
+    """The JSON of a parameter of an index."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, edge.StopwordsSet):
+        return {"languages": sorted(map(_plain, value.languages or ())), "custom": sorted(value.custom or ())}
+    if isinstance(value, edge.SnowballParams):
+        return {"type": "snowball", "language": _plain(value.language)}
+    if isinstance(value, edge.DisabledStemmer):
+        return {"type": "none"}
+    if isinstance(value, edge.TextScoringParams):
+        return {"type": _plain(value.type)}
+    return str(value).rpartition(".")[2].lower()  # a member of an enumeration
 
 
 def _dense_params(params: models.VectorParams) -> Native:
@@ -235,8 +269,7 @@ def _sparse_params(name: str, params: models.SparseVectorParams) -> Native:
 def _optimizers(config: models.OptimizersConfigDiff | None) -> Native:
     if config is None:
         return None
-    fields = ("deleted_threshold", "vacuum_min_vector_number", "default_segment_number", "max_segment_size")
-    allow_only(config, *fields, "indexing_threshold", "prevent_unoptimized")
+    allow_only(config, *_OPTIMIZER_OPTIONS)
     return edge.EdgeOptimizersConfig(**{name: value for name, value in config if value is not None})
 
 
@@ -247,7 +280,7 @@ def _multivector(config: models.MultiVectorConfig | None) -> Native:
 def _hnsw(config: models.HnswConfigDiff | None) -> Native:
     if config is None:
         return None
-    settings = _HNSW.model_copy(update={name: value for name, value in config if value is not None})
+    settings = models.HnswConfig(**_HNSW | {name: value for name, value in config if value is not None})
     n_threads = settings.max_indexing_threads or 0
     return edge.HnswIndexConfig(**{**dict(settings), "max_indexing_threads": n_threads, "memory": _memory(settings)})
 

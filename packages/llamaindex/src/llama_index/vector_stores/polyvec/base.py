@@ -125,6 +125,8 @@ class PolyvecVectorStore(OpenStore):
             )
         except FingerprintError as error:
             raise FingerprintError(str(error).replace("truncate_dim=", "dimensions=")) from error
+        if schema is not None and schema.indexed:
+            self._index_fields()
         self._embed_model, self._mode = embed_model, mode
         self._settings = {
             "embed_model": embed_model,
@@ -170,6 +172,7 @@ class PolyvecVectorStore(OpenStore):
         if isinstance(nodes, BaseNode) or not all(isinstance(node, BaseNode) for node in nodes):
             raise TypeError("`nodes` is a list of LlamaIndex nodes.")
         self._index_ids = None
+        self._index_fields()
         task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
         items = (to_item(node, index=index, task=task, dim=dim) for index, node in enumerate(nodes))

@@ -8,7 +8,10 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from qdrant_client import QdrantClient
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
-from qdrant_polyvec import Collection, Mode
+from qdrant_polyvec import Collection, IndexKind, Mode
+from qdrant_polyvec.schema import RESERVED
+
+_NODE_INDEXES: dict[str, IndexKind] = {"doc_id": "keyword", "_node_type": "keyword"}
 
 
 class OpenStore(BasePydanticVectorStore):
@@ -18,6 +21,7 @@ class OpenStore(BasePydanticVectorStore):
     _embed_model: PolyvecEmbedding = PrivateAttr()
     _mode: Mode = PrivateAttr()
     _settings: dict[str, Any] = PrivateAttr(default_factory=dict)  # what a pickle keeps
+    _is_indexed: bool = PrivateAttr(default=False)
 
     @property
     def client(self) -> QdrantClient:
@@ -44,6 +48,14 @@ class OpenStore(BasePydanticVectorStore):
     async def aclose(self) -> None:
         """Close the asynchronous client, which the asynchronous queries opened, and the store."""
         await self._collection.aclose()
+
+    def _index_fields(self) -> None:
+        """Index what is beside the metadata, once: LlamaIndex's keys, and indexed fields as stock stores write them."""
+        if not self._is_indexed:
+            for field, kind in {**self._collection.schema.indexed, **_NODE_INDEXES}.items():
+                if field not in RESERVED:  # others write that name at the top
+                    self._collection.create_index(field, kind, under="")
+            self._is_indexed = True
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self  # there is one client
