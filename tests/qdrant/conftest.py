@@ -148,7 +148,7 @@ class RestServer:
                     n_floats = sum(len(row) for row in point.vector.get("late", []))
                     if n_floats >= 2**20:
                         raise ValueError(f"Total size of all vectors ({n_floats}) must be less than 1048576")
-                return behind.upsert(name, points)
+                return behind.upsert(name, points, update_filter=models.PointsList(**body).update_filter)
             case "POST points":
                 asked = models.PointRequest(**body)
                 return behind.retrieve(name, asked.ids, asked.with_payload, asked.with_vector)
@@ -160,6 +160,12 @@ class RestServer:
             case "PUT points/payload":
                 given = models.SetPayload(**body)
                 return behind.overwrite_payload(name, given.payload, given.points or given.filter)
+            case "POST points/payload":
+                given = models.SetPayload(**body)
+                return behind.set_payload(name, given.payload, given.points or given.filter, key=given.key)
+            case "POST points/payload/delete":
+                given = models.DeletePayload(**body)
+                return behind.delete_payload(name, given.keys, given.points or given.filter)
             case "POST points/count":
                 asked = models.CountRequest(**body)
                 return behind.count(name, asked.filter, exact=True)

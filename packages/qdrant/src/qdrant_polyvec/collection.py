@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 import polyvec
 from polyvec import Embeddings, Encoder, Input
 from polyvec.encoder import in_thread
-from qdrant_polyvec import maintenance, points
+from qdrant_polyvec import exchange, maintenance, points
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Checks
 from qdrant_polyvec.clients import Location, backend, open_client
@@ -20,7 +20,7 @@ from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Group, Hit, Stored, stored
-from qdrant_polyvec.ingest import Ingest
+from qdrant_polyvec.ingest import CollectionChangedError, Ingest
 from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
@@ -162,6 +162,7 @@ class Collection:
             FingerprintError: the collection holds another model's vectors by now.
             SchemaError: its BM25 vectors follow older rules of words: `reindex` it.
             StoreUnavailableError: the store did not answer for too long; its `report` says what became of which item.
+            CollectionChangedError: a `reindex` exchanged it; `report` says what is stored. Open it again.
         """
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
@@ -173,7 +174,7 @@ class Collection:
             ingest.run(entries, total=total, show_progress=show_progress)
             if replace_sources:
                 ingest.remove_outdated()
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, CollectionChangedError) as error:
             error.report = ingest.report
             raise
         return ingest.report
@@ -248,13 +249,9 @@ class Collection:
         task: str | None = None,
         keep: Sequence[Identity] = (),
     ) -> int:
-        """Delete items by their ids, or all items of some sources. Returns their number.
+        """Delete items by their `ids`, or all items of some `sources`; give one of them. Returns their number.
 
-        Args:
-            ids: which items.
-            sources: all items from these; give either `ids` or `sources`.
-            task: only items of this task.
-            keep: ids of items that stay.
+        With a `task`, only its items are deleted; items with ids in `keep` stay.
         """
         chosen = self._binding.chosen(ids, sources, task, keep)
         return 0 if chosen is None else self._delete(chosen)
@@ -280,9 +277,7 @@ class Collection:
     def embeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
         """Read the stored vectors of items, by id: each an `Embeddings` of one item. Missing items are left out.
 
-        Args:
-            ids: which items.
-            multivector: read the multi-vectors, too; an item that has none is left out.
+        With `multivector`, the multi-vectors are read, too; an item that has none is left out.
 
         Raises:
             ValueError: the collection keeps no multi-vectors.
@@ -300,11 +295,9 @@ class Collection:
         """Build the graphs of a collection in a folder and merge its segments. Returns True if there was work to do.
 
         Searches find everything without it, by looking at every dense vector; above some ten thousand items it makes
-        them faster. A server does it by itself: nothing is done then.
-
-        Args:
-            in_worker: work in a process of its own, so that only calls to this collection wait. In this process, the
-                engine would keep every other thread waiting.
+        them faster. A server does it by itself.
+        With `in_worker`, a process of its own works, so that only calls to this collection wait; in this process, the
+        engine keeps every other thread waiting.
         """
         engine = backend(self.client)
         return isinstance(engine, EdgeBackend) and engine.optimize(self.name, in_worker=in_worker)
@@ -312,10 +305,16 @@ class Collection:
     def verify(self, *, sources: Iterable[str] | None = None) -> Verification:
         """Look for points that searches cannot find or should not: see `Verification`. Nothing is changed.
 
-        Args:
-            sources: the expected sources. Points of other sources are reported as orphans. Default: no point is.
+        With `sources`, the expected ones, points of other sources are reported as orphans.
         """
         return maintenance.verify(self._binding, sources)
+
+    def delete_leftovers(self) -> list[str]:
+        """Delete the leftovers of `verify`, except an `unfinished` one. Returns their names.
+
+        Be sure that no `reindex` is running elsewhere: it looks like an interrupted one, and its work would be lost.
+        """
+        return exchange.delete_leftovers(self._binding)
 
     def reindex(
         self,
@@ -331,9 +330,10 @@ class Collection:
         """Encode everything again with another model or schema, beside the old vectors, and exchange them at once.
 
         Searches find the old vectors until the end. If an item fails, nothing is exchanged: mend it, or delete it, and
-        call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
-        the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
-        become items of task `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded.
+        call again; encoded items are kept. After an interruption, a call with the same model and schema finishes what
+        was begun, also after the exchange. If an item fails that others add at the very moment of the exchange, the
+        old collection stays until a later call finishes. Points that stock stores added become items of task
+        `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded.
 
         Args:
             embedder: the new model.
@@ -346,7 +346,8 @@ class Collection:
             show_progress: show a progress bar.
 
         Raises:
-            ValueError: nothing would change, the model lacks the task of an item, or the call is for one tenant only.
+            ValueError: nothing would change, the model lacks a task, the call is for one tenant only, or an exchange
+                with another model is not finished.
         """
         binding, report = maintenance.reindex(
             self._binding,
@@ -393,8 +394,7 @@ class Collection:
         self._search = Search(binding)
 
     def _delete(self, condition: models.Filter) -> int:
-        n_deleted = self._binding.count(condition)
-        if n_deleted:
-            self._binding.delete(models.FilterSelector(filter=condition))
-            self._search.forget_size()
+        n_deleted = self._binding.count(condition)  # even if there is none, a `reindex` may be about to bring some over
+        self._binding.delete(models.FilterSelector(filter=condition))
+        self._search.forget_size()
         return n_deleted
