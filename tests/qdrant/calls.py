@@ -33,6 +33,8 @@ OF_REST = [  # method, path, call, what the body is
     ("POST", "collections/([^/]+)/points", "retrieve", models.PointRequest),
     ("POST", "collections/([^/]+)/points/delete", "delete", None),
     ("PUT", "collections/([^/]+)/points/payload", "overwrite_payload", models.SetPayload),
+    ("POST", "collections/([^/]+)/points/payload", "set_payload", models.SetPayload),
+    ("POST", "collections/([^/]+)/points/payload/delete", "delete_payload", models.DeletePayload),
     ("POST", "collections/([^/]+)/points/count", "count", models.CountRequest),
     ("POST", "collections/([^/]+)/points/scroll", "scroll", models.ScrollRequest),
     ("POST", "collections/([^/]+)/points/query", "query_points", models.QueryRequest),
@@ -151,13 +153,18 @@ class Store:
                     if n_floats >= MAX_FLOATS:
                         text = f"Total size of all vectors ({n_floats}) must be less than {MAX_FLOATS}"
                         raise RefusedError(400, text)
-                return behind.upsert(name, request.points)
+                return behind.upsert(name, request.points, update_filter=request.update_filter)
             case "retrieve":
                 return behind.retrieve(name, request.ids, request.with_payload, request.with_vector)
             case "delete":
                 return behind.delete(name, request.model_copy(update={"shard_key": None}))
             case "overwrite_payload":
                 return behind.overwrite_payload(name, request.payload, request.points or request.filter)
+            case "set_payload":
+                chosen = request.points or request.filter
+                return behind.set_payload(name, request.payload, chosen, key=request.key)
+            case "delete_payload":
+                return behind.delete_payload(name, request.keys, request.points or request.filter)
             case "count":
                 return behind.count(name, request.filter, exact=True)
             case "scroll":

@@ -69,20 +69,26 @@ def index(message):
 
 def points(message):
     structs = [GrpcToRest.convert_point_struct(point) for point in message.points]
-    return models.PointsList(points=structs, shard_key=shard_key(message))
+    update_filter = optional(message, "update_filter", GrpcToRest.convert_filter)
+    return models.PointsList(points=structs, shard_key=shard_key(message), update_filter=update_filter)
 
 
 def point_ids(message):
     return [GrpcToRest.convert_point_id(one) for one in message.ids]
 
 
-def overwritten(message):
+def chosen(message):
     selected = GrpcToRest.convert_points_selector(message.points_selector)
+    return {
+        "points": getattr(selected, "points", None),
+        "filter": getattr(selected, "filter", None),
+        "shard_key": shard_key(message),
+    }
+
+
+def payload(message):
     return models.SetPayload(
-        payload=GrpcToRest.convert_payload(message.payload),
-        points=getattr(selected, "points", None),
-        filter=getattr(selected, "filter", None),
-        shard_key=shard_key(message),
+        payload=GrpcToRest.convert_payload(message.payload), key=optional(message, "key"), **chosen(message)
     )
 
 
@@ -130,7 +136,11 @@ POINTS = {
         lambda message: models.PointRequest(ids=point_ids(message), **vectors(message)),
         lambda result: grpc.GetResponse(result=records(result)),
     ),
-    "OverwritePayload": Rpc("overwrite_payload", overwritten, updated),
+    "OverwritePayload": Rpc("overwrite_payload", payload, updated),
+    "SetPayload": Rpc("set_payload", payload, updated),
+    "DeletePayload": Rpc(
+        "delete_payload", lambda message: models.DeletePayload(keys=list(message.keys), **chosen(message)), updated
+    ),
     "CreateFieldIndex": Rpc("create_payload_index", index, updated),
     "DeleteFieldIndex": Rpc("delete_payload_index", lambda message: message.field_name, updated),
     "Scroll": Rpc(

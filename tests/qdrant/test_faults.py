@@ -64,6 +64,7 @@ WRITING = {
     "delete": lambda docs: docs.delete(ids=[1]),
     "delete_where": lambda docs: docs.delete_where(models.Filter(must=[models.HasIdCondition(has_id=[2])])),
     "reindex": lambda docs: sorted(docs.reindex(OTHER).ok),
+    "delete_leftovers": lambda docs: docs.delete_leftovers(),
     "create_index": lambda docs: docs.create_index("n", "integer"),
     "copy_to": lambda docs: sorted(docs.copy_to(docs.client, f"{docs.name}-copy").ok),
 }

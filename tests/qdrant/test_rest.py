@@ -254,12 +254,12 @@ def test_a_lost_connection_is_told_as_such(rest, fault):
 
 def test_cluster_options_are_handed_through_and_nothing_more(rest):
     cluster = Cluster(
-        shard_number=6, replication_factor=2, write_consistency_factor=1, shard_key="eu",
+        shard_number=6, replication_factor=3, write_consistency_factor=1, shard_key="eu",
         read_consistency=models.ReadConsistencyType.MAJORITY, write_ordering=models.WriteOrdering.STRONG, timeout=7,
     )  # fmt: skip
     docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=cluster)
     assert {key: value for key, value in created(rest).items() if key not in ("vectors", "metadata")} == {
-        "shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1, "sharding_method": "custom",
+        "shard_number": 6, "replication_factor": 3, "write_consistency_factor": 1, "sharding_method": "custom",
     }  # fmt: skip
     assert rest.sent("PUT", "/shards") == [{"shard_key": "eu"}]
     Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=cluster)  # the key is there already

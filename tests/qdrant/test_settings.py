@@ -13,7 +13,7 @@ from qdrant_polyvec.fingerprint import Model, remember_model, remembered_model
 EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
 NEW = HashEncoder(dim=12, multivector_dim=6, name="new")
 TEXTS = ["the red fox", "a blue whale"]
-SIX_BY_TWO = Cluster(shard_number=6, replication_factor=2, write_consistency_factor=2)
+SPREAD = Cluster(shard_number=6, replication_factor=3, write_consistency_factor=2)
 INT8 = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
 TEXT = models.TextIndexParams(
     type=models.TextIndexType.TEXT,
@@ -28,7 +28,7 @@ TENANT = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tena
 
 def configured(rest):
     """A collection on a server whose every kind of setting somebody has changed."""
-    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, schema=Schema(bm25="english"), cluster=SIX_BY_TWO)
+    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, schema=Schema(bm25="english"), cluster=SPREAD)
     docs.add(TEXTS)
     docs.client.update_collection(
         "docs",
@@ -58,7 +58,7 @@ def configured(rest):
 def assert_is_configured(client, name="docs"):
     info = client.get_collection(name)
     config, params = info.config, info.config.params
-    assert (params.shard_number, params.replication_factor, params.write_consistency_factor) == (6, 2, 2)
+    assert (params.shard_number, params.replication_factor, params.write_consistency_factor) == (6, 3, 2)
     assert (params.read_fan_out_factor, params.read_fan_out_delay_ms, params.on_disk_payload) == (1, 20, False)
     assert config.hnsw_config.m == 24
     assert (config.optimizer_config.indexing_threshold, config.optimizer_config.flush_interval_sec) == (5000, 7)
@@ -95,14 +95,14 @@ def test_what_is_asked_for_goes_before_what_the_collection_has(rest):
     docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, cluster=three)
     docs.reindex(EMBEDDER, schema=Schema(quantization=INT8, indexed={"lang": "text"}))
     info = docs.client.get_collection("docs")
-    assert (info.config.params.shard_number, info.config.params.replication_factor) == (3, 2)
+    assert (info.config.params.shard_number, info.config.params.replication_factor) == (3, 3)
     assert info.config.params.vectors["late"].quantization_config == INT8
     assert info.payload_schema["metadata.lang"].data_type == "text"
     docs.reindex(EMBEDDER, schema=Schema())
     assert docs.client.get_collection("docs").config.params.vectors["late"].quantization_config is None
     docs.copy_to(rest.client(), "keyed", cluster=Cluster(shard_key="eu"))
     sent = rest.sent("PUT", aliased(rest.behind, "keyed"))[0]
-    assert (sent["sharding_method"], sent["replication_factor"], "shard_number" in sent) == ("custom", 2, False)
+    assert (sent["sharding_method"], sent["replication_factor"], "shard_number" in sent) == ("custom", 3, False)
 
 
 def test_a_copy_in_a_folder_keeps_what_a_folder_has(rest, tmp_path):

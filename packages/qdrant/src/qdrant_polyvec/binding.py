@@ -19,7 +19,8 @@ from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.choices import IndexKind
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
 from qdrant_polyvec.cluster import Cluster
-from qdrant_polyvec.fingerprint import KEY, Fingerprint
+from qdrant_polyvec.errors import CollectionChangedError
+from qdrant_polyvec.fingerprint import KEY, REPLACED_BY, REPLACES, Fingerprint
 from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.patient import patient
@@ -32,6 +33,8 @@ __all__ = ["aliased"]
 
 _PAGE = 256  # points per request, without their multi-vectors
 _MULTIVECTORS = 32  # points per request, with them
+# How stores answer if a collection is gone, among others. RuntimeError: of a folder, if it is deleted at that moment.
+MISSING = (ValueError, RuntimeError, CollectionChangedError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +52,7 @@ class Binding:
     cluster: Cluster
     patience: Patience
     rules: int = RULES  # version of the rules of words that the collection's BM25 vectors follow
+    replaces: str | None = None  # the collection that a `reindex` has not finished to replace by this one
 
     @classmethod
     def open(
@@ -87,6 +91,7 @@ class Binding:
                 client, aclients, behind, name, embedder, fingerprint, schema or Schema(), tenant, cluster, patience
             )
             schemas.check_server(behind.version, binding.schema)
+            cluster.warn_of_a_lost_node()
             new_name = binding.new_name()
             binding.create(new_name, settings)
             point_alias(client, name, new_name, instead=False)
@@ -100,6 +105,7 @@ class Binding:
         existing = Schema.of(config, facts.get("bm25"), info.payload_schema)
         wanted = schema or existing
         schemas.check_server(behind.version, wanted)
+        cluster.warn_of_a_lost_node(None if behind.version is None else config.params)
         if cluster.shard_key is not None:
             schemas.ensure_shard_key(client, aliased(client, name), cluster)
         schemas.check(name, config, wanted, dense=fingerprint.dense, late=fingerprint.late)
@@ -111,8 +117,10 @@ class Binding:
         rules = facts.get("bm25_rules", 1) if existing.bm25 else RULES
         if rules != RULES and embedder is not None:
             warn(_other_rules(name))
-        found = replace(wanted, indexed=existing.indexed)
-        binding = cls(client, aclients, behind, name, embedder, fingerprint, found, tenant, cluster, patience, rules)
+        found, replaces = replace(wanted, indexed=existing.indexed), (config.metadata or {}).get(REPLACES)
+        binding = cls(
+            client, aclients, behind, name, embedder, fingerprint, found, tenant, cluster, patience, rules, replaces
+        )
         return binding.indexing(schema.indexed if schema else {})
 
     def working(self) -> "Binding":
@@ -194,13 +202,20 @@ class Binding:
         Points that are written under that name cannot end up in another model's collection if the alias is moved.
         """
         name = aliased(self.client, self.name)
-        info = self.client.get_collection(name)
+        try:
+            info = self.client.get_collection(name)
+        except MISSING:
+            if aliased(self.client, self.name) == name:
+                raise
+            return self.resolved()  # a `reindex` exchanged it between the two requests
         config = info.config
         self.fingerprint.check(self.name, config.metadata)
         current = Schema.of(config, (config.metadata or {})[KEY].get("bm25"), info.payload_schema)
         if (current.pooled, current.bm25) != (self.schema.pooled, self.schema.bm25):
             raise SchemaError(f"Collection {self.name!r} is {current} by now, not {self.schema}: open it again.")
-        return replace(self, name=name)
+        # What is written under a collection's own name, as by `reindex` itself, replaces nothing.
+        replaces = None if name == self.name else (config.metadata or {}).get(REPLACES)
+        return replace(self, name=name, replaces=replaces)
 
     def within(self, *must: models.Condition, must_not: Sequence[models.Condition] = ()) -> models.Filter:
         """Select the tenant's points that fulfil all of `must` and none of `must_not`."""
@@ -277,7 +292,31 @@ class Binding:
         return records
 
     def delete(self, selector: models.PointIdsList | models.FilterSelector) -> None:
-        self.client.delete(self.name, points_selector=selector, wait=True, **self.cluster.write_options())
+        """Delete points behind the alias, and from the collections that a `reindex` exchanges.
+
+        A `reindex` copies from one to the other, so points that stayed in either would come back. The old collection
+        is first: what `reindex` still finds there, it may copy, since this call is not done with the new one.
+        """
+        before = self._metadata()
+        while True:
+            for collection in (before.get(REPLACES), self.name, before.get(REPLACED_BY)):
+                if collection is not None:
+                    self.erase(selector, collection)
+            now = self._metadata()
+            if now == before:
+                return
+            before = now
+
+    def erase(self, selector: models.PointIdsList | models.FilterSelector, collection: str) -> None:
+        """Delete points from this collection alone, unless it is gone."""
+        try:
+            self.client.delete(collection, points_selector=selector, wait=True, **self.cluster.write_options())
+        except MISSING:
+            if collection == self.name or self.client.collection_exists(collection):
+                raise
+
+    def _metadata(self) -> dict[str, Any]:
+        return self.client.get_collection(self.name).config.metadata or {}
 
     def readable(self, *, multivector: bool) -> list[str]:
         """Name the vectors to read, since Qdrant refuses unknown names; a ValueError if there are no multi-vectors."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from qdrant_client import models
 
+from polyvec.warning import warn
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -55,6 +57,39 @@ class Cluster:
     def write_options(self) -> dict[str, Any]:
         """Arguments of calls that write."""
         return _set(shard_key_selector=self.shard_key, ordering=self.write_ordering)
+
+    def warn_of_a_lost_node(self, params: models.CollectionParams | None = None) -> None:
+        """Warn if reads or writes need every copy of a shard, so that they fail while one node is away.
+
+        Args:
+            params: of the existing collection, which count more than these options; None if it is being created.
+        """
+        replicas = (params and params.replication_factor) or self.replication_factor or 1
+        if replicas < 2:  # one copy never survives its node, and nobody expects it to
+            return
+        written = (params and params.write_consistency_factor) or self.write_consistency_factor or 1
+        read = _copies_read(self.read_consistency, replicas)
+        for option, value, needed in (
+            ("read_consistency", getattr(self.read_consistency, "value", self.read_consistency), read),
+            ("write_consistency_factor", written, written),
+        ):
+            if needed >= replicas:
+                calls = "read, so nothing added either" if option == "read_consistency" else "written"
+                warn(
+                    f"`{option}` is {value!r}, which needs {needed} of the {replicas} copies of each shard "
+                    f"(`replication_factor`): while one node is away, nothing can be {calls}. Take at least "
+                    f"{replicas + 1} copies, or leave out `{option}`."
+                )
+
+
+def _copies_read(consistency: models.ReadConsistency | None, replicas: int) -> int:
+    """Return how many copies must answer a read."""
+    match consistency:
+        case models.ReadConsistencyType.MAJORITY | models.ReadConsistencyType.QUORUM:
+            return replicas // 2 + 1
+        case models.ReadConsistencyType.ALL:
+            return replicas
+    return 1 if consistency is None else int(consistency)
 
 
 def _set(**options: Any) -> dict[str, Any]:

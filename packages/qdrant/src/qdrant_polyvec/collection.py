@@ -1,135 +1,31 @@
 """Collection: texts and images that can be searched, kept in Qdrant."""
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 import polyvec
 from polyvec import Embeddings, Encoder, Input
-from polyvec.encoder import in_thread
-from qdrant_polyvec import maintenance, points
-from qdrant_polyvec.binding import Binding
+from qdrant_polyvec import exchange, maintenance
 from qdrant_polyvec.checks import Checks
-from qdrant_polyvec.clients import Location, backend, inner, open_client
+from qdrant_polyvec.clients import Location, backend
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.edge import EdgeBackend
 from qdrant_polyvec.errors import StoreError
-from qdrant_polyvec.fingerprint import Fingerprint
-from qdrant_polyvec.hits import Group, Hit, Stored, stored
+from qdrant_polyvec.hits import Group, Hit
 from qdrant_polyvec.ingest import Ingest
 from qdrant_polyvec.items import Identity, Item, Report
 from qdrant_polyvec.maintenance import Load, Verification
+from qdrant_polyvec.opened import OpenCollection
 from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
-from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import IndexKind, Schema
-from qdrant_polyvec.search import Search
 
 
-class Collection:
+class Collection(OpenCollection):
     """Texts and images under one name, each with a dense vector and a multi-vector. Get one by `Collection.open`."""
-
-    def __init__(self, binding: Binding, *, owns_client: bool) -> None:
-        self._owns_client = owns_client
-        self._bind(binding)
-
-    @classmethod
-    def open(
-        cls,
-        location: Location,
-        name: str,
-        *,
-        embedder: Encoder | None,
-        truncate_dim: int | None = None,
-        schema: Schema | None = None,
-        tenant: str | None = None,
-        cluster: Cluster | None = None,
-        patience: Patience | None = None,
-    ) -> Self:
-        """Open a collection; create it if it does not exist.
-
-        Args:
-            location: a folder, the URL of a server, `":memory:"` for tests, or a `QdrantClient`, which stays open
-                when the collection is closed.
-            name: the collection's name. It is an alias: the collection behind it is `NAME__…`, so that `reindex` can
-                exchange it at once.
-            embedder: the model that makes the vectors; it must be the one that the collection was created with. None
-                opens an existing collection to read and maintain it; adding items and searching then raise a TypeError.
-            truncate_dim: length of the dense vectors, if shorter than the embedder's own.
-            schema: which vectors the collection has, and which metadata are indexed. Default: `Schema()` for a new
-                collection; an existing one is taken as it is. An existing one gets the indexes that it lacks.
-            tenant: restrict every operation to this tenant. Without a tenant, reads, counts and deletions by source
-                cover all tenants, and new items have none.
-            cluster: how the collection is spread over a cluster, and how consistent reads and writes are.
-            patience: how long calls wait for a server. Default: 30 seconds for reads, 300 for writes.
-
-        Every method raises a StoreError if a server does not do what it is asked for: StoreUnavailableError,
-        StoreRefusedError or CollectionChangedError.
-
-        Raises:
-            FolderLockedError: the folder is open in another client.
-            FingerprintError: the collection holds another model's vectors.
-            SchemaError: the collection has other vectors or indexes, or the server cannot keep those of `schema`.
-            ServerVersionError: the server is too old.
-        """
-        client = open_client(location)
-        owns_client = client is not location
-        with contextlib.ExitStack() as on_error:
-            if owns_client:
-                on_error.callback(client.close)
-            binding = Binding.open(
-                client,
-                name,
-                embedder=embedder,
-                fingerprint=None if embedder is None else Fingerprint.of(embedder, truncate_dim),
-                schema=schema,
-                tenant=tenant,
-                cluster=cluster,
-                patience=patience,
-            )
-            on_error.pop_all()
-        return cls(binding, owns_client=owns_client)
-
-    @property
-    def client(self) -> QdrantClient:
-        return inner(self._binding.client)
-
-    @property
-    def name(self) -> str:
-        return self._binding.name
-
-    @property
-    def embedder(self) -> Encoder:
-        """The model that encodes. A collection that was opened without one raises a TypeError."""
-        return self._binding.encoder
-
-    @property
-    def schema(self) -> Schema:
-        return self._binding.schema
-
-    @property
-    def tenant(self) -> str | None:
-        return self._binding.tenant
-
-    def close(self) -> None:
-        """Write everything to disk and release the folder. A client that was handed in stays open."""
-        if self._owns_client:
-            self.client.close()
-
-    async def aclose(self) -> None:
-        """Close the asynchronous client, which the asynchronous searches opened, and the collection."""
-        await self._binding.aclients.aclose()
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def add(
         self,
@@ -168,7 +64,8 @@ class Collection:
                 then.
             FingerprintError: the collection holds another model's vectors by now.
             SchemaError: its BM25 vectors follow older rules of words: `reindex` it.
-            StoreError: the server stopped the work; its `report` says what became of which item.
+            StoreError: the server stopped the work, or a `reindex` exchanged the collection; its `report` says what
+                became of which item.
         """
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
@@ -238,15 +135,6 @@ class Collection:
         """`search_groups` on the asynchronous client; the query is encoded in a thread."""
         return await self._search.agroups(query, Options(**options, group_size=group_size), group_by)
 
-    def count(self) -> int:
-        """Count the items of all tasks."""
-        return self._binding.count(self._binding.within())
-
-    def sources(self) -> dict[str, int]:
-        """Count the items of each source."""
-        pages = self._binding.scroll(self._binding.within(), with_payload=["metadata.source"])
-        return dict(Counter(points.source(record.payload) for page in pages for record in page))
-
     def delete(
         self,
         *,
@@ -270,48 +158,24 @@ class Collection:
         """Delete all items that pass a filter; an empty one passes everything. Returns their number."""
         return self._delete(self._binding.within(filter))
 
-    def get(self, ids: Sequence[Identity]) -> list[Stored]:
-        """Read the items with these ids, each once, in the order of `ids`. Missing items are left out."""
-        return stored(self._binding.records(ids))
-
-    async def aget(self, ids: Sequence[Identity]) -> list[Stored]:
-        """`get` on the asynchronous client."""
-        return stored(await self._binding.arecords(ids))
-
-    def all(self, filter: models.Filter | None = None) -> Iterator[Stored]:  # noqa: A002 — Qdrant's word
-        """Read all items, or those that pass a filter, some hundred at a time, in no particular order."""
-        condition = self._binding.within() if filter is None else self._binding.within(filter)
-        for page in self._binding.scroll(condition):
-            yield from stored(page)
-
-    def embeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
-        """Read the stored vectors of items, by id: each an `Embeddings` of one item. Missing items are left out.
+    def create_index(self, field: str, kind: IndexKind, *, under: str = "metadata") -> None:
+        """Index a field of the metadata that an existing collection is filtered by, as `Schema.indexed` does.
 
         Args:
-            ids: which items.
-            multivector: read the multi-vectors, too; an item that has none is left out.
+            field: a name or a path, as for `field_keys`.
+            kind: of its values.
+            under: the payload key that the field is nested in; empty if it stands at the top of the payload.
 
         Raises:
-            ValueError: the collection keeps no multi-vectors.
-            FingerprintError: it holds another model's vectors by now.
+            SchemaError: the field has another kind of index.
         """
-        names = self._binding.readable(multivector=multivector)
-        return self._binding.embeddings(self._binding.records(ids, names), names)
-
-    async def aembeddings(self, ids: Sequence[Identity], *, multivector: bool = False) -> dict[Identity, Embeddings]:
-        """`embeddings` on the asynchronous client."""
-        names = self._binding.readable(multivector=multivector)
-        return await in_thread(self._binding.embeddings, await self._binding.arecords(ids, names), names)
-
-    def create_index(self, field: str, kind: IndexKind, *, under: str = "metadata") -> None:
-        """Index a field as `Schema.indexed` does (see `field_keys`); a SchemaError if it has another kind of index."""
         self._bind(self._binding.indexing({field: kind}, under=under))
 
     def optimize(self, *, in_worker: bool = False) -> bool:
         """Build the graphs of a collection in a folder and merge its segments. Returns True if there was work to do.
 
-        Searches find everything without it, by looking at all dense vectors; above some ten thousand items it makes
-        them faster. A server does it by itself.
+        Searches find everything without it, by looking at every dense vector; above some ten thousand items it makes
+        them faster. A server does it by itself: nothing is done then.
 
         Args:
             in_worker: work in a process of its own, so that only calls to this collection wait. In this process, the
@@ -321,8 +185,19 @@ class Collection:
         return isinstance(engine, EdgeBackend) and engine.optimize(self.name, in_worker=in_worker)
 
     def verify(self, *, sources: Iterable[str] | None = None) -> Verification:
-        """Look for points that searches cannot find or should not, such as those of sources other than `sources`."""
+        """Look for points that searches cannot find or should not: see `Verification`. Nothing is changed.
+
+        Args:
+            sources: the expected sources. Points of other sources are reported as orphans. Default: no point is.
+        """
         return maintenance.verify(self._binding, sources)
+
+    def delete_leftovers(self) -> list[str]:
+        """Delete the leftovers of `verify`, except an `unfinished` one. Returns their names.
+
+        Be sure that no `reindex` is running elsewhere: it looks like an interrupted one, and its work would be lost.
+        """
+        return exchange.delete_leftovers(self._binding)
 
     def reindex(
         self,
@@ -338,10 +213,11 @@ class Collection:
         """Encode everything again with another model or schema, beside the old vectors, and exchange them at once.
 
         Searches find the old vectors until the end. If an item fails, nothing is exchanged: mend it, or delete it, and
-        call again; encoded items are kept. The same holds after an interruption. If an item fails that others add at
-        the very moment of the exchange, the old collection is kept under its own name. Points that stock stores added
-        become items of task `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded.
-        Shards, replicas, indexes, the engine's settings and metadata of the collection stay; its aliases move along.
+        call again; encoded items are kept. After an interruption, a call with the same model and schema finishes what
+        was begun, also after the exchange. If an item fails that others add at the very moment of the exchange, the
+        old collection stays until a later call finishes. Points that stock stores added become items of task
+        `retrieval`. If only the BM25 vectors change, the other vectors are copied, not encoded. Shards, replicas,
+        indexes, the engine's settings and metadata of the collection stay; its aliases move along.
 
         Args:
             embedder: the new model.
@@ -354,7 +230,8 @@ class Collection:
             show_progress: show a progress bar.
 
         Raises:
-            ValueError: nothing would change, the model lacks an item's task, or there is a tenant or a shard key.
+            ValueError: nothing would change, the model lacks an item's task, there is a tenant or a shard key, or an
+                exchange with another model is not finished.
         """
         binding, report = maintenance.reindex(
             self._binding,
@@ -395,13 +272,8 @@ class Collection:
             self._binding, location, name or self.name, schema=schema, cluster=cluster, show_progress=show_progress
         )
 
-    def _bind(self, binding: Binding) -> None:
-        self._binding = binding
-        self._search = Search(binding)
-
     def _delete(self, condition: models.Filter) -> int:
-        n_deleted = self._binding.count(condition)
-        if n_deleted:
-            self._binding.delete(models.FilterSelector(filter=condition))
-            self._search.forget_size()
+        n_deleted = self._binding.count(condition)  # even if there is none, a `reindex` may be about to bring some over
+        self._binding.delete(models.FilterSelector(filter=condition))
+        self._search.forget_size()
         return n_deleted

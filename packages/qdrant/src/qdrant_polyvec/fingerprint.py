@@ -15,6 +15,8 @@ __all__ = ["KEY", "FingerprintError"]
 KEY = "polyvec"  # in the collection's metadata
 # What to load again. Names and places may change, so no decision depends on them.
 _MODEL_KEY, _ADAPTERS_KEY = "polyvec_model", "polyvec_adapters"
+# Of the two collections that a `reindex` exchanges: each names the other one until the exchange is finished.
+REPLACES, REPLACED_BY = "polyvec_replaces", "polyvec_replaced_by"
 
 
 class FingerprintError(ValueError):

@@ -1,7 +1,9 @@
 """Store items: unchanged ones are skipped, and one batch is encoded while another is written."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 
@@ -11,31 +13,45 @@ from tqdm import tqdm
 from polyvec import Embeddings, attempt
 from polyvec.alarms import pass_alarm
 from qdrant_polyvec import points, upload
-from qdrant_polyvec.binding import Binding
+from qdrant_polyvec.binding import MISSING, Binding, aliased
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.errors import CollectionChangedError
-from qdrant_polyvec.items import Failure, Report
+from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
 
 
+Writer = Callable[[Iterable[models.PointStruct], Report], None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is left to do for some items, and what holds of the others if the collection was not exchanged meanwhile."""
+
+    structs: list[models.PointStruct] = field(default_factory=list)  # to be written
+    overwritten: list[Identity] = field(default_factory=list)  # only their payloads differed
+    skipped: list[Identity] = field(default_factory=list)
+
+
 class Ingest:
     """One call of `Collection.add`: the items that it has seen, and a report on them."""
 
-    def __init__(self, binding: Binding, *, batch_size: int) -> None:
+    def __init__(self, binding: Binding, *, batch_size: int, write: Writer | None = None) -> None:
+        """Begin a call. `write` writes all changed items, also those whose metadata alone differ."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.report = Report()
-        self._binding = binding.working()
+        self._binding = self._alias = binding.working()
         self._batch_size = batch_size
+        self._write_otherwise = write
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
         self._sources: dict[tuple[str, str], None] = {}  # with their tasks, in the order of the call
 
     def run(self, entries: Iterable[Entry | Failure], *, total: int | None, show_progress: bool) -> None:
         """Store all that can be stored. If this is interrupted, whatever is acknowledged stays."""
-        alias, self._binding = self._binding, self._binding.resolved()
+        self._binding = self._alias.resolved()
         stream = iter(entries)
         written: Future[None] | None = None
         with (
@@ -44,10 +60,10 @@ class Ingest:
         ):
             while batch := list(islice(stream, self._batch_size)):
                 stream = _complete(batch, stream)
-                structs = self._structs(batch)
+                prepared = self._prepared(batch)
                 if written is not None:
                     written.result()
-                written = writer.submit(self._write, structs, alias)
+                written = writer.submit(self._write, prepared)
                 if self._binding.engine.is_imitation:  # it reads wrongly what a thread is writing
                     written.result()
                 progress.update(len(batch))
@@ -73,22 +89,27 @@ class Ingest:
             value_is(f"{OWN}.task", task),
             *([of_nobody] if self._binding.tenant is None else []),  # tenants keep their own parts of a source
         )
-        outdated = [
-            record
-            for page in self._binding.scroll(condition, with_payload=[OWN])
-            for record in page
-            if record.id not in self._seen and (record.payload or {})[OWN]["unit"]
-        ]
-        if outdated:
-            self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))
-            self.report.removed.extend(points.identities(outdated))
+        with self._told():
+            outdated = [
+                record
+                for page in self._binding.scroll(condition, with_payload=[OWN])
+                for record in page
+                if record.id not in self._seen and (record.payload or {})[OWN]["unit"]
+            ]
+            if outdated:
+                self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))
+        self.report.removed.extend(points.identities(outdated))
 
-    def _structs(self, batch: Sequence[Entry | Failure]) -> list[models.PointStruct]:
-        """Make the points of a batch that have to be written; the other items go to the report."""
-        self.report.failed.extend(item for item in batch if isinstance(item, Failure))
-        entries = list(self._distinct([item for item in batch if isinstance(item, Entry)]))
-        encoded = self._encoded(self._changed(entries))
-        return [struct for entry, embedding in encoded if (struct := self._struct(entry, embedding))]
+    def _prepared(self, items: Sequence[Entry | Failure]) -> Batch:
+        """Make the points of a batch that have to be written; failures go to the report."""
+        self.report.failed.extend(item for item in items if isinstance(item, Failure))
+        entries = list(self._distinct([item for item in items if isinstance(item, Entry)]))
+        batch = Batch()
+        with self._told():
+            changed = self._changed(entries, batch)
+        encoded = self._encoded(changed)
+        batch.structs = [struct for entry, embedding in encoded if (struct := self._struct(entry, embedding))]
+        return batch
 
     def _distinct(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield each id once. Files that cannot be read fail here."""
@@ -110,11 +131,15 @@ class Ingest:
                     entry.failure("an earlier item of this call has the same id, other content or task")
                 )
 
-    def _changed(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _changed(self, entries: Sequence[Entry], batch: Batch) -> list[Entry]:
         """Select the entries to encode. If only the metadata of an entry differ, they are replaced here.
 
         An entry with the id of another task's item fails.
         """
+        if entries and self._binding.replaces is not None:
+            # Before anything is read: a `reindex` that still finds an item there is sure that this call is not done.
+            late = models.PointIdsList(points=[entry.point_id for entry in entries])
+            self._binding.erase(late, self._binding.replaces)
         whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
         ids = [entry.point_id for entry in entries]
         records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
@@ -132,19 +157,23 @@ class Ingest:
                     )
                 )
                 continue
-            if (own.content_hash, own.fingerprint, own.task) != (entry.digest, fingerprint, entry.task):
+            known = own.content_hash, own.fingerprint, own.task
+            if own.late or known != (entry.digest, fingerprint, entry.task):
                 changed.append(entry)
                 continue
             new = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
             if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
-                self.report.skipped.append(entry.id)
+                batch.skipped.append(entry.id)
+                continue
+            if self._write_otherwise is not None:
+                changed.append(entry)
                 continue
             # If another writer has replaced the content meanwhile, its payload must stay.
             same_content = value_is(f"{OWN}.content_hash", entry.digest)
             condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
             options = self._binding.cluster.write_options()
             self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
-            self.report.ok.append(entry.id)
+            batch.overwritten.append(entry.id)
         return changed
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
@@ -196,19 +225,48 @@ class Ingest:
             self.report.failed.append(entry.failure(str(error)))
             return None
 
-    def _write(self, structs: Sequence[models.PointStruct], alias: Binding) -> None:
-        """Write the points. If a `reindex` replaced the collection meanwhile, un-report them and raise.
+    def _write(self, batch: Batch) -> None:
+        """Write the points. If a `reindex` exchanged the collection meanwhile, report nothing of them and raise.
 
-        A `reindex` looks for new points once more before it moves on, so that points are lost only if they are written
-        after that.
+        A `reindex` looks for new points once more before it deletes the collection, so that points are lost only if
+        they are written after that.
         """
-        before = len(self.report.ok)
-        write_points(self._binding, structs, self.report)
-        if alias.resolved().name != self._binding.name:
-            del self.report.ok[before:]
-            raise CollectionChangedError(
-                f"Collection {alias.name!r} was exchanged while items were added: open it again and add them."
-            )
+        written = Report(ok=batch.overwritten, skipped=batch.skipped)
+        with contextlib.ExitStack() as acknowledged:  # also if the store fails in the middle
+            acknowledged.callback(self._add_to_report, written)
+            try:
+                with self._told():
+                    write = self._write_otherwise or partial(write_points, self._binding)
+                    write(batch.structs, written)
+                if self._is_exchanged():
+                    raise self._changed_error()
+            except CollectionChangedError:
+                acknowledged.pop_all()
+                raise
+
+    def _add_to_report(self, written: Report) -> None:
+        self.report.ok.extend(written.ok)
+        self.report.skipped.extend(written.skipped)
+        self.report.failed.extend(written.failed)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say that the collection was exchanged, if that is why the store refuses something."""
+        try:
+            yield
+        except MISSING as error:
+            if self._is_exchanged():
+                raise self._changed_error() from error
+            raise
+
+    def _is_exchanged(self) -> bool:
+        return aliased(self._alias.client, self._alias.name) != self._binding.name
+
+    def _changed_error(self) -> CollectionChangedError:
+        return CollectionChangedError(
+            f"Collection {self._alias.name!r} was exchanged by a `reindex` while items were added: open it again, and "
+            "add the items that `report` does not name as stored."
+        )
 
 
 def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -> Iterator[Entry | Failure]:
@@ -223,9 +281,18 @@ def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -
     return iter(())
 
 
-def write_points(binding: Binding, structs: Iterable[models.PointStruct], report: Report) -> None:
-    """Write points and report what became of them, batch by batch. No acknowledged point is left out of the report."""
-    options = binding.cluster.write_options()
+def write_points(
+    binding: Binding, structs: Iterable[models.PointStruct], report: Report, **conditions: models.Filter
+) -> None:
+    """Write points and report what became of them, batch by batch. No acknowledged point is left out of the report.
+
+    Args:
+        binding: where to.
+        structs: the points.
+        report: of the call.
+        conditions: of Qdrant's `upsert`.
+    """
+    options = binding.cluster.write_options() | conditions
     for written in upload.write(binding.client, binding.engine, binding.name, structs, options=options):
         report.ok.extend(points.identities(written.ok))
         report.failed.extend(

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from polyvec import Encoder, Input
 from polyvec.alarms import pass_alarm
 from polyvec.pictures import Picture
 from polyvec.words import RULES
-from qdrant_polyvec import limits, pictures, points
+from qdrant_polyvec import exchange, limits, pictures, points
 from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.binding import Binding, aliased, point_alias
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.clients import Location, open_client
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import Fingerprint
-from qdrant_polyvec.ingest import Ingest, write_points
+from qdrant_polyvec.ingest import Ingest, Writer, write_points
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import BM25, DENSE, LATE, LAYOUT, OWN, Schema, value_is
@@ -41,7 +42,10 @@ class Verification:
         without_late: ids of points that have no multi-vector; stock stores add such points.
         foreign: ids of points whose vectors another or an unknown model made.
         orphans: ids of points whose source is not among the expected sources.
-        leftovers: collections without an alias, from an interrupted `reindex`.
+        leftovers: collections without an alias, from an interrupted `reindex`, or kept by it. To take an interrupted
+            one up again, call `reindex` with its model and schema; `Collection.delete_leftovers` deletes them.
+        unfinished: the leftover that is still to be brought over, because a `reindex` was interrupted after the
+            exchange; `reindex` with the present model and schema finishes it. None if there is none.
         old_words: True if the BM25 vectors follow older rules of words; `reindex` makes them anew.
     """
 
@@ -51,6 +55,7 @@ class Verification:
     foreign: list[Identity]
     orphans: list[Identity]
     leftovers: list[str]
+    unfinished: str | None = None
     old_words: bool = False
 
     @property
@@ -79,7 +84,8 @@ def verify(binding: Binding, sources: Iterable[str] | None) -> Verification:
         without_late=ids(binding.within(must_not=[has_late])) if binding.fingerprint.late else [],
         foreign=ids(binding.within(must_not=[ours])),
         orphans=orphans,
-        leftovers=_leftovers(binding),
+        leftovers=exchange.leftovers(binding),
+        unfinished=exchange.needed(binding),
         old_words=binding.rules != RULES,
     )
 
@@ -98,6 +104,7 @@ def reindex(
     """See `Collection.reindex`. Returns the binding as it is afterwards: the old one if something failed."""
     if binding.tenant is not None:
         raise ValueError("`reindex` is for all tenants at once: open the collection without `tenant`.")
+    binding = binding.working()
     settings = Settings.of(binding.client, binding.name, binding.engine)
     if binding.cluster.shard_key is not None or settings.is_sharded_by_key:
         raise ValueError(
@@ -110,25 +117,35 @@ def reindex(
             f"{binding.name!r} is the collection itself, not an alias, so nothing can take its place at once: "
             "`copy_to` another name instead."
         )
-    binding = binding.working()
     fingerprint = Fingerprint.of(embedder, truncate_dim)
     schema = replace(schema, indexed={**schemas.indexed_fields(settings.indexes), **schema.indexed})
-    exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema, rules=RULES)
-    if exchanged.new_name() == old_name:
+    exchanged = replace(binding, embedder=embedder, fingerprint=fingerprint, schema=schema, rules=RULES, replaces=None)
+    new = replace(exchanged, name=exchanged.new_name())
+    unfinished = exchange.unfinished(binding, old_name)
+    if new.name != old_name and unfinished is not None:
+        raise ValueError(
+            f"Collection {binding.name!r} is not of this model and schema, and {unfinished.name!r} is still to be "
+            "brought over into it, because a `reindex` was interrupted. Call `reindex` with the present model and "
+            "schema first, which finishes it; then call again."
+        )
+    if new.name == old_name and unfinished is None:
         raise ValueError(f"Collection {binding.name!r} is already of this model and schema: there is nothing to do.")
     schemas.check_server(binding.engine.version, schema)
-    _check_tasks(binding, embedder)
-    old, new = replace(binding, name=old_name), replace(exchanged, name=exchanged.new_name())
-    new.create(new.name, settings)
+    old = unfinished or exchange.bound(binding, old_name)
+    _check_tasks(old, embedder)
     transfer = _Transfer(old, new, load, batch_size, show_progress=show_progress)
-    transfer.run()
+    if unfinished is None:
+        new.create(new.name, settings)
+        exchange.begin(old, new)
+        transfer.run()
+        if transfer.report.failed:
+            return binding, transfer.report
+        transfer.report.removed.extend(exchange.delete_vanished(old, new))
+        point_alias(binding.client, binding.name, new.name, instead=True)
+    transfer.run(partial(exchange.write_late, old, new))  # items that were added until the alias was moved
     if transfer.report.failed:
-        return binding, transfer.report
-    transfer.report.removed.extend(_delete_vanished(new, old))
-    point_alias(binding.client, binding.name, new.name, instead=True)
-    transfer.run()  # items that were added until the alias was moved
-    if not keep_old and not transfer.report.failed:
-        binding.client.delete_collection(old_name)
+        return replace(exchanged, replaces=old.name), transfer.report
+    exchange.finish(old, new, keep_old=keep_old)
     return exchanged, transfer.report
 
 
@@ -155,30 +172,34 @@ class _Transfer:
         of_vectors = old.schema.of_embedder, replace(old.fingerprint, schema=LAYOUT)
         self._same_vectors = of_vectors == (new.schema.of_embedder, new.fingerprint)
 
-    def run(self) -> None:
-        """Copy or encode new and changed items, repeatedly while others add, but not for ever."""
+    def run(self, write: Writer | None = None) -> None:
+        """Copy or encode new and changed items, repeatedly while others add, but not for ever.
+
+        Args:
+            write: writes the points. Default: `write_points`.
+        """
         for _ in range(_PASSES):
+            n_copied = self._copy(write or partial(write_points, self._new)) if self._same_vectors else 0
             if self.report.failed:
                 return
-            n_copied = self._copy() if self._same_vectors else 0
             n_before = len(self._states)
-            ingest = Ingest(self._new, batch_size=self._batch_size)
+            ingest = Ingest(self._new, batch_size=self._batch_size, write=write)
             total = self._old.client.count(self._old.name).count - n_before
             ingest.run(self._changes(), total=max(total, 0), show_progress=self._show_progress)
             self.report.ok.extend(ingest.report.ok)
             self.report.skipped.extend(ingest.report.skipped)
             self.report.failed.extend(ingest.report.failed)
-            if not (n_copied or ingest.report.ok or ingest.report.skipped):
+            if self.report.failed or not (n_copied or ingest.report.ok or ingest.report.skipped):
                 return
 
-    def _copy(self) -> int:
+    def _copy(self, write: Writer) -> int:
         """Copy the new and changed items whose vectors stay as they are. Returns their number."""
         names = [DENSE, *([LATE] if self._new.fingerprint.late else [])]
         whole: list[models.Condition] = [models.HasVectorCondition(has_vector=name) for name in names]
         ours, n_copied = value_is(f"{OWN}.fingerprint", self._new.fingerprint.embedder), 0
         for page in self._old.scroll(models.Filter(must=[ours, *whole])):
             records = list(self._changed(page))
-            _copy_page(records, self._old, self._new, self.report)
+            _copy_page(records, self._old, self._new, self.report, write)
             n_copied += len(records)
         return n_copied
 
@@ -197,11 +218,21 @@ class _Transfer:
             yield from (_stored_entry(records[point_id], self._load) for point_id in page_ids if point_id in records)
 
     def _changed(self, page: Sequence[models.Record]) -> Iterator[models.Record]:
-        """Yield the records of a page that are new or have changed, and remember their states."""
+        """Yield the records of a page that are new or have changed, and remember their states.
+
+        What an earlier call brought over is not read again from where it came. What was deleted and added again in the
+        same state is missing in the new collection.
+        """
+        stored = {record.id: record.payload for record in self._new.retrieve([record.id for record in page])}
         for record in page:
             state = hash(json.dumps(record.payload, sort_keys=True))
-            if self._states.get(record.id) != state:
-                self._states[record.id] = state
+            is_known = self._states.get(record.id) == state
+            self._states[record.id] = state
+            if record.id in stored and is_known:
+                continue
+            if exchange.is_same(record.payload, stored.get(record.id), self._new.fingerprint.embedder):
+                self.report.skipped.append(points.identity(record))
+            else:
                 yield record
 
 
@@ -240,19 +271,19 @@ def copy(
         )
         report = Report()
         for page in binding.scroll(binding.within()):
-            _copy_page(page, binding, target, report)
+            _copy_page(page, binding, target, report, partial(write_points, target))
             progress.update(len(page))
         return report
 
 
-def _copy_page(page: Sequence[models.Record], binding: Binding, target: Binding, report: Report) -> None:
+def _copy_page(page: Sequence[models.Record], binding: Binding, target: Binding, report: Report, write: Writer) -> None:
     """Copy points with their vectors. Their BM25 vectors are made anew, by the rules of the target."""
     existing = target.retrieve([record.id for record in page])
     payloads = {record.id: record.payload for record in existing}
     missing = [record for record in page if payloads.get(record.id) != record.payload]
     missing_ids = {record.id for record in missing}
     report.skipped.extend(points.identities(record for record in page if record.id not in missing_ids))
-    write_points(target, _with_vectors(binding, missing, target.schema.bm25), report)
+    write(_with_vectors(binding, missing, target.schema.bm25), report)
 
 
 def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
@@ -308,17 +339,6 @@ def _content(own: Own, source: str, picture: Picture | None, load: Load | None) 
     raise ValueError(f"its {missing} is not kept in the collection: pass `load`, which gives it again")
 
 
-def _delete_vanished(new: Binding, old: Binding) -> list[Identity]:
-    """Delete the items that were deleted from the old collection while the new one was made."""
-    vanished: list[models.Record] = []
-    for page in new.scroll(models.Filter(), with_payload=[OWN]):
-        existing_ids = {record.id for record in old.retrieve([record.id for record in page], with_payload=False)}
-        vanished += [record for record in page if record.id not in existing_ids]
-    if vanished:
-        new.delete(models.PointIdsList(points=[record.id for record in vanished]))
-    return points.identities(vanished)
-
-
 def _with_vectors(
     binding: Binding, records: Sequence[models.Record], language: str | None
 ) -> Iterator[models.PointStruct]:
@@ -340,9 +360,3 @@ def _with_vectors(
 def _n_bytes(binding: Binding, record: models.Record) -> int:
     n_floats = binding.fingerprint.dense + Own.of(record.payload).n_tokens * binding.fingerprint.late
     return limits.REST_BYTES_PER_FLOAT * n_floats
-
-
-def _leftovers(binding: Binding) -> list[str]:
-    in_use = {alias.collection_name for alias in binding.client.get_aliases().aliases}
-    names = [collection.name for collection in binding.client.get_collections().collections]
-    return sorted(name for name in names if name.startswith(f"{binding.name}__") and name not in in_use)

@@ -39,6 +39,7 @@ class Own:
     context: str | None = None
     span: Sequence[int] | None = None  # of the text that the item was encoded in, which is not stored
     id: Identity | None = None  # the user's id, if the point's differs
+    late: bool | None = None  # while `exchange` brings it over from the collection that was replaced
 
     @classmethod
     def of(cls, payload: Mapping[str, Any] | None) -> "Own":

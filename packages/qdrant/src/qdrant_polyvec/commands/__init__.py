@@ -98,6 +98,11 @@ def search(query: str | None, image: str | None, **options: Any) -> int:
 
 @command("verify")
 @_collection_options
+@click.option(
+    "--delete-leftovers",
+    is_flag=True,
+    help="delete what an interrupted reindex or --keep-old left; be sure that no reindex is running",
+)
 def verify(**options: Any) -> int:
     """Look for damaged items, items of another model, and items whose file is gone."""
     from qdrant_polyvec.commands import work

@@ -57,6 +57,8 @@ def verification(result: Verification) -> list[str]:
     for name, flawed in asdict(result).items():
         if flawed is True:
             rows.append(f"{name}: `polyvec reindex` brings the BM25 vectors up to the rules of this version")
+        if isinstance(flawed, str):
+            rows.append(f"{name}: `polyvec reindex` with the present model brings the rest of {flawed} over")
         if isinstance(flawed, list):
             rows.append(_cut(f"{name:<16}{len(flawed):>8}  {_first(flawed)}".rstrip()))
     return rows

@@ -118,16 +118,19 @@ def search(
     return 0
 
 
-def verify(*, location: str, collection: str, as_json: bool) -> int:
+def verify(*, location: str, collection: str, delete_leftovers: bool, as_json: bool) -> int:
     """Look for damaged items, items of another model, and items whose file is gone."""
+    deleted: list[str] = []
     with _existing_client(location, collection) as client:
         docs = Collection.open(client, collection, embedder=None)
+        if delete_leftovers:
+            deleted = docs.delete_leftovers()
         existing = [source for source in docs.sources() if Path(source).exists()]
         verification = docs.verify(sources=existing)
     if as_json:
-        print_json(asdict(verification))
+        print_json(asdict(verification) | ({"deleted": deleted} if delete_leftovers else {}))
     else:
-        echo(*tables.verification(verification))
+        echo(*tables.verification(verification), *(f"deleted: {name}" for name in deleted))
     return 0 if verification.ok else 1
 
 
