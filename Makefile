@@ -68,6 +68,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/maxsim.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/wire.py
 	$(BIN)/python benchmarks/frameworks.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/analyze.py
