@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,17 @@ from qdrant_client import models
 from polyvec import ImageText
 from polyvec.testing import HashEncoder
 from polyvec.types import Embeddings, Grid
-from qdrant_polyvec import Collection, Failure, Item, Schema, StoreUnavailableError, limits, points, upload
+from qdrant_polyvec import (
+    Collection,
+    Failure,
+    Item,
+    Schema,
+    StoreUnavailableError,
+    UnstoredItems,
+    limits,
+    points,
+    upload,
+)
 from qdrant_polyvec.checks import Checks
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.points import neighbours, pooled
@@ -533,3 +544,18 @@ def test_items_are_deleted_by_a_filter(docs):
     assert docs.delete_where(first) == 0
     assert docs.delete_where(models.Filter()) == 1
     assert docs.count() == 0
+
+
+def test_failures_cannot_be_overlooked(docs, tmp_path):
+    inputs = ["fine", tmp_path / "gone.png"]
+    with pytest.warns(UserWarning, match=r"1 of 2 items were not stored\. .*gone\.png: .*`report\.failed` has them"):
+        assert len(docs.add(inputs).failed) == 1
+    with pytest.raises(UnstoredItems, match=r"gone\.png"):
+        docs.add(inputs, on_failure="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(docs.add(inputs, on_failure="report").failed) == 1
+        assert docs.add(["fine"]).failed == []
+    with pytest.raises(ValueError, match="`on_failure` is 'ignore'; it must be one of 'warn', 'raise', 'report'"):
+        docs.add(["more"], on_failure="ignore")
+    assert docs.count() == 1

@@ -17,7 +17,7 @@ from qdrant_polyvec.edge import EdgeBackend
 from qdrant_polyvec.errors import StoreError
 from qdrant_polyvec.hits import Group, Hit
 from qdrant_polyvec.ingest import Ingest
-from qdrant_polyvec.items import Identity, Item, Report
+from qdrant_polyvec.items import Identity, Item, OnFailure, Report, check_on_failure, told
 from qdrant_polyvec.maintenance import Load, Verification
 from qdrant_polyvec.opened import OpenCollection
 from qdrant_polyvec.query import Options, Queries, Query, QueryOptions
@@ -36,6 +36,7 @@ class Collection(OpenCollection):
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         embeddings: Embeddings | None = None,
         replace_sources: bool = False,
+        on_failure: OnFailure = "warn",
         batch_size: int = 64,
         show_progress: bool = False,
     ) -> Report:
@@ -55,6 +56,8 @@ class Collection(OpenCollection):
                 multi-vectors; nothing is encoded.
             replace_sources: afterwards, delete the parts that the sources of these items no longer have, for the same
                 task. A source with an item that failed keeps everything, and items whose unit is empty stay.
+            on_failure: what tells of items that were not stored, beside the report: a warning that names them, an
+                UnstoredItems that is raised when all others are stored (`"raise"`), or nothing (`"report"`).
             batch_size: number of items that are encoded and stored at a time.
             show_progress: show a progress bar.
 
@@ -67,6 +70,7 @@ class Collection(OpenCollection):
             StoreError: the server stopped the work, or a `reindex` exchanged the collection; its `report` says what
                 became of which item.
         """
+        check_on_failure(on_failure)
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
         ingest = Ingest(self._binding, batch_size=batch_size)
@@ -80,7 +84,7 @@ class Collection(OpenCollection):
         except StoreError as error:
             error.report = ingest.report
             raise
-        return ingest.report
+        return told(ingest.report, on_failure)
 
     async def aadd(self, inputs: Iterable[Input | Item | polyvec.Failure], **options: Any) -> Report:  # Any: of `add`
         """`add` in a thread, so that the event loop goes on; once begun, it ends even if cancelled."""
@@ -208,6 +212,7 @@ class Collection(OpenCollection):
         load: Load | None = None,
         batch_size: int = 64,
         keep_old: bool = False,
+        on_failure: OnFailure = "warn",
         show_progress: bool = False,
     ) -> Report:
         """Encode everything again with another model or schema, beside the old vectors, and exchange them at once.
@@ -227,12 +232,14 @@ class Collection(OpenCollection):
                 read from where they were added from, and pages are drawn again; the collection keeps no image.
             batch_size: number of items that are encoded and stored at a time.
             keep_old: keep the old collection, under its own name.
+            on_failure: as for `add`.
             show_progress: show a progress bar.
 
         Raises:
             ValueError: nothing would change, the model lacks an item's task, there is a tenant or a shard key, or an
                 exchange with another model is not finished.
         """
+        check_on_failure(on_failure)
         binding, report = maintenance.reindex(
             self._binding,
             embedder,
@@ -244,7 +251,7 @@ class Collection(OpenCollection):
             show_progress=show_progress,
         )
         self._bind(binding)
-        return report
+        return told(report, on_failure)
 
     def copy_to(
         self,
@@ -253,6 +260,7 @@ class Collection(OpenCollection):
         *,
         schema: Schema | None = None,
         cluster: Cluster | None = None,
+        on_failure: OnFailure = "warn",
         show_progress: bool = False,
     ) -> Report:
         """Copy all points with their vectors, for example from a folder to a server; nothing is encoded.
@@ -266,11 +274,14 @@ class Collection(OpenCollection):
             schema: of the copy, with the same vectors, which may be stored otherwise. Default: the present one. A
                 ValueError if it has other vectors: `reindex` makes those.
             cluster: as for `open`. Default: as here, but without shard keys.
+            on_failure: as for `add`.
             show_progress: show a progress bar.
         """
-        return maintenance.copy(
+        check_on_failure(on_failure)
+        report = maintenance.copy(
             self._binding, location, name or self.name, schema=schema, cluster=cluster, show_progress=show_progress
         )
+        return told(report, on_failure)
 
     def _delete(self, condition: models.Filter) -> int:
         n_deleted = self._binding.count(condition)  # even if there is none, a `reindex` may be about to bring some over

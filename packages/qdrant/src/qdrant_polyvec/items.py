@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,13 @@ from polyvec.chunking import Span
 from polyvec.images import alone_with
 from polyvec.paths import printable
 from polyvec.pictures import Picture
+from polyvec.warning import warn
 from qdrant_polyvec import notebook
 
 __all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
 
 Identity = str | int  # the id that a user gives to an item
+OnFailure = Literal["warn", "raise", "report"]
 Kind = Literal["text", "image"]
 
 _MAX_SHOWN = 20  # failures in notebooks
@@ -150,6 +152,23 @@ class Report:
         if self.failed:
             stored = {*self.ok, *self.skipped}
             raise UnstoredItems(self.failed, [identity for identity in dict.fromkeys(ids) if identity in stored])
+
+
+def check_on_failure(on_failure: OnFailure) -> None:
+    """Raise a ValueError if `on_failure` is none of its values."""
+    if on_failure not in get_args(OnFailure):
+        allowed = ", ".join(map(repr, get_args(OnFailure)))
+        raise ValueError(f"`on_failure` is {on_failure!r}; it must be one of {allowed}.")
+
+
+def told(report: Report, on_failure: OnFailure) -> Report:
+    """Return the report, after its failures were told as `Collection.add` describes."""
+    if on_failure == "raise":
+        report.raise_for_failures()
+    elif on_failure == "warn" and report.failed:
+        named = str(UnstoredItems(report.failed, [*report.ok, *report.skipped]))
+        warn(named.partition(" The others were")[0] + " `report.failed` has them all.")
+    return report
 
 
 def derived_id(source: str, unit: str, task: str, tenant: str | None = None) -> str:

@@ -74,7 +74,7 @@ def index(
             _index_fields(docs, indexed)
             units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
             stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
-            report = docs.add(stream, replace_sources=True, batch_size=_BATCH)
+            report = docs.add(stream, replace_sources=True, on_failure="report", batch_size=_BATCH)
             for source in census.without_text:
                 report.removed += _remove(docs, source)
             failed = {failure.source for failure in report.failed}
@@ -158,6 +158,7 @@ def reindex(
             schema=_schema(late, bm25, pooled=pooled),
             load=lambda source, unit: files.load(source, unit, dpi=dpi),
             keep_old=keep_old,
+            on_failure="report",
             show_progress=True,
         )
         if not report.failed:

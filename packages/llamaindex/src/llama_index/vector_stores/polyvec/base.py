@@ -176,7 +176,9 @@ class PolyvecVectorStore(OpenStore):
         task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
         items = (to_item(node, index=index, task=task, dim=dim) for index, node in enumerate(nodes))
-        report = self._collection.add(items, task=task, batch_size=batch_size, show_progress=show_progress)
+        report = self._collection.add(
+            items, task=task, on_failure="report", batch_size=batch_size, show_progress=show_progress
+        )
         ids = [node.node_id for node in nodes]
         report.check(ids)
         return ids
