@@ -10,15 +10,16 @@ from tqdm import tqdm
 
 from polyvec import Embeddings, attempt
 from polyvec.alarms import pass_alarm
-from qdrant_polyvec import points, upload
+from qdrant_polyvec import points, revisions, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.items import Failure, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import OWN, TENANT, value_is
+from qdrant_polyvec.schema import BM25, OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
+_COPIES_PER_REQUEST = 32  # points, with their multi-vectors
 
 
 class Ingest:
@@ -57,7 +58,8 @@ class Ingest:
     def remove_outdated(self) -> None:
         """Delete the parts that the sources no longer have. A source with a failure keeps everything.
 
-        Items without a unit stay: they are no parts of a file, but what somebody else says of it.
+        Items without a unit stay: they are no parts of a file, but what somebody else says of it. What `polyvec index`
+        made stays, too: the command itself removes it.
         """
         failed = {failure.source for failure in self.report.failed}
         whole = [key for key in self._sources if key[0] not in failed]
@@ -67,17 +69,16 @@ class Ingest:
                 self._remove_others(sources[start : start + _SOURCES_PER_REQUEST], task)
 
     def _remove_others(self, sources: Sequence[str], task: str) -> None:
-        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         condition = self._binding.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
-            *([of_nobody] if self._binding.tenant is None else []),  # tenants keep their own parts of a source
+            *self._of_tenant(),  # tenants keep their own parts of a source
         )
         outdated = [
             record
             for page in self._binding.scroll(condition, with_payload=[OWN])
             for record in page
-            if record.id not in self._seen and (record.payload or {})[OWN]["unit"]
+            if record.id not in self._seen and (own := Own.of(record.payload)).unit and own.file is None
         ]
         if outdated:
             self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))
@@ -87,8 +88,51 @@ class Ingest:
         """Make the points of a batch that have to be written; the other items go to the report."""
         self.report.failed.extend(item for item in batch if isinstance(item, Failure))
         entries = list(self._distinct([item for item in batch if isinstance(item, Entry)]))
-        encoded = self._encoded(self._changed(entries))
-        return [struct for entry, embedding in encoded if (struct := self._struct(entry, embedding))]
+        copied, missing = self._copied(self._changed(entries))
+        encoded = self._encoded(missing)
+        return [*copied, *(struct for entry, embedding in encoded if (struct := self._struct(entry, embedding)))]
+
+    def _copied(self, entries: Sequence[Entry]) -> tuple[list[models.PointStruct], list[Entry]]:
+        """Make points with the vectors of stored items of the same content and task; also return the other entries.
+
+        Only parts of files are looked for: files are renamed and lines are inserted.
+        """
+        digests = {entry.digest for entry in entries if entry.root is not None}
+        if not digests:
+            return [], list(entries)
+        names = [name for name in self._binding.vector_names if name != BM25]
+        condition = self._binding.within(
+            models.FieldCondition(key=f"{OWN}.content_hash", match=models.MatchAny(any=sorted(digests))),
+            value_is(f"{OWN}.fingerprint", self._binding.fingerprint.embedder),
+            *self._of_tenant(),
+        )
+        donors: dict[tuple[str, str, str], models.ExtendedPointId] = {}
+        for page in self._binding.scroll(condition, with_payload=[OWN]):
+            donors |= {_key(Own.of(record.payload)): record.id for record in page}
+            if digests <= {digest for digest, _, _ in donors}:
+                break
+        ids = [
+            donor
+            for entry in entries
+            if entry.root is not None and (donor := donors.get((entry.digest, entry.task, entry.kind))) is not None
+        ]
+        records: dict[tuple[str, str, str], models.Record] = {}
+        for start in range(0, len(ids), _COPIES_PER_REQUEST):
+            read = self._binding.retrieve(ids[start : start + _COPIES_PER_REQUEST], with_vectors=names)
+            records.update((_key(Own.of(record.payload)), record) for record in read if _has_all(record, names))
+        structs, missing = [], []
+        for entry in entries:
+            record = records.get((entry.digest, entry.task, entry.kind)) if entry.root is not None else None
+            if record is None:
+                missing.append(entry)
+            else:
+                structs.append(points.copied_point(entry, record, self._binding.schema))
+        return structs, missing
+
+    def _of_tenant(self) -> list[models.Condition]:
+        """Without a tenant, select what belongs to nobody."""
+        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
+        return [of_nobody] if self._binding.tenant is None else []
 
     def _distinct(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield each id once. Files that cannot be read fail here."""
@@ -115,9 +159,11 @@ class Ingest:
 
         An entry with the id of another task's item fails.
         """
-        whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
+        # Payloads of other readers are compared only then. The text is needed to know an item of a file again.
+        whole = any(entry.payload or entry.root is not None for entry in entries)
         ids = [entry.point_id for entry in entries]
-        records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
+        read: list[str] = [OWN, "metadata", "page_content"]
+        records = self._binding.retrieve(ids, with_payload=True if whole else read) if ids else []
         payloads = {record.id: record.payload or {} for record in records}
         fingerprint = self._binding.fingerprint.embedder
         changed = []
@@ -132,19 +178,19 @@ class Ingest:
                     )
                 )
                 continue
-            if (own.content_hash, own.fingerprint, own.task) != (entry.digest, fingerprint, entry.task):
-                changed.append(entry)
+            revision = revisions.revision(entry, old, fingerprint)
+            if (new := revision.payload) is None:
+                changed.append(revision.entry)
                 continue
-            new = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
             if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
                 self.report.skipped.append(entry.id)
                 continue
             # If another writer has replaced the content meanwhile, its payload must stay.
-            same_content = value_is(f"{OWN}.content_hash", entry.digest)
+            same_content = value_is(f"{OWN}.content_hash", own.content_hash)
             condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
             options = self._binding.cluster.write_options()
             self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
-            self.report.ok.append(entry.id)
+            (self.report.skipped if revision.is_mark_only else self.report.ok).append(entry.id)
         return changed
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
@@ -209,6 +255,15 @@ class Ingest:
             raise CollectionChangedError(
                 f"Collection {alias.name!r} was exchanged while items were added: open it again and add them."
             )
+
+
+def _key(own: Own) -> tuple[str, str, str]:
+    """Items with the same key have the same vectors."""
+    return own.content_hash, own.task, own.kind
+
+
+def _has_all(record: models.Record, names: Sequence[str]) -> bool:
+    return isinstance(record.vector, dict) and all(name in record.vector for name in names)
 
 
 def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -> Iterator[Entry | Failure]:
