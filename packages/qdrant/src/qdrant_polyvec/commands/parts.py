@@ -16,6 +16,8 @@ from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import OWN
 
 _PAGE = 256  # points per request
+_FIELDS = ["metadata", *(f"{OWN}.{name}" for name in ("file", "unit", "task", "tenant", "content_hash", "id"))]
+_PICTURE = f"{OWN}.picture.uri"  # may be the whole image
 _UNIT = re.compile(r"L\d+-\d+|(section|page|cell) \d.*|image")  # as `files.Unit` names them
 
 
@@ -44,11 +46,11 @@ class Part:
     digest: str
 
 
-def read(client: QdrantClient, collection: str) -> Iterator[Part]:
-    """Read all items that are of files."""
-    offset = None
+def read(client: QdrantClient, collection: str, *, with_pictures: bool = False) -> Iterator[Part]:
+    """Read all items of files that the command line made and, `with_pictures`, those that others made of their path."""
+    offset, fields = None, [*_FIELDS, *([_PICTURE] if with_pictures else [])]
     while True:
-        page, offset = client.scroll(collection, limit=_PAGE, offset=offset, with_payload=[OWN, "metadata"])
+        page, offset = client.scroll(collection, limit=_PAGE, offset=offset, with_payload=fields)
         yield from (part for part in map(_part, page) if part.path is not None)
         if offset is None:
             return

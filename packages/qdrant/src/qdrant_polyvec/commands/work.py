@@ -65,7 +65,7 @@ def verify(*, location: str, collection: str, as_json: bool) -> int:
     """Look for damaged items, items of another model, and items whose file is gone."""
     with _existing_client(location, collection) as client:
         verification = Collection.open(client, collection, embedder=None).verify()
-        gone = parts.of_gone_files(parts.read(client, collection))
+        gone = parts.of_gone_files(parts.read(client, collection, with_pictures=True))
         verification = replace(verification, orphans=[identity for ids in gone.values() for identity in ids])
     if as_json:
         print_json(asdict(verification) | {"gone_files": gone})
