@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -185,7 +186,6 @@ def drawn_pages(home):
 
 
 def test_langchain_reads_what_an_item_is(documents, home, writer):
-    source = {"command": Path(), "langchain": home, "llamaindex": home}[writer]
     assert documents["text"].page_content == TEXT
     assert not documents["text"].metadata.keys() & {"image_uri", "image_sha256", "mime_type", "thumbnail", "_polyvec"}
     photo = documents["photo.png"].metadata
@@ -194,7 +194,7 @@ def test_langchain_reads_what_an_item_is(documents, home, writer):
     assert len(photo["image_sha256"]) == 64
     for number in (1, 2):
         page = documents[f"page {number}"].metadata
-        assert page["source"] == str(source / "report.pdf")
+        assert page["source"] == str(home / "report.pdf")
         assert (page["page"], page["page_label"], page["unit"]) == (number - 1, str(number), f"page {number}")
         ends = f"page-000{number}.png" if writer == "llamaindex" else f"{home}/report.pdf#page={number}&dpi=72"
         assert page["image_uri"].endswith(ends)
@@ -300,6 +300,71 @@ def test_both_copy_whatever_it_is(client, encoder, documents, nodes, writer):
             assert same[0, 0] == pytest.approx(1, abs=2e-3)
     again = langchain(client, f"{writer}-nodes", encoder)
     assert sorted(one.metadata.get("page_label", "") for one in again.documents()) == ["", "", "1", "2"]
+
+
+def test_the_command_line_leaves_to_others_what_they_added(tmp_path, home, encoder, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    folder = shutil.copytree(home, tmp_path / "files")
+    (folder / "n.ipynb").write_text(json.dumps({"nbformat": 4, "cells": [{"cell_type": "code", "source": "f()"}]}))
+
+    def index():
+        arguments = [str(folder), "--location", str(tmp_path / "index"), "--dpi", "72", "--json"]
+        result = CliRunner().invoke(commands.index, arguments)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    index()
+    report, notes, notebook = (str(folder / name) for name in ("report.pdf", "notes.md", "n.ipynb"))
+    with closing(open_client(tmp_path / "index")) as client:
+        with_langchain, with_llamaindex = (door(client, "docs", encoder) for door in (langchain, llamaindex))
+        made = {node.node_id for node in with_llamaindex.get_nodes()}
+        photo = next(one for one in with_langchain.documents() if one.metadata.get("unit") == "image")
+        photo.metadata["tag"] = "mine"
+        with_langchain.add_documents([photo])
+        (text,) = (node for node in with_llamaindex.get_nodes() if node.get_content() == TEXT)
+        text.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="handbook")}
+        with_llamaindex.add([text])
+        with_langchain.add_pdfs([report], [{"dept": "finance"}], dpi=72)
+        with_langchain.add_texts(["a note"], [{"source": notebook}])
+        reader = PolyvecReader(page_folder=tmp_path / "drawn", dpi=72)
+        crop = ImageNode(image_path=str(home / "photo.png"), metadata={"source": report, "page_label": "2"})
+        note = TextNode(text="another note", metadata={"source": notes})
+        with_llamaindex.add([crop, note, *reader.load_data(report, extra_info={"dept": "finance"})])
+        before = {one.id: one.payload for one in client.scroll("docs", limit=99)[0]}
+    encoder.encoded.clear()
+    again = index()
+    assert (again["ok"], len(again["skipped"]), again["removed"], encoder.encoded) == ([], len(made), [], [])
+    with closing(open_client(tmp_path / "index")) as client:
+        assert {one.id: one.payload for one in client.scroll("docs", limit=99)[0]} == before
+    for name in ("notes.md", "n.ipynb", "report.pdf"):
+        (folder / name).unlink()
+    (folder / "photo.png").rename(folder / "renamed.png")
+    assert set(index()["removed"]) == made
+    with closing(open_client(tmp_path / "index")) as client:
+        left = {one.id: one.payload for one in client.scroll("docs", limit=99)[0]}
+        assert left.keys() >= before.keys() - made
+        (photo,) = (one for one in langchain(client, "docs", encoder).documents() if "tag" in one.metadata)
+        assert photo.metadata["source"] == photo.metadata["image_uri"] == str(folder / "renamed.png")
+
+
+def test_a_renamed_file_keeps_its_node(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "notes.md").write_text(TEXT)
+    arguments = [str(tmp_path), "--location", str(tmp_path / "index")]
+    CliRunner().invoke(commands.index, arguments)
+    with closing(open_client(tmp_path / "index")) as client:
+        store = llamaindex(client, "docs", encoder)
+        (node,) = store.get_nodes()
+        node.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="handbook")}
+        store.add([node])
+    (tmp_path / "one").rename(tmp_path / "two")
+    CliRunner().invoke(commands.index, arguments)
+    with closing(open_client(tmp_path / "index")) as client:
+        (renamed,) = llamaindex(client, "docs", encoder).get_nodes()
+        assert (renamed.ref_doc_id, renamed.get_content()) == ("handbook", TEXT)
+        assert renamed.metadata["source"] == str(tmp_path / "two" / "notes.md")
+        assert llamaindex(client, "docs", encoder).get_nodes([renamed.node_id]) == [renamed]
 
 
 def test_images_that_are_added_again_through_another_door_are_left_alone(client, encoder, documents, nodes, writer):

@@ -45,6 +45,8 @@ class Entry:
     content_hash: str | None = None
     context: str | None = None
     span: Span | None = None
+    root: str | None = None
+    file: Mapping[str, str] | None = None  # the mark of the stored item that it replaces, see `points.Own.file`
     index: int = -1  # position in the call, from 0; -1 if there is none
 
     @property
@@ -201,6 +203,7 @@ class Checks:
             content_hash=hashed,
             context=item.context or None,
             span=None if item.span is None else _checked_span(item),
+            root=item.root,
             index=index,
         )
 

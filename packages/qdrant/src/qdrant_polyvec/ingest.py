@@ -12,15 +12,16 @@ from tqdm import tqdm
 
 from polyvec import Embeddings, attempt
 from polyvec.alarms import pass_alarm
-from qdrant_polyvec import points, upload
+from qdrant_polyvec import points, revisions, upload
 from qdrant_polyvec.binding import MISSING, Binding, aliased
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.items import Failure, Identity, Report
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import OWN, TENANT, value_is
+from qdrant_polyvec.schema import BM25, OWN, TENANT, value_is
 
 _SOURCES_PER_REQUEST = 100
+_COPIES_PER_REQUEST = 32  # points, with their multi-vectors
 
 
 Writer = Callable[[Iterable[models.PointStruct], Report], None]
@@ -73,7 +74,8 @@ class Ingest:
     def remove_outdated(self) -> None:
         """Delete the parts that the sources no longer have. A source with a failure keeps everything.
 
-        Items without a unit stay: they are no parts of a file, but what somebody else says of it.
+        Items without a unit stay: they are no parts of a file, but what somebody else says of it. What `polyvec index`
+        made stays, too: the command itself removes it.
         """
         failed = {failure.source for failure in self.report.failed}
         whole = [key for key in self._sources if key[0] not in failed]
@@ -83,18 +85,17 @@ class Ingest:
                 self._remove_others(sources[start : start + _SOURCES_PER_REQUEST], task)
 
     def _remove_others(self, sources: Sequence[str], task: str) -> None:
-        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         condition = self._binding.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
-            *([of_nobody] if self._binding.tenant is None else []),  # tenants keep their own parts of a source
+            *self._of_tenant(),  # tenants keep their own parts of a source
         )
         with self._told():
             outdated = [
                 record
                 for page in self._binding.scroll(condition, with_payload=[OWN])
                 for record in page
-                if record.id not in self._seen and (record.payload or {})[OWN]["unit"]
+                if record.id not in self._seen and (own := Own.of(record.payload)).unit and own.file is None
             ]
             if outdated:
                 self._binding.delete(models.PointIdsList(points=[record.id for record in outdated]))
@@ -106,10 +107,53 @@ class Ingest:
         entries = list(self._distinct([item for item in items if isinstance(item, Entry)]))
         batch = Batch()
         with self._told():
-            changed = self._changed(entries, batch)
-        encoded = self._encoded(changed)
-        batch.structs = [struct for entry, embedding in encoded if (struct := self._struct(entry, embedding))]
+            copied, missing = self._copied(self._changed(entries, batch))
+        encoded = self._encoded(missing)
+        made = (struct for entry, embedding in encoded if (struct := self._struct(entry, embedding)))
+        batch.structs = [*copied, *made]
         return batch
+
+    def _copied(self, entries: Sequence[Entry]) -> tuple[list[models.PointStruct], list[Entry]]:
+        """Make points with the vectors of stored items of the same content and task; also return the other entries.
+
+        Only parts of files are looked for: files are renamed and lines are inserted.
+        """
+        digests = {entry.digest for entry in entries if entry.root is not None}
+        if not digests:
+            return [], list(entries)
+        names = [name for name in self._binding.vector_names if name != BM25]
+        condition = self._binding.within(
+            models.FieldCondition(key=f"{OWN}.content_hash", match=models.MatchAny(any=sorted(digests))),
+            value_is(f"{OWN}.fingerprint", self._binding.fingerprint.embedder),
+            *self._of_tenant(),
+        )
+        donors: dict[tuple[str, str, str], models.ExtendedPointId] = {}
+        for page in self._binding.scroll(condition, with_payload=[OWN]):
+            donors |= {_key(Own.of(record.payload)): record.id for record in page}
+            if digests <= {digest for digest, _, _ in donors}:
+                break
+        ids = [
+            donor
+            for entry in entries
+            if entry.root is not None and (donor := donors.get((entry.digest, entry.task, entry.kind))) is not None
+        ]
+        records: dict[tuple[str, str, str], models.Record] = {}
+        for start in range(0, len(ids), _COPIES_PER_REQUEST):
+            read = self._binding.retrieve(ids[start : start + _COPIES_PER_REQUEST], with_vectors=names)
+            records.update((_key(Own.of(record.payload)), record) for record in read if _has_all(record, names))
+        structs, missing = [], []
+        for entry in entries:
+            record = records.get((entry.digest, entry.task, entry.kind)) if entry.root is not None else None
+            if record is None:
+                missing.append(entry)
+            else:
+                structs.append(points.copied_point(entry, record, self._binding.schema))
+        return structs, missing
+
+    def _of_tenant(self) -> list[models.Condition]:
+        """Without a tenant, select what belongs to nobody."""
+        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
+        return [of_nobody] if self._binding.tenant is None else []
 
     def _distinct(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield each id once. Files that cannot be read fail here."""
@@ -140,9 +184,11 @@ class Ingest:
             # Before anything is read: a `reindex` that still finds an item there is sure that this call is not done.
             late = models.PointIdsList(points=[entry.point_id for entry in entries])
             self._binding.erase(late, self._binding.replaces)
-        whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
+        # Payloads of other readers are compared only then. The text is needed to know an item of a file again.
+        whole = any(entry.payload or entry.root is not None for entry in entries)
         ids = [entry.point_id for entry in entries]
-        records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
+        read: list[str] = [OWN, "metadata", "page_content"]
+        records = self._binding.retrieve(ids, with_payload=True if whole else read) if ids else []
         payloads = {record.id: record.payload or {} for record in records}
         fingerprint = self._binding.fingerprint.embedder
         changed = []
@@ -157,23 +203,22 @@ class Ingest:
                     )
                 )
                 continue
-            known = own.content_hash, own.fingerprint, own.task
-            if own.late or known != (entry.digest, fingerprint, entry.task):
-                changed.append(entry)
+            revision = revisions.revision(entry, old, fingerprint)
+            if own.late or (new := revision.payload) is None:
+                changed.append(revision.entry)
                 continue
-            new = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
             if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
                 batch.skipped.append(entry.id)
                 continue
             if self._write_otherwise is not None:
-                changed.append(entry)
+                changed.append(revision.entry)
                 continue
             # If another writer has replaced the content meanwhile, its payload must stay.
-            same_content = value_is(f"{OWN}.content_hash", entry.digest)
+            same_content = value_is(f"{OWN}.content_hash", own.content_hash)
             condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
             options = self._binding.cluster.write_options()
             self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
-            batch.overwritten.append(entry.id)
+            (batch.skipped if revision.is_mark_only else batch.overwritten).append(entry.id)
         return changed
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
@@ -267,6 +312,15 @@ class Ingest:
             f"Collection {self._alias.name!r} was exchanged by a `reindex` while items were added: open it again, and "
             "add the items that `report` does not name as stored."
         )
+
+
+def _key(own: Own) -> tuple[str, str, str]:
+    """Items with the same key have the same vectors."""
+    return own.content_hash, own.task, own.kind
+
+
+def _has_all(record: models.Record, names: Sequence[str]) -> bool:
+    return isinstance(record.vector, dict) and all(name in record.vector for name in names)
 
 
 def _complete(batch: list[Entry | Failure], stream: Iterator[Entry | Failure]) -> Iterator[Entry | Failure]:

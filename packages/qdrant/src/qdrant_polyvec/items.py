@@ -58,6 +58,8 @@ class Item:
             part is encoded within the whole text (late chunking, see `Embedder.encode_chunks`), and the context is
             then not encoded. Items of one text that follow each other share one forward pass. The unit is `start-end`
             if None.
+        root: the path that `polyvec index` was given, and where it found the file of this item. It marks the items that
+            the command made, which it removes with their files; nobody else sets it.
     """
 
     content: Input
@@ -73,6 +75,7 @@ class Item:
     content_hash: str | None = None
     context: str | None = None
     span: Span | None = None
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,6 +319,7 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         payload=points.others(payload),
         picture=picture,
         context=own.context,
+        file=own.file,
         span=None if own.span is None else (own.span[0], own.span[1]),
     )
 

@@ -38,6 +38,7 @@ class Own:
     picture: Mapping[str, Any] | None = None  # of an image, as `pictures.to_stored` writes it
     context: str | None = None
     span: Sequence[int] | None = None  # of the text that the item was encoded in, which is not stored
+    file: Mapping[str, str] | None = None  # the mark of what `polyvec index` made: `Item.root` and the digest then
     id: Identity | None = None  # the user's id, if the point's differs
     late: bool | None = None  # while `exchange` brings it over from the collection that was replaced
 
@@ -67,6 +68,7 @@ def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int
         picture=_picture(entry),
         context=entry.context,
         span=None if entry.span is None else list(entry.span),
+        file=entry.file if entry.root is None else {"root": entry.root, "digest": entry.digest},
         id=None if entry.point_id == entry.id else entry.id,
     )
     content = entry.source if entry.words is None else entry.words
@@ -143,6 +145,17 @@ def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: F
             entry, fingerprint=fingerprint.embedder, n_tokens=n_tokens, grid=None if grid is None else astuple(grid)
         ),
     )
+
+
+def copied_point(entry: Entry, record: models.Record, schema: Schema) -> models.PointStruct:
+    """Make the point of an item with the vectors of another one that has the same digest; its words are cut anew."""
+    stored = record.vector if isinstance(record.vector, dict) else {}
+    vectors: dict[str, Any] = {name: np.asarray(vector, np.float32) for name, vector in stored.items()}
+    if (bm25_vector := sparse(entry.words, entry.context, schema.bm25)) is not None:
+        vectors[BM25] = bm25_vector
+    own = Own.of(record.payload)
+    kept = payload(entry, fingerprint=own.fingerprint, n_tokens=own.n_tokens, grid=own.grid)
+    return models.PointStruct.model_construct(id=entry.point_id, vector=vectors, payload=kept)
 
 
 def _rows(embedding: Embeddings, late: int) -> np.ndarray:

@@ -60,12 +60,13 @@ _TASK = "a task of the model or of an --adapter"
     metavar="FIELD:KIND",
     help="index a field of the metadata for filters, for example lang:keyword; repeatable",
 )
+@click.option("--keep", is_flag=True, help="keep what was indexed of files that a folder no longer has")
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
 def index(**options: Any) -> int:
-    """Index files and folders, and remove the parts that these files no longer have."""
-    from qdrant_polyvec.commands import work
+    """Index files and folders, and remove what they no longer have."""
+    from qdrant_polyvec.commands import indexing
 
-    return work.index(**options)
+    return indexing.index(**options)
 
 
 @command("search")

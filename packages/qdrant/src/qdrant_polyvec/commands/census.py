@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyvec import Failure
+from polyvec.paths import absolute
 from qdrant_polyvec.files import LeftOut
 
 
@@ -17,12 +18,14 @@ class Counts:
     Attributes:
         read: files that are in the index.
         failed: files and folders of which something failed.
+        removed: files of the folders that were in the index, and are gone or left out now.
         left_out: the others, by the reason.
         other_kinds: by suffix, those of `left_out` that are of other kinds; the most frequent first.
     """
 
     read: int
     failed: int
+    removed: int
     left_out: dict[LeftOut, int]
     other_kinds: dict[str, int]
 
@@ -32,18 +35,20 @@ class Census:
 
     def __init__(self) -> None:
         self._left_out: dict[Path, tuple[str, LeftOut]] = {}
+        self.paths: set[Path] = set()  # absolute; links keep their names
 
     def leave_out(self, path: Path, reason: LeftOut) -> None:
         """Note a file or folder that is not indexed."""
         self._left_out[_key(path)] = path.as_posix(), reason
+        self.paths.add(absolute(path))
 
     @property
     def without_text(self) -> list[str]:
         """The sources of the files that were read and have no text."""
         return [source for source, reason in self._left_out.values() if reason == "without text"]
 
-    def counts(self, located: Sequence[Path | Failure], failed: Iterable[str]) -> Counts:
-        """Count all files: those that were `located`, of which some `failed`, and those that were left out."""
+    def counts(self, located: Sequence[Path | Failure], failed: Iterable[str], removed: int) -> Counts:
+        """Count all files: those that were `located`, of which some `failed`, those left out, and those `removed`."""
         files = {_key(file): file.as_posix() for file in located if isinstance(file, Path)}
         failures = {*failed, *(file.source for file in located if isinstance(file, Failure))}
         empty = self.without_text
@@ -53,6 +58,7 @@ class Census:
         return Counts(
             read=len(set(files.values()).difference(failures, empty)),
             failed=len(failures),
+            removed=removed,
             left_out=dict(sorted(Counter(reason for _, reason in others).items())),
             other_kinds=dict(Counter(suffix or "no suffix" for suffix in sorted(suffixes)).most_common()),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
@@ -43,16 +43,17 @@ def summary(reports: Mapping[str, Report]) -> list[str]:
 
 def files(counts: Counts) -> list[str]:
     """Count the files by what became of them; no line if all were read or are named as failures."""
-    if not counts.left_out:
+    if not counts.left_out and not counts.removed:
         return []
     numbers = [f"{counts.read} read, {counts.failed} failed", *(f"{n} {why}" for why, n in counts.left_out.items())]
+    numbers += [f"{counts.removed} removed"] if counts.removed else []
     rows = [f"files: {', '.join(numbers)}"]
     kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
     return rows + ([f"other kinds: {_first(kinds)}"] if kinds else [])
 
 
-def verification(result: Verification) -> list[str]:
-    """Count the items, and name the flawed ones by what is wrong with them."""
+def verification(result: Verification, gone_files: Sequence[str]) -> list[str]:
+    """Count the items, and name the flawed ones by what is wrong with them; orphans by their files, which are gone."""
     rows = [f"{result.n_points} items"]
     for name, flawed in asdict(result).items():
         if flawed is True:
@@ -60,8 +61,15 @@ def verification(result: Verification) -> list[str]:
         if isinstance(flawed, str):
             rows.append(f"{name}: `polyvec reindex` with the present model brings the rest of {flawed} over")
         if isinstance(flawed, list):
-            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {_first(flawed)}".rstrip()))
+            examples = list(map(place, gone_files)) if name == "orphans" else flawed
+            rows.append(_cut(f"{name:<16}{len(flawed):>8}  {_first(examples)}".rstrip()))
     return rows
+
+
+def place(source: str) -> str:
+    """Return a source as the tables show it: a path below the working directory is relative."""
+    path, here = Path(source), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_absolute() and path.is_relative_to(here) else source
 
 
 def _first(examples: Sequence[object]) -> str:
@@ -78,8 +86,8 @@ def _place(hit: Hit) -> str:
     The context has what space the others leave: the file and the unit are what opens the place.
     """
     unit = f":{hit.unit}" if hit.unit else ""
-    name = PurePosixPath(hit.source).name
+    name, path = PurePosixPath(hit.source).name, place(hit.source)
     context = escaped(hit.context or "").removeprefix(escaped(name)).removeprefix(" › ")
-    source, unit = escaped(hit.source), escaped(unit)
+    source, unit = escaped(path), escaped(unit)
     space = _SOURCE_WIDTH - len(source) - len(unit) - len(" › ")
     return source + (f" › {shortened(context, space, from_left=True)}" if context and space > 1 else "") + unit

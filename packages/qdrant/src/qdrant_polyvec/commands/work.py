@@ -2,92 +2,35 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from qdrant_client import QdrantClient, models
-from tqdm import tqdm
+from qdrant_client import QdrantClient
 
 import polyvec
-from polyvec import Failure
 from polyvec.cli import UserError, print_json
 from polyvec.inputs import check_task
 from polyvec.loading import load_embedder
 from polyvec.terminal import echo
-from qdrant_polyvec import files, fingerprint, items
+from qdrant_polyvec import files, fingerprint
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import IndexKind, Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
-from qdrant_polyvec.commands import tables
-from qdrant_polyvec.commands.census import Census, Counts
+from qdrant_polyvec.commands import parts, tables
+from qdrant_polyvec.commands.census import Counts
 from qdrant_polyvec.errors import StoreError
-from qdrant_polyvec.files import Unit
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError, Model
 from qdrant_polyvec.hits import Hit
-from qdrant_polyvec.items import Identity, Item, Report, derived_id
+from qdrant_polyvec.items import Identity, Report
 from qdrant_polyvec.patient import patient
 from qdrant_polyvec.retrying import Patience
-from qdrant_polyvec.schema import OWN, Schema
+from qdrant_polyvec.schema import Schema
 
 _DEFAULT_MODEL = "demo"
 _KINDS = ("text", "code", "image", "page", "other")
-_BATCH = 16  # items at a time: the progress bar moves between them
-
-
-def index(
-    *,
-    paths: Sequence[str],
-    exclude: Sequence[str],
-    location: str,
-    collection: str,
-    model: str | None,
-    adapters: Mapping[str, Path],
-    dpi: int,
-    truncate_dim: int | None,
-    late: Precision | None,
-    pooled: bool,
-    bm25: str | None,
-    task: str,
-    late_chunking: bool,
-    indexed: Mapping[str, IndexKind],
-    optimize: bool,
-    as_json: bool,
-    **loading: Any,
-) -> int:
-    """Index files and folders, and remove the parts that these files no longer have."""
-    census = Census()
-    skip = [] if "://" in location else [Path(location)]
-    located = files.find(paths, exclude=exclude, skip=skip, on_left_out=census.leave_out)
-    kind_by_id: dict[Identity, str] = {}
-    tasks_by_notebook: dict[str, set[str]] = {}
-    if any(isinstance(file, Path) for file in located):
-        chosen = _chosen(_remembered(location, collection), collection, model, adapters)
-        embedder = _embedder(chosen, [] if task == "auto" else [task], loading)
-        with _client(location) as client:
-            schema = _schema(late, bm25, pooled=pooled)
-            docs = _open(client, location, collection, chosen, embedder, truncate_dim=truncate_dim, schema=schema)
-            fingerprint.remember_model(client, aliased(client, collection), chosen)
-            _index_fields(docs, indexed)
-            units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
-            stream = _items(units, task, kind_by_id, tasks_by_notebook, late_chunking=late_chunking)
-            report = docs.add(stream, replace_sources=True, on_failure="report", batch_size=_BATCH)
-            for source in census.without_text:
-                report.removed += _remove(docs, source)
-            failed = {failure.source for failure in report.failed}
-            for source, tasks in tasks_by_notebook.items():
-                if task == "auto" and len(tasks) == 1 and source not in failed:  # it had others before, perhaps
-                    report.removed += _remove(docs, source, tasks={"code", "retrieval"} - tasks)
-            if optimize:
-                docs.optimize()
-    else:
-        failures = [failure for failure in located if isinstance(failure, Failure)]
-        report = Report(failed=[items.Failure(failure.index, failure.source, failure.reason) for failure in failures])
-    counts = census.counts(located, {failure.source for failure in report.failed})
-    return _print_report(report, kind_by_id, as_json=as_json, files=counts)
 
 
 def search(
@@ -125,12 +68,14 @@ def verify(*, location: str, collection: str, delete_leftovers: bool, as_json: b
         docs = Collection.open(client, collection, embedder=None)
         if delete_leftovers:
             deleted = docs.delete_leftovers()
-        existing = [source for source in docs.sources() if Path(source).exists()]
-        verification = docs.verify(sources=existing)
+        verification = docs.verify()
+        gone = parts.of_gone_files(parts.read(client, collection, with_pictures=True))
+        verification = replace(verification, orphans=[identity for ids in gone.values() for identity in ids])
     if as_json:
-        print_json(asdict(verification) | ({"deleted": deleted} if delete_leftovers else {}))
+        of_leftovers = {"deleted": deleted} if delete_leftovers else {}
+        print_json(asdict(verification) | {"gone_files": gone} | of_leftovers)
     else:
-        echo(*tables.verification(verification), *(f"deleted: {name}" for name in deleted))
+        echo(*tables.verification(verification, list(gone)), *(f"deleted: {name}" for name in deleted))
     return 0 if verification.ok else 1
 
 
@@ -155,7 +100,7 @@ def reindex(
         report = docs.reindex(
             load_embedder(model, adapters=adapters, **loading),
             truncate_dim=truncate_dim,
-            schema=_schema(late, bm25, pooled=pooled),
+            schema=schema_of(late, bm25, pooled=pooled),
             load=lambda source, unit: files.load(source, unit, dpi=dpi),
             keep_old=keep_old,
             on_failure="report",
@@ -163,7 +108,7 @@ def reindex(
         )
         if not report.failed:
             fingerprint.remember_model(client, aliased(client, collection), Model(model, adapters))
-    return _print_report(report, {}, as_json=as_json)
+    return print_report(report, {}, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -181,12 +126,12 @@ def open_search(
     It is the entry point of the group `polyvec.searches`, for `polyvec train mine`.
     """
     with _existing_client(location, collection) as client:
-        chosen = _chosen(fingerprint.remembered_model(client, collection), collection, model, adapters or {})
-        yield _open(client, location, collection, chosen, _embedder(chosen, tasks, loading))
+        chosen = chosen_model(fingerprint.remembered_model(client, collection), collection, model, adapters or {})
+        yield open_collection(client, location, collection, chosen, checked_embedder(chosen, tasks, loading))
 
 
 @contextlib.contextmanager
-def _client(location: str) -> Iterator[QdrantClient]:
+def connect(location: str) -> Iterator[QdrantClient]:
     try:
         with contextlib.closing(open_client(location)) as client:
             yield patient(client, Patience())
@@ -199,21 +144,29 @@ def _existing_client(location: str, collection: str) -> Iterator[QdrantClient]:
     """Open the client of a collection that exists; create nothing."""
     if "://" not in location and not Path(location).is_dir():
         raise ValueError(f"there is no index in {location!r}; make one with the command `index`")
-    with _client(location) as client:
+    with connect(location) as client:
         if not client.collection_exists(collection):
             raise ValueError(f"there is no collection {collection!r} in {location!r}")
         yield client
 
 
-def _remembered(location: str, collection: str) -> Model | None:
+def is_there(location: str, collection: str) -> bool:
+    """True if a collection exists; nothing is created."""
+    if "://" not in location and not Path(location).is_dir():
+        return False
+    with connect(location) as client:
+        return client.collection_exists(collection)
+
+
+def remembered(location: str, collection: str) -> Model | None:
     """What a collection was made with; if there is none, nothing is created."""
     if "://" not in location and not Path(location).is_dir():
         return None
-    with _client(location) as client:
+    with connect(location) as client:
         return fingerprint.remembered_model(client, collection)
 
 
-def _chosen(made: Model | None, collection: str, model: str | None, adapters: Mapping[str, Path]) -> Model:
+def chosen_model(made: Model | None, collection: str, model: str | None, adapters: Mapping[str, Path]) -> Model:
     """The model and adapters of the options, and for what they leave open those that a collection was `made` with.
 
     Its adapters fit its own model alone.
@@ -230,7 +183,7 @@ def _chosen(made: Model | None, collection: str, model: str | None, adapters: Ma
     return chosen
 
 
-def _embedder(chosen: Model, tasks: Sequence[str], loading: Mapping[str, Any]) -> polyvec.Encoder:
+def checked_embedder(chosen: Model, tasks: Sequence[str], loading: Mapping[str, Any]) -> polyvec.Encoder:
     """Load the embedder, and refuse a task that it does not have."""
     embedder = load_embedder(chosen.name, adapters=chosen.adapters, **loading)
     for task in tasks:
@@ -238,7 +191,7 @@ def _embedder(chosen: Model, tasks: Sequence[str], loading: Mapping[str, Any]) -
     return embedder
 
 
-def _open(
+def open_collection(
     client: QdrantClient,
     location: str,
     collection: str,
@@ -268,7 +221,7 @@ def _open(
         ) from error
 
 
-def _index_fields(docs: Collection, indexed: Mapping[str, IndexKind]) -> None:
+def index_fields(docs: Collection, indexed: Mapping[str, IndexKind]) -> None:
     """Index fields of the metadata; an error names the option."""
     for name, kind in indexed.items():
         try:
@@ -290,65 +243,14 @@ def _stored_dim(client: QdrantClient, collection: str, embedder: polyvec.Encoder
     return dim if dim < embedder.dim else None
 
 
-def _schema(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema | None:
+def schema_of(late: Precision | None, bm25: str | None, *, pooled: bool) -> Schema | None:
     """The schema of the options; None, which keeps an existing collection's, if there are none."""
     options = {"late": late, "pooled": pooled or None, "bm25": bm25}
     chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return Schema(**chosen) if chosen else None
 
 
-def _items(
-    units: Iterator[Unit | Failure],
-    task: str,
-    kind_by_id: dict[Identity, str],
-    tasks_by_notebook: dict[str, set[str]],
-    *,
-    late_chunking: bool,
-) -> Iterator[Item | Failure]:
-    for unit in units:
-        if isinstance(unit, Failure):
-            yield unit
-            continue
-        unit_task = unit.task if task == "auto" else task
-        identity = derived_id(unit.source, unit.unit, unit_task)
-        kind_by_id[identity] = _kind(unit)
-        if unit.unit.startswith("cell "):
-            tasks_by_notebook.setdefault(unit.source, set()).add(unit_task)
-        item = Item(
-            unit.content,
-            id=identity,
-            source=unit.source,
-            unit=unit.unit,
-            task=unit_task,
-            text=unit.text,
-            context=unit.context,
-            picture=unit.picture,
-        )
-        if late_chunking and isinstance(unit.content, str) and unit.document is not None:
-            item = replace(item, content=unit.document, span=(unit.start, unit.start + len(unit.content)))
-        yield item
-
-
-def _remove(docs: Collection, source: str, *, tasks: Iterable[str] | None = None) -> list[Identity]:
-    """Delete the parts of a source, or those of some tasks, and return their ids."""
-    conditions = [models.FieldCondition(key="metadata.source", match=models.MatchValue(value=source))]
-    if tasks is not None:
-        conditions.append(models.FieldCondition(key=f"{OWN}.task", match=models.MatchAny(any=list(tasks))))
-    ids = [stored.id for stored in docs.all(models.Filter(must=[*conditions]))]
-    if ids:
-        docs.delete(ids=ids)
-    return ids
-
-
-def _kind(unit: Unit) -> str:
-    if isinstance(unit.content, Image.Image) and unit.unit.startswith("page "):
-        return "page"
-    if not isinstance(unit.content, str):
-        return "image"
-    return "code" if unit.task == "code" else "text"
-
-
-def _print_report(
+def print_report(
     report: Report,
     kind_by_id: dict[Identity, str],
     *,
@@ -365,7 +267,7 @@ def _print_report(
                 getattr(by_kind[kind_by_id.get(identity, "other")], name).append(identity)
         for failure in report.failed:
             by_kind[kind_by_id.get(failure.id or "", "other")].failed.append(failure)
-            echo(f"failed: {failure.source}: {failure.reason}", err=True)
+            echo(f"failed: {tables.place(failure.source)}: {failure.reason}", err=True)
         used = {kind: part for kind, part in by_kind.items() if any(asdict(part).values())}
         echo(*tables.summary(used), *(tables.files(files) if files else []))
     return 1 if report.failed else 0
@@ -389,5 +291,5 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
     kept = best.picture if best.picture and best.picture.uri else None
     picture = open_image(kept.open() if kept else files.load_image(best.source, best.unit, dpi=dpi))
     overlay(picture, similarity=maps, tokens=tokens).save(file)
-    shown = best.source if best.unit == "image" else f"{best.source}:{best.unit}"
+    shown = tables.place(best.source) + ("" if best.unit == "image" else f":{best.unit}")
     echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -1,0 +1,83 @@
+"""An item that is added under the id of a stored one: what it keeps of that item, and whether it must be encoded.
+
+Items of files, which `polyvec index` made, have several writers: the command line, and whoever adds them again under
+their ids, as the framework packages do. Neither takes from the item what the other one put there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qdrant_polyvec import points
+from qdrant_polyvec.checks import Entry
+from qdrant_polyvec.points import Own
+from qdrant_polyvec.schema import OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What becomes of an entry.
+
+    Attributes:
+        entry: the entry, with what it keeps of the stored item.
+        payload: what to store if the vectors stay; None if the entry must be encoded.
+        is_mark_only: nothing but the mark of the command line differs from what is stored.
+    """
+
+    entry: Entry
+    payload: dict[str, Any] | None
+    is_mark_only: bool = False
+
+
+def revision(entry: Entry, old: Mapping[str, Any], fingerprint: str) -> Revision:
+    """Compare an entry with the payload of the item under its id; it is empty if there is none."""
+    own = Own.of(old)
+    if not old:
+        return Revision(entry, None)
+    if entry.root is not None:
+        return _by_command(entry, old, own, fingerprint)
+    if own.file is not None:
+        return _by_others(entry, old, own, fingerprint)
+    return _plain(entry, own, fingerprint)
+
+
+def _plain(entry: Entry, own: Own, fingerprint: str) -> Revision:
+    if (own.content_hash, own.fingerprint) != (entry.digest, fingerprint):
+        return Revision(entry, None)
+    return Revision(entry, points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid))
+
+
+def _by_command(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str) -> Revision:
+    """The command line indexes a part again. What others added stays; what describes the old content goes with it."""
+    made = own.content_hash if own.file is None else own.file.get("digest")
+    if made == entry.digest != own.content_hash and own.fingerprint == fingerprint:  # others replaced the text since
+        mark = {"root": entry.root, "digest": entry.digest}
+        return Revision(entry, {**old, OWN: {**old[OWN], "file": mark}}, is_mark_only=True)
+    kept = old.get("metadata")
+    metadata = {**(kept if isinstance(kept, Mapping) else {}), **entry.metadata}
+    payload = points.others(old) if own.content_hash == entry.digest else {}
+    entry = replace(entry, metadata=metadata, payload=payload, content_hash=entry.hashed)
+    plain = _plain(entry, own, fingerprint)
+    return replace(plain, is_mark_only=plain.payload is not None and _unmarked(plain.payload) == _unmarked(old))
+
+
+def _by_others(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str) -> Revision:
+    """Somebody else adds an item of a file again. It stays a part of its file; of the same text, the context stays."""
+    entry = replace(entry, unit=own.unit, file=own.file, content_hash=entry.hashed)
+    if not _is_same(entry, old, own) or own.fingerprint != fingerprint:
+        return Revision(entry, None)
+    payload = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
+    kept = {name: old[OWN][name] for name in ("content_hash", "context", "span") if name in old[OWN]}
+    return Revision(entry, {**payload, OWN: payload[OWN] | kept})
+
+
+def _is_same(entry: Entry, old: Mapping[str, Any], own: Own) -> bool:
+    """True if an entry has the content of a stored item. An entry of others has the text alone, without its context."""
+    if entry.kind == "text" == own.kind and entry.embedding is None and entry.context is None and entry.span is None:
+        return entry.content == points.words(old)
+    return own.content_hash == entry.digest
+
+
+def _unmarked(payload: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in payload[OWN].items() if name != "file"}
+    return {**payload, OWN: own}
