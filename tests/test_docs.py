@@ -33,7 +33,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted((ROOT / "packages").glob("*/README.md"))
 DOCS = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("analysis", "building", "core", "evaluation", "langchain", "llamaindex", "qdrant", "training")
+    for name in (
+        "analysis",
+        "building",
+        "core",
+        "evaluation",
+        "langchain",
+        "llamaindex",
+        "models",
+        "production",
+        "qdrant",
+        "training",
+    )
 ]
 PAGES = [ROOT / "README.md", *PACKAGES, *DOCS]
 OPENER = tomllib.loads((ROOT / "packages" / "qdrant" / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"][

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from polyvec.model import attention
-from polyvec.model.attention import Segments, attend
+from polyvec.model.attention import Segments, attend, kernel
 
 CPU = torch.device("cpu")
 LENGTHS = [3, 3, 1, 4, 4, 4, 2]
@@ -62,3 +62,10 @@ def test_rows_attend_within_their_segment(states, monkeypatch, causal, flash):
 def test_without_a_gpu_flash_attention_is_left_alone(states, monkeypatch):
     monkeypatch.setattr(attention, "flash_attn_varlen_func", lambda *_, **__: pytest.fail("called"))
     attend(*(one.bfloat16() for one in states), Segments.of(LENGTHS, CPU), scale=0.3)
+
+
+def test_the_library_that_computes_attention_is_named(monkeypatch):
+    monkeypatch.setattr(attention, "flash_attn_varlen_func", stand_in)
+    assert kernel(CPU, torch.bfloat16) == "torch"
+    monkeypatch.setattr(attention, "_flash_computes", lambda states: states.dtype == torch.bfloat16)
+    assert (kernel(CPU, torch.bfloat16), kernel(CPU, torch.float32)) == ("flash-attn", "torch")

@@ -764,6 +764,11 @@ def test_a_tokenizer_of_another_model_is_refused(copy):
     edit_json(copy / "config.json", image_token_id=7)
     with pytest.raises(CheckpointError, match=r"`image_token_id` 7; by .*tokenizer\.json it must be 1512"):
         Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
+    edit_json(copy / "config.json", image_token_id=1512)
+    text = json.loads((copy / "config.json").read_text(encoding="utf-8"))["text_config"]
+    edit_json(copy / "config.json", text_config=text | {"vocab_size": 1513})
+    with pytest.raises(CheckpointError, match="has the token id 1513, but the model has embeddings for 1513 tokens"):
+        Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)
     edit_json(copy / "tokenizer.json", added_tokens=[])
     with pytest.raises(CheckpointError, match=r"tokenizer\.json has no token <\|im_start\|>"):
         Embedder.from_pretrained(copy, device="cpu", dtype=torch.float32)

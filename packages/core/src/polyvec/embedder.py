@@ -63,6 +63,7 @@ class Embedder(Encoder):
         self._weights = checkpoint.fingerprint()
         self._processor = setup.processor(checkpoint)
         first = torch.device(self.devices[0])
+        self.dtype = setup.dtype_on(first)
         self._runner: Runner
         if len(self.devices) == 1:
             self._runner = setup.engine_of(checkpoint, self._processor, first)
@@ -73,7 +74,7 @@ class Embedder(Encoder):
             self._runner.use(adapters)
         self._loading = forking.lock()  # while adapters are loaded or unloaded
         # Everything beside a request that determines vectors; part of each cache key.
-        self._scope_prefix = f"{self._weights} {setup.dtype_on(first)} {setup.options['image_backend']} {_NUMERICS}"
+        self._scope_prefix = f"{self._weights} {self.dtype} {setup.options['image_backend']} {_NUMERICS}"
         cache = setup.options.get("vector_cache")
         self._cache = None if cache is None else VectorCache.of(cache)
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int32
@@ -71,6 +72,12 @@ def attend(
 def packs(states: Tensor) -> bool:
     """Return True if segments of many lengths are as fast as padded rows. One CUDA kernel per length is slower."""
     return not states.is_cuda or (flash_attn_varlen_func is not None and _flash_computes(states))
+
+
+def kernel(device: torch.device, dtype: torch.dtype) -> Literal["flash-attn", "torch"]:
+    """Name the library that computes attention of this dtype on this device."""
+    computes = flash_attn_varlen_func is not None and _flash_computes(torch.empty(0, device=device, dtype=dtype))
+    return "flash-attn" if computes else "torch"
 
 
 def _flash_computes(states: Tensor) -> bool:

@@ -73,6 +73,12 @@ class Processor:
                 f"config.json has `image_token_id` {image_token!r}; "
                 f"by {file} it must be {self._ids('<|image_pad|>')[0]}."
             )
+        largest, n_rows = max(self._tokenizer.get_vocab().values()), config.backbone.text_config.vocab_size
+        if largest >= n_rows:
+            raise CheckpointError(
+                f"{file} has the token id {largest}, but the model has embeddings for {n_rows} tokens (`vocab_size` in "
+                "config.json); it is the tokenizer of another model."
+            )
         position = template.index(image_token)
         self._before, self._after = template[:position], template[position + 1 :]
         self._closing = self._ids(IMAGE_PROMPT.partition(IMAGE_INSTRUCTION)[2])

@@ -19,12 +19,13 @@ from transformers import TrainerCallback, TrainingArguments
 from polyvec.data.folders import Dataset
 from polyvec.model.ambient import computes_bfloat16
 from polyvec.model.checkpoint import Checkpoint, network_name
+from polyvec.model.memory import peak_memory
 from polyvec.train.data.batches import Labels, PairBatch, StepCollator, Vectors
 from polyvec.train.loop.gradcache import cached_loss, check_gradients
 from polyvec.train.loop.held_out import NetworkEncoder, measures
 from polyvec.train.loop.processes import from_all, total
 from polyvec.train.loop.resuming import ResumableTrainer, check_arguments, n_batches
-from polyvec.train.loop.windows import Window, peak_memory
+from polyvec.train.loop.windows import Window
 from polyvec.train.loss.objective import Losses, terms
 from polyvec.train.output.export import write_trained
 from polyvec.types import Failure, Task

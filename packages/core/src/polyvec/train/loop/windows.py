@@ -1,17 +1,12 @@
 """What the log says of the steps since the last entry, over all processes."""
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from polyvec.train.loop.processes import rank, total
 
-if sys.platform != "win32":
-    import resource
-
-__all__ = ["Window", "peak_memory"]
+__all__ = ["Window"]
 
 
 class Window:
@@ -47,13 +42,3 @@ class Window:
         for name in self._sums:
             value, n = sums.get(name, (0.0, 0.0)) if rank() == 0 else (0.0, 0.0)
             self._sums[name] = float(value), float(n)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Return the most memory that was in use so far, in GB: of the GPU, or else of this process. NaN on Windows."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "win32":
-        return math.nan
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

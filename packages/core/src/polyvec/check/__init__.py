@@ -1,0 +1,1 @@
+"""What must hold for every checkpoint that is right: `polyvec check`."""
