@@ -53,7 +53,7 @@ def test_an_oracle_finds_everything_in_every_mode():
     run = evaluate(HashEncoder(), dataset(), task="retrieval", storage=False)
     assert first_of_kinds(run) == {"dense": 1, "late": 1, "two-stage": 1, "hybrid": 1, "text": 1}
     assert [search.choice for search in run.searches] == [
-        "64 float32", "float32", "64 float32 -> float32", "64 float32 + BM25 -> float32", "BM25",
+        "64 float32", "float32", "64 float32 -> float32", "(64 float32 + BM25 -> float32) + BM25", "BM25",
     ]  # fmt: skip
     assert run.searches[0].bytes_per_item == 64 * 4
     assert all(search.ms_per_query > 0 for search in run.searches)
@@ -172,6 +172,33 @@ def test_a_hybrid_search_adds_candidates_by_words():
     assert {search.kind: "right" in search.rankings["q"] for search in run.searches} == {
         "dense": True, "late": True, "two-stage": False, "hybrid": True,
     }  # fmt: skip
+
+
+def test_a_hybrid_search_fuses_late_interaction_and_words():
+    """By MaxSim a > b > c > d, by words d > b; both have 10 as k, and the words a slightly smaller weight."""
+
+    class Late(HashEncoder):
+        def encode(self, inputs, *, side, task, **options):
+            inputs = list(inputs)
+            made = super().encode(inputs, side=side, task=task, **options)
+            angles = [0.0 if side == "query" else "abcd".index(text[0]) / 4 for text in inputs]
+            rows = tuple(np.array([[np.cos(angle), np.sin(angle)]], np.float32) for angle in angles)
+            return replace(made, multivector=rows if made.multivector else None)
+
+    documents = {"a": "a", "b": "b of rare things and of many others", "c": "c", "d": "d rare"}
+    found = Dataset("rare words", {"q": "rare"}, documents, [{3: 1}])
+    run = evaluate(
+        Late(dim=2, multivector_dim=2), found, task="retrieval", modes=["hybrid"], storage=False, baselines=False
+    )
+    weight = 0.99
+    assert run.searches[0].rankings["q"] == pytest.approx(
+        {
+            "d": 1 / 13 + 1 / (1 / weight + 9),
+            "b": 1 / 11 + 1 / (2 / weight + 9),
+            "a": 1 / 10,
+            "c": 1 / 12,
+        }
+    )
 
 
 def test_words_are_looked_for_in_the_documents_that_have_vectors(folder):

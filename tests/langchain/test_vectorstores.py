@@ -424,9 +424,12 @@ def test_a_hybrid_store_takes_images_vectors_and_wants_diversity(tmp_path, embed
         store.add_texts(TEXTS)
         store.add_images(pictures[:1])
         assert contents(store.similarity_search("a blue whale", k=1)) == ["a blue whale"]
+        with pytest.raises(ValueError, match="and not in mode 'hybrid'"):
+            store.similarity_search_with_relevance_scores("a blue whale", k=1)
         assert contents(store.max_marginal_relevance_search("a blue whale", k=1)) == ["a blue whale"]
         assert contents(asyncio.run(store.amax_marginal_relevance_search("a blue whale", k=1))) == ["a blue whale"]
-        assert store.similarity_search_by_image(pictures[0], k=1)[0].metadata["image_uri"]
+        with pytest.warns(UserWarning, match="a query has no words"):
+            assert store.similarity_search_by_image(pictures[0], k=1)[0].metadata["image_uri"]
         assert contents(store.similarity_search_by_vector(embeddings.embed_query("a blue whale"), k=1)) == [TEXTS[1]]
 
 

@@ -305,6 +305,31 @@ def test_control_characters_never_reach_the_terminal(folder):
     assert (f"{folder}/docs/e\x1b[31m\n.md", text) in [(hit["source"], hit["content"]) for hit in hits]
 
 
+def test_a_rare_word_is_found_among_many_parts(folder):
+    for n in range(12):
+        text = f"the options of the program, part {n}" + " --sysconfig" * (n == 7)
+        (folder / "docs" / f"options{n}.md").write_text(text)
+    run("index", "docs", "--bm25", "english")
+    arguments = ["the options of --sysconfig", "--mode", "hybrid", "--json", "--limit", "1"]
+    for candidates in ([], ["--candidates", "30"]):
+        (hit,) = json.loads(run("search", *arguments, *candidates)[1])["hits"]
+        assert (hit["source"], hit["similarity"]) == ("docs/options7.md", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--candidates", "3"], "--candidates is 3; it must be at least --limit, which is 5"),
+        (["--candidates", "9", "--mode", "late"], "--candidates goes with --mode two-stage or hybrid, not late"),
+        (["--candidates", "0"], "Invalid value for '--candidates': 0"),
+    ],
+)
+def test_wrong_candidates_are_refused_in_words_of_the_command_line(folder, arguments, message):
+    code, _, err = run("search", "fox", *arguments)
+    assert code == 2
+    assert message in err
+
+
 def test_several_tasks_are_searched_together(folder):
     run("index", "docs")
     lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]

@@ -56,10 +56,14 @@ def test_a_second_opener_is_refused_and_harms_nothing(tmp_path):
     client.upsert("docs", [struct(i) for i in range(50)])
     shard = client._client._index.opened["docs"].shard.engine
     shard.flush()
-    with pytest.raises(FolderLockedError, match=r"open in another client\. Close that client first, or share it"):
+    with pytest.raises(
+        FolderLockedError, match=r"of this process.*in a notebook, `docs\.close\(\)`.*give that client to each"
+    ):
         open_client(tmp_path)
     other = python(OPEN, tmp_path)
-    assert repr(str(tmp_path)) in other.communicate(timeout=PATIENCE)[0]
+    told = other.communicate(timeout=PATIENCE)[0]
+    assert repr(str(tmp_path)) in told
+    assert "of another process. Close that client first. Several processes cannot share a folder" in told
     client.upsert("docs", [struct(i) for i in range(50, 100)])
     shard.flush()
     client.close()

@@ -14,6 +14,7 @@ from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.edge import EdgeBackend, optimizing, shard, shard_config
 from qdrant_polyvec.edge.folder import Manifest
 from qdrant_polyvec.edge.shard import EngineError
+from qdrant_polyvec.errors import NoRoomError
 
 DOT = models.Distance.DOT
 MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
@@ -427,10 +428,12 @@ def test_what_the_caller_did_wrong_is_a_value_error_with_the_place_and_the_cause
         client.query_points("docs", prefetch=score, query=models.FormulaQuery(formula="missing"))
 
 
-def test_what_the_engine_did_wrong_is_an_engine_error_with_the_place_and_the_cause(client):
+def test_what_the_engine_did_wrong_is_an_engine_error_with_the_place_and_the_cause(client, monkeypatch):
     class Failing:
+        message = "Service internal error: disk"
+
         def count(self, _):
-            raise Exception("Service internal error: disk")  # noqa: TRY002 — as the engine does
+            raise Exception(self.message)  # noqa: TRY002 — as the engine does
 
     client.count("docs")
     engine, client._client._index.opened["docs"].shard.engine = (
@@ -440,6 +443,9 @@ def test_what_the_engine_did_wrong_is_an_engine_error_with_the_place_and_the_cau
     with pytest.raises(EngineError, match="`count` on the collection 'docs': Service internal error: disk") as caught:
         client.count("docs")
     assert type(caught.value.__cause__) is Exception
+    monkeypatch.setattr(Failing, "message", "No space left on device (os error 28) at path x")
+    with pytest.raises(NoRoomError, match="`count` failed"):
+        client.count("docs")
     client._client._index.opened["docs"].shard.engine = engine
 
 

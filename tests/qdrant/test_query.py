@@ -28,16 +28,40 @@ def is_of(task):
     return models.FieldCondition(key="_polyvec.task", match=models.MatchValue(value=task))
 
 
-@pytest.mark.parametrize(
-    ("mode", "using"),
-    [("dense", []), ("late", []), ("two-stage", ["dense", "pooled"]), ("hybrid", ["dense", "pooled", "bm25"])],
-)
+@pytest.mark.parametrize(("mode", "using"), [("dense", []), ("late", []), ("two-stage", ["dense", "pooled"])])
 def test_a_mode_has_its_stages(mode, using):
     request = plan([encoded()], Options(limit=7, mode=mode, score_threshold=0.5), schema=FULL).request
     assert [stage.using for stage in stages(request)] == using
     assert (request.using, request.limit, request.score_threshold) == ("dense" if mode == "dense" else "late", 7, 0.5)
     assert all(stage.limit == 100 and stage.score_threshold is None for stage in stages(request))
     assert request.with_payload is True
+
+
+def test_hybrid_fuses_late_interaction_and_words():
+    request = plan([encoded()], Options(limit=7, mode="hybrid"), schema=FULL).request
+    assert request.query == models.RrfQuery(rrf=models.Rrf(k=10, weights=[1, 0.99]))
+    assert (request.limit, request.using, request.filter, request.with_payload) == (7, None, None, True)
+    late, words = request.prefetch
+    assert (late.using, late.limit, [stage.using for stage in late.prefetch]) == (
+        "late",
+        100,
+        ["dense", "pooled", "bm25"],
+    )
+    assert (words.using, words.limit, words.prefetch) == ("bm25", 100, None)
+    exhaustive = plan([encoded()], Options(limit=7, mode="hybrid"), schema=FULL, exhaustive=True).request
+    assert exhaustive.prefetch == [late.model_copy(update={"prefetch": None}), words]
+
+
+def test_a_threshold_of_hybrid_is_one_of_maxsim():
+    request = plan([encoded()], Options(mode="hybrid", score_threshold=0.5), schema=FULL).request
+    late, words = request.prefetch
+    assert (request.score_threshold, late.score_threshold, words.score_threshold) == (None, 0.5, None)
+    assert words.prefetch == [late]
+
+
+def test_an_old_engine_fuses_without_weights():
+    request = plan([encoded()], Options(mode="hybrid"), schema=FULL, weighted=False).request
+    assert request.query == models.RrfQuery(rrf=models.Rrf(k=10))
 
 
 @pytest.mark.parametrize("mode", ["dense", "late", "two-stage", "hybrid"])
@@ -59,7 +83,7 @@ def test_several_tasks_are_merged_by_rank():
     request = plan(
         [encoded("code"), encoded("retrieval")], Options(limit=3, score_threshold=2.0), schema=Schema()
     ).request
-    assert request.query == models.RrfQuery(rrf=models.Rrf(k=60))
+    assert request.query == models.RrfQuery(rrf=models.Rrf(k=60, weights=[1, 0.99]))
     assert (request.limit, request.filter, request.score_threshold, request.using) == (3, None, None, None)
     assert [(stage.using, stage.limit, stage.score_threshold) for stage in request.prefetch] == [("late", 100, 2.0)] * 2
     assert [[inner.using for inner in stage.prefetch] for stage in request.prefetch] == [["dense"], ["dense"]]
@@ -74,12 +98,14 @@ def test_candidates_are_at_least_100_and_four_times_the_limit(limit, candidates)
 
 
 def test_scores_are_exact_unless_asked_otherwise():
-    for mode in ("late", "two-stage", "hybrid"):
+    for mode in ("late", "two-stage"):
         exact = plan([encoded()], Options(mode=mode), schema=FULL).request
         assert exact.params == models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
         rescored = plan([encoded()], Options(mode=mode, oversampling=4), schema=FULL).request
         wanted = models.QuantizationSearchParams(rescore=True, oversampling=4)
         assert rescored.params == models.SearchParams(quantization=wanted)
+    hybrid = plan([encoded()], Options(mode="hybrid", oversampling=4), schema=FULL).request
+    assert (hybrid.params, hybrid.prefetch[0].params, hybrid.prefetch[1].params) == (None, rescored.params, None)
     assert plan([encoded()], Options(mode="late"), schema=FULL, params=False).request.params is None
 
 
@@ -94,7 +120,7 @@ def test_hybrid_without_words_is_two_stage_and_says_so(words, message):
 
 def test_stop_words_alone_are_searched_in_hybrid():
     request = plan([encoded(words="to be or not to be")], Options(mode="hybrid"), schema=FULL).request
-    assert [stage.using for stage in stages(request)] == ["dense", "pooled", "bm25"]
+    assert [stage.using for stage in stages(request)] == ["late", "bm25"]
 
 
 def test_the_number_of_cosines_in_a_score_is_known():
@@ -102,7 +128,7 @@ def test_the_number_of_cosines_in_a_score_is_known():
         rows = np.ones((7, 3), np.float32)
         return plan([encoded(task, late=rows) for task in tasks], Options(mode=mode), schema=FULL).n_terms
 
-    assert [n_terms(mode) for mode in ("dense", "late", "two-stage", "hybrid")] == [1, 7, 7, 7]
+    assert [n_terms(mode) for mode in ("dense", "late", "two-stage", "hybrid")] == [1, 7, 7, None]
     assert n_terms("late", ("code", "retrieval")) is None
 
 

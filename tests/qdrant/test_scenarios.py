@@ -30,7 +30,7 @@ def unit(*shape):
 
 
 WORDS = ["fox", "whale", "owl", "hawk", "moth", "newt"]
-TEXTS = [f"text {i} about a {WORDS[i % 6]}" for i in range(N)]
+TEXTS = [f"text {i} about a {WORDS[i % 6]}" + " and more" * i for i in range(N)]  # the longer, the less a word weighs
 DENSES = unit(N, DIM)
 LATES = [unit(2 + i % 7, LATE) for i in range(N)]
 TASK = [TASKS[i % 3 == 0] for i in range(N)]
@@ -85,10 +85,20 @@ def ranking(scores, allowed):
     return sorted(((float(scores[i]), IDS[i]) for i in allowed), reverse=True, key=lambda pair: pair[0])
 
 
+def fused(by_maxsim, by_words):
+    scores = {identity: 1 / (10 + rank) for rank, (_, identity) in enumerate(by_maxsim)}
+    for rank, identity in enumerate(by_words):
+        scores[identity] += 1 / ((rank + 1) / 0.99 + 9)
+    return sorted(((score, identity) for identity, score in scores.items()), reverse=True, key=lambda pair: pair[0])
+
+
 def by_hand(query, mode, *, task="retrieval", limit=5, candidates=N, allowed=range(N)):
     dense, late = QUERIES[query]
     dense_scores, late_scores = cosine(dense[None], DENSES)[0], maxsim([late], LATES)[0]
     among = [i for i in OF_TASK[task] if i in set(allowed)]
+    if mode == "hybrid":
+        by_words = [IDS[i] for i in among if WORDS[i % 6] == query.split()[-1]]
+        return fused(ranking(late_scores, among), by_words)[:limit]
     if mode == "dense":
         return ranking(dense_scores, among)[:limit]
     if mode == "two-stage":
@@ -134,18 +144,55 @@ def test_a_threshold_cuts_the_ranking(docs):
         check(docs.search("fox", mode=mode, score_threshold=threshold), wanted[:2])
 
 
-def test_words_find_what_the_dense_vector_misses(docs):
-    # Of one candidate each, one is the nearest by dense vector, the other one has the word.
-    hits = docs.search("fox", mode="hybrid", limit=1, candidates=1)
-    (nearest,) = by_hand("fox", "dense", limit=1)
-    with_word = [IDS[i] for i in OF_TASK["retrieval"] if WORDS[i % 6] == "fox"]
-    assert hits[0].id in {nearest[1], *with_word}
-    request = docs.explain("fox", mode="hybrid", limit=40, candidates=40)
-    assert [stage.using for stage in request.prefetch] == ["dense", "bm25"]
-    many = docs.search("a whale", mode="hybrid", limit=12, candidates=12)
-    assert {hit.id for hit in many} >= {identity for _, identity in by_hand("a whale", "dense", limit=1)}
-    scores = {identity: score for score, identity in by_hand("a whale", "late", limit=N)}
-    assert [hit.score for hit in many] == pytest.approx([scores[hit.id] for hit in many], abs=TOLERANCE)
+@pytest.mark.parametrize(("query", "task"), [("fox", "code"), ("a whale", "retrieval")])
+def test_hybrid_fuses_the_ranks_of_late_interaction_and_words(docs, query, task):
+    """Also in this collection, which is so small that each multi-vector is scored."""
+    wanted = by_hand(query, "hybrid", task=task, limit=8)
+    assert wanted[0][0] > 1 / 10  # the first has a word: a word decides
+    for candidates in (None, N):
+        hits = docs.search(query, mode="hybrid", task=task, limit=8, candidates=candidates)
+        assert [hit.id for hit in hits] == [identity for _, identity in wanted]
+        assert [hit.score for hit in hits] == pytest.approx([score for score, _ in wanted], rel=1e-4)
+        assert {hit.similarity for hit in hits} == {None}
+    wanted = by_hand(query, "hybrid", task=task, limit=4, allowed=range(10, 40))
+    few = models.Filter(must=[models.FieldCondition(key="metadata.n", range=models.Range(gte=10, lt=40))])
+    for narrow in ({"filter": few}, {"ids": IDS[10:40]}):
+        hits = docs.search(query, mode="hybrid", task=task, limit=4, **narrow)
+        assert [hit.id for hit in hits] == [identity for _, identity in wanted]
+
+
+def test_the_candidates_of_hybrid_are_those_of_both(docs):
+    # Of one candidate each, one is the nearest by dense vector, the other one is the best by its word.
+    (hit,) = docs.search("a whale", mode="hybrid", limit=1, candidates=1)
+    ((_, nearest),) = by_hand("a whale", "dense", limit=1)
+    best = next(IDS[i] for i in OF_TASK["retrieval"] if WORDS[i % 6] == "whale")
+    first = next(identity for _, identity in by_hand("a whale", "late", limit=N) if identity in (nearest, best))
+    assert hit.id == (best if first == best else nearest)
+
+
+def test_a_threshold_of_hybrid_leaves_out_what_scores_less_by_maxsim(docs):
+    by_maxsim = by_hand("a whale", "late", limit=N)
+    threshold = (by_maxsim[8][0] + by_maxsim[9][0]) / 2
+    for candidates in (None, N):
+        hits = docs.search("a whale", mode="hybrid", limit=30, candidates=candidates, score_threshold=threshold)
+        assert {hit.id for hit in hits} == {identity for _, identity in by_maxsim[:9]}
+
+
+def test_the_order_of_a_fusion_is_always_the_same(docs):
+    for mode, tasks in (("hybrid", "retrieval"), ("late", TASKS), ("hybrid", TASKS)):
+        rankings = [
+            [hit.id for hit in docs.search("a whale", mode=mode, task=tasks, limit=9, candidates=15)] for _ in range(9)
+        ]
+        assert rankings == [rankings[0]] * 9
+
+
+def test_groups_of_hybrid_are_the_best_sources(docs):
+    groups = docs.search_groups("a whale", mode="hybrid", limit=3, group_size=2)
+    wanted = {}
+    for _, identity in by_hand("a whale", "hybrid", limit=N):
+        wanted.setdefault(SOURCE[IDS.index(identity)], []).append(identity)
+    assert [group.value for group in groups] == list(wanted)[:3]
+    assert groups[0].hits[0].id == wanted[groups[0].value][0]
 
 
 def test_the_candidates_by_words_are_those_with_the_word(docs):
@@ -171,7 +218,9 @@ def test_several_tasks_are_fused_by_rank_and_never_compared_by_score(docs, mode)
     by_task = {task: [identity for _, identity in by_hand("fox", mode, task=task, limit=6)] for task in TASKS}
     for task in TASKS:
         assert [hit.id for hit in hits if hit.task == task] == by_task[task][:3]
-    wanted = [1 / (60 + rank // 2) for rank in range(6)]
+    # Ties are decided by the order of the tasks.
+    assert [hit.task for hit in hits] == [*TASKS] * 3
+    wanted = [1 / ((rank // 2 + 1) / [1, 0.99][rank % 2] + 59) for rank in range(6)]
     assert [hit.score for hit in hits] == pytest.approx(wanted, rel=1e-4)
 
 

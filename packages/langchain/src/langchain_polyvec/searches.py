@@ -276,7 +276,10 @@ def _with_relevance(hits: Iterable[Hit]) -> Scored:
 def hit_relevance(hit: Hit) -> float:
     """Return the relevance of a hit, from 0 to 1; a ValueError if its score has none."""
     if hit.similarity is None:
-        raise ValueError("these scores are ranks or distances, which have no relevance: search one task.")
+        raise ValueError(
+            "these scores are sums of ranks, or distances, which have no relevance: search one task, and not in mode "
+            "'hybrid'."
+        )
     return relevance(hit.similarity)
 
 

@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from qdrant_polyvec.cluster import Cluster
     from qdrant_polyvec.collection import Collection
     from qdrant_polyvec.edge import EngineError, FolderLockedError
-    from qdrant_polyvec.errors import CollectionChangedError, StoreError, StoreRefusedError, StoreUnavailableError
+    from qdrant_polyvec.errors import (
+        CollectionChangedError,
+        NoRoomError,
+        StoreError,
+        StoreRefusedError,
+        StoreUnavailableError,
+    )
     from qdrant_polyvec.fields import field_keys
     from qdrant_polyvec.fingerprint import FingerprintError
     from qdrant_polyvec.hits import Group, Hit, Hits, Stored
@@ -36,6 +42,7 @@ __all__ = [
     "Item",
     "Location",
     "Mode",
+    "NoRoomError",
     "Patience",
     "Query",
     "QueryOptions",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client import grpc as messages
 from qdrant_client.async_client_base import AsyncQdrantBase
 from qdrant_client.client_base import QdrantBase
@@ -141,6 +141,11 @@ class Engine:
     def has_memory_tiers(self) -> bool:
         """True if vectors are placed by `memory`, not by `on_disk`."""
         return self.version is None or self.version >= (1, 19)
+
+    @property
+    def has_weights(self) -> bool:
+        """True if rankings are fused with weights, which decide ties."""
+        return "weights" in models.Rrf.model_fields and (self.version is None or self.version >= (1, 17))
 
 
 def engine(client: QdrantClient) -> Engine:

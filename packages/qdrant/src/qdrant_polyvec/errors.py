@@ -1,5 +1,6 @@
-"""What a server answered, as errors of one family, the same over REST and gRPC."""
+"""What a store answered, as errors of one family, the same over REST and gRPC."""
 
+import errno
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from qdrant_polyvec.items import Report
 
-__all__ = ["CollectionChangedError", "StoreError", "StoreRefusedError", "StoreUnavailableError"]
+__all__ = ["CollectionChangedError", "NoRoomError", "StoreError", "StoreRefusedError", "StoreUnavailableError"]
 
 FAILURES = (ApiException, QdrantException, grpc.RpcError)  # all that qdrant-client raises of a server
 MISSING, TOO_LARGE = 404, 413
@@ -34,7 +35,7 @@ _OF_REQUESTS = (  # they would fail again
 
 
 class StoreError(Exception):
-    """A Qdrant server did not do what it was asked for.
+    """A Qdrant server, or the embedded engine for want of room, did not do what it was asked for.
 
     Attributes:
         report: what became of the items until then, if items were added.
@@ -57,6 +58,14 @@ class StoreRefusedError(StoreError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NoRoomError(StoreError, OSError):
+    """The disk of a folder is full, or nearly so. The call changed nothing that others can see."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC
 
 
 class CollectionChangedError(StoreError):

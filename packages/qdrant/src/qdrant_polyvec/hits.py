@@ -45,10 +45,10 @@ class Hit(Stored):
     """One result of a search: a stored item with its score.
 
     Attributes:
-        score: cosine in mode `dense`, otherwise MaxSim, which grows with the number of query tokens; where several
-            tasks were searched, the sum of reciprocal ranks.
+        score: cosine in mode `dense`, otherwise MaxSim, which grows with the number of query tokens; in mode `hybrid`
+            and where several tasks were searched, the sum of reciprocal ranks.
         similarity: the score divided by the number of query tokens, that is, a mean of cosines; in mode `dense` the
-            cosine. None where several tasks were searched.
+            cosine. None where the score is a sum of reciprocal ranks.
     """
 
     score: float

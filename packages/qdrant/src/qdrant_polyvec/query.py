@@ -11,6 +11,7 @@ from qdrant_client import models
 
 from polyvec import Embeddings, Encoder, Input
 from polyvec.compression import truncate
+from polyvec.fusion import HYBRID_K, RRF_K, weights
 from polyvec.inputs import check_task
 from polyvec.scoring import unit
 from polyvec.warning import warn
@@ -22,13 +23,12 @@ from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.points import has_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, TENANT, Schema, value_is
 
-__all__ = ["MIN_CANDIDATES", "RRF_K", "Queries", "Query", "QueryOptions", "RankingOptions", "SearchOptions", "Tasks"]
+__all__ = ["MIN_CANDIDATES", "Queries", "Query", "QueryOptions", "RankingOptions", "SearchOptions", "Tasks"]
 
 Tasks = str | Sequence[str]
 Query = Input | Embeddings  # one item, or its vectors if it is encoded already
 Queries = Sequence[Query] | Embeddings
 
-RRF_K = 60  # constant of reciprocal rank fusion (Cormack et al. 2009); Qdrant's own default is 2
 MIN_CANDIDATES = 100
 _MOST = 2**31
 
@@ -39,16 +39,19 @@ class RankingOptions(TypedDict, total=False):
     mode: Mode
     """`dense` compares single vectors. `late` scores every multi-vector by MaxSim. `two-stage` (default) takes the best
     `candidates` by dense vector (and by `pooled` vectors, if the collection has them) and orders them by MaxSim.
-    `hybrid` adds the best candidates by BM25; a warning says if a query has no words. The last two score
+    `hybrid` adds the best by BM25 to the candidates, and merges their order by MaxSim with the order by BM25
+    (reciprocal rank fusion, k = 10); a warning says if a query has no words and is `two-stage`. The last two score
     every multi-vector of a collection of up to 2000 items, unless `candidates` is given."""
     task: Tasks
     """The task that items were added with. Default: `retrieval`. Several tasks are searched one by one, and their
     rankings are merged by reciprocal rank fusion, because scores of different tasks cannot be compared. A warning says
     if all items are of other tasks."""
     candidates: int | None
-    """Number of candidates of each kind. Default: 100 or four times `limit`, whichever is more."""
+    """Number of candidates of each kind, and of the items that each ranking of a fusion has. Default: 100 or four times
+    `limit`, whichever is more."""
     score_threshold: float | None
-    """Leave out items that score less in their own task."""
+    """Leave out items whose cosine (mode `dense`) or MaxSim (all other modes) is less, each in its own task. Scores of
+    fused rankings have no threshold."""
     oversampling: float | None
     """Score by the quantized copies (`Schema.quantization`) of this many times `limit` items and the best of them
     exactly. Default: all scores are exact."""
@@ -145,7 +148,7 @@ class Plan:
     """The request for one query."""
 
     request: models.QueryRequest
-    n_terms: int | None  # number of cosines that a score is the sum of; None if several tasks are fused by rank
+    n_terms: int | None  # number of cosines that a score is the sum of; None if rankings are fused
 
 
 def check_queries(queries: Queries, options: Options, *, embedder: Encoder, dim: int, schema: Schema) -> list[Query]:
@@ -202,30 +205,28 @@ def plan(
     *,
     schema: Schema,
     tenant: str | None = None,
+    exhaustive: bool = False,  # every multi-vector is scored; there are no candidates
     params: bool = True,  # the engine takes search parameters
+    weighted: bool = True,  # the engine takes weights of rankings
     shard_key: str | int | None = None,
 ) -> Plan:
     """Plan one request, restricted to the task and tenant at every stage; a ValueError if vectors are not finite.
 
     Several tasks are searched one by one, and their rankings merged by reciprocal rank fusion: scores of different
-    adapters are never compared.
+    adapters are never compared. In mode `hybrid`, each task's ranking is itself a fusion, if the query has words.
     """
     words = _words(encoded[0].words, schema) if options.mode == "hybrid" else None
-    stages = [_stage(query, words, options, schema, tenant, params=params) for query in encoded]
+    stages = []
+    for query in encoded:
+        stage = _stage(query, words, options, schema, tenant, exhaustive=exhaustive, params=params)
+        stages.append(stage if words is None else _fused_with_words(stage, words, options, weighted=weighted))
     if len(stages) == 1:
         rows = encoded[0].multivector
         n_terms = 1 if options.mode == "dense" or rows is None else len(rows)
-        return Plan(models.QueryRequest(**stages[0], with_payload=True, shard_key=shard_key), n_terms)
-    for stage in stages:  # more than are returned, so that groups of a merged ranking find their members
-        stage["limit"] = options.n_candidates
-    request = models.QueryRequest(
-        prefetch=[models.Prefetch(**stage) for stage in stages],
-        query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
-        limit=options.n_results,
-        with_payload=True,
-        shard_key=shard_key,
-    )
-    return Plan(request, None)
+        request = models.QueryRequest(**stages[0], with_payload=True, shard_key=shard_key)
+        return Plan(request, n_terms if words is None else None)
+    fused = _fused(stages, RRF_K, options, weighted=weighted)
+    return Plan(models.QueryRequest(**fused, with_payload=True, shard_key=shard_key), None)
 
 
 def n_bytes(plan: Plan) -> int:
@@ -254,9 +255,10 @@ def _stage(
     schema: Schema,
     tenant: str | None,
     *,
+    exhaustive: bool,
     params: bool,
 ) -> dict[str, Any]:
-    """The arguments that a `Prefetch` and a `QueryRequest` have in common."""
+    """Rank by vectors: the arguments that a `Prefetch` and a `QueryRequest` have in common."""
     for name, vector in ((DENSE, query.dense), (LATE, query.multivector)):
         if vector is not None and (flaw := limits.flaw(vector)):
             raise ValueError(f"the query's {name} vector {flaw}.")
@@ -272,7 +274,7 @@ def _stage(
     stage = {"query": rows, "using": LATE, **last}
     if params:
         stage["params"] = models.SearchParams(quantization=_quantization(options.oversampling))
-    if options.mode == "late":
+    if options.mode == "late" or exhaustive:
         return stage
     first: dict[str, Any] = {"filter": within, "limit": options.n_candidates}
     prefetch = [models.Prefetch(query=query.dense.tolist(), using=DENSE, **first)]
@@ -281,6 +283,27 @@ def _stage(
     if words:
         prefetch.append(models.Prefetch(query=words, using=BM25, **first))
     return stage | {"prefetch": prefetch}
+
+
+def _fused_with_words(
+    ranked: dict[str, Any], words: models.SparseVector, options: Options, *, weighted: bool
+) -> dict[str, Any]:
+    """Fuse a ranking by MaxSim with the ranking by BM25."""
+    ranked = ranked | {"limit": options.n_candidates}
+    by_words = {"query": words, "using": BM25, "filter": ranked["filter"], "limit": options.n_candidates}
+    if options.score_threshold is not None:  # words find nothing that scores less
+        by_words["prefetch"] = [models.Prefetch(**ranked)]
+    return _fused([ranked, by_words], HYBRID_K, options, weighted=weighted)
+
+
+def _fused(stages: Sequence[dict[str, Any]], k: int, options: Options, *, weighted: bool) -> dict[str, Any]:
+    """Merge rankings by rank. Each has more items than are returned, so that groups find their members."""
+    rrf = models.Rrf(k=k, weights=weights(len(stages))) if weighted else models.Rrf(k=k)
+    return {
+        "prefetch": [models.Prefetch(**stage | {"limit": options.n_candidates}) for stage in stages],
+        "query": models.RrfQuery(rrf=rrf),
+        "limit": options.n_results,
+    }
 
 
 def _quantization(oversampling: float | None) -> models.QuantizationSearchParams:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -48,15 +47,16 @@ class Search:
             queries, options, embedder=binding.encoder, dim=binding.fingerprint.dense, schema=binding.schema
         )
         encoded = {task: self._encode(task, checked, options) for task in options.tasks}
-        if options.depends_on_size and (options.ids is not None or self._is_small()):
-            options = replace(options, mode="late")
+        exhaustive = options.depends_on_size and (options.ids is not None or self._is_small())
         return [
             plan(
                 [_encoded_query(task, query, rows[index]) for task, rows in encoded.items()],
                 options,
                 schema=binding.schema,
                 tenant=binding.tenant,
+                exhaustive=exhaustive,
                 params=not binding.engine.is_imitation,
+                weighted=binding.engine.has_weights,
                 shard_key=binding.cluster.shard_key,
             )
             for index, query in enumerate(checked)

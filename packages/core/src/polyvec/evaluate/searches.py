@@ -17,7 +17,8 @@ from polyvec.encoder import Attempt, Encoder
 from polyvec.evaluate.bm25 import BM25
 from polyvec.evaluate.on_disk import OnDisk
 from polyvec.evaluate.runs import Run, Searched, ranked
-from polyvec.evaluate.storage import Choice, choices, late_choices, reranked
+from polyvec.evaluate.storage import Choice, choices, late_choices, merged, reranked
+from polyvec.fusion import HYBRID_K
 from polyvec.paths import path_of
 from polyvec.retrieval import EncodedDataset, Mode, Scores, encode_items
 from polyvec.search import Hit, Search, search_readable
@@ -59,8 +60,8 @@ def evaluate(
         dataset: what is searched, and what is right.
         task: of the encoder.
         modes: what is tried: `dense` by cosine, `late` by MaxSim, `two-stage` by MaxSim among the best by cosine,
-            `hybrid` by MaxSim among the best by cosine and the best by BM25 over the text of pages. Default: all that
-            the encoder can.
+            `hybrid` by MaxSim among the best by cosine and the best by BM25 over the text of pages, fused by rank with
+            BM25. Default: all that the encoder can.
         storage: try each Matryoshka size and way of storing vectors, too. Default: yes.
         pool_factors: of token pooling, which `storage` tries.
         baselines: add BM25 over the text of pages and, if documents are pages, dense search over it.
@@ -335,16 +336,17 @@ def _searched(
 def _hybrid(
     vectors: EncodedDataset, bm25: BM25, queries: Sequence[str], kept: Sequence[int], candidates: int
 ) -> Choice:
-    """Re-rank the best by cosine and the best by BM25 by MaxSim, as a `Collection` of qdrant-polyvec does."""
+    """Order the best by cosine and the best by BM25 by MaxSim, and fuse that with BM25, as a `Collection` does."""
     dense = next(choices(vectors, pool_factors=()))
     late = next(late_choices(vectors.queries, vectors.documents))
 
     def lexical(block: slice) -> Scores:
         return bm25.scores(queries[block])[:, kept]
 
-    scores = reranked([dense.scores, lexical], late, vectors.relevant, candidates=candidates)
+    by_maxsim = reranked([dense.scores, lexical], late, vectors.relevant, candidates=candidates)
+    scores = merged([by_maxsim, lexical], vectors.relevant, k=HYBRID_K, candidates=candidates)
     n_bytes = dense.bytes_per_item + late.bytes_per_item + bm25.bytes_per_item
-    return Choice("hybrid", f"{dense.name} + BM25 -> {late.name}", n_bytes, scores)
+    return Choice("hybrid", f"({dense.name} + BM25 -> {late.name}) + BM25", n_bytes, scores)
 
 
 def _dense_text(

@@ -10,11 +10,12 @@ from jaxtyping import Float32, Int
 from polyvec.compression import binary, int8, pool_columns, pool_rows, pool_tokens, truncate
 from polyvec.evaluate.metrics import ndcg
 from polyvec.evaluate.on_disk import on_disk
+from polyvec.fusion import fused
 from polyvec.retrieval import EncodedDataset, Relevant, Scores, ranking
 from polyvec.scoring import asymmetric_cosine, cosine, hamming_similarity, maxsim
 from polyvec.types import Embeddings, Grid
 
-__all__ = ["POOL_FACTORS", "Choice", "Row", "choices", "compare", "late_choices", "reranked", "table"]
+__all__ = ["POOL_FACTORS", "Choice", "Row", "choices", "compare", "late_choices", "merged", "reranked", "table"]
 
 POOL_FACTORS = (2, 3, 4)
 _PREFETCH = 10  # candidates of the first stage, in multiples of k
@@ -152,6 +153,26 @@ def reranked(
                 np.concatenate([rows[stage[row, rows] > -np.inf] for stage, rows in zip(found, best, strict=True)])
             )
             result[row, fetched] = second.pairs(query, fetched)
+        return result
+
+    return scores
+
+
+def merged(
+    stages: Sequence[Callable[[slice], Scores]], relevant: Sequence[Relevant], *, k: int, candidates: int
+) -> Callable[[slice], Scores]:
+    """Return a search that fuses the `candidates` best of each stage by rank; all others score -inf.
+
+    A document that scores -inf in a stage has no rank there.
+    """
+
+    def scores(block: slice) -> Scores:
+        found = [stage(block) for stage in stages]
+        result = np.empty(found[0].shape, np.float32)
+        for row, query in enumerate(range(len(relevant))[block]):
+            best = [ranking(stage[row], relevant[query], n=candidates) for stage in found]
+            ranks = [rows[stage[row, rows] > -np.inf] for stage, rows in zip(found, best, strict=True)]
+            result[row] = fused(ranks, len(result[row]), k=k)
         return result
 
     return scores

@@ -85,6 +85,12 @@ def index(**options: Any) -> int:
 )
 @click.option("--mode", type=click.Choice(MODES), default="two-stage", help="how to search")
 @click.option("--limit", type=click.IntRange(min=1), default=5, help="number of results")
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="candidates of each kind in modes two-stage and hybrid (default: 100, or four times --limit if that is more)",
+)
 @click.option("--explain", type=click.Path(), metavar="PNG", help="draw where the best image among the results matches")
 def search(query: str | None, image: str | None, **options: Any) -> int:
     """Search for the text QUERY or for an image."""
@@ -92,6 +98,13 @@ def search(query: str | None, image: str | None, **options: Any) -> int:
         raise click.UsageError("search for a QUERY or for an --image, one of them")
     if image and options["explain"]:
         raise click.UsageError("--explain shows the words of a QUERY; it cannot be used with --image")
+    if options["candidates"] is not None:
+        if options["mode"] not in ("two-stage", "hybrid"):
+            raise click.UsageError(f"--candidates goes with --mode two-stage or hybrid, not {options['mode']}")
+        if options["candidates"] < options["limit"]:
+            raise click.UsageError(
+                f"--candidates is {options['candidates']}; it must be at least --limit, which is {options['limit']}"
+            )
     from qdrant_polyvec.commands import work
 
     return work.search(query=Path(image) if image else query or "", **options)

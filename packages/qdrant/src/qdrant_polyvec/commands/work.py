@@ -43,13 +43,14 @@ def search(
     tasks: Sequence[str],
     mode: Mode,
     limit: int,
+    candidates: int | None,
     explain: str | None,
     as_json: bool,
     **loading: Any,
 ) -> int:
     """Search, print the results, and explain the best image among them."""
     with open_search(location, collection, model=model, tasks=tasks, **loading) as docs:
-        hits = docs.search(query, limit=limit, mode=mode, task=tasks)
+        hits = docs.search(query, limit=limit, mode=mode, task=tasks, candidates=candidates)
         if as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
             print_json({"query": str(query), "mode": mode, "hits": ranked})

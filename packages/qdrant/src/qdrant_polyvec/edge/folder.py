@@ -18,6 +18,7 @@ from qdrant_client import models
 
 _FORMAT = 1
 _MANIFEST = ".edge.json"
+_locked_here: set[tuple[int, Path]] = set()  # folders that are locked by a process, which may have been forked since
 _FORBIDDEN = '<>:"/\\|?*\0\x1f'  # in collection names, as in the server
 
 
@@ -48,13 +49,15 @@ class Folder:
             portalocker.lock(self._lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
         except portalocker.exceptions.LockException as error:
             self._lock.close()
-            raise FolderLockedError(
-                f"The index in {str(path)!r} is open in another client. Close that client first, or share it: open "
-                "the folder once with `open_client` and give that client to each collection. For several processes, "
-                "run a Qdrant server and open its URL."
-            ) from error
+            raise FolderLockedError(_locked(path, by_this_process=self._key in _locked_here)) from error
+        _locked_here.add(self._key)
+
+    @property
+    def _key(self) -> tuple[int, Path]:
+        return os.getpid(), self.path.resolve()
 
     def unlock(self) -> None:
+        _locked_here.discard(self._key)
         portalocker.unlock(self._lock)
         self._lock.close()
 
@@ -128,6 +131,21 @@ class Folder:
     def _manifest(self, name: str) -> Path:
         check_name(name)
         return self.path / f"{name}{_MANIFEST}"
+
+
+def _locked(path: Path, *, by_this_process: bool) -> str:
+    if by_this_process:
+        return (
+            f"The index in {str(path)!r} is open in another client of this process. Close it first, with the "
+            "collection or store that opened it: in a notebook, `docs.close()` before the cell runs again. Or share "
+            f"it: `client = open_client({str(path)!r})` once, and give that client to each collection instead of the "
+            "folder."
+        )
+    return (
+        f"The index in {str(path)!r} is open in another client, of another process. Close that client first. Several "
+        "processes cannot share a folder, not even to read it, because the engine writes when it opens one: run a "
+        "Qdrant server and open its URL in each of them."
+    )
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
-from qdrant_polyvec.edge import optimizing
+from qdrant_polyvec.edge import optimizing, room
 from qdrant_polyvec.edge.translate import Native
 
 FLUSH_EVERY_BYTES = 256 * 2**20  # at most so much of the write-ahead log is replayed after a crash
@@ -46,15 +46,18 @@ class Shard:
             if self._ended:
                 raise RuntimeError(f"The collection {self._collection!r} was closed or deleted meanwhile.")
             if self.engine is None:
+                room.check(self._path, room.OPENING, "opening the collection")
                 self.engine = edge.EdgeShard.load(str(self._path))
             yield self.engine
 
     def create(self, config: Native) -> None:
         with self.lock, self._typed_errors("create_collection"):
+            room.check(self._path.parent, room.WRITING, "creating a collection")
             self.engine = edge.EdgeShard.create(str(self._path), config)
 
     def update(self, call: str, operation: Native, n_bytes: int = 0) -> None:
         with self.use(call) as engine:
+            room.check(self._path, room.WRITING + room.PER_BYTE * n_bytes, f"`{call}`")
             engine.update(operation)
             self.unflushed += n_bytes
             if self.unflushed >= FLUSH_EVERY_BYTES:
@@ -64,6 +67,7 @@ class Shard:
     def optimize(self, lock_descriptor: int | None) -> bool:
         """Merge and index segments, and free the old ones' space; in a child process if it gets the folder's lock."""
         with self.use("optimize") as engine:
+            room.check(self._path, room.WRITING + room.allocated(self._path), "`optimize`")
             if lock_descriptor is None:
                 engine.flush()
                 changed = engine.optimize()
@@ -111,6 +115,8 @@ class Shard:
             raise self._error(call, str(error)) from error
 
     def _error(self, call: str, message: str) -> Exception:
+        if "(os error 28)" in message:  # ENOSPC, where the engine writes a file without mapping it
+            return room.no_room(self._path, f"`{call}` failed")
         text = f"`{call}` on the collection {self._collection!r}: {message}"
         if message.startswith("Operation cancelled"):  # the engine's message for a formula that it cannot compute
             return ValueError(

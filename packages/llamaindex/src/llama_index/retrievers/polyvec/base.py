@@ -15,8 +15,8 @@ from llama_index.vector_stores.polyvec import PolyvecVectorStore
 from llama_index.vector_stores.polyvec.nodes import to_node
 from llama_index.vector_stores.polyvec.queries import check_options, similarity
 from polyvec import Input
+from polyvec.fusion import RRF_K
 from qdrant_polyvec import Hit, RankingOptions, SearchOptions
-from qdrant_polyvec.query import RRF_K
 
 
 class PolyvecRetriever(BaseRetriever):

@@ -23,7 +23,7 @@ __all__ = ["QueryOptions", "check_options", "similarity"]
 
 _MOST = 2**31 - 1  # results of one request
 _UNUSED = {
-    "alpha": "mode 'hybrid' has no weights: all candidates are ordered by MaxSim",
+    "alpha": "mode 'hybrid' has no weights: it fuses the ranks by MaxSim and by BM25",
     "sparse_top_k": "vector_store_kwargs={'candidates': …} is the number of candidates of each kind",
     "embedding_field": "vector_store_kwargs={'mode': …} chooses the vectors",
     "output_fields": "nodes come back whole",
