@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Two states of one environment: what the demo needs, then the development tools beside it.
 DEMO := .venv/demo
 INSTALLED := .venv/installed
+# An environment of its own: the site is built from the source, without the packages and what they need.
+DOCS := .venv/docs
 INDEX := demo-index
 SEARCH = $(BIN)/polyvec search --location $(INDEX)
 
@@ -11,13 +13,14 @@ SEARCH = $(BIN)/polyvec search --location $(INDEX)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench docs clean
 
 help:
 	@echo "make demo    index this repository's files and a folder of page images, then search them"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, import directions"
 	@echo "make bench   measure speed and memory against a plain loop and against the machine; the longest of these"
+	@echo "make docs    build the site of the guides and the API reference, site/html/index.html"
 	@echo "make clean   remove what the other targets made"
 
 # pip would compile every module of torch and transformers; Python compiles what it imports, once, if it may write it.
@@ -74,5 +77,14 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/analyze.py
 	$(BIN)/python benchmarks/mean_removal.py
 
+$(DOCS)/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DOCS)/bin/python -m pip install --quiet --no-compile -c constraints.txt --group docs
+	@touch $@
+
+docs: $(DOCS)/installed
+	$(DOCS)/bin/python tools/docs_site.py
+
 clean:
-	rm -rf .venv $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv site $(INDEX) demo-match.png .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -99,7 +99,13 @@ def _own_event_loop():
 
 
 @pytest.mark.usefixtures("_own_event_loop")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_python_of_the_readme_runs_in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python(PAGES[0]), "README.md", "exec"), {})
+
+
+@pytest.mark.usefixtures("_own_event_loop")
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_of_a_page_runs(page, desk):
     exec(compile(python(page), page.name, "exec"), {})
 

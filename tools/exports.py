@@ -10,12 +10,12 @@ ROOT = Path(__file__).parent.parent
 
 def main() -> int:
     """Print every import past another package's `__all__`; 1 if there is one."""
-    modules = {name: ast.parse(path.read_text("utf-8")) for name, path in _modules()}
-    exports = {name: _exported(tree) for name, tree in modules.items()}
-    paths = dict(_modules())
+    paths = dict(modules())
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in paths.items()}
+    exports = {name: exported(tree) for name, tree in trees.items()}
     complaints = [
         f"{paths[importer].relative_to(ROOT)}:{line}: {complaint}"
-        for importer, tree in modules.items()
+        for importer, tree in trees.items()
         for line, complaint in _complaints(importer, tree, exports)
     ]
     for complaint in complaints:
@@ -23,7 +23,8 @@ def main() -> int:
     return int(bool(complaints))
 
 
-def _modules() -> Iterator[tuple[str, Path]]:
+def modules() -> Iterator[tuple[str, Path]]:
+    """The modules of all packages and their files."""
     for source in sorted(ROOT.glob("packages/*/src")):
         for path in sorted(source.rglob("*.py")):
             parts = path.relative_to(source).with_suffix("").parts
@@ -47,23 +48,24 @@ def _complaints(
 
 
 def _past_exports(importer: str, module: str, name: str, exports: dict[str, frozenset[str] | None]) -> bool:
-    foreign = module in exports and _package(module) != _package(importer)
+    foreign = module in exports and package(module) != package(importer)
     return foreign and name not in (exports[module] or ())
 
 
 def _of_module(
     importer: str, module: str, line: int, exports: dict[str, frozenset[str] | None]
 ) -> Iterator[tuple[int, str]]:
-    if module in exports and _package(module) != _package(importer) and exports[module] is None:
-        yield line, f"{module} has no `__all__`: it is private to {_package(module)}."
+    if module in exports and package(module) != package(importer) and exports[module] is None:
+        yield line, f"{module} has no `__all__`: it is private to {package(module)}."
 
 
-def _package(module: str) -> str:
+def package(module: str) -> str:
     """The distribution a module belongs to: its first name; the leaves of `llama_index` are one."""
     return module.partition(".")[0]
 
 
-def _exported(tree: ast.Module) -> frozenset[str] | None:
+def exported(tree: ast.Module) -> frozenset[str] | None:
+    """The `__all__` of a module, if it has one."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return frozenset(ast.literal_eval(node.value))

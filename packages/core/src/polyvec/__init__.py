@@ -1,5 +1,6 @@
 """Universal multimodal embeddings: one dense vector and one multi-vector per text or image, from one forward pass."""
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from polyvec.encoder import Attempt, EncodeOptions, Encoder, attempt
@@ -47,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # whatever the name stands for
-    """Import torch when a model is asked for, not before."""
+    """Import torch when a model is asked for, and read the version when somebody asks, not before."""
     if name == "Embedder":
         from polyvec.embedder import Embedder
 
@@ -56,4 +57,6 @@ def __getattr__(name: str) -> Any:  # whatever the name stands for
         from polyvec.model.checkpoint import CheckpointError
 
         return CheckpointError
+    if name == "__version__":
+        return metadata.version("polyvec")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,8 @@ from polyvec.encoder import Encoder, attempt
 from polyvec.inputs import check_side
 from polyvec.types import ImageText, Input, Side
 
+__all__ = ["EncodeBatch"]
+
 Content = Literal["text", "bytes", "path"]
 
 _READERS: dict[Content, tuple[type, Callable[[Any], Input]]] = {  # Any: a value of the type beside it

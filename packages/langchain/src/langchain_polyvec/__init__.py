@@ -1,6 +1,6 @@
 """Texts, images and pages in LangChain: embeddings, a multi-vector store, a retriever, a re-ranker."""
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 from langchain_polyvec.embeddings import PolyvecEmbeddings
@@ -34,6 +34,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:  # whatever the name stands for
     """Import the store on first access, since it needs the extra `qdrant`."""
+    if name == "__version__":
+        return metadata.version("langchain-polyvec")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 __all__ = ["CORPUS", "QRELS", "QUERIES", "REJECTED", "check_dataset", "check_no_part", "unfinished", "whole"]
 
-CORPUS, QUERIES, REJECTED, QRELS = "corpus.jsonl", "queries.jsonl", "rejected.jsonl", "qrels/test.tsv"
+CORPUS = "corpus.jsonl"
+QUERIES = "queries.jsonl"
+REJECTED = "rejected.jsonl"
+QRELS = "qrels/test.tsv"
 
 
 @contextmanager
