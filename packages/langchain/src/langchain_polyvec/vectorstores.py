@@ -336,6 +336,7 @@ class PolyvecVectorStore(SearchableStore):
         report = collection.add(
             numbered(),
             task=options.get("task") or self.task,
+            keep_places=True,
             batch_size=options.get("batch_size", _BATCH),
             show_progress=show_progress,
         )

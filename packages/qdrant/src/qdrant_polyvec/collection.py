@@ -140,6 +140,7 @@ class Collection:
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         embeddings: Embeddings | None = None,
         replace_sources: bool = False,
+        keep_places: bool = False,
         batch_size: int = 64,
         show_progress: bool = False,
     ) -> Report:
@@ -159,6 +160,8 @@ class Collection:
                 multi-vectors; nothing is encoded.
             replace_sources: afterwards, delete the parts that the sources of these items no longer have, for the same
                 task. A source with an item that failed keeps everything, and items whose unit is empty stay.
+            keep_places: an item with an empty unit keeps the unit of the stored item with its id. If it is the same
+                text and names no context, it keeps context and span, too, and is not encoded again.
             batch_size: number of items that are encoded and stored at a time.
             show_progress: show a progress bar.
 
@@ -172,7 +175,7 @@ class Collection:
         """
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
-        ingest = Ingest(self._binding, batch_size=batch_size)
+        ingest = Ingest(self._binding, batch_size=batch_size, keep_places=keep_places)
         entries = checks.entries(inputs, ids=ids, metadatas=metadatas, embeddings=embeddings)
         self._search.forget_size()
         try:

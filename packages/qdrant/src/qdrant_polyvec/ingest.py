@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 
@@ -14,9 +15,9 @@ from qdrant_polyvec import points, upload
 from qdrant_polyvec.binding import Binding
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.errors import CollectionChangedError
-from qdrant_polyvec.items import Failure, Report
+from qdrant_polyvec.items import Failure, Report, earlier_point_id
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import OWN, TENANT, value_is
+from qdrant_polyvec.schema import OWN, of_tenant, value_is
 
 _SOURCES_PER_REQUEST = 100
 
@@ -24,12 +25,12 @@ _SOURCES_PER_REQUEST = 100
 class Ingest:
     """One call of `Collection.add`: the items that it has seen, and a report on them."""
 
-    def __init__(self, binding: Binding, *, batch_size: int) -> None:
+    def __init__(self, binding: Binding, *, batch_size: int, keep_places: bool = False) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.report = Report()
         self._binding = binding.working()
-        self._batch_size = batch_size
+        self._batch_size, self._keep_places = batch_size, keep_places
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
         self._sources: dict[tuple[str, str], None] = {}  # with their tasks, in the order of the call
 
@@ -67,11 +68,10 @@ class Ingest:
                 self._remove_others(sources[start : start + _SOURCES_PER_REQUEST], task)
 
     def _remove_others(self, sources: Sequence[str], task: str) -> None:
-        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
         condition = self._binding.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
-            *([of_nobody] if self._binding.tenant is None else []),  # tenants keep their own parts of a source
+            of_tenant(self._binding.tenant),  # other tenants keep their own parts of a source
         )
         outdated = [
             record
@@ -116,14 +116,20 @@ class Ingest:
         An entry with the id of another task's item fails.
         """
         whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
-        ids = [entry.point_id for entry in entries]
-        records = self._binding.retrieve(ids, with_payload=True if whole else [OWN, "metadata"]) if ids else []
-        payloads = {record.id: record.payload or {} for record in records}
+        records = self._records(entries, with_payload=True if whole else [OWN, "metadata", "page_content"])
         fingerprint = self._binding.fingerprint.embedder
         changed = []
-        for entry in entries:
-            old = payloads.get(entry.point_id, {})
+        for entry, record in zip(map(self._placed, entries, records), records, strict=True):
+            old = (record and record.payload) or {}
             own = Own.of(old)
+            if record is not None and points.identity(record) not in (entry.id, entry.point_id):
+                self.report.failed.append(
+                    entry.failure(
+                        f"an earlier version stored the item {points.identity(record)!r} in its place, for ids were "
+                        "compared as UUIDs: delete that item, and add both"
+                    )
+                )
+                continue
             if old and own.task != entry.task:
                 self.report.failed.append(
                     entry.failure(
@@ -132,20 +138,47 @@ class Ingest:
                     )
                 )
                 continue
-            if (own.content_hash, own.fingerprint, own.task) != (entry.digest, fingerprint, entry.task):
+            keeps_place = self._keep_places and points.is_same_text(entry, old)
+            digest = own.content_hash if keeps_place else entry.digest
+            if (own.content_hash, own.fingerprint, own.task) != (digest, fingerprint, entry.task):
                 changed.append(entry)
                 continue
             new = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
+            if keeps_place:
+                new[OWN] = old[OWN]
             if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
                 self.report.skipped.append(entry.id)
                 continue
             # If another writer has replaced the content meanwhile, its payload must stay.
-            same_content = value_is(f"{OWN}.content_hash", entry.digest)
+            same_content = value_is(f"{OWN}.content_hash", digest)
             condition = models.Filter(must=[models.HasIdCondition(has_id=[entry.point_id]), same_content])
             options = self._binding.cluster.write_options()
             self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
             self.report.ok.append(entry.id)
         return changed
+
+    def _records(self, entries: Sequence[Entry], *, with_payload: bool | Sequence[str]) -> list[models.Record | None]:
+        """Read the stored items with the ids of entries, wherever this version or an earlier one put them."""
+        keys = [(entry.point_id, earlier_point_id(entry.id, entry.tenant)) for entry in entries]
+        wanted = list(dict.fromkeys(key for pair in keys for key in pair if key is not None))
+        found = self._binding.retrieve(wanted, with_payload=with_payload) if wanted else []
+        by_key = {record.id: record for record in found}
+        records = []
+        for entry, (key, earlier) in zip(entries, keys, strict=True):
+            moved = None if earlier is None or key in by_key else by_key.get(earlier)
+            is_own = moved is not None and points.identity(moved) == entry.id
+            records.append(moved if is_own else by_key.get(key))
+        return records
+
+    def _placed(self, entry: Entry, record: models.Record | None) -> Entry:
+        """Return an entry with the place that its stored item has: its point and, if places are kept, its unit."""
+        if record is None:
+            return entry
+        if record.id != entry.point_id:  # an earlier version stored it
+            place = str(record.id)
+            self._seen[place] = self._seen[entry.point_id]
+            entry = replace(entry, stored_as=place)
+        return points.in_place(entry, record.payload or {}) if self._keep_places else entry
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
         """Yield each entry with its embedding, ready-made or encoded here, one task after another."""
