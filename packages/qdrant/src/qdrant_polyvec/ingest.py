@@ -116,7 +116,8 @@ class Ingest:
         An entry with the id of another task's item fails.
         """
         whole = any(entry.payload for entry in entries)  # payloads of other readers are compared only then
-        records = self._records(entries, with_payload=True if whole else [OWN, "metadata", "page_content"])
+        fields = [OWN, "metadata", *(["page_content"] if self._keep_places else [])]
+        records = self._records(entries, with_payload=True if whole else fields)
         fingerprint = self._binding.fingerprint.embedder
         changed = []
         for entry, record in zip(map(self._placed, entries, records), records, strict=True):
