@@ -278,10 +278,10 @@ def test_odd_metadata_stop_no_other_item(folder):
     circle = {}
     circle["n"] = circle
     given = [{1: 2, "a": 3}, circle, {"source": 5}, {"source": None}, {"n": {"deep": [1]}}]
-    with pytest.raises(UnstoredItems, match="2 of 5") as caught:
+    with pytest.raises(UnstoredItems, match="1 of 5") as caught:
         folder.add_texts(list("abcde"), given, batch_size=1)
     found = {one.page_content: one.metadata for one in folder.get_by_ids(caught.value.ids)}
-    assert found == {"a": {"1": 2, "a": 3}, "d": {}, "e": {"n": {"deep": [1]}}}
+    assert found == {"a": {"1": 2, "a": 3}, "c": {"source": 5}, "d": {}, "e": {"n": {"deep": [1]}}}
 
 
 def test_items_with_numbers_as_ids_are_reached(store):

@@ -273,6 +273,10 @@ def test_filters_are_translated_as_by_the_stock_store_which_looks_at_the_top_onl
         (1, FilterOperator.TEXT_MATCH, "'text_match' is 1; it takes a string"),
         (float("nan"), FilterOperator.GT, "'>' is nan, which is no JSON number"),
         (2**70, FilterOperator.EQ, "whole numbers beyond 64 bits"),
+        (5, FilterOperator.IN, "'in' is 5; it takes lists"),
+        (5, FilterOperator.NIN, "'nin' is 5; it takes lists"),
+        (1.5, FilterOperator.ANY, "'any' is 1.5; it takes lists"),
+        (5, FilterOperator.ALL, "'all' is 5; it takes lists"),
     ],
 )
 def test_values_that_an_operator_does_not_take_are_refused_by_name(value, operator, message):

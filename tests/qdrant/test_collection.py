@@ -284,7 +284,6 @@ def test_inputs_must_be_a_list(memory, inputs):
         ({"ids": ["a", -1]}, "item 1: -1 is not an id"),
         ({"metadatas": [None, {"a": {1j: 2, "1j": 3}}]}, r"item 1: metadata\['a'\] has several keys that are '1j'"),
         ({"metadatas": [{"a": math.nan}, None]}, r"item 0: metadata\['a'\] is nan"),
-        ({"metadatas": [{"source": 3}, None]}, "item 0: its source is 3"),
         ({"batch_size": 0}, "`batch_size` is 0"),
     ],
 )

@@ -313,7 +313,7 @@ def test_a_rare_word_is_found_among_many_parts(folder):
     arguments = ["the options of --sysconfig", "--mode", "hybrid", "--json", "--limit", "1"]
     for candidates in ([], ["--candidates", "30"]):
         (hit,) = json.loads(run("search", *arguments, *candidates)[1])["hits"]
-        assert (hit["source"], hit["similarity"]) == ("docs/options7.md", None)
+        assert (Path(hit["source"]).name, hit["similarity"]) == ("options7.md", None)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,57 @@ def test_the_ids_of_stored_points_never_change():
 def test_uuids_and_integers_stay_and_other_strings_become_uuids():
     name = uuid.uuid4()
     assert point_id(7) == 7
-    assert point_id(str(name).upper()) == str(name)
+    assert point_id(str(name)) == str(name)
     assert uuid.UUID(point_id("page-1")).version == 5
+
+
+@pytest.fixture
+def memory():
+    with Collection.open(":memory:", "docs", embedder=HashEncoder()) as docs:
+        yield docs
+
+
+NAME = "550e8400-e29b-41d4-a716-446655440000"
+SPELLINGS = [NAME, NAME.upper(), NAME.replace("-", ""), f"{{{NAME}}}", f"urn:uuid:{NAME}"]
+
+
+def test_each_spelling_of_a_uuid_is_an_id_of_its_own(memory):
+    memory.add([f"text {n}" for n in range(5)], ids=SPELLINGS)
+    assert [(one.id, one.content) for one in memory.get(SPELLINGS)] == [
+        (x, f"text {n}") for n, x in enumerate(SPELLINGS)
+    ]
+    assert memory.delete(ids=SPELLINGS[1:], keep=SPELLINGS[2:3]) == 3
+    assert sorted(one.id for one in memory.all()) == sorted([NAME, SPELLINGS[2]])
+
+
+def test_an_item_that_an_earlier_version_stored_as_the_uuid_that_its_id_spells_stays_that_item(memory, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("qdrant_polyvec.checks.point_id", lambda identity, tenant: str(uuid.UUID(identity)))
+        memory.add(["a fox"], ids=[NAME.upper()])
+    others = [NAME, NAME.replace("-", "")]
+    assert [one.id for one in memory.get([NAME.upper(), *others])] == [NAME.upper()]
+    assert memory.add(["a fox"], ids=[NAME.upper()]).skipped == [NAME.upper()]
+    assert memory.add(["a wolf"], ids=[NAME.upper()]).ok == [NAME.upper()]
+    assert [(one.id, one.content) for one in memory.all()] == [(NAME.upper(), "a wolf")]
+    refused = memory.add(["a whale", "an owl"], ids=others)
+    assert refused.ok == others[1:]
+    assert [(failure.id, "delete that item" in failure.reason) for failure in refused.failed] == [(NAME, True)]
+    assert memory.reindex(HashEncoder(dim=16, multivector_dim=8, name="other")).failed == []
+    assert sorted(one.content for one in memory.get([NAME.upper(), *others])) == ["a wolf", "an owl"]
+    assert memory.delete(ids=[NAME.upper()]) == 1
+    assert [one.id for one in memory.all()] == others[1:]
+
+
+def test_a_source_that_is_no_string_stays_in_the_metadata_as_it_is(memory):
+    sources = [3, ["a.md", "b.md"], {"url": "u"}, 3]
+    report = memory.add(["fox", "wolf", "owl", "elk"], metadatas=[{"source": source} for source in sources])
+    assert [one.metadata["source"] for one in memory.get(report.ok)] == sources
+    assert [one.source for one in memory.get(report.ok)] == ["3", "['a.md', 'b.md']", "{'url': 'u'}", "3"]
+    assert memory.sources() == {"3": 2, "['a.md', 'b.md']": 1, "{'url': 'u'}": 1}
+    with pytest.raises(ValueError, match="its source is 'a', but its metadata says 3"):
+        memory.add([Item("fox", source="a", metadata={"source": 3})])
+    with pytest.raises(ValueError, match="its source is 3; a source is a string"):
+        memory.add([Item("fox", source=3)])
 
 
 @pytest.mark.parametrize("identity", [-1, 2**64, True, 1.5, None])

@@ -7,7 +7,6 @@ from the metadata; documents show both.
 
 import hashlib
 import json
-import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -26,12 +25,11 @@ from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec import Failure, Item, Stored
 from qdrant_polyvec.items import content_hash
 from qdrant_polyvec.metadata import json_mapping
-from qdrant_polyvec.pictures import named_metadata, page_unit
+from qdrant_polyvec.pictures import is_sha256, named_metadata, page_unit
 
 T = TypeVar("T")
 
 _NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _START = "start_index"  # where a text splitter of LangChain writes the position of a chunk
 
 
@@ -98,7 +96,7 @@ def image_item(
     return Item(
         place.content,
         id=key,
-        source=metadata.get("source", file),
+        source=None if "source" in metadata else file,
         unit=unit,
         metadata=metadata,
         task=task,
@@ -138,7 +136,7 @@ def image_items(
         image_pages(content),
         metadata if name is None else {**metadata, "source": name},
         task=task,
-        name=name or f"a {type(image).__name__}",
+        name=str(name or "") or f"a {type(image).__name__}",
         uri=place.uri,
         key=place.uri or f"{content_hash(content)} {sorted(metadata.items(), key=str)}",
         own_key=key,
@@ -217,7 +215,8 @@ def chunks(documents: Sequence[Document], keys: Sequence[str | None]) -> Set[int
         if key is None and item.page_content and is_image(item.metadata):
             positions[repr(item.metadata)].append(index)
     similar = (group for group in positions.values() if len({documents[index].page_content for index in group}) > 1)
-    named = (n for n, item in enumerate(documents) if isinstance(item.metadata.get(_START), int))
+    texts = ((n, item.metadata) for n, item in enumerate(documents) if item.page_content or not is_image(item.metadata))
+    named = (n for n, metadata in texts if isinstance(metadata.get(_START), int))
     return {index for group in similar for index in group} | {*named}
 
 
@@ -284,14 +283,10 @@ def _known_thumbnail(metadata: Mapping[str, Any], sha256: str) -> str | None:
 
 def _without_facts(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out what a document of a store shows of its image. Values of any other form are the user's own."""
-    if not _is_sha256(metadata.get("image_sha256")):
+    if not is_sha256(metadata.get("image_sha256")):
         return metadata
-    forms = {"image_sha256": _is_sha256, "mime_type": MIME_TYPES.__contains__, "thumbnail": is_thumbnail}
+    forms = {"image_sha256": is_sha256, "mime_type": MIME_TYPES.__contains__, "thumbnail": is_thumbnail}
     return {name: value for name, value in metadata.items() if name not in forms or not forms[name](value)}
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _named(metadata: Mapping[str, Any], page: int | None) -> tuple[dict[str, Any], int | None, str]:

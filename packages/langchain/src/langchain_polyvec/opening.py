@@ -30,8 +30,9 @@ from qdrant_polyvec import (
 )
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import KEY
+from qdrant_polyvec.items import possible_ids
 from qdrant_polyvec.patient import patient
-from qdrant_polyvec.schema import OWN
+from qdrant_polyvec.schema import OWN, of_tenant, value_is
 
 AnyCollection = Collection | StockCollection
 
@@ -237,22 +238,32 @@ class OpenStore(VectorStore):
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """`get_by_ids` on the asynchronous client."""
-        return [document(item) for item in await self._collection.aget(_possible_ids(ids))]
+        return [document(item) for item in await self._collection.aget(possible_ids(ids))]
 
     def stored(self, ids: Sequence[str]) -> list[Stored]:
         """`get_by_ids`, as `qdrant_polyvec.Stored` items, which name their task and model."""
-        return self._collection.get(_possible_ids(ids))
+        return self._collection.get(possible_ids(ids))
 
     def documents(self, *, task: str | None = None) -> Iterator[Document]:
         """Iterate over all documents, to look through them or to add them to another store.
 
+        A store without a tenant iterates over those of nobody. A document holds the text of an item, without its
+        context: `store.collection.copy_to` copies both, with their vectors.
+
         Args:
             task: only documents of this task. A document does not name its task, so add documents task by task.
         """
-        return (document(item) for item in self._collection.all() if task is None or item.task == task)
+        collection = self._collection
+        if isinstance(collection, Collection):
+            items = collection.all(models.Filter(must=[of_tenant(collection.tenant)]))
+        else:
+            items = collection.all()
+        return (document(item) for item in items if task is None or item.task == task)
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: FilterLike | None = None, **kwargs: Any) -> bool:  # noqa: A002 — LangChain's word
-        """Delete documents by their ids, of any task, or the documents of the store's task that pass a filter.
+        """Delete documents by their ids, of any task, or those of the store's task and tenant that pass a filter.
+
+        By a filter, a store without a tenant deletes documents of nobody only, although it reads those of all tenants.
 
         Args:
             ids: missing ids do not matter.
@@ -271,10 +282,10 @@ class OpenStore(VectorStore):
                 "the collection with `store.collection.client`."
             )
         if condition is not None:
-            of_task = models.FieldCondition(key=f"{OWN}.task", match=models.MatchValue(value=self.task))
-            collection.delete_where(models.Filter(must=[of_task, condition]))
+            own = [value_is(f"{OWN}.task", self.task), of_tenant(collection.tenant)]
+            collection.delete_where(models.Filter(must=[*own, condition]))
         else:
-            collection.delete(ids=_possible_ids(ids or []))
+            collection.delete(ids=possible_ids(ids or []))
         return True
 
     def _writable(self) -> Collection:
@@ -298,14 +309,6 @@ def _checked_mode(mode: Mode | None, *, has_late: bool) -> Mode:
     if mode not in possible:
         raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(map(repr, possible))}.")
     return mode
-
-
-def _possible_ids(ids: Sequence[str]) -> list[str | int]:
-    """Return the ids, and the number behind each: LangChain writes `"7"` for an item that was added with id 7."""
-    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
-        raise TypeError("give `ids` as a list.")
-    numbers = [int(key) for key in ids if key.isascii() and key.isdecimal()]
-    return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
 
 
 def _is_stock(location: Location, name: str, patience: Patience | None) -> bool:

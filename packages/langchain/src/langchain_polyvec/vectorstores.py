@@ -337,6 +337,7 @@ class PolyvecVectorStore(SearchableStore):
             numbered(),
             task=options.get("task") or self.task,
             on_failure="report",
+            keep_places=True,
             batch_size=options.get("batch_size", _BATCH),
             show_progress=show_progress,
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from qdrant_polyvec.clients import AsyncClients, Engine, engine
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.fingerprint import KEY, REPLACED_BY, REPLACES, Fingerprint
-from qdrant_polyvec.items import Identity, point_id
+from qdrant_polyvec.items import Identity, earlier_point_id, point_id
 from qdrant_polyvec.metadata import check_filter
 from qdrant_polyvec.patient import patient
 from qdrant_polyvec.pictures import of_layout_1
@@ -277,9 +277,10 @@ class Binding:
 
     def records(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
         """Read the points of items, with some of their vectors, each once, in the order of `ids`."""
-        pages = self._pages(ids, vectors)
         return [
-            record for page in pages for record in _in_order(page, self.retrieve(page, with_vectors=vectors or False))
+            record
+            for page in self._pages(ids, vectors)
+            for record in _in_order(page, self.retrieve(list(page), with_vectors=vectors or False))
         ]
 
     async def arecords(self, ids: Sequence[Identity], vectors: Sequence[str] = ()) -> list[models.Record]:
@@ -287,7 +288,7 @@ class Binding:
         records = []
         for page in self._pages(ids, vectors):
             options = {"with_vectors": vectors or False, **self.cluster.read_options()}
-            answer = await self.aclients.current().retrieve(self.name, page, **options)
+            answer = await self.aclients.current().retrieve(self.name, list(page), **options)
             records += _in_order(page, self._current(answer))
         return records
 
@@ -336,20 +337,26 @@ class Binding:
             return [record.model_copy(update={"payload": of_layout_1(record.payload or {})}) for record in records]
         return records
 
-    def _pages(self, ids: Sequence[Identity], vectors: Sequence[str]) -> Iterator[list[models.ExtendedPointId]]:
-        """Split the ids of items into Qdrant's ids for several requests."""
+    def _pages(
+        self, ids: Sequence[Identity], vectors: Sequence[str]
+    ) -> Iterator[dict[models.ExtendedPointId, set[Identity]]]:
+        """Split Qdrant's ids of items for several requests, each with the ids that an item there may have."""
         if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
             raise TypeError("give `ids` as a list.")
-        point_ids: list[models.ExtendedPointId] = list(
-            dict.fromkeys(point_id(identity, self.tenant) for identity in ids)
-        )
-        step = _MULTIVECTORS if LATE in vectors else _PAGE
-        return (point_ids[start : start + step] for start in range(0, len(point_ids), step))
+        wanted: dict[models.ExtendedPointId, set[Identity]] = {}
+        for identity in ids:
+            for key in (point_id(identity, self.tenant), earlier_point_id(identity, self.tenant)):
+                if key is not None:
+                    wanted.setdefault(key, set()).add(identity)
+        keys, step = list(wanted), _MULTIVECTORS if LATE in vectors else _PAGE
+        return ({key: wanted[key] for key in keys[start : start + step]} for start in range(0, len(keys), step))
 
 
-def _in_order(ids: Sequence[models.ExtendedPointId], records: Sequence[models.Record]) -> list[models.Record]:
+def _in_order(
+    wanted: Mapping[models.ExtendedPointId, Set[Identity]], records: Sequence[models.Record]
+) -> list[models.Record]:
     by_id = {record.id: record for record in records}
-    return [by_id[identity] for identity in ids if identity in by_id]
+    return [by_id[key] for key, ids in wanted.items() if key in by_id and points.identity(by_id[key]) in ids]
 
 
 def _other_rules(name: str) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -22,6 +22,8 @@ from qdrant_polyvec.items import Failure, Identity, Item, Kind, content_hash, de
 from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.pictures import page_picture
 from qdrant_polyvec.schema import RESERVED
+
+__all__ = ["with_context"]
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 _FIELDS = {"ids": "id", "metadatas": "metadata", "embeddings": "embedding"}  # of `Item`, by the lists beside inputs
@@ -44,10 +46,12 @@ class Entry:
     picture: Picture | None = None
     content_hash: str | None = None
     context: str | None = None
+    names_context: bool = False  # also if it says that there is none
     span: Span | None = None
     root: str | None = None
     file: Mapping[str, str] | None = None  # the mark of the stored item that it replaces, see `points.Own.file`
     index: int = -1  # position in the call, from 0; -1 if there is none
+    stored_as: int | str | None = None  # the id of its point, if the item is stored already
 
     @property
     def kind(self) -> Kind:
@@ -67,7 +71,7 @@ class Entry:
 
     @cached_property
     def point_id(self) -> int | str:
-        return point_id(self.id, self.tenant)
+        return point_id(self.id, self.tenant) if self.stored_as is None else self.stored_as
 
     @cached_property
     def hashed(self) -> str:
@@ -162,7 +166,9 @@ class Checks:
         check_task(task, self._tasks)
         metadata = json_mapping(item.metadata)
         source, hashed = _source(item, metadata)
-        if metadata.setdefault("source", source) != source:
+        if metadata.get("source") is None:
+            metadata["source"] = source
+        if str(metadata["source"]) != source:
             raise ValueError(f"its source is {source!r}, but its metadata says {metadata['source']!r}.")
         if item.span is not None:
             number = "{}-{}".format(*_checked_span(item))
@@ -202,6 +208,7 @@ class Checks:
             picture=_picture(item, source, unit),
             content_hash=hashed,
             context=item.context or None,
+            names_context=item.context is not None,
             span=None if item.span is None else _checked_span(item),
             root=item.root,
             index=index,
@@ -253,11 +260,11 @@ def _source(item: Item, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     hashed = item.content_hash
     if hashed is not None and not (isinstance(hashed, str) and len(hashed) == 64):
         raise ValueError(f"its `content_hash` is {hashed!r}; it must be a SHA-256 in hexadecimal.")
+    if item.source is not None and not isinstance(item.source, str):
+        raise TypeError(f"its source is {item.source!r}; a source is a string.")
     source = metadata.get("source") if item.source is None else item.source
     if source is not None:
-        if not isinstance(source, str):
-            raise TypeError(f"its source is {source!r}; a source is a string.")
-        return source, hashed
+        return str(source), hashed
     if isinstance(item.content, Path):
         return absolute(item.content).as_posix(), hashed
     try:
@@ -298,7 +305,7 @@ def _named_source(item: Item) -> str | None:
     """Return the source that an item names. The item may be a bad one."""
     metadata = item.metadata if isinstance(item.metadata, Mapping) else {}
     source = metadata.get("source") if item.source is None else item.source
-    return str(source) if isinstance(source, str | PurePath) else None
+    return None if source is None else str(source)
 
 
 def _arrays(embedding: Embeddings) -> Embeddings:

@@ -37,6 +37,7 @@ class Collection(OpenCollection):
         embeddings: Embeddings | None = None,
         replace_sources: bool = False,
         on_failure: OnFailure = "warn",
+        keep_places: bool = False,
         batch_size: int = 64,
         show_progress: bool = False,
     ) -> Report:
@@ -58,6 +59,8 @@ class Collection(OpenCollection):
                 task. A source with an item that failed keeps everything, and items whose unit is empty stay.
             on_failure: what tells of items that were not stored, beside the report: a warning that names them, an
                 UnstoredItems that is raised when all others are stored (`"raise"`), or nothing (`"report"`).
+            keep_places: an item with an empty unit keeps the unit of the stored item with its id. If it is the same
+                text and names no context, it keeps context and span, too, and is not encoded again.
             batch_size: number of items that are encoded and stored at a time.
             show_progress: show a progress bar.
 
@@ -73,7 +76,7 @@ class Collection(OpenCollection):
         check_on_failure(on_failure)
         self._binding.check_rules()
         checks = Checks(task=task, tasks=self.embedder.tasks, tenant=self.tenant)
-        ingest = Ingest(self._binding, batch_size=batch_size)
+        ingest = Ingest(self._binding, batch_size=batch_size, keep_places=keep_places)
         entries = checks.entries(inputs, ids=ids, metadatas=metadatas, embeddings=embeddings)
         self._search.forget_size()
         try:

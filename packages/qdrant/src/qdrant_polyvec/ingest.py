@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 
@@ -16,9 +16,9 @@ from qdrant_polyvec import points, revisions, upload
 from qdrant_polyvec.binding import MISSING, Binding, aliased
 from qdrant_polyvec.checks import Entry
 from qdrant_polyvec.errors import CollectionChangedError
-from qdrant_polyvec.items import Failure, Identity, Report
+from qdrant_polyvec.items import Failure, Identity, Report, earlier_point_id
 from qdrant_polyvec.points import Own
-from qdrant_polyvec.schema import BM25, OWN, TENANT, value_is
+from qdrant_polyvec.schema import BM25, OWN, of_tenant, value_is
 
 _SOURCES_PER_REQUEST = 100
 _COPIES_PER_REQUEST = 32  # points, with their multi-vectors
@@ -39,13 +39,15 @@ class Batch:
 class Ingest:
     """One call of `Collection.add`: the items that it has seen, and a report on them."""
 
-    def __init__(self, binding: Binding, *, batch_size: int, write: Writer | None = None) -> None:
+    def __init__(
+        self, binding: Binding, *, batch_size: int, keep_places: bool = False, write: Writer | None = None
+    ) -> None:
         """Begin a call. `write` writes all changed items, also those whose metadata alone differ."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.report = Report()
         self._binding = self._alias = binding.working()
-        self._batch_size = batch_size
+        self._batch_size, self._keep_places = batch_size, keep_places
         self._write_otherwise = write
         self._seen: dict[int | str, bytes] = {}  # point id → the beginning of the digest
         self._sources: dict[tuple[str, str], None] = {}  # with their tasks, in the order of the call
@@ -88,7 +90,7 @@ class Ingest:
         condition = self._binding.within(
             models.FieldCondition(key="metadata.source", match=models.MatchAny(any=list(sources))),
             value_is(f"{OWN}.task", task),
-            *self._of_tenant(),  # tenants keep their own parts of a source
+            of_tenant(self._binding.tenant),  # other tenants keep their own parts of a source
         )
         with self._told():
             outdated = [
@@ -125,7 +127,7 @@ class Ingest:
         condition = self._binding.within(
             models.FieldCondition(key=f"{OWN}.content_hash", match=models.MatchAny(any=sorted(digests))),
             value_is(f"{OWN}.fingerprint", self._binding.fingerprint.embedder),
-            *self._of_tenant(),
+            of_tenant(self._binding.tenant),
         )
         donors: dict[tuple[str, str, str], models.ExtendedPointId] = {}
         for page in self._binding.scroll(condition, with_payload=[OWN]):
@@ -149,11 +151,6 @@ class Ingest:
             else:
                 structs.append(points.copied_point(entry, record, self._binding.schema))
         return structs, missing
-
-    def _of_tenant(self) -> list[models.Condition]:
-        """Without a tenant, select what belongs to nobody."""
-        of_nobody = models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
-        return [of_nobody] if self._binding.tenant is None else []
 
     def _distinct(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield each id once. Files that cannot be read fail here."""
@@ -184,17 +181,22 @@ class Ingest:
             # Before anything is read: a `reindex` that still finds an item there is sure that this call is not done.
             late = models.PointIdsList(points=[entry.point_id for entry in entries])
             self._binding.erase(late, self._binding.replaces)
-        # Payloads of other readers are compared only then. The text is needed to know an item of a file again.
+        # Payloads of other readers are compared only then. The text is needed to know an item again.
         whole = any(entry.payload or entry.root is not None for entry in entries)
-        ids = [entry.point_id for entry in entries]
-        read: list[str] = [OWN, "metadata", "page_content"]
-        records = self._binding.retrieve(ids, with_payload=True if whole else read) if ids else []
-        payloads = {record.id: record.payload or {} for record in records}
+        records = self._records(entries, with_payload=True if whole else [OWN, "metadata", "page_content"])
         fingerprint = self._binding.fingerprint.embedder
         changed = []
-        for entry in entries:
-            old = payloads.get(entry.point_id, {})
+        for entry, record in zip(map(self._placed, entries, records), records, strict=True):
+            old = (record and record.payload) or {}
             own = Own.of(old)
+            if record is not None and points.identity(record) not in (entry.id, entry.point_id):
+                self.report.failed.append(
+                    entry.failure(
+                        f"an earlier version stored the item {points.identity(record)!r} in its place, for ids were "
+                        "compared as UUIDs: delete that item, and add both"
+                    )
+                )
+                continue
             if old and own.task != entry.task:
                 self.report.failed.append(
                     entry.failure(
@@ -203,7 +205,7 @@ class Ingest:
                     )
                 )
                 continue
-            revision = revisions.revision(entry, old, fingerprint)
+            revision = revisions.revision(entry, old, fingerprint, keep_place=self._keep_places)
             if own.late or (new := revision.payload) is None:
                 changed.append(revision.entry)
                 continue
@@ -220,6 +222,29 @@ class Ingest:
             self._binding.client.overwrite_payload(self._binding.name, new, points=condition, wait=True, **options)
             (batch.skipped if revision.is_mark_only else batch.overwritten).append(entry.id)
         return changed
+
+    def _records(self, entries: Sequence[Entry], *, with_payload: bool | Sequence[str]) -> list[models.Record | None]:
+        """Read the stored items with the ids of entries, wherever this version or an earlier one put them."""
+        keys = [(entry.point_id, earlier_point_id(entry.id, entry.tenant)) for entry in entries]
+        wanted = list(dict.fromkeys(key for pair in keys for key in pair if key is not None))
+        found = self._binding.retrieve(wanted, with_payload=with_payload) if wanted else []
+        by_key = {record.id: record for record in found}
+        records = []
+        for entry, (key, earlier) in zip(entries, keys, strict=True):
+            moved = None if earlier is None or key in by_key else by_key.get(earlier)
+            is_own = moved is not None and points.identity(moved) == entry.id
+            records.append(moved if is_own else by_key.get(key))
+        return records
+
+    def _placed(self, entry: Entry, record: models.Record | None) -> Entry:
+        """Return an entry with the point that its stored item has."""
+        if record is None:
+            return entry
+        if record.id != entry.point_id:  # an earlier version stored it
+            place = str(record.id)
+            self._seen[place] = self._seen[entry.point_id]
+            entry = replace(entry, stored_as=place)
+        return entry
 
     def _encoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Embeddings]]:
         """Yield each entry with its embedding, ready-made or encoded here, one task after another."""

@@ -20,7 +20,16 @@ from polyvec.pictures import Picture
 from polyvec.warning import warn
 from qdrant_polyvec import notebook
 
-__all__ = ["Failure", "Identity", "Item", "Report", "UnstoredItems", "content_hash", "derived_id"]
+__all__ = [
+    "Failure",
+    "Identity",
+    "Item",
+    "Report",
+    "UnstoredItems",
+    "content_hash",
+    "derived_id",
+    "possible_ids",
+]
 
 Identity = str | int  # the id that a user gives to an item
 OnFailure = Literal["warn", "raise", "report"]
@@ -38,7 +47,7 @@ class Item:
         content: a string is text, always; an image is a `Path`, `bytes`, a PIL image or a numpy array.
         id: any string, or an unsigned 64-bit integer; derived from source, unit and task if None.
         source: where it comes from; if None, the metadata's `source`, the absolute path of a file, or a hash of the
-            content.
+            content. A `source` in the metadata may be of any kind: it stays as it is, and the source is `str` of it.
         unit: which part of its source it is, such as a page; if None, the items of a named source are numbered.
         task: the embedder's task; if None, that of the call.
         metadata: what to keep with it; dates, UUIDs, numpy numbers and others become JSON, see `metadata.json_value`.
@@ -53,7 +62,8 @@ class Item:
         content_hash: the SHA-256 that the function `content_hash` gives for the content, if it is known already. A file
             is then read only to be encoded.
         context: where a text comes from, such as the headings above it. It is encoded as a line in front of the text,
-            `hybrid` finds the item by its words, too, and hits tell it apart from the text.
+            `hybrid` finds the item by its words, too, and hits tell it apart from the text. Empty: it has none, also
+            where `Collection.add` would keep that of a stored item.
         span: the part of the text `content` that the item is, `(start, end)` in characters; the rest is not stored. The
             part is encoded within the whole text (late chunking, see `Embedder.encode_chunks`), and the context is
             then not encoded. Items of one text that follow each other share one forward pass. The unit is `start-end`
@@ -183,20 +193,43 @@ def derived_id(source: str, unit: str, task: str, tenant: str | None = None) -> 
 def point_id(identity: Identity, tenant: str | None = None) -> int | str:
     """Convert an id to Qdrant's: UUIDs and unsigned integers stay, any other string becomes a UUID made of it.
 
-    With a tenant, every id becomes a UUID made of both, so that tenants may use the same ids.
+    A UUID in any other spelling than Qdrant's (lower case, with hyphens) is another string, and so another item. With a
+    tenant, every id becomes a UUID made of both, so that tenants may use the same ids.
     """
     if isinstance(identity, str):
         if printable(identity) != identity:
             raise ValueError(f"{identity!r} is not an id: it has a lone surrogate, which is no character.")
         if tenant is not None:
             return str(uuid.uuid5(_NAMESPACE, f"{tenant}\0{identity}"))
-        try:
-            return str(uuid.UUID(identity))
-        except ValueError:
-            return str(uuid.uuid5(_NAMESPACE, identity))
+        return identity if _canonical(identity) == identity else str(uuid.uuid5(_NAMESPACE, identity))
     if not isinstance(identity, int) or isinstance(identity, bool) or not 0 <= identity < 2**64:
         raise ValueError(f"{identity!r} is not an id: use a string or an unsigned 64-bit integer.")
     return identity if tenant is None else str(uuid.uuid5(_NAMESPACE, f"{tenant}\0\0{identity}"))
+
+
+def earlier_point_id(identity: Identity, tenant: str | None = None) -> str | None:
+    """Return the point id that earlier versions gave to a UUID in another spelling; None for any other id.
+
+    An item may still be stored there. Its payload names its id, which may also be another spelling of that UUID.
+    """
+    canonical = _canonical(identity) if isinstance(identity, str) and tenant is None else None
+    return None if canonical == identity else canonical
+
+
+def _canonical(identity: str) -> str | None:
+    """Return the spelling in which Qdrant keeps a UUID; None if the id is no UUID."""
+    try:
+        return str(uuid.UUID(identity))
+    except ValueError:
+        return None
+
+
+def possible_ids(ids: Sequence[str]) -> list[Identity]:
+    """Return ids of a framework, and the number behind each: frameworks write `"7"` for an item with the id 7."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise TypeError("give `ids` as a list.")
+    numbers = [int(key) for key in ids if key.isascii() and key.isdecimal()]
+    return [*ids, *(number for number in numbers if number < 2**64 and str(number) in ids)]
 
 
 def content_hash(content: Input) -> str:

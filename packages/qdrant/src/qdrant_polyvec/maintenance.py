@@ -321,6 +321,7 @@ def _stored_entry(record: models.Record, load: Load | None) -> Entry | Failure:
         context=own.context,
         file=own.file,
         span=None if own.span is None else (own.span[0], own.span[1]),
+        stored_as=record.id,  # type: ignore[arg-type]  # a UUID only before it is stored
     )
 
 

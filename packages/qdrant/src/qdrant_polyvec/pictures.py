@@ -13,7 +13,7 @@ from polyvec.images import suffixes
 from polyvec.pictures import DPI, Picture, absolute, page_uri
 from qdrant_polyvec.schema import OWN
 
-__all__ = ["FACT_KEYS", "named_metadata", "page_unit"]
+__all__ = ["FACT_KEYS", "is_sha256", "named_metadata", "page_unit"]
 
 # Where filters find the facts that front ends show among the metadata.
 FACT_KEYS = {
@@ -24,8 +24,14 @@ FACT_KEYS = {
     "page_label": f"{OWN}.picture.page_label",
     "unit": f"{OWN}.unit",
 }
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PAGE = re.compile(r"page ([1-9]\d*)")
 _DERIVED_SOURCE = re.compile(r"sha256:[0-9a-f]{32}|unreadable image")  # of items whose source nobody named
+
+
+def is_sha256(value: object) -> bool:
+    """True if a value has the form of the hash that front ends show of an image."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def page_unit(number: int) -> str:

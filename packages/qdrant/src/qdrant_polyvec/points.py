@@ -17,7 +17,7 @@ from polyvec.warning import warn
 from qdrant_polyvec import bm25, limits, pictures
 from qdrant_polyvec.checks import Entry, with_context
 from qdrant_polyvec.fingerprint import Fingerprint
-from qdrant_polyvec.items import Identity, Kind, point_id
+from qdrant_polyvec.items import Identity, Kind, earlier_point_id, point_id
 from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, RESERVED, Schema
 
 __all__ = ["has_id", "identity"]
@@ -86,6 +86,25 @@ def _picture(entry: Entry) -> dict[str, Any] | None:
         mime_type=mime_type(entry.content) if isinstance(entry.content, Path | bytes) else None,
     )
     return pictures.to_stored(facts)
+
+
+def in_place(entry: Entry, old: Mapping[str, Any]) -> Entry:
+    """Return an item that names no unit as the part of its source that the stored item with its id is.
+
+    Front ends show the unit among the metadata, where it is not kept once more.
+    """
+    own, metadata = Own.of(old), old.get("metadata") or {}
+    if entry.unit or not own.unit:
+        return entry
+    is_shown = entry.metadata.get("unit") == own.unit and "unit" not in metadata
+    kept = {name: value for name, value in entry.metadata.items() if name != "unit" or not is_shown}
+    return replace(entry, unit=own.unit, metadata=kept)
+
+
+def is_same_text(entry: Entry, old: Mapping[str, Any]) -> bool:
+    """True if an item that names no context is the text of a stored item, whose context and span then hold on."""
+    is_bare = isinstance(entry.content, str) and not entry.names_context and entry.span is None
+    return is_bare and entry.embedding is None and Own.of(old).kind == "text" and words(old) == entry.words
 
 
 def others(payload: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -223,9 +242,16 @@ def stored_embeddings(records: Iterable[models.Record], names: Sequence[str]) ->
     return embeddings
 
 
-def has_id(ids: Iterable[Identity], tenant: str | None) -> models.HasIdCondition:
+def has_id(ids: Iterable[Identity], tenant: str | None) -> models.Condition:
     """Select items by the ids that the user knows."""
-    return models.HasIdCondition(has_id=[point_id(identity, tenant) for identity in ids])
+    listed = list(ids)
+    stored = models.HasIdCondition(has_id=[point_id(identity, tenant) for identity in listed])
+    earlier = {identity: key for identity in listed if (key := earlier_point_id(identity, tenant)) is not None}
+    if not earlier:
+        return stored
+    named = models.FieldCondition(key=f"{OWN}.id", match=models.MatchAny(any=list(map(str, earlier))))
+    moved = models.Filter(must=[models.HasIdCondition(has_id=list(earlier.values())), named])
+    return models.Filter(should=[stored, moved])
 
 
 def _check(name: str, vector: np.ndarray, ndim: int) -> None:

@@ -1,7 +1,8 @@
 """An item that is added under the id of a stored one: what it keeps of that item, and whether it must be encoded.
 
 Items of files, which `polyvec index` made, have several writers: the command line, and whoever adds them again under
-their ids, as the framework packages do. Neither takes from the item what the other one put there.
+their ids, as the framework packages do. Neither takes from the item what the other one put there. Items of others keep
+their places as `Collection.add` describes.
 """
 
 from collections.abc import Mapping
@@ -29,14 +30,14 @@ class Revision:
     is_mark_only: bool = False
 
 
-def revision(entry: Entry, old: Mapping[str, Any], fingerprint: str) -> Revision:
+def revision(entry: Entry, old: Mapping[str, Any], fingerprint: str, *, keep_place: bool) -> Revision:
     """Compare an entry with the payload of the item under its id; it is empty if there is none."""
     own = Own.of(old)
     if not old:
         return Revision(entry, None)
     if entry.root is not None:
         return _by_command(entry, old, own, fingerprint)
-    if own.file is not None:
+    if own.file is not None or keep_place:
         return _by_others(entry, old, own, fingerprint)
     return _plain(entry, own, fingerprint)
 
@@ -62,20 +63,16 @@ def _by_command(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str
 
 
 def _by_others(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str) -> Revision:
-    """Somebody else adds an item of a file again. It stays a part of its file; of the same text, the context stays."""
-    entry = replace(entry, unit=own.unit, file=own.file, content_hash=entry.hashed)
-    if not _is_same(entry, old, own) or own.fingerprint != fingerprint:
+    """Somebody else adds an item again. It stays the part that it is; of the same text, the context stays."""
+    if own.file is not None:
+        entry = replace(entry, unit="", file=own.file)
+    entry = replace(points.in_place(entry, old), content_hash=entry.hashed)
+    is_same = points.is_same_text(entry, old) or own.content_hash == entry.digest
+    if not is_same or own.fingerprint != fingerprint:
         return Revision(entry, None)
     payload = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
     kept = {name: old[OWN][name] for name in ("content_hash", "context", "span") if name in old[OWN]}
     return Revision(entry, {**payload, OWN: payload[OWN] | kept})
-
-
-def _is_same(entry: Entry, old: Mapping[str, Any], own: Own) -> bool:
-    """True if an entry has the content of a stored item. An entry of others has the text alone, without its context."""
-    if entry.kind == "text" == own.kind and entry.embedding is None and entry.context is None and entry.span is None:
-        return entry.content == points.words(old)
-    return own.content_hash == entry.digest
 
 
 def _unmarked(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from qdrant_polyvec.errors import StoreRefusedError
 from qdrant_polyvec.fields import field_keys, field_name
 from qdrant_polyvec.settings import Settings
 
-__all__ = ["OWN", "PRECISIONS", "RESERVED", "IndexKind", "Precision", "Schema", "SchemaError", "value_is"]
+__all__ = ["OWN", "PRECISIONS", "RESERVED", "IndexKind", "Precision", "Schema", "SchemaError", "of_tenant", "value_is"]
 
 LAYOUT = 2  # version of the layout that this module describes, kept in the fingerprint of a collection
 DENSE = "dense"
@@ -150,6 +150,13 @@ def vectors_config(
 def value_is(key: str, value: str) -> models.FieldCondition:
     """Select points by a value of their payload."""
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def of_tenant(tenant: str | None) -> models.Condition:
+    """Select the items that a call with this tenant may replace or delete in passing: without one, those of nobody."""
+    if tenant is None:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT))
+    return value_is(TENANT, tenant)
 
 
 def _dense(dim: int) -> models.VectorParams:

@@ -1,9 +1,8 @@
 """A LlamaIndex vector store on a `qdrant_polyvec.Collection`."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Unpack, cast
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -16,8 +15,8 @@ from llama_index.core.vector_stores.types import (
 from qdrant_client import models
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
-from llama_index.vector_stores.polyvec.filters import has_condition, in_documents, qdrant_filter
-from llama_index.vector_stores.polyvec.nodes import to_item, to_node
+from llama_index.vector_stores.polyvec.filters import has_condition, in_documents
+from llama_index.vector_stores.polyvec.nodes import to_item
 from llama_index.vector_stores.polyvec.opening import OpenStore
 from llama_index.vector_stores.polyvec.queries import (
     QueryOptions,
@@ -31,6 +30,7 @@ from llama_index.vector_stores.polyvec.queries import (
     search_query,
 )
 from polyvec import Embeddings
+from polyvec.paths import printable
 from qdrant_polyvec import (
     MODES,
     Cluster,
@@ -46,9 +46,10 @@ from qdrant_polyvec import (
     SearchOptions,
     Stored,
 )
-from qdrant_polyvec.points import has_id
 from qdrant_polyvec.query import MIN_CANDIDATES
-from qdrant_polyvec.schema import OWN, value_is
+from qdrant_polyvec.schema import of_tenant
+
+_BATCH = 64  # nodes that are looked up at a time
 
 
 class PolyvecVectorStore(OpenStore):
@@ -175,9 +176,15 @@ class PolyvecVectorStore(OpenStore):
         self._index_fields()
         task = task or self._embed_model.task
         dim = self._embed_model.dimensions or self._embed_model.encoder.dim
-        items = (to_item(node, index=index, task=task, dim=dim) for index, node in enumerate(nodes))
+        pairs = enumerate(self._with_stored(nodes))
+        items = (to_item(node, index=index, task=task, dim=dim, old=old) for index, (node, old) in pairs)
         report = self._collection.add(
-            items, task=task, on_failure="report", batch_size=batch_size, show_progress=show_progress
+            items,
+            task=task,
+            on_failure="report",
+            keep_places=True,
+            batch_size=batch_size,
+            show_progress=show_progress,
         )
         ids = [node.node_id for node in nodes]
         report.check(ids)
@@ -188,8 +195,8 @@ class PolyvecVectorStore(OpenStore):
         return await asyncio.to_thread(partial(self.add, nodes, **options))
 
     def delete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
-        """Delete the nodes of a document, if they are of the store's task."""
-        self._delete([self._of_task(), in_documents([ref_doc_id])])
+        """Delete the nodes of a document, if they are of the store's task and tenant; without a tenant, of nobody."""
+        self._delete([*self._own(), in_documents([ref_doc_id])])
 
     async def adelete(self, ref_doc_id: str) -> None:  # type: ignore[override]  # as above
         """`delete` in a thread."""
@@ -198,15 +205,15 @@ class PolyvecVectorStore(OpenStore):
     def delete_nodes(  # type: ignore[override]  # as above
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
-        """Delete the nodes with these ids that also pass the filters; without ids, nodes of the store's task only.
+        """Delete the nodes with these ids that also pass the filters; without ids, of the nodes that `delete` takes.
 
         Raises:
             ValueError: neither ids nor filters: `clear` deletes everything.
         """
         if node_ids is None and not has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
-        of_task = [self._of_task()] if node_ids is None else []  # an id names one node, whatever its task
-        self._delete([*of_task, *self._conditions(node_ids=node_ids, filters=filters)])
+        own = self._own() if node_ids is None else []  # an id names one node, whatever its task
+        self._delete([*own, *self._conditions(node_ids=node_ids, filters=filters)])
 
     async def adelete_nodes(  # type: ignore[override]  # as above
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -215,40 +222,12 @@ class PolyvecVectorStore(OpenStore):
         await asyncio.to_thread(self.delete_nodes, node_ids, filters)
 
     def clear(self) -> None:
-        """Delete all nodes, of all tasks; the collection stays."""
-        self._delete([])
+        """Delete all nodes, of all tasks; without a tenant, those of nobody. The collection stays."""
+        self._delete([of_tenant(self._collection.tenant)])
 
     async def aclear(self) -> None:
         """`clear` in a thread."""
         await asyncio.to_thread(self.clear)
-
-    def get_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        limit: int | None = None,
-    ) -> list[BaseNode]:
-        """Return the nodes with these ids that also pass the filters, without their embeddings.
-
-        Without ids and filters, return all nodes.
-        """
-        if limit is not None and limit < 0:
-            raise ValueError(f"`limit` is {limit}; it must be at least 0.")
-        stored: Iterable[Stored]
-        if node_ids is not None and filters is None:
-            stored = self._collection.get(node_ids)  # in the order of the ids
-        else:
-            stored = self._collection.all(models.Filter(must=self._conditions(node_ids=node_ids, filters=filters)))
-        return [to_node(item) for item in islice(stored, limit)]
-
-    async def aget_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        limit: int | None = None,
-    ) -> list[BaseNode]:
-        """`get_nodes` in a thread."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters, limit)
 
     def query(  # type: ignore[override]  # as above
         self, query: VectorStoreQuery, **options: Unpack[QueryOptions]
@@ -291,17 +270,6 @@ class PolyvecVectorStore(OpenStore):
     async def ahits(self, query: Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`hits` on the asynchronous client."""
         return await self._collection.asearch(query, **self._with_defaults(options))
-
-    def condition(
-        self,
-        filters: MetadataFilters | None,
-        *,
-        node_ids: Sequence[str] | None = None,
-        doc_ids: Sequence[str] | None = None,
-    ) -> models.Filter | None:
-        """Combine filters, node ids and document ids as a filter of Qdrant. All of them must hold."""
-        must = self._conditions(node_ids=node_ids, filters=filters, doc_ids=doc_ids)
-        return models.Filter(must=must) if must else None
 
     def _with_defaults(self, options: SearchOptions) -> SearchOptions:
         mode, task = options.get("mode") or self._mode, options.get("task") or self._embed_model.task
@@ -365,25 +333,13 @@ class PolyvecVectorStore(OpenStore):
             self._index_ids = key, next(self._collection.all(others), None) is None
         return None if self._index_ids[1] else query.node_ids
 
-    def _conditions(
-        self,
-        *,
-        node_ids: Sequence[str] | None = None,
-        filters: MetadataFilters | None = None,
-        doc_ids: Sequence[str] | None = None,
-    ) -> list[models.Condition]:
-        must: list[models.Condition] = []
-        if doc_ids is not None:
-            must.append(in_documents(doc_ids))
-        if node_ids is not None:
-            must.append(has_id(node_ids, self._collection.tenant))
-        if filters is not None and has_condition(filters):
-            must.append(qdrant_filter(filters))
-        return must
-
-    def _of_task(self, task: str | None = None) -> models.Condition:
-        """Build the condition for nodes of a task, the store's by default: several may hold the same documents."""
-        return value_is(f"{OWN}.task", task or self._embed_model.task)
+    def _with_stored(self, nodes: Sequence[BaseNode]) -> Iterator[tuple[BaseNode, Stored | None]]:
+        """Yield each node with what is stored under its id."""
+        for start in range(0, len(nodes), _BATCH):
+            batch = nodes[start : start + _BATCH]
+            ids = [node.node_id for node in batch if printable(node.node_id) == node.node_id]
+            stored = {str(one.id): one for one in self._collection.get(ids)}
+            yield from ((node, stored.get(node.node_id)) for node in batch)
 
     def _delete(self, must: list[models.Condition]) -> None:
         self._index_ids = None

@@ -102,7 +102,9 @@ def _value(part: MetadataFilter) -> Any:
         raise ValueError(f"{_name(part)} is None; missing metadata are found by {FilterOperator.IS_EMPTY.value!r}.")
     value: Any = json_value(part.value, name=_name(part))
     if part.operator in _SEVERAL:
-        value = value if isinstance(value, list) else str(value).split(",")
+        if not isinstance(value, str | list):
+            raise ValueError(f"{_name(part)} is {value!r}; it takes {_LISTS}.")
+        value = value if isinstance(value, list) else value.split(",")
         if not value and part.operator == FilterOperator.ALL:
             raise ValueError(f"{_name(part)} is an empty list, which restricts nothing: leave the filter out.")
     return value

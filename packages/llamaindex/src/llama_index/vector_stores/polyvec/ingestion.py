@@ -83,7 +83,7 @@ class _Replacing(PolyvecVectorStore):
             self._stored.setdefault(document, []).append(key)
         for document in set(documents.values()) - self._unstored:
             new: list[models.Condition] = [has_id(self._stored[document], self.collection.tenant)]
-            old = [self._of_task(task), in_documents([document])]
+            old = [*self._own(task), in_documents([document])]
             self.collection.delete_where(models.Filter(must=old, must_not=new))
 
     def finish(self) -> None:

@@ -6,7 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, Document, ImageNode, MediaResource, Node, RelatedNodeInfo, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    RelatedNodeInfo,
+    TextNode,
+)
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from llama_index.embeddings.polyvec.images import PictureNode, has_image, node_image, node_input
@@ -15,8 +24,9 @@ from polyvec.paths import absolute, printable
 from polyvec.pictures import Picture, mime_type, of_data, page_of
 from polyvec.pictures import absolute as absolute_uri
 from qdrant_polyvec import Failure, Item, Stored
+from qdrant_polyvec.checks import with_context
 from qdrant_polyvec.metadata import json_mapping, json_value
-from qdrant_polyvec.pictures import named_metadata, page_unit
+from qdrant_polyvec.pictures import is_sha256, named_metadata, page_unit
 from qdrant_polyvec.schema import RESERVED
 
 __all__ = ["to_node"]
@@ -24,9 +34,10 @@ __all__ = ["to_node"]
 _NUMBER = re.compile(r"[1-9]\d*", re.ASCII)  # of a page
 
 
-def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failure:
+def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | None) -> Item | Failure:
     """Convert a node to an item with the payload that the stock Qdrant store writes, or to the reason why not.
 
+    `old` is what is stored under its id. The metadata that LlamaIndex embeds are the context of the text.
     The collection's own metadata are the node's, for other readers; what is known about an image stands apart. Of the
     node's embedding only the length is checked: the vectors are made again together with the multi-vector, in one pass.
     """
@@ -36,6 +47,11 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
         node = _storable(node.model_copy(update=_json_fields(node)))
         source = _source(node)
         content, picture = _content(node)
+        context = None
+        if isinstance(content, str):
+            content, context = _embedded(node)
+            if context is None and old is not None and old.context and _embedded(to_node(old))[1] == old.context:
+                context = ""  # the lines in front of the text were those of this node
         kept = _without_data(node) if isinstance(node, ImageNode) else {}
         payload = node_to_metadata_dict(node.model_copy(update=kept), remove_text=False, flat_metadata=False)
         payload |= dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), document)
@@ -44,8 +60,11 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
     if node.embedding and len(node.embedding) != dim:
         reason = f"its embedding has {len(node.embedding)} numbers, the store's {dim}: another model made it"
         return Failure(index, source or node.node_id, reason, node.node_id)
-    facts = [] if picture is None else ["image_sha256", *([] if picture.page is None else ["page_label"])]
-    metadata = {key: value for key, value in node.metadata.items() if key not in ("source", *facts)}
+    metadata = dict(node.metadata)
+    if picture is not None and is_sha256(metadata.get("image_sha256")):
+        del metadata["image_sha256"]
+    if picture is not None and metadata.get("page_label") == str(picture.page):
+        del metadata["page_label"]
     return Item(
         content,
         id=node.node_id,
@@ -54,6 +73,7 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int) -> Item | Failur
         task=task,
         metadata=metadata,
         text=None if isinstance(content, str) else _text(node),
+        context=context,
         payload={key: value for key, value in payload.items() if key not in RESERVED},
         picture=picture,
     )
@@ -134,6 +154,19 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     return image, Picture(uri=absolute(image).as_posix(), page=page)
 
 
+def _embedded(node: BaseNode) -> tuple[str, str | None]:
+    """Return the text of a node and the lines in front of it, which LlamaIndex embeds with it.
+
+    A template that puts anything behind the text leaves no such parts: then the text is all that is embedded.
+    """
+    whole, text = node.get_content(metadata_mode=MetadataMode.EMBED), node.get_content(metadata_mode=MetadataMode.NONE)
+    if whole == text:
+        return text, None
+    text = text.rstrip()  # as LlamaIndex strips the whole
+    context = whole.removesuffix(f"\n{text}")
+    return (text, context) if text and context and with_context(text, context) == whole else (whole, None)
+
+
 def _without_data(node: ImageNode) -> dict[str, Any]:
     """Return the changes that leave the data of an image out of a payload: the item's picture keeps them."""
     if isinstance(node, PictureNode):
@@ -192,10 +225,13 @@ def _storable(node: BaseNode) -> BaseNode:
 
 
 def _source(node: BaseNode) -> str | None:
-    """Return the source that the metadata name, or else the node's document."""
+    """Return the source that the metadata name, or else the node's document; None if their `source` is no string."""
     for key in ("source", "file_path"):
-        if isinstance(name := node.metadata.get(key), str):
+        name = node.metadata.get(key)
+        if isinstance(name, str):
             return name
+        if key == "source" and name is not None:
+            return None
     return node.ref_doc_id
 
 
