@@ -43,7 +43,7 @@ demo: $(DEMO)
 	$(BIN)/polyvec index examples/pages --collection pages --location $(INDEX)
 	$(SEARCH) "how are batches planned" --task retrieval
 	$(SEARCH) "mean of the tokens in each row and column of a page" --task code
-	$(SEARCH) "A folder is opened by one client at a time." --task text-matching
+	$(SEARCH) "A folder belongs to one process." --task text-matching
 	$(SEARCH) "Line chart of attendance in Osaka 2008" --collection pages
 	$(SEARCH) "Which department had the highest emissions at Lunar Horizon Energy in 2020?" --collection pages \
 		--explain demo-match.png

@@ -22,7 +22,7 @@ from langchain_polyvec.filters import qdrant_filter
 from langchain_polyvec.searches import StoreOptions
 from polyvec import Embedder, maxsim
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, FolderLockedError, Schema, SearchOptions, open_client
+from qdrant_polyvec import Collection, FingerprintError, Schema, SearchOptions, open_client
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
 MODES = ("dense", "late", "two-stage")
@@ -720,9 +720,9 @@ def test_another_models_collection_is_refused_and_harmed_by_nothing(tmp_path, em
         assert store.collection.count() == 3
 
 
-def test_one_folder_has_one_owner(folder, embeddings, tmp_path):
-    with pytest.raises(FolderLockedError):
-        PolyvecVectorStore(embeddings, location=tmp_path / "index")
+def test_stores_share_a_folder(folder, embeddings, tmp_path):
+    with PolyvecVectorStore(embeddings, location=tmp_path / "index", collection_name="third") as third:
+        third.add_texts(["b"])
     other = PolyvecVectorStore(embeddings, location=folder.collection.client, collection_name="other")
     other.add_texts(["a"])
     other.close()

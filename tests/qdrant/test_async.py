@@ -8,7 +8,6 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.async_client_base import AsyncQdrantBase
 
 from qdrant_polyvec.clients import Engine, ThreadedBackend, engine, open_async_client, open_client
-from qdrant_polyvec.edge.folder import FolderLockedError
 
 DENSE = {"dense": models.VectorParams(size=2, distance=models.Distance.DOT)}
 
@@ -70,9 +69,12 @@ def test_a_folder_opened_asynchronously_is_closed_with_its_client(tmp_path):
         await client.create_collection("docs", DENSE)
         await client.upsert("docs", [struct(1)])
         assert not await client._client.optimize("docs")
-        with pytest.raises(FolderLockedError):
-            open_client(tmp_path)
+        beside = open_client(tmp_path)
         await client.close()
+        with pytest.raises(RuntimeError, match="client is closed; open another one"):
+            await client.count("docs")
+        assert beside.count("docs").count == 1
+        beside.close()
 
     asyncio.run(scenario())
     client = open_client(tmp_path)
@@ -105,7 +107,7 @@ def test_the_event_loop_goes_on_while_a_call_waits(tmp_path):
 
     async def scenario():
         twin = open_async_client(client)
-        with client._client._index.opened["docs"].shard.lock:  # as while a worker optimizes
+        with client._client._use.index.opened["docs"].shard.lock:  # as while a worker optimizes
             waiting = asyncio.create_task(twin.count("docs"))
             for _ in range(50):
                 await asyncio.sleep(0)

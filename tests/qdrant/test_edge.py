@@ -309,7 +309,7 @@ def test_it_flushes_after_so_many_bytes(fresh, monkeypatch):
     unflushed = []
     for identity in range(6):
         fresh.upsert("docs", [struct(identity)])
-        unflushed.append(fresh._client._index.opened["docs"].shard.unflushed)
+        unflushed.append(fresh._client._use.index.opened["docs"].shard.unflushed)
     assert unflushed == [16, 32, 48, 0, 16, 32]
 
 

@@ -31,7 +31,7 @@ def client(tmp_path):
 
 
 def reopened(client):
-    folder = client._client._index.folder.path
+    folder = client._client._use.index.folder.path
     client.close()
     return open_client(folder)
 
@@ -120,7 +120,7 @@ def test_a_collection_cannot_have_the_name_of_an_alias(client):
 
 def test_damaged_aliases_name_their_file(client):
     client = reopened(client)
-    (client._client._index.folder.path / "aliases.json").write_text("[]")
+    (client._client._use.index.folder.path / "aliases.json").write_text("[]")
     assert client.count("docs").count == 0
     with pytest.raises(ValueError, match=r"aliases\.json' is not a file of aliases"):
         client.get_aliases()
@@ -275,18 +275,18 @@ def test_vectors_are_added_to_and_removed_from_a_collection(client):
 def test_an_interrupted_change_of_vectors_is_ended_when_the_folder_is_opened(client, call, reached_the_shard):
     client.upsert("docs", [struct(1)])
     backend = client._client
-    config = backend._index.opened["docs"].config
+    config = backend._use.index.opened["docs"].config
     if call == "create":
         changed, name = shard_config.with_vector(config, "late", LATE), "late"
     else:
         changed, name = shard_config.without_vector(config, "words"), "words"
     if reached_the_shard:
         getattr(client, f"{call}_vector_name")("docs", name, *([LATE] if call == "create" else []))
-    backend._index.folder.write("docs", Manifest(changed, changing=name))  # as a process killed here leaves it
+    backend._use.index.folder.write("docs", Manifest(changed, changing=name))  # as a process killed here leaves it
     client = reopened(client)
     names = {"dense", "words", "late"} if call == "create" else {"dense"}
-    assert set(shard_config.vector_params(client._client._index.collection("docs").config)) == names
-    assert client._client._index.folder.read("docs").changing is None
+    assert set(shard_config.vector_params(client._client._use.index.collection("docs").config)) == names
+    assert client._client._use.index.folder.read("docs").changing is None
     client.upsert("docs", [struct(2, **({"late": [[1.0, 2.0, 3.0]]} if call == "create" else {}))])
     assert set(client.retrieve("docs", [2], with_vectors=True)[0].vector) == names - {"words"}
     client.close()
@@ -436,8 +436,8 @@ def test_what_the_engine_did_wrong_is_an_engine_error_with_the_place_and_the_cau
             raise Exception(self.message)  # noqa: TRY002 — as the engine does
 
     client.count("docs")
-    engine, client._client._index.opened["docs"].shard.engine = (
-        client._client._index.opened["docs"].shard.engine,
+    engine, client._client._use.index.opened["docs"].shard.engine = (
+        client._client._use.index.opened["docs"].shard.engine,
         Failing(),
     )
     with pytest.raises(EngineError, match="`count` on the collection 'docs': Service internal error: disk") as caught:
@@ -446,7 +446,7 @@ def test_what_the_engine_did_wrong_is_an_engine_error_with_the_place_and_the_cau
     monkeypatch.setattr(Failing, "message", "No space left on device (os error 28) at path x")
     with pytest.raises(NoRoomError, match="`count` failed"):
         client.count("docs")
-    client._client._index.opened["docs"].shard.engine = engine
+    client._client._use.index.opened["docs"].shard.engine = engine
 
 
 def test_it_tells_what_it_is(client):
@@ -467,7 +467,7 @@ def optimizable(tmp_path):
 
 
 def segments(client):
-    return list((client._client._index.folder.path / "docs.edge" / "segments").iterdir())
+    return list((client._client._use.index.folder.path / "docs.edge" / "segments").iterdir())
 
 
 @pytest.mark.parametrize("in_worker", [False, True])

@@ -57,7 +57,7 @@ class OpenStore(VectorStore):
         Args:
             embedding: makes the vectors; it must be the one that the collection was created with. A `PolyvecEmbeddings`
                 is loaded here; any other embedding is called once, for the length of its vectors.
-            location: a folder, which one client at a time can open; the URL of a server; `":memory:"` for tests in one
+            location: a folder, which one process at a time can open; the URL of a server; `":memory:"` for tests in one
                 thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which stores may share.
             collection_name: the collection.
             mode: default mode of searches; `"two-stage"`, or `"dense"` for an embedding without multi-vectors.
@@ -67,7 +67,7 @@ class OpenStore(VectorStore):
             patience: how long calls wait for a server; see `qdrant_polyvec.Patience`.
 
         Raises:
-            qdrant_polyvec.FolderLockedError: the folder is open in another client.
+            qdrant_polyvec.FolderLockedError: the folder is open in another process.
             qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
             qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
             qdrant_polyvec.StoreError: a server does not answer, or refuses. Every other method raises it, too.

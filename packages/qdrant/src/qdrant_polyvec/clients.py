@@ -57,7 +57,7 @@ def open_client(location: Location, **options: Any) -> QdrantClient:
     A client of a server that this opened has connections of its own in a forked child.
 
     Raises:
-        FolderLockedError: the folder is open in another client.
+        FolderLockedError: the folder is open in another process.
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:
@@ -86,7 +86,7 @@ def open_async_client(location: Location | AsyncQdrantClient, **options: Any) ->
         options: of `AsyncQdrantClient` for a server, as in `open_client`.
 
     Raises:
-        FolderLockedError: the folder is open in another client.
+        FolderLockedError: the folder is open in another process.
         TypeError: not a location, or options for one that is no server.
     """
     if isinstance(location, str) and "://" in location:

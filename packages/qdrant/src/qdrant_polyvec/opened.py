@@ -63,7 +63,7 @@ class OpenCollection:
         StoreRefusedError or CollectionChangedError.
 
         Raises:
-            FolderLockedError: the folder is open in another client.
+            FolderLockedError: the folder is open in another process.
             FingerprintError: the collection holds another model's vectors.
             SchemaError: the collection has other vectors or indexes, or the server cannot keep those of `schema`.
             ServerVersionError: the server is too old.

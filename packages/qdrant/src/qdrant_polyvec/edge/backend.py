@@ -20,14 +20,14 @@ from qdrant_client.http.models import QueryResponse  # in `models` this name is 
 from qdrant_polyvec import limits
 from qdrant_polyvec.edge import filters, groups, queries, shard_config, translate, updates
 from qdrant_polyvec.edge.folder import client_aliases
-from qdrant_polyvec.edge.index import Index
+from qdrant_polyvec.edge.index import Use
 from qdrant_polyvec.edge.translate import check_options, native_payload
 
 _DONE = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
 class EdgeBackend(QdrantBase):
-    """The collections of one folder. No other client can open the folder until `close` or the end of the process.
+    """The collections of one folder. No other process can open the folder until `close` or the end of this one.
 
     Every engine call holds the interpreter lock, so a search blocks all other threads. A feature that only a server
     has raises `NotImplementedError`. A forked child cannot use the backend.
@@ -38,50 +38,50 @@ class EdgeBackend(QdrantBase):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._index = Index(path)
+        self._use = Use(path)
 
     def close(self, **kwargs: Any) -> None:  # noqa: ARG002 — the client passes its gRPC options
-        """Flush and close every shard and unlock the folder. Closing twice does nothing."""
-        self._index.close()
+        """Leave the folder; the last client flushes and closes every shard and unlocks it. Twice does nothing."""
+        self._use.end()
 
     def info(self) -> models.VersionInfo:
         return models.VersionInfo(title="Qdrant Edge, embedded", version=importlib.metadata.version("qdrant-edge-py"))
 
     def create_collection(self, collection_name: str, vectors_config: Any = None, **kwargs: Any) -> bool:
-        self._index.create(collection_name, shard_config.client_config(vectors_config, **kwargs))
+        self._use.index.create(collection_name, shard_config.client_config(vectors_config, **kwargs))
         return True
 
     def recreate_collection(self, collection_name: str, vectors_config: Any = None, **kwargs: Any) -> bool:
         config = shard_config.client_config(vectors_config, **kwargs)
         shard_config.native_config(config)  # raises before anything is deleted
-        self._index.delete(collection_name)
-        self._index.create(collection_name, config)
+        self._use.index.delete(collection_name)
+        self._use.index.create(collection_name, config)
         return True
 
     def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
         """Delete a collection, by its own name, and its aliases. True if it existed."""
         check_options("delete_collection", kwargs)
-        return self._index.delete(collection_name)
+        return self._use.index.delete(collection_name)
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
         check_options("collection_exists", kwargs)
-        return self._index.has(collection_name)
+        return self._use.index.has(collection_name)
 
     def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
         check_options("get_collections", kwargs)
-        names = [models.CollectionDescription(name=name) for name in self._index.names()]
+        names = [models.CollectionDescription(name=name) for name in self._use.index.names()]
         return models.CollectionsResponse(collections=names)
 
     def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
         check_options("get_collection", kwargs)
-        collection = self._index.collection(collection_name)
+        collection = self._use.index.collection(collection_name)
         with collection.shard.use("get_collection") as engine:
             return shard_config.collection_info(collection.config, engine.info())
 
     def update_collection(self, collection_name: str, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> bool:
         """Merge `metadata` into the collection's; a key set to None is removed."""
         check_options("update_collection", kwargs)
-        self._index.merge_metadata(collection_name, native_payload(metadata))
+        self._use.index.merge_metadata(collection_name, native_payload(metadata))
         return True
 
     def create_vector_name(
@@ -90,12 +90,12 @@ class EdgeBackend(QdrantBase):
         """Add a vector to a collection. Stored points lack it until `update_vectors` adds it to them."""
         check_options("create_vector_name", kwargs)
         add = functools.partial(shard_config.with_vector, added=vector_name_config)
-        self._index.change_vectors(collection_name, vector_name, add)
+        self._use.index.change_vectors(collection_name, vector_name, add)
         return _DONE
 
     def delete_vector_name(self, collection_name: str, vector_name: str, **kwargs: Any) -> models.UpdateResult:
         check_options("delete_vector_name", kwargs)
-        self._index.change_vectors(collection_name, vector_name, shard_config.without_vector)
+        self._use.index.change_vectors(collection_name, vector_name, shard_config.without_vector)
         return _DONE
 
     def update_collection_aliases(
@@ -103,16 +103,16 @@ class EdgeBackend(QdrantBase):
     ) -> bool:
         """Apply all of the operations or, if one of them is invalid, none."""
         check_options("update_collection_aliases", kwargs)
-        self._index.change_aliases(translate.client_model(list(change_aliases_operations), models.AliasOperations))
+        self._use.index.change_aliases(translate.client_model(list(change_aliases_operations), models.AliasOperations))
         return True
 
     def get_aliases(self, **kwargs: Any) -> models.CollectionsAliasesResponse:
         check_options("get_aliases", kwargs)
-        return client_aliases(self._index.aliases())
+        return client_aliases(self._use.index.aliases())
 
     def get_collection_aliases(self, collection_name: str, **kwargs: Any) -> models.CollectionsAliasesResponse:
         check_options("get_collection_aliases", kwargs)
-        aliases = self._index.aliases()
+        aliases = self._use.index.aliases()
         return client_aliases({alias: name for alias, name in aliases.items() if name == collection_name})
 
     def optimize(self, collection_name: str, *, in_worker: bool = False) -> bool:
@@ -129,7 +129,7 @@ class EdgeBackend(QdrantBase):
             EngineError: optimizing failed. Nothing is lost.
             NotImplementedError: a worker was requested on Windows.
         """
-        return self._index.optimize(collection_name, in_worker=in_worker)
+        return self._use.index.optimize(collection_name, in_worker=in_worker)
 
     def upsert(
         self,
@@ -143,7 +143,7 @@ class EdgeBackend(QdrantBase):
         check_options("upsert", kwargs)
         condition = filters.query_filter(update_filter)
         mode = translate.member(edge.UpdateMode, update_mode and models.UpdateMode(update_mode))
-        collection, structs = self._index.collection(collection_name), updates.structs(points)
+        collection, structs = self._use.index.collection(collection_name), updates.structs(points)
         for natives, n_bytes in updates.operation_batches(structs, translate.native_point, collection.params):
             operation = edge.UpdateOperation.upsert_points(natives, condition, mode)
             collection.shard.update("upsert", operation, n_bytes)
@@ -174,7 +174,7 @@ class EdgeBackend(QdrantBase):
         """Replace vectors of stored points; their other vectors and their payloads stay."""
         check_options("update_vectors", kwargs)
         condition = filters.query_filter(update_filter)
-        collection = self._index.collection(collection_name)
+        collection = self._use.index.collection(collection_name)
         structs = updates.vector_structs(points)
         for natives, n_bytes in updates.operation_batches(structs, translate.native_point_vectors, collection.params):
             operation = edge.UpdateOperation.update_vectors(natives, condition)
@@ -184,7 +184,7 @@ class EdgeBackend(QdrantBase):
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Any, **kwargs: Any
     ) -> models.UpdateResult:
-        names = updates.names("vectors", vectors, self._index.collection(collection_name).params)
+        names = updates.names("vectors", vectors, self._use.index.collection(collection_name).params)
         return self._change(collection_name, "delete_vectors", kwargs, points, names)
 
     def delete(self, collection_name: str, points_selector: Any, **kwargs: Any) -> models.UpdateResult:
@@ -222,13 +222,13 @@ class EdgeBackend(QdrantBase):
         check_options("create_payload_index", kwargs)
         schema = shard_config.index_schema(field_type if field_schema is None else field_schema)
         operation = edge.UpdateOperation.create_field_index(field_name, schema)
-        self._index.collection(collection_name).shard.update("create_payload_index", operation)
+        self._use.index.collection(collection_name).shard.update("create_payload_index", operation)
         return _DONE
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         check_options("delete_payload_index", kwargs)
         operation = edge.UpdateOperation.delete_field_index(field_name)
-        self._index.collection(collection_name).shard.update("delete_payload_index", operation)
+        self._use.index.collection(collection_name).shard.update("delete_payload_index", operation)
         return _DONE
 
     def query_points(
@@ -258,7 +258,7 @@ class EdgeBackend(QdrantBase):
         self, collection_name: str, requests: Sequence[models.QueryRequest], **kwargs: Any
     ) -> list[QueryResponse]:
         check_options("query_points", kwargs)
-        collection = self._index.collection(collection_name)
+        collection = self._use.index.collection(collection_name)
         target = queries.Target(collection_name, collection.params, self._stored_vector)
         native = [queries.native_request(request, target) for request in requests]
         with collection.shard.use("query_points") as engine:
@@ -296,7 +296,7 @@ class EdgeBackend(QdrantBase):
         return groups.query_groups(
             self, collection_name, request, group_by, limit=limit, group_size=group_size,
             with_lookup=translate.client_model(with_lookup, models.WithLookup),
-            params=self._index.collection(collection_name).params,
+            params=self._use.index.collection(collection_name).params,
         )  # fmt: skip
 
     def scroll(
@@ -316,7 +316,7 @@ class EdgeBackend(QdrantBase):
             with_payload=with_payload, with_vector=with_vectors,
         )  # fmt: skip
         native = queries.native_scroll(request)
-        with self._index.collection(collection_name).shard.use("scroll") as engine:
+        with self._use.index.collection(collection_name).shard.use("scroll") as engine:
             natives, next_id = engine.scroll(native)
         records = translate.client_records(natives, request.with_payload, request.with_vector)
         return records, None if next_id is None else translate.client_id(next_id)
@@ -334,7 +334,7 @@ class EdgeBackend(QdrantBase):
         native_ids = [translate.native_id(value) for value in ids]
         request = models.PointRequest(ids=[], with_payload=with_payload, with_vector=with_vectors)
         payload, vectors = translate.payload_selector(request.with_payload), request.with_vector or False
-        with self._index.collection(collection_name).shard.use("retrieve") as engine:
+        with self._use.index.collection(collection_name).shard.use("retrieve") as engine:
             natives = engine.retrieve(native_ids, payload, vectors)
         records = translate.client_records(natives, request.with_payload, request.with_vector)
         by_id = {record.id: record for record in records}
@@ -345,7 +345,7 @@ class EdgeBackend(QdrantBase):
     ) -> models.CountResult:
         check_options("count", kwargs)
         request = edge.CountRequest(exact=exact, filter=filters.query_filter(count_filter))
-        with self._index.collection(collection_name).shard.use("count") as engine:
+        with self._use.index.collection(collection_name).shard.use("count") as engine:
             return models.CountResult(count=engine.count(request))
 
     def facet(
@@ -361,14 +361,14 @@ class EdgeBackend(QdrantBase):
         check_options("facet", kwargs)
         request = models.FacetRequest(key=key, limit=limit, exact=exact, filter=facet_filter)
         native = queries.native_facet(request)
-        with self._index.collection(collection_name).shard.use("facet") as engine:
+        with self._use.index.collection(collection_name).shard.use("facet") as engine:
             natives = sorted(engine.facet(native).hits, key=lambda hit: (-hit.count, hit.value))
         return models.FacetResponse(
             hits=[models.FacetValueHit(value=translate.client_id(hit.value), count=hit.count) for hit in natives]
         )
 
     def _stored_vector(self, collection_name: str, identity: int | uuid.UUID, name: str) -> Any:
-        translate.check_vector_name(name, self._index.collection(collection_name).params, repr(collection_name))
+        translate.check_vector_name(name, self._use.index.collection(collection_name).params, repr(collection_name))
         records = self.retrieve(collection_name, [identity], with_payload=False, with_vectors=[name])
         if not records:
             raise ValueError(f"Point {identity}, which the query mentions, is not in {collection_name!r}.")
@@ -383,7 +383,7 @@ class EdgeBackend(QdrantBase):
     ) -> models.UpdateResult:
         check_options(change, options)
         operation = updates.change(change, points, *details)
-        self._index.collection(collection_name).shard.update(change, operation)
+        self._use.index.collection(collection_name).shard.update(change, operation)
         return _DONE
 
 

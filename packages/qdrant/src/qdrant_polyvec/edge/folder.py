@@ -18,12 +18,11 @@ from qdrant_client import models
 
 _FORMAT = 1
 _MANIFEST = ".edge.json"
-_locked_here: set[tuple[int, Path]] = set()  # folders that are locked by a process, which may have been forked since
 _FORBIDDEN = '<>:"/\\|?*\0\x1f'  # in collection names, as in the server
 
 
 class FolderLockedError(RuntimeError):
-    """Another client, in this process or another, has the index folder open."""
+    """Another process has the index folder open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Manifest:
 
 
 class Folder:
-    """A folder, locked for this client alone until `unlock` or the end of the process, or else a FolderLockedError.
+    """A folder, locked for this object alone until `unlock` or the end of the process, or else a FolderLockedError.
 
     It is locked before any file is read: a second opener damages a live shard even though the engine refuses it.
     """
@@ -49,15 +48,9 @@ class Folder:
             portalocker.lock(self._lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
         except portalocker.exceptions.LockException as error:
             self._lock.close()
-            raise FolderLockedError(_locked(path, by_this_process=self._key in _locked_here)) from error
-        _locked_here.add(self._key)
-
-    @property
-    def _key(self) -> tuple[int, Path]:
-        return os.getpid(), self.path.resolve()
+            raise FolderLockedError(_locked(path)) from error
 
     def unlock(self) -> None:
-        _locked_here.discard(self._key)
         portalocker.unlock(self._lock)
         self._lock.close()
 
@@ -133,18 +126,11 @@ class Folder:
         return self.path / f"{name}{_MANIFEST}"
 
 
-def _locked(path: Path, *, by_this_process: bool) -> str:
-    if by_this_process:
-        return (
-            f"The index in {str(path)!r} is open in another client of this process. Close it first, with the "
-            "collection or store that opened it: in a notebook, `docs.close()` before the cell runs again. Or share "
-            f"it: `client = open_client({str(path)!r})` once, and give that client to each collection instead of the "
-            "folder."
-        )
+def _locked(path: Path) -> str:
     return (
-        f"The index in {str(path)!r} is open in another client, of another process. Close that client first. Several "
-        "processes cannot share a folder, not even to read it, because the engine writes when it opens one: run a "
-        "Qdrant server and open its URL in each of them."
+        f"The index in {str(path)!r} is open in another process. Close it there first. Processes cannot share a "
+        "folder, not even to read it, because the engine writes when it opens one: run a Qdrant server and open its "
+        "URL in each of them."
     )
 
 

@@ -8,11 +8,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import qdrant_edge as edge
 from qdrant_client import models
 
+from polyvec import forking
 from qdrant_polyvec.edge import shard_config, translate
 from qdrant_polyvec.edge.folder import Folder, Manifest, changed_aliases
 from qdrant_polyvec.edge.shard import EngineError, Shard
@@ -44,9 +45,14 @@ class Index:
         # Guards the three attributes above and the manifests. A thread takes it after a shard's lock, never before: the
         # shard's lock may be held for as long as a worker optimizes, and other collections must not wait for that.
         self._mutex = threading.RLock()
+        self.users: weakref.WeakSet[Use] = weakref.WeakSet()
         self._closed = False
         self._owner = os.getpid()
         self._release = weakref.finalize(self, _release, self.opened, self.folder, self._owner)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
         """Flush and close every shard and unlock the folder. Closing twice does nothing."""
@@ -188,6 +194,41 @@ class Index:
             )
         if self._closed or not self._release.alive:
             raise RuntimeError(f"The index in {str(self.folder.path)!r} is closed; open it again.")
+
+
+class Use:
+    """One client's use of the index of a folder, which all clients of a process share."""
+
+    _indexes: ClassVar[weakref.WeakValueDictionary[tuple[int, Path], Index]] = (
+        weakref.WeakValueDictionary()
+    )  # by process and folder
+    _turn = forking.lock()
+
+    def __init__(self, path: Path) -> None:
+        self._path, key = path, (os.getpid(), path.resolve())
+        with self._turn:
+            index = self._indexes.get(key)
+            if index is None or index.is_closed:
+                index = self._indexes[key] = Index(path)
+            self._index: Index | None = index
+            index.users.add(self)
+
+    @property
+    def index(self) -> Index:
+        """The index; a RuntimeError after the end of its use."""
+        if self._index is None:
+            raise RuntimeError(f"The index in {str(self._path)!r} is closed; open it again.")
+        return self._index
+
+    def end(self) -> None:
+        """Close the index if nobody else in this process uses it. Ending twice does nothing."""
+        with self._turn:
+            index, self._index = self._index, None
+            if index is None:
+                return
+            index.users.discard(self)
+            if not index.users:
+                index.close()
 
 
 def _complete_change(shard: Shard, config: models.CreateCollection, vector_name: str) -> None:

@@ -92,7 +92,7 @@ class PolyvecVectorStore(OpenStore):
 
         Args:
             embed_model: makes the vectors. It is loaded here, and must be the one that the collection was created with.
-            location: a folder, which one client at a time can open; the URL of a server; `":memory:"` for tests in one
+            location: a folder, which one process at a time can open; the URL of a server; `":memory:"` for tests in one
                 thread; or a `qdrant_client.QdrantClient` (see `qdrant_polyvec.open_client`), which several stores may
                 share.
             collection_name: the collection.
@@ -103,7 +103,7 @@ class PolyvecVectorStore(OpenStore):
             patience: how long calls wait for a server; see `qdrant_polyvec.Patience`.
 
         Raises:
-            qdrant_polyvec.FolderLockedError: the folder is open in another client.
+            qdrant_polyvec.FolderLockedError: the folder is open in another process.
             qdrant_polyvec.FingerprintError: the collection holds another model's vectors.
             qdrant_polyvec.SchemaError: the collection has other kinds of vectors.
             qdrant_polyvec.StoreError: a server does not answer, or refuses. Every other method raises it, too.
