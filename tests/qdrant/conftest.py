@@ -34,6 +34,7 @@ class RestServer(Store):
         self.requests = []
         self.faults = {}
         self.max_bytes = 32 * 2**20
+        self.page = None  # what answers instead, as a proxy's page
 
     def client(self, **options):
         transport = httpx.MockTransport(self)
@@ -44,6 +45,8 @@ class RestServer(Store):
         return [one["body"] for one in self.requests if one["method"] == method and one["path"].endswith(end)]
 
     def __call__(self, request):
+        if self.page is not None:
+            return httpx.Response(200, text=self.page)
         content = request.content
         body = json.loads(content) if content else None
         path = request.url.path
@@ -94,7 +97,7 @@ class Rest(RestServer):
     """With the answer of `GET /`, which is no `{"result": …}`."""
 
     def __call__(self, request):
-        if request.url.path == "/":
+        if request.url.path == "/" and self.page is None:
             self.requests.append({"method": "GET", "path": "/", "params": {}, "body": None, "size": 0})
             return httpx.Response(200, json={"title": "qdrant - vector search engine", "version": self.version})
         return super().__call__(request)

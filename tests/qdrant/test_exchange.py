@@ -8,7 +8,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from polyvec.testing import HashEncoder
-from qdrant_polyvec import Collection, FingerprintError, Schema, open_client
+from qdrant_polyvec import Collection, FingerprintError, Schema, exchange, open_client, upload
 from qdrant_polyvec.clients import backend
 from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.fingerprint import REPLACED_BY, REPLACES
@@ -216,11 +216,13 @@ def unfinished(client):
 def test_verify_tells_of_an_unfinished_exchange_and_leftovers_are_deleted_but_for_it(client, unfinished):
     old, docs = unfinished
     client.create_collection("docs__mine", {"dense": models.VectorParams(size=2, distance="Dot")})
-    client.create_collection("docs__0123abcd", {"dense": models.VectorParams(size=2, distance="Dot")})
+    of_dates = {"dense": models.VectorParams(size=2, distance="Dot")}
+    client.create_collection("docs__20241201", of_dates)  # somebody's own
+    client.create_collection("docs__0123abcd", of_dates, metadata=client.get_collection(old).config.metadata)
     found = docs.verify()
     assert (found.leftovers, found.unfinished) == (sorted(["docs__0123abcd", old]), old)
     assert docs.delete_leftovers() == ["docs__0123abcd"]
-    assert {old, "docs__mine"} < set(names(client))
+    assert {old, "docs__mine", "docs__20241201"} < set(names(client))
     assert docs.reindex(NEW).ok == ["l"]
     assert docs.verify().ok
     assert contents(client) == {**TEXTS, "l": "late"}
@@ -302,3 +304,38 @@ def test_over_rest_an_interruption_is_finished(rest):
             assert "nothing to do" in str(error)  # noqa: PT017 — the last step may be done already
         assert contents(client) == {"a": "changed", "c": TEXTS["c"], "d": TEXTS["d"]}
         assert list(facts(client).values()) == [set()]
+
+
+@pytest.mark.parametrize("bad", [b"no image", None])
+def test_an_add_that_fails_leaves_what_is_late(client, unfinished, bad, monkeypatch):
+    _, docs = unfinished
+    if bad is None:  # killed before anything is written
+        monkeypatch.setattr(upload, "write", lambda *_, **__: stop())
+        with pytest.raises(Stop):
+            docs.add(["newer"], ids=["l"])
+        monkeypatch.undo()
+    else:
+        assert [failure.id for failure in docs.add([bad], ids=["l"], on_failure="report").failed] == ["l"]
+    docs.reindex(NEW)
+    assert contents(client) == {**TEXTS, "l": "late"}
+
+
+def test_an_add_during_an_unfinished_exchange_is_newer(client, unfinished):
+    _, docs = unfinished
+    docs.add(["newer", TEXTS["a"]], ids=["l", "a"])
+    docs.reindex(NEW)
+    assert contents(client) == {**TEXTS, "l": "newer"}
+
+
+def test_a_reindex_that_another_one_overtakes_ends_and_takes_nothing_away(client, monkeypatch):
+    docs = start(client)
+
+    def overtake():
+        monkeypatch.undo()
+        Collection.open(client, "docs", embedder=OLD).reindex(THIRD)
+        Collection.open(client, "docs", embedder=THIRD).add(["x"], ids=["x"])
+
+    monkeypatch.setattr(exchange, "delete_vanished", lambda *_: overtake() or [])
+    with pytest.raises(CollectionChangedError, match="exchanged by another `reindex` meanwhile"):
+        docs.reindex(NEW)
+    assert {item.id for item in Collection.open(client, "docs", embedder=THIRD).all()} == {*TEXTS, "x"}

@@ -8,20 +8,25 @@ import contextlib
 import inspect
 import itertools
 import threading
+import time
 
 import pytest
 from qdrant_client import models
 
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import (
+    Cluster,
     Collection,
     CollectionChangedError,
     Patience,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
+    open_client,
     retrying,
 )
+from tests.qdrant.calls import RefusedError
+from tests.qdrant.servers import CHANNEL, Server
 
 EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
 OTHER = HashEncoder(dim=12, multivector_dim=6, name="new")
@@ -172,3 +177,56 @@ def test_a_fault_that_lasts_is_one_clear_error(server, client, name):
         assert told in str(raised.value), kind
         assert "127.0.0.1:" in str(raised.value), kind
     assert sorted(ids(reopened(docs).all())) == [1, 2, 3]
+
+
+HTML = "<html><body>Sign in</body></html>"
+
+
+@pytest.mark.parametrize("name", ["open", "search", "asearch", "add", "delete", "verify"])
+def test_a_page_of_somebody_else_is_told_as_such(rest, name):
+    """Over REST: it comes with status 200, from a proxy."""
+    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, patience=IMPATIENT)
+    docs.add(TEXTS[:3], ids=[1, 2, 3])
+    rest.page = HTML
+    with pytest.raises(StoreRefusedError, match=r"http://server:6333 refused: an answer that is no JSON: '<html>.*URL"):
+        METHODS[name](docs)
+
+
+def test_a_server_that_takes_fewer_items_at_a_time_is_read_in_smaller_pages(server, client):
+    docs = filled(client)
+    server.fail("scroll", RefusedError(400, 'Bad request: Limit exceeded 256 > 2 for "limit".'))
+    assert sorted(ids(docs.all())) == [1, 2, 3]
+    assert [sent.call.request.limit for sent in server.requests if sent.call.name == "scroll"][-2:] == [2, 2]
+
+
+def test_a_timeout_of_the_cluster_is_no_longer_than_the_patience(server):
+    client = server.client(prefer_grpc=True)
+    cluster, patience = Cluster(timeout=60), Patience(reads=1, first_wait=0.01)
+    docs = Collection.open(client, "docs", embedder=EMBEDDER, cluster=cluster, patience=patience)
+    docs.add(TEXTS[:1])
+    server.fail("query_batch_points", "hang", times=None)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        docs.search("red fox")
+    assert time.monotonic() - began < 30  # and not 60
+    server.heal()
+    client.close()
+
+
+def test_another_servers_grpc_port_is_not_written_to(server, tmp_path, caplog):
+    with Server(tmp_path / "another") as another:
+        client = open_client(server.url, grpc_port=another.grpc_port, grpc_options=dict(CHANNEL))
+        docs = Collection.open(client, "docs", embedder=EMBEDDER)
+        again = Collection.open(client, "docs", embedder=EMBEDDER)
+        assert again.add(TEXTS).failed == docs.add(TEXTS).failed == []
+        assert again.count() == len(TEXTS)
+        assert "upsert" not in another.calls()
+        client.close()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "sécret"])
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key, monkeypatch):
+    monkeypatch.setenv("QDRANT_API_KEY", key)
+    with pytest.raises(ValueError, match=r"the API key .* has a line break or another character") as raised:
+        open_client("https://server")
+    assert "cret" not in str(raised.value)

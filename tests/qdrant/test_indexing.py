@@ -298,25 +298,25 @@ def test_a_file_has_one_source_wherever_the_command_runs(home, encoder, monkeypa
     assert json.loads(out)["hits"][0]["source"] == f"{home}/docs/c.png"
 
 
-def test_an_older_index_is_taken_over(home, encoder):
-    """It has relative sources and no marks."""
-    text, code = (home / "docs" / name for name in ("a.md", "b.py"))
-    parts = [
-        Item("# Fox\nthe red fox", source="docs/a.md", unit="L1-2", context="a.md › Fox"),
-        Item("# Whale\na blue whale", source="docs/a.md", unit="L4-5", context="a.md › Whale"),
-        Item(code.read_text().rstrip(), source=str(code), unit="L1-2", context="b.py › red_fox", task="code"),
-        Item("gone", source="docs/gone.md", unit="L1-1"),
-    ]
-    add(encoder, *parts, Item("a note", source="docs/a.md"))
-    encoder.encoded.clear()
-    report = index("docs")
-    assert [one for one in encoder.encoded if isinstance(one, str)] == []
-    assert (len(report["ok"]), len(report["skipped"]), len(report["removed"])) == (3, 1, 2)
-    assert stored() == sorted([*ALL, ("docs/a.md", "2", "retrieval"), ("docs/gone.md", "L1-1", "retrieval")])
-    assert json.loads(run("verify", "--json")[1])["gone_files"].keys() == {f"{home}/docs/gone.md"}
-    text.unlink()
-    code.unlink()
-    assert len(index("docs")["removed"]) == 3
+def test_items_that_look_like_parts_of_a_file_are_others_own(home, encoder):
+    """Their ids are derived and their units named as those of the command line."""
+    source = str(home / "docs" / "c.png")
+    add(encoder, Item("my words", source=source, unit="L1-2"), Item("of a page", source="docs/a.md", unit="page 1"))
+    index("docs")
+    index("docs")
+    assert {("docs/c.png", "L1-2", "retrieval"), ("docs/a.md", "page 1", "retrieval")} <= set(stored())
+    (home / "docs" / "c.png").unlink()
+    assert len(index("docs")["removed"]) == 1
+    assert ("docs/c.png", "L1-2", "retrieval") in stored()
+
+
+def test_an_empty_folder_that_is_named_keeps_its_parts_also_within_another_one(home):
+    (home / "docs" / "usb").mkdir()
+    (home / "docs" / "usb" / "u.md").write_text("on the disk")
+    index("docs", "docs/usb")
+    (home / "docs" / "usb" / "u.md").unlink()
+    assert index("docs", "docs/usb")["removed"] == []
+    assert len(index("docs")["removed"]) == 1
 
 
 def test_verify_names_files_that_are_gone_and_no_other_items(home, encoder):

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -19,7 +18,7 @@ from qdrant_polyvec import schema as schemas
 from qdrant_polyvec.choices import IndexKind
 from qdrant_polyvec.clients import AsyncClients, Engine, engine
 from qdrant_polyvec.cluster import Cluster
-from qdrant_polyvec.errors import CollectionChangedError
+from qdrant_polyvec.errors import CollectionChangedError, StoreRefusedError
 from qdrant_polyvec.fingerprint import KEY, REPLACED_BY, REPLACES, Fingerprint
 from qdrant_polyvec.items import Identity, earlier_point_id, point_id
 from qdrant_polyvec.metadata import check_filter
@@ -255,10 +254,15 @@ class Binding:
         """Read all points that pass, without their vectors, some hundred at a time in the order of their ids."""
         selector = with_payload if isinstance(with_payload, bool) else list(with_payload)
         options = {"limit": _PAGE, "with_payload": selector, **self.cluster.read_options()}
-        read = partial(self.client.scroll, self.name, scroll_filter=condition, **options)
         offset = None
         while True:
-            page, offset = read(offset=offset)
+            try:
+                page, offset = self.client.scroll(self.name, scroll_filter=condition, offset=offset, **options)
+            except StoreRefusedError as error:
+                if (most := error.most) is None or most >= options["limit"]:
+                    raise
+                options["limit"] = most  # of a server in strict mode
+                continue
             if page:
                 yield self._current(page)
             if offset is None:

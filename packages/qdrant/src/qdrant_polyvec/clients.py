@@ -158,7 +158,7 @@ def engine(client: QdrantClient) -> Engine:
     if numbers is None:
         raise ServerVersionError(f"the server says it is version {version!r}, which is no version of Qdrant.")
     prefers_grpc: bool = behind._prefer_grpc  # noqa: SLF001 — no public name
-    writes_over_grpc = prefers_grpc or (inner(client) in _undecided and _answers_over_grpc(behind))
+    writes_over_grpc = prefers_grpc or (inner(client) in _undecided and _answers_over_grpc(client, behind))
     return Engine("grpc" if prefers_grpc else "rest", (int(numbers[1]), int(numbers[2])), writes_over_grpc)
 
 
@@ -187,6 +187,11 @@ def grpc_backend(client: QdrantClient, engine: Engine) -> QdrantBase | None:
 def _server_options(options: Mapping[str, Any]) -> dict[str, Any]:
     key = os.environ.get("QDRANT_API_KEY")
     given = {name: value for name, value in options.items() if value is not None}
+    used = given.get("api_key", key)
+    if isinstance(used, str) and not (used.isascii() and used.isprintable()):
+        raise ValueError(
+            "the API key (`api_key`, or QDRANT_API_KEY) has a line break or another character that no header can hold."
+        )
     return _OPTIONS | ({"api_key": key} if key else {}) | given
 
 
@@ -197,14 +202,19 @@ def _options_again(client: QdrantClient) -> dict[str, Any]:
     return client.init_options | {"check_compatibility": False, "grpc_options": None if of_grpc is None else ours}
 
 
-def _answers_over_grpc(remote: QdrantRemote) -> bool:
+def _answers_over_grpc(client: QdrantClient, remote: QdrantRemote) -> bool:
+    """True if the server's gRPC port answers, and it is no other server's: it has the same collections."""
+    names = {collection.name for collection in client.get_collections().collections}
     try:
-        remote.grpc_root.HealthCheck(messages.HealthCheckRequest(), timeout=_PROBE)
+        answer = remote.grpc_collections.List(messages.ListCollectionsRequest(), timeout=_PROBE)
+        is_same = {collection.name for collection in answer.collections} == names
     except grpc.RpcError:
+        is_same = False
+    if not is_same:
         if remote.rest_uri not in _without_grpc:
             _without_grpc.add(remote.rest_uri)
             _logger.warning(
-                "port %s of the Qdrant server at %s does not answer over gRPC, so items are written over REST, which "
+                "port %s does not answer over gRPC for the Qdrant server at %s, so items are written over REST, which "
                 "takes longer. Open that port, name another one by open_client(url, grpc_port=…), or choose REST by "
                 "prefer_grpc=False.",
                 remote._grpc_port,  # noqa: SLF001 — no public name

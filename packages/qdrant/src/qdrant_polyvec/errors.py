@@ -1,6 +1,7 @@
 """What a store answered, as errors of one family, the same over REST and gRPC."""
 
 import errno
+import json
 import re
 from typing import Any
 
@@ -9,11 +10,13 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
+from polyvec.terminal import escaped
 from qdrant_polyvec.items import Report
 
 __all__ = ["CollectionChangedError", "NoRoomError", "StoreError", "StoreRefusedError", "StoreUnavailableError"]
 
-FAILURES = (ApiException, QdrantException, grpc.RpcError)  # all that qdrant-client raises of a server
+# All that qdrant-client raises of a server. JSONDecodeError: the answer is none of Qdrant.
+FAILURES = (ApiException, QdrantException, grpc.RpcError, json.JSONDecodeError)
 MISSING, TOO_LARGE = 404, 413
 _STATUS_BY_CODE = {
     "INVALID_ARGUMENT": 400,
@@ -59,6 +62,12 @@ class StoreRefusedError(StoreError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def most(self) -> int | None:
+        """The largest `limit` that the server takes, if it refused a larger one."""
+        limit = re.search(r'Limit exceeded \d+ > (\d+) for "limit"', str(self))
+        return None if limit is None else int(limit[1])
+
 
 class NoRoomError(StoreError, OSError):
     """The disk of a folder is full, or nearly so. The call changed nothing that others can see."""
@@ -84,27 +93,35 @@ def status_of(error: Exception) -> int:
         name = answer.code().name
         if name == "RESOURCE_EXHAUSTED" and "larger than" in reason(error):
             return TOO_LARGE
+        if "nvalid metadata" in reason(error):  # a header that cannot be sent, such as a key with a line break
+            return 401
         return _STATUS_BY_CODE.get(name, 500)
     return 0
 
 
 def reason(error: Exception) -> str:
-    """Put a server's answer in one line."""
+    """Put a server's answer in one line, without characters that change what is around it."""
+    return escaped(" ".join(_answer(error).split()))[:300]
+
+
+def _answer(error: Exception) -> str:
     if isinstance(error, UnexpectedResponse):
         try:
             message = str(error.structured()["status"]["error"])
         except (ValueError, KeyError, TypeError):  # plain text, a page of a proxy
             text = error.content.decode("utf-8", "replace").strip()
             message = error.reason_phrase if not text or text.startswith("<") else text
-        return f"{error.status_code} {message}"[:300]
+        return f"{error.status_code} {message}"
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, httpx.LocalProtocolError):  # its text would show the key
             return "a header cannot be sent: is there a line break in the API key?"
-        return f"{type(error.source).__name__}: {error.source}"[:300]
+        return f"{type(error.source).__name__}: {error.source}"
     if isinstance(error, grpc.RpcError):
         answer: Any = error  # grpc is not annotated
-        return f"{answer.code().name} {answer.details()}"[:300]
-    return f"429 {error}"[:300]
+        return f"{answer.code().name} {answer.details()}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"an answer that is no JSON: {error.doc[:100]!r}"
+    return f"429 {error}"
 
 
 def refusal(error: Exception, url: str) -> StoreError:
@@ -149,6 +166,11 @@ def may_pass(error: Exception) -> bool:
         return isinstance(source, _OF_CONNECTIONS) and not isinstance(source, _OF_REQUESTS)
     status = status_of(error)
     return status in (408, 429) or status >= 500
+
+
+def shows_key(error: Exception) -> bool:
+    """True if an error, or its traceback, may show the API key."""
+    return isinstance(error, ResponseHandlingException) and isinstance(error.source, httpx.LocalProtocolError)
 
 
 def is_answer(error: ResponseHandlingException) -> bool:

@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from qdrant_polyvec import points
 from qdrant_polyvec.binding import Binding, aliased
+from qdrant_polyvec.errors import CollectionChangedError
 from qdrant_polyvec.fingerprint import KEY, REPLACED_BY, REPLACES, Fingerprint
 from qdrant_polyvec.ingest import write_points
 from qdrant_polyvec.items import Identity, Report
@@ -55,6 +56,15 @@ def finish(old: Binding, new: Binding, *, keep_old: bool) -> None:
     else:
         old.client.delete_collection(old.name)
     new.client.update_collection(new.name, metadata={REPLACES: None})
+
+
+def check_alias(binding: Binding, old: Binding) -> None:
+    """Raise a CollectionChangedError if another `reindex` has exchanged the collection meanwhile."""
+    if aliased(binding.client, binding.name) != old.name:
+        raise CollectionChangedError(
+            f"Collection {binding.name!r} was exchanged by another `reindex` meanwhile. Open it again, and reindex it "
+            "with one call at a time."
+        )
 
 
 def delete_vanished(old: Binding, new: Binding) -> list[Identity]:
@@ -100,7 +110,8 @@ def leftovers(binding: Binding) -> list[str]:
     in_use = {alias.collection_name for alias in binding.client.get_aliases().aliases}
     names = [collection.name for collection in binding.client.get_collections().collections]
     ours = re.compile(re.escape(binding.name) + "__[0-9a-f]{8}")  # as `Binding.new_name`
-    return sorted(name for name in names if ours.fullmatch(name) and name not in in_use)
+    candidates = sorted(name for name in names if ours.fullmatch(name) and name not in in_use)
+    return [name for name in candidates if KEY in _metadata(binding, name)]  # others may have such a name, too
 
 
 def needed(binding: Binding) -> str | None:

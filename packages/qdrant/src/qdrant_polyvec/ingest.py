@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -58,7 +58,7 @@ class Ingest:
         stream = iter(entries)
         written: Future[None] | None = None
         with (
-            ThreadPoolExecutor(1, thread_name_prefix="polyvec-writer") as writer,
+            upload.writer_thread() as writer,
             tqdm(total=total, unit="item", disable=not show_progress) as progress,
         ):
             while batch := list(islice(stream, self._batch_size)):
@@ -177,10 +177,6 @@ class Ingest:
 
         An entry with the id of another task's item fails.
         """
-        if entries and self._binding.replaces is not None:
-            # Before anything is read: a `reindex` that still finds an item there is sure that this call is not done.
-            late = models.PointIdsList(points=[entry.point_id for entry in entries])
-            self._binding.erase(late, self._binding.replaces)
         # Payloads of other readers are compared only then. The text is needed to know an item again.
         whole = any(entry.payload or entry.root is not None for entry in entries)
         records = self._records(entries, with_payload=True if whole else [OWN, "metadata", "page_content"])
@@ -206,7 +202,8 @@ class Ingest:
                 )
                 continue
             revision = revisions.revision(entry, old, fingerprint, keep_place=self._keep_places)
-            if own.late or (new := revision.payload) is None:
+            # While an exchange is unfinished, all is written: see `_write`.
+            if own.late or self._binding.replaces is not None or (new := revision.payload) is None:
                 changed.append(revision.entry)
                 continue
             if new == old if whole else all(new[key] == old.get(key) for key in (OWN, "metadata")):
@@ -308,11 +305,24 @@ class Ingest:
                 with self._told():
                     write = self._write_otherwise or partial(write_points, self._binding)
                     write(batch.structs, written)
+                    self._supersede(batch.structs, written)
                 if self._is_exchanged():
                     raise self._changed_error()
             except CollectionChangedError:
                 acknowledged.pop_all()
                 raise
+
+    def _supersede(self, structs: Sequence[models.PointStruct], written: Report) -> None:
+        """Let the written points replace those of the old collection while an exchange is unfinished.
+
+        They are written before and after that: if this is interrupted, one of the two collections has an item, and
+        what `reindex` brings over in between is written over.
+        """
+        stored = set(written.ok)
+        done = [struct for struct in structs if points.identity(struct) in stored]
+        if self._binding.replaces is not None and done:
+            self._binding.erase(models.PointIdsList(points=[struct.id for struct in done]), self._binding.replaces)
+            write_points(self._binding, done, Report())
 
     def _add_to_report(self, written: Report) -> None:
         self.report.ok.extend(written.ok)

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import inspect
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -53,7 +54,8 @@ class PatientBackend(QdrantBase):
         attempts = Attempts(_url(remote, uses_grpc=uses_grpc), self.patience.limit(name), self.patience)
 
         def attempt(seconds: float) -> Any:
-            return getattr(_within(remote, seconds, uses_grpc=uses_grpc), name)(*args, **kwargs)
+            bounded = _bounded_options(kwargs, seconds)
+            return getattr(_within(remote, seconds, uses_grpc=uses_grpc), name)(*args, **bounded)
 
         return patiently(attempt, attempts, lambda seconds: time.sleep(seconds))
 
@@ -75,7 +77,8 @@ class AsyncPatientBackend(AsyncQdrantBase):
         attempts = Attempts(_url(remote, uses_grpc=uses_grpc), self._patience.limit(name), self._patience)
 
         def attempt(seconds: float) -> Awaitable[Any]:
-            result: Awaitable[Any] = getattr(_within(remote, seconds, uses_grpc=uses_grpc), name)(*args, **kwargs)
+            bounded = _bounded_options(kwargs, seconds)
+            result: Awaitable[Any] = getattr(_within(remote, seconds, uses_grpc=uses_grpc), name)(*args, **bounded)
             return result
 
         return await apatiently(attempt, attempts, asyncio.sleep)
@@ -111,6 +114,12 @@ def _within(remote: Remote, seconds: float, *, uses_grpc: bool) -> Any:
     attempt._prefer_grpc = uses_grpc  # noqa: SLF001 — no public name
     attempt._timeout = min(remote._timeout, seconds)  # noqa: SLF001 — of gRPC; no public name
     return attempt
+
+
+def _bounded_options(options: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the options of a call whose own `timeout`, whole seconds on the server, is no longer than the attempt."""
+    timeout = options.get("timeout")
+    return options if timeout is None else options | {"timeout": min(timeout, math.ceil(seconds))}
 
 
 def _bound(remote: Remote) -> None:

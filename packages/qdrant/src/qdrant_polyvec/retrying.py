@@ -12,7 +12,7 @@ from typing import TypeVar
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from polyvec.alarms import pass_alarm
-from qdrant_polyvec.errors import FAILURES, StoreUnavailableError, is_answer, may_pass, reason, refusal
+from qdrant_polyvec.errors import FAILURES, StoreUnavailableError, is_answer, may_pass, reason, refusal, shows_key
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ class Patience:
         first_wait: seconds before the second attempt. The pause is doubled each time, and up to half as long again by
             chance, so that several clients do not come back at once.
         longest_wait: seconds between two attempts at most, whatever the server asks for by `Retry-After`.
+
+    An attempt ends when nothing arrives for that long; an answer that trickles in is waited for.
     """
 
     reads: float = 30.0
@@ -95,7 +97,7 @@ class Attempts:
             if not is_answer(error):
                 raise error.source from error
         if not may_pass(error):
-            raise refusal(error, self._url) from error
+            raise refusal(error, self._url) from (None if shows_key(error) else error)
         left = self._end - time.monotonic()
         if left <= 0:
             raise StoreUnavailableError(

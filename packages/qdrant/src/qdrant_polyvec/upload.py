@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +71,20 @@ def write(
             if too_large:  # later requests have half that size, instead of being refused and halved again and again
                 wire.max_bytes = min(wire.max_bytes, sum(map(wire.n_bytes, batch)) // 2)
             yield written
+
+
+@contextmanager
+def writer_thread() -> Iterator[ThreadPoolExecutor]:
+    """Run the thread that writes. Its work is done at the end, but nobody who interrupts the call waits for it."""
+    writer = ThreadPoolExecutor(1, thread_name_prefix="polyvec-writer")
+    is_interrupted = False
+    try:
+        yield writer
+    except (KeyboardInterrupt, SystemExit):
+        is_interrupted = True
+        raise
+    finally:
+        writer.shutdown(wait=not is_interrupted, cancel_futures=is_interrupted)
 
 
 def _write(

@@ -1,6 +1,5 @@
 """The parts of files in an index: which ones the command line made, and which ones it removes."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from polyvec.alarms import pass_alarm
 from polyvec.paths import absolute
 from polyvec.pictures import page_of
 from qdrant_polyvec import points
-from qdrant_polyvec.items import Identity, derived_id
+from qdrant_polyvec.items import Identity
 from qdrant_polyvec.points import Own
 from qdrant_polyvec.schema import OWN
 
 _PAGE = 256  # points per request
 _FIELDS = ["metadata", *(f"{OWN}.{name}" for name in ("file", "unit", "task", "tenant", "content_hash", "id"))]
 _PICTURE = f"{OWN}.picture.uri"  # may be the whole image
-_UNIT = re.compile(r"L\d+-\d+|(section|page|cell) \d.*|image")  # as `files.Unit` names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +28,7 @@ class Part:
         source: as it is stored.
         path: the file; None if no file is known.
         root: the file or folder that the command line was given, and in which it found the file; None if others made
-            the item, or an older version did, which left no mark.
-        is_older: True if it looks like an item of an older version: nobody else derives ids and names units so.
+            the item.
         digest: of the content that the file had.
     """
 
@@ -42,7 +39,6 @@ class Part:
     task: str
     tenant: str | None
     root: Path | None
-    is_older: bool
     digest: str
 
 
@@ -98,8 +94,7 @@ class Outcome:
         if part.tenant is not None or part.id in self.ids or part.path is None:
             return False
         if part.path in self.files:
-            is_own = part.root is not None or part.is_older
-            return is_own and (part.task in self.tasks or part.path in self.without_text)
+            return part.root is not None and (part.task in self.tasks or part.path in self.without_text)
         return part.root is not None and self._is_missing(part, part.path, part.root)
 
     def is_of_empty_folder(self, part: Part) -> bool:
@@ -111,7 +106,8 @@ class Outcome:
         A file that is left out stays if it, or a folder that is left out with it, was named itself.
         """
         ways = (path, *path.parents)
-        if not any(folder in ways for folder in self.folders) or any(way in self.failed for way in ways):
+        kept = {*self.failed, *self.empty}
+        if not any(folder in ways for folder in self.folders) or any(way in kept for way in ways):
             return False
         if _is_gone(path):
             return True
@@ -122,10 +118,8 @@ class Outcome:
 def _part(record: models.Record) -> Part:
     own, source, identity = Own.of(record.payload), points.source(record.payload), points.identity(record)
     root = None if own.file is None else own.file.get("root")
-    is_derived = identity == derived_id(source, own.unit, own.task) and _UNIT.fullmatch(own.unit) is not None
-    is_older = root is None and is_derived and (record.payload or {}).get("metadata") == {"source": source}
     uri = str((own.picture or {}).get("uri") or "")
-    is_of_file = root is not None or is_older or (source != "" and page_of(uri)[0] == source)
+    is_of_file = root is not None or (source != "" and page_of(uri)[0] == source)
     return Part(
         id=identity,
         source=source,
@@ -134,7 +128,6 @@ def _part(record: models.Record) -> Part:
         task=own.task,
         tenant=own.tenant,
         root=None if root is None else Path(root),
-        is_older=is_older,
         digest=own.content_hash if own.file is None else own.file.get("digest", ""),
     )
 
