@@ -382,8 +382,8 @@ def test_pages_of_a_tiff_replace_the_image_that_it_was_before(folder, scan):
 
 def test_every_file_is_counted(folder):
     for name in (
-        "d.docx",
-        "e.DOCX",
+        "d.doc",
+        "e.DOC",
         "f",
         ".hidden",
         "left-out.bin",
@@ -405,10 +405,10 @@ def test_every_file_is_counted(folder):
     assert out.splitlines()[-2:] == [
         "files: 3 read, 1 failed, 1 generated, 2 hidden, 2 ignored, 1 linked folders, 4 of other kinds, 1 too large, "
         "1 without text",
-        "other kinds: .docx 2, no suffix 1, .bin 1",
+        "other kinds: .doc 2, no suffix 1, .bin 1",
     ]
     files = json.loads(run(*arguments, "--json")[1])["files"]
-    assert (files["read"], files["failed"], files["left_out"]["hidden"], files["other_kinds"][".docx"]) == (3, 1, 2, 2)
+    assert (files["read"], files["failed"], files["left_out"]["hidden"], files["other_kinds"][".doc"]) == (3, 1, 2, 2)
     assert json.loads(run("index", "docs/a.md", "--json")[1])["files"]["left_out"] == {}
 
 

@@ -167,7 +167,18 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
         ("no.md", "cannot be read: No such file or directory"),
         ("no.png", "cannot be read: No such file or directory"),
     ]
-    assert failures[3] == Failure(-1, "sheet.xlsx", "is binary: it holds null bytes or many control characters")
+    assert failures[3] == Failure(-1, "sheet.xlsx", "cannot be read as XLSX: File is not a zip file")
+
+
+def test_a_part_of_a_csv_has_the_header_row_above_it(folder):
+    rows = [f'{n},"{"x" * 100}\nmore"' for n in range(20)]
+    write("a.csv", "\n".join(["id,text", *rows]))
+    write("b.csv", "\n".join(['id,"a\nb"', *rows]))
+    parts, failures = units(["a.csv"])
+    assert failures == []
+    assert [part.context for part in parts] == ["a.csv", "a.csv › id,text"]
+    assert all(part.content.endswith('more"') for part in parts)  # no row is torn
+    assert {part.context for part in units(["b.csv"])[0]} == {"b.csv"}
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):

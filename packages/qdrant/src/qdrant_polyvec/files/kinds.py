@@ -1,4 +1,4 @@
-"""The kind of a file: pictures, pages and notebooks by the suffix, text by what the file holds."""
+"""The kind of a file: pictures, pages, notebooks and office files by the suffix, text by what the file holds."""
 
 import codecs
 import os
@@ -8,6 +8,7 @@ from typing import Literal
 
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
+from qdrant_polyvec.files import office
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
 LeftOut = Literal["ignored", "hidden", "linked folders", "of other kinds", "too large", "generated", "without text"]
@@ -30,6 +31,7 @@ _CODE_NAMES = {
     "cmakelists", "containerfile", "dockerfile", "gemfile", "gnumakefile", "jenkinsfile", "justfile",
     "makefile", "rakefile", "vagrantfile",
 }  # fmt: skip
+_LOCK = "~$"  # begins the names of the hidden files that an office program makes beside a file that is open
 _HEAD_BYTES = 65_536
 # Control characters that texts do not have: all but those from BEL to CR, and ESC, which logs have.
 _CONTROL = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
@@ -44,8 +46,8 @@ def is_of_pages(file: Path) -> bool:
 
 
 def is_text(file: Path) -> bool:
-    """True for what is read as text: all but PDFs, images, pages of HTML and notebooks."""
-    return not is_of_pages(file) and file.suffix.lower() not in (*HTML_SUFFIXES, NOTEBOOK_SUFFIX)
+    """True for what is read as text: all but PDFs, images, pages of HTML, notebooks, office files and e-books."""
+    return not is_of_pages(file) and file.suffix.lower() not in (*HTML_SUFFIXES, NOTEBOOK_SUFFIX, *office.SUFFIXES)
 
 
 def is_code(file: Path, text: str) -> bool:
@@ -71,6 +73,11 @@ def unfit(file: Path) -> LeftOut | None:
 
     A file that cannot be read is none of these: reading it will tell why. Text in another encoding is not, either.
     """
+    suffix = file.suffix.lower()
+    if suffix in office.SUFFIXES:
+        if file.name.startswith(_LOCK):
+            return "hidden"
+        return None if office.is_readable(suffix) else "of other kinds"
     try:
         if not is_text(file) or not file.is_file():  # to open a pipe may take forever
             return None
