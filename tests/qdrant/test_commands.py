@@ -395,7 +395,7 @@ def test_every_file_is_counted(folder):
         (folder / "docs" / name).parent.mkdir(exist_ok=True)
         (folder / "docs" / name).write_bytes(b"\0")
     (folder / "docs" / "empty.md").write_bytes(b"\n")
-    (folder / "docs" / "bad.md").write_bytes(b"caf\xe9")
+    (folder / "docs" / "bad.md").write_bytes(b"caf\xff")
     (folder / "docs" / "big.csv").write_bytes(b"1,2\n" * 2_500_001)
     (folder / "docs" / "app.js").write_text("function(e,t){return e.foo[t.bar]}" * 99)
     (folder / "docs" / "link").symlink_to(folder / "docs")

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from turbohtml.detect import detect
+
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
 from qdrant_polyvec.files import office
@@ -33,6 +35,8 @@ _CODE_NAMES = {
 }  # fmt: skip
 _LOCK = "~$"  # begins the names of the hidden files that an office program makes beside a file that is open
 _HEAD_BYTES = 65_536
+_ASCII = bytes(range(128))
+_LEAST_CONFIDENCE = 0.4  # that an encoding is right: junk has 0, most texts of a few sentences 0.6 and more
 # Control characters that texts do not have: all but those from BEL to CR, and ESC, which logs have.
 _CONTROL = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -57,15 +61,35 @@ def is_code(file: Path, text: str) -> bool:
 
 
 def decode(content: bytes) -> str:
-    r"""Decode a text file: UTF-8, or UTF-16 with its mark. A line ends with `\n`.
+    r"""Decode a text file: UTF-8, UTF-16 with its mark, or the encoding that fits clearly best. A line ends with `\n`.
 
     Raises:
         ValueError: it is something else.
     """
-    text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    try:
+        text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    except UnicodeDecodeError as error:
+        text = _decoded_by_guess(content, error)
     if _is_binary(text):
         raise ValueError("is binary: it holds null bytes or many control characters")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded_by_guess(content: bytes, error: UnicodeDecodeError) -> str:
+    """Decode what is not UTF-8 by its most likely encoding; raise the `error`, or name the encoding if it is uncertain.
+
+    Text of which more than half of all non-ASCII characters are UTF-8 is damaged UTF-8.
+    """
+    n_wrong = (as_utf_8 := content.decode("utf-8", "replace")).count("\ufffd")
+    n_ascii = len(content) - len(content.translate(None, _ASCII))
+    if content[:2] in _MARKS or len(as_utf_8) - n_wrong - n_ascii > n_wrong:
+        raise error
+    guess = detect(content)
+    if guess.codec is None or not guess.confidence:
+        raise error
+    if guess.confidence < _LEAST_CONFIDENCE:
+        raise ValueError(f"is not UTF-8 text, and perhaps {guess.encoding}, which is uncertain: save it as UTF-8")
+    return content.decode(guess.codec)
 
 
 def unfit(file: Path) -> LeftOut | None:
