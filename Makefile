@@ -33,7 +33,7 @@ $(DEMO): constraints.txt packages/core/pyproject.toml packages/qdrant/pyproject.
 
 $(INSTALLED): $(DEMO) pyproject.toml $(wildcard packages/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev -e "packages/core[build,data,evaluate,fonts,pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[pdf]" \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --group dev -e "packages/core[build,data,evaluate,fonts,pdf,pooling,ray,sentence-transformers,train]" -e "packages/qdrant[office,pdf]" \
 		-e "packages/langchain[pdf,qdrant]" -e "packages/llamaindex[pdf,qdrant]"
 	@touch $@
 

@@ -382,8 +382,8 @@ def test_pages_of_a_tiff_replace_the_image_that_it_was_before(folder, scan):
 
 def test_every_file_is_counted(folder):
     for name in (
-        "d.docx",
-        "e.DOCX",
+        "d.doc",
+        "e.DOC",
         "f",
         ".hidden",
         "left-out.bin",
@@ -395,7 +395,7 @@ def test_every_file_is_counted(folder):
         (folder / "docs" / name).parent.mkdir(exist_ok=True)
         (folder / "docs" / name).write_bytes(b"\0")
     (folder / "docs" / "empty.md").write_bytes(b"\n")
-    (folder / "docs" / "bad.md").write_bytes(b"caf\xe9")
+    (folder / "docs" / "bad.md").write_bytes(b"caf\xff")
     (folder / "docs" / "big.csv").write_bytes(b"1,2\n" * 2_500_001)
     (folder / "docs" / "app.js").write_text("function(e,t){return e.foo[t.bar]}" * 99)
     (folder / "docs" / "link").symlink_to(folder / "docs")
@@ -405,10 +405,10 @@ def test_every_file_is_counted(folder):
     assert out.splitlines()[-2:] == [
         "files: 3 read, 1 failed, 1 generated, 2 hidden, 2 ignored, 1 linked folders, 4 of other kinds, 1 too large, "
         "1 without text",
-        "other kinds: .docx 2, no suffix 1, .bin 1",
+        "other kinds: .doc 2, no suffix 1, .bin 1",
     ]
     files = json.loads(run(*arguments, "--json")[1])["files"]
-    assert (files["read"], files["failed"], files["left_out"]["hidden"], files["other_kinds"][".docx"]) == (3, 1, 2, 2)
+    assert (files["read"], files["failed"], files["left_out"]["hidden"], files["other_kinds"][".doc"]) == (3, 1, 2, 2)
     assert json.loads(run("index", "docs/a.md", "--json")[1])["files"]["left_out"] == {}
 
 

@@ -167,7 +167,18 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(folder):
         ("no.md", "cannot be read: No such file or directory"),
         ("no.png", "cannot be read: No such file or directory"),
     ]
-    assert failures[3] == Failure(-1, "sheet.xlsx", "is binary: it holds null bytes or many control characters")
+    assert failures[3] == Failure(-1, "sheet.xlsx", "cannot be read as XLSX: File is not a zip file")
+
+
+def test_a_part_of_a_csv_has_the_header_row_above_it(folder):
+    rows = [f'{n},"{"x" * 100}\nmore"' for n in range(20)]
+    write("a.csv", "\n".join(["id,text", *rows]))
+    write("b.csv", "\n".join(['id,"a\nb"', *rows]))
+    parts, failures = units(["a.csv"])
+    assert failures == []
+    assert [part.context for part in parts] == ["a.csv", "a.csv › id,text"]
+    assert all(part.content.endswith('more"') for part in parts)  # no row is torn
+    assert {part.context for part in units(["b.csv"])[0]} == {"b.csv"}
 
 
 def test_a_byte_order_mark_and_carriage_returns_do_not_show(folder):
@@ -259,6 +270,47 @@ def test_utf_16_is_read_by_its_mark(folder, encoding):
     mark = "" if encoding == "utf-16" else "\ufeff"
     Path("a.md").write_bytes((mark + "# Größe\ntext").encode(encoding))
     assert cut("a.md") == {"L1-2": "# Größe\ntext"}
+
+
+GERMAN = "Die Größe der Häuser überrascht uns. Für jede Straße gibt es eigene Schlüssel und günstige Räume. "
+JAPANESE = "これは日本語の文章です。東京の天気は晴れです。会議は午後三時に始まります。資料を確認してください。"
+CHINESE = "这是一个中文文件。北京的天气很好。会议在下午三点开始。请确认资料内容，然后回复我们的邮件。"
+RUSSIAN = "Это русский текст. Погода в Москве хорошая. Собрание начнётся в три часа дня. Проверьте документы. "
+CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. Schůze začíná ve tři hodiny odpoledne. Zkontrolujte dokumenty. "
+HUNGARIAN = "Árvíztűrő tükörfúrógép. A gyűlés délután három órakor kezdődik. Kérem, ellenőrizze a dokumentumokat. "
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("iso8859-1", GERMAN),
+        ("cp1252", GERMAN + "„Schön“ – so heißt es."),
+        ("shift_jis", JAPANESE),
+        ("gb18030", CHINESE),
+        ("koi8-r", RUSSIAN),
+        ("iso8859-2", CZECH),
+    ],
+)
+def test_text_in_an_older_encoding_is_read_right(folder, encoding, text):
+    text = (3 * text).strip()
+    Path("a.txt").write_bytes(text.encode(encoding))
+    assert list(cut("a.txt").values()) == [text]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(128 + (7 * number) % 128 for number in range(600)),
+        (3 * GERMAN).encode() + b"\xe4",
+        (3 * CHINESE).encode()[:-1],
+        GERMAN.encode("utf-16")[:-1],
+        HUNGARIAN.encode("iso8859-2"),  # the best guess is wrong, and has a low confidence
+    ],
+)
+def test_junk_and_damaged_text_is_not_guessed(folder, content):
+    Path("a.txt").write_bytes(content)
+    found, failures = units(["a.txt"])
+    assert (found, len(failures)) == ([], 1)
 
 
 @pytest.mark.parametrize("name", ["a.py", "a.txt"])

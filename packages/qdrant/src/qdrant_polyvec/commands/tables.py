@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.commands.census import Counts
+from qdrant_polyvec.files import office
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
@@ -49,7 +50,9 @@ def files(counts: Counts) -> list[str]:
     numbers += [f"{counts.removed} removed"] if counts.removed else []
     rows = [f"files: {', '.join(numbers)}"]
     kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
-    return rows + ([f"other kinds: {_first(kinds)}"] if kinds else [])
+    rows += [f"other kinds: {_first(kinds)}"] if kinds else []
+    readable = [suffix for suffix in counts.other_kinds if suffix in office.SUFFIXES]
+    return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else [])
 
 
 def verification(result: Verification, gone_files: Sequence[str]) -> list[str]:

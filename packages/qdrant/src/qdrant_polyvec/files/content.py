@@ -17,8 +17,9 @@ from polyvec.pdf import pages
 from polyvec.pictures import DPI, Picture
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
-from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks
+from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks, office
 from qdrant_polyvec.files.kinds import LeftOut
+from qdrant_polyvec.files.office import NamedSection
 from qdrant_polyvec.pictures import page_picture, page_unit
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ _OUTLINERS: dict[str, cutting.Outliner] = {
     ".md": cutting.markdown_sections, ".markdown": cutting.markdown_sections,
     ".txt": cutting.prose, ".rst": cutting.prose, ".adoc": cutting.prose, ".org": cutting.prose, ".tex": cutting.prose,
     ".py": cutting.definitions, ".pyi": cutting.definitions,
+    ".csv": cutting.table, ".tsv": cutting.table,
 }  # fmt: skip
 _MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
@@ -38,11 +40,12 @@ class Unit:
     Attributes:
         content: a text, the path of an image file of one page, or the image of a page or notebook.
         source: the path of the file, beginning with the path that `find` was called with.
-        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `page 3`, `image`, or the part of
-            a notebook, as in `cell 3`, `cell 3 output` and `cell 3 image 1`.
+        unit: the lines, as in `L10-42` (both included, counted from 1), `section 3`, `slide 3`, `sheet Budget`,
+            `page 3`, `image`, or the part of a notebook, as in `cell 3`, `cell 3 output` and `cell 3 image 1`.
         task: `code` for code, otherwise `retrieval`.
         text: the text layer of a page, if it has one.
-        context: where a text comes from: the name of its file and the headings above it, or its class and function.
+        context: where a text comes from: the name of its file and the headings above it, or its class and function, or
+            the header row of its table.
         document: the whole text of the file that a text is part of.
         start: position of a text in that document.
         picture: of a page, at the resolution that it was drawn at.
@@ -91,7 +94,7 @@ def load(source: str, unit: str, *, dpi: float = DPI) -> str | Path | Image.Imag
         ValueError: the image or text is no longer there.
     """
     path = Path(source)
-    is_text = kinds.is_text(path) or path.suffix.lower() in kinds.HTML_SUFFIXES
+    is_text = kinds.is_text(path) or path.suffix.lower() in (*kinds.HTML_SUFFIXES, *office.SUFFIXES)
     if not is_text or unit == _IMAGE or unit.startswith(_PAGE) or not path.is_file():
         return load_image(source, unit, dpi=dpi)
     return _document(path, path.stat().st_mtime_ns)
@@ -161,7 +164,9 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
             name, text = page_unit(page.number), page.text.strip() or None
             yield Unit(page.image, source, name, "retrieval", text, picture=page_picture(source, name, dpi=dpi))
     elif suffix in kinds.HTML_SUFFIXES:
-        yield from _units_of_sections(html_text.sections(decode(file.read_bytes())), file)
+        yield from _units_of_sections(map(NamedSection, html_text.sections(decode(file.read_bytes()))), file)
+    elif suffix in office.SUFFIXES:
+        yield from _units_of_sections(office.sections(file), file)
     elif suffix == kinds.NOTEBOOK_SUFFIX:
         above: Sequence[Heading] = ()
         for cell in notebooks.parts(file.read_bytes()):
@@ -174,7 +179,7 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
         for part in _cut(text, outliner):
             task: Task = "code" if is_code else "retrieval"
-            yield Unit(part.text, source, part.name, task, None, _context(file, part.path), text, part.start)
+            yield Unit(part.text, source, part.name, task, None, _context(file, part.path, part.head), text, part.start)
 
 
 def _units_of_part(part: notebooks.Part, file: Path, above: Sequence[Heading]) -> Iterator[Unit | Failure]:
@@ -225,12 +230,14 @@ def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
         raise ValueError("PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`") from error
 
 
-def _units_of_sections(sections: Sequence[html_text.Section], file: Path) -> Iterator[Unit]:
-    document, start = "\n\n".join(section.text for section in sections), 0
-    for number, section in enumerate(sections, start=1):
+def _units_of_sections(sections: Iterable[NamedSection], file: Path) -> Iterator[Unit]:
+    sections = list(sections)
+    document, start = "\n\n".join(named.section.text for named in sections), 0
+    for number, named in enumerate(sections, start=1):
+        section, place = named.section, named.name or f"{_SECTION}{number}"
         parts = _cut(section.text, _outliner(section))
         for part in parts:
-            name = f"{_SECTION}{number}" if len(parts) == 1 else f"{_SECTION}{number} {part.name}"
+            name = place if len(parts) == 1 else f"{place} {part.name}"
             context = _context(file, part.path, part.head)
             yield Unit(part.text, file.as_posix(), name, "retrieval", None, context, document, start + part.start)
         start += len(section.text) + 2

@@ -97,6 +97,19 @@ def headings_below(text: str, above: Sequence[markdown.Heading]) -> Sequence[mar
     return reduce(_with, markdown.outline(text).headings, above)
 
 
+def table(lines: Sequence[str]) -> Outline:
+    """Cut CSV between its rows. The first line is the header row, if it is not too long."""
+    joined: set[int] = set()
+    is_quoted = False
+    for index, line in enumerate(lines):
+        if is_quoted:
+            joined.add(index)
+        is_quoted ^= line.count('"') % 2 == 1
+    head = lines[0].strip()
+    heads = dict.fromkeys(range(1, len(lines)), head) if len(head) <= MAX_UNIT_CHARS // 2 and 1 not in joined else {}
+    return Outline({0: ()}, joined, heads)
+
+
 def names(headings: Sequence[markdown.Heading]) -> tuple[str, ...]:
     """Return the texts of headings that have any."""
     return tuple(heading.text for heading in headings if heading.text)

@@ -1,4 +1,4 @@
-"""The kind of a file: pictures, pages and notebooks by the suffix, text by what the file holds."""
+"""The kind of a file: pictures, pages, notebooks and office files by the suffix, text by what the file holds."""
 
 import codecs
 import os
@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from turbohtml.detect import detect
+
 from polyvec.alarms import pass_alarm
 from polyvec.images import suffixes
+from qdrant_polyvec.files import office
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
 
 LeftOut = Literal["ignored", "hidden", "linked folders", "of other kinds", "too large", "generated", "without text"]
@@ -30,7 +33,10 @@ _CODE_NAMES = {
     "cmakelists", "containerfile", "dockerfile", "gemfile", "gnumakefile", "jenkinsfile", "justfile",
     "makefile", "rakefile", "vagrantfile",
 }  # fmt: skip
+_LOCK = "~$"  # begins the names of the hidden files that an office program makes beside a file that is open
 _HEAD_BYTES = 65_536
+_ASCII = bytes(range(128))
+_LEAST_CONFIDENCE = 0.4  # that an encoding is right: junk has 0, most texts of a few sentences 0.6 and more
 # Control characters that texts do not have: all but those from BEL to CR, and ESC, which logs have.
 _CONTROL = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -44,8 +50,8 @@ def is_of_pages(file: Path) -> bool:
 
 
 def is_text(file: Path) -> bool:
-    """True for what is read as text: all but PDFs, images, pages of HTML and notebooks."""
-    return not is_of_pages(file) and file.suffix.lower() not in (*HTML_SUFFIXES, NOTEBOOK_SUFFIX)
+    """True for what is read as text: all but PDFs, images, pages of HTML, notebooks, office files and e-books."""
+    return not is_of_pages(file) and file.suffix.lower() not in (*HTML_SUFFIXES, NOTEBOOK_SUFFIX, *office.SUFFIXES)
 
 
 def is_code(file: Path, text: str) -> bool:
@@ -55,15 +61,35 @@ def is_code(file: Path, text: str) -> bool:
 
 
 def decode(content: bytes) -> str:
-    r"""Decode a text file: UTF-8, or UTF-16 with its mark. A line ends with `\n`.
+    r"""Decode a text file: UTF-8, UTF-16 with its mark, or the encoding that fits clearly best. A line ends with `\n`.
 
     Raises:
         ValueError: it is something else.
     """
-    text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    try:
+        text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    except UnicodeDecodeError as error:
+        text = _decoded_by_guess(content, error)
     if _is_binary(text):
         raise ValueError("is binary: it holds null bytes or many control characters")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded_by_guess(content: bytes, error: UnicodeDecodeError) -> str:
+    """Decode what is not UTF-8 by its most likely encoding; raise the `error`, or name the encoding if it is uncertain.
+
+    Text of which more than half of all non-ASCII characters are UTF-8 is damaged UTF-8.
+    """
+    n_wrong = (as_utf_8 := content.decode("utf-8", "replace")).count("\ufffd")
+    n_ascii = len(content) - len(content.translate(None, _ASCII))
+    if content[:2] in _MARKS or len(as_utf_8) - n_wrong - n_ascii > n_wrong:
+        raise error
+    guess = detect(content)
+    if guess.codec is None or not guess.confidence:
+        raise error
+    if guess.confidence < _LEAST_CONFIDENCE:
+        raise ValueError(f"is not UTF-8 text, and perhaps {guess.encoding}, which is uncertain: save it as UTF-8")
+    return content.decode(guess.codec)
 
 
 def unfit(file: Path) -> LeftOut | None:
@@ -71,6 +97,11 @@ def unfit(file: Path) -> LeftOut | None:
 
     A file that cannot be read is none of these: reading it will tell why. Text in another encoding is not, either.
     """
+    suffix = file.suffix.lower()
+    if suffix in office.SUFFIXES:
+        if file.name.startswith(_LOCK):
+            return "hidden"
+        return None if office.is_readable(suffix) else "of other kinds"
     try:
         if not is_text(file) or not file.is_file():  # to open a pipe may take forever
             return None
