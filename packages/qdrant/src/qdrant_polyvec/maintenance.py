@@ -142,8 +142,8 @@ def reindex(
             return binding, transfer.report
         exchange.check_alias(binding, old)
         transfer.report.removed.extend(exchange.delete_vanished(old, new))
-        new.create(new.name, Settings.of(binding.client, old.name, binding.engine))  # with indexes that are new
         exchange.check_alias(binding, old)
+        new.create(new.name, Settings.of(binding.client, old.name, binding.engine))  # with indexes that are new
         point_alias(binding.client, binding.name, new.name, instead=True)
     transfer.run(partial(exchange.write_late, old, new))  # items that were added until the alias was moved
     if transfer.report.failed:
