@@ -123,6 +123,11 @@ COMMANDS = {  # `polyvec train mine` and `evaluate --collection` open a collecti
     "search": ["red fox", "--json"],
     "verify": ["--json"],
     "reindex": ["--model", "other", "--json"],
+    "info": ["--json"],
+    "list_collections": ["--json"],
+    "show": ["a.md", "--json"],
+    "delete": ["--source", "a.md", "--yes", "--json"],
+    "copy": ["--to", "copied", "--json"],
 }
 # They ask nothing of a server, or call what is in the table: blobs and PDFs are added as images are.
 OTHERS = {
