@@ -248,7 +248,8 @@ def invoked(tmp_path, monkeypatch, server):
     monkeypatch.setattr(work, "load_embedder", lambda name, **_: Fake(dim=16, multivector_dim=8, name=name))
     monkeypatch.setattr(QdrantRemote, "_check_compatibility", staticmethod(lambda *_: None))
     options = {"grpc_port": server.grpc_port, "prefer_grpc": server.prefers_grpc}
-    monkeypatch.setattr(work, "open_client", lambda location: open_client(location, **options))
+    of_server = {server.url: options}
+    monkeypatch.setattr(work, "open_client", lambda location: open_client(location, **of_server.get(location, {})))
 
     def invoke(name, collection):
         where = ["--location", server.url, "--collection", collection]
