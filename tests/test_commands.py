@@ -71,7 +71,7 @@ def test_an_unknown_command_imports_no_large_library(environment):
 @pytest.mark.parametrize(
     ("words", "suggestions"),
     [
-        ("polyvec s", {"search"}),
+        ("polyvec s", {"search", "show"}),
         ("polyvec index --d", {"--device", "--dtype", "--dpi"}),
         ("polyvec search --mode d", {"dense"}),
     ],

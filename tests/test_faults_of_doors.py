@@ -123,6 +123,11 @@ COMMANDS = {  # `polyvec train mine` and `evaluate --collection` open a collecti
     "search": ["red fox", "--json"],
     "verify": ["--json"],
     "reindex": ["--model", "other", "--json"],
+    "info": ["--json"],
+    "list_collections": ["--json"],
+    "show": ["a.md", "--json"],
+    "delete": ["--source", "a.md", "--yes", "--json"],
+    "copy": ["--to", "copied", "--json"],
 }
 # They ask nothing of a server, or call what is in the table: blobs and PDFs are added as images are.
 OTHERS = {
@@ -243,7 +248,8 @@ def invoked(tmp_path, monkeypatch, server):
     monkeypatch.setattr(work, "load_embedder", lambda name, **_: Fake(dim=16, multivector_dim=8, name=name))
     monkeypatch.setattr(QdrantRemote, "_check_compatibility", staticmethod(lambda *_: None))
     options = {"grpc_port": server.grpc_port, "prefer_grpc": server.prefers_grpc}
-    monkeypatch.setattr(work, "open_client", lambda location: open_client(location, **options))
+    of_server = {server.url: options}
+    monkeypatch.setattr(work, "open_client", lambda location: open_client(location, **of_server.get(location, {})))
 
     def invoke(name, collection):
         where = ["--location", server.url, "--collection", collection]

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import sys
 
@@ -73,7 +74,7 @@ def test_a_command_that_cannot_be_imported_says_why(plugin):
     assert result.stderr == "error: `polyvec broken` cannot be imported: No module named 'no_such_library'\n"
 
 
-@pytest.mark.parametrize("name", ["index", "reindex", "search", "verify"])
+@pytest.mark.parametrize("name", ["copy", "delete", "index", "info", "list", "reindex", "search", "show", "verify"])
 def test_a_command_of_a_missing_package_says_what_to_install(alone, name):
     for arguments in ([name], [name, "--help"], [name, "a", "--unknown", "b"]):
         result = run(*arguments)
@@ -118,6 +119,23 @@ def test_an_error_of_the_user_is_one_line_and_exit_code_2(error, line):
 
     result = CliRunner().invoke(fail)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        (lambda: cli.resumable("half is kept"), "interrupted: half is kept, and the same command goes on from there\n"),
+        (contextlib.nullcontext, "interrupted\n"),
+    ],
+)
+def test_an_interruption_is_one_line_and_exit_code_130(work, line):
+    @cli.command("stop")
+    def stop():
+        with work():
+            raise KeyboardInterrupt
+
+    result = CliRunner().invoke(stop)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", line)
 
 
 def test_a_bug_is_a_traceback():

@@ -6,7 +6,7 @@ from PIL import Image
 
 from polyvec import Grid
 from polyvec.compression import binary, int8
-from polyvec.explain import overlay, similarity_map
+from polyvec.explain import overlay, similarity_map, word_maps
 from polyvec.vectors import unit
 
 PATCHES = np.array([[9, 9], [1, 0], [0, 1], [1, 1], [0, 0], [-1, 0], [0, 2], [9, 9]], np.float32)  # 2×3 from token 1
@@ -27,7 +27,7 @@ def test_a_grid_that_does_not_fit_is_refused():
 def test_the_most_similar_region_is_the_reddest():
     maps = np.array([[[0, 0], [0, 1]]], np.float32)
     sheet = np.asarray(overlay(Image.new("RGB", (300, 300), "white"), maps, ["word"]), np.int32)
-    page = sheet[10 + 22 : 10 + 22 + 300, 310 + 10 : 310 + 310]  # the second panel
+    page = sheet[342 + 22 : 342 + 22 + 300, 10:310]  # below the map of all words
     green = page[:, :, 1]
     assert green[:70, :70].min() == 255, "a region that does not match stays as it is"
     assert green[200:, 200:].mean() < 160
@@ -38,7 +38,47 @@ def test_equal_similarities_tint_nothing():
     assert np.asarray(sheet)[40:300, 20:300].min() == 255
 
 
+def test_a_page_is_drawn_large_for_all_words_together():
+    page = Image.new("RGB", (1240, 1754), "white")
+    page.paste("black", (0, 0, 620, 1754))
+    sheet = overlay(page, np.zeros((1, 2, 2), np.float32), ["word"])
+    assert (sheet.width, sheet.height > 1740 + 424) == (1250, True)
+    assert [sheet.getpixel((x, 1700)) for x in (600, 640)] == [(0, 0, 0), (255, 255, 255)]
+
+
+QUERY = ["Query", ":", " the", " tax", "es", " of", " Tokyo", "?"]
+
+
+def test_maps_of_tokens_become_maps_of_words_and_the_strongest_is_first():
+    maps = np.arange(8, dtype=np.float32)[:, None, None] * np.array([[1, -1]], np.float32)
+    merged, words = word_maps(maps, QUERY, prefix="Query: ", is_left_out={"the", "of"}.__contains__)
+    assert words == ["Tokyo?", "taxes"]
+    np.testing.assert_array_equal(merged, [[[7, -6]], [[4, -3]]])
+    assert word_maps(maps, QUERY)[1] == ["Tokyo?", "of", "taxes", "the", "Query:"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["Query", ":", " of", " the", "?"], ["of", "the?"]),
+        (["Query", ":", " ", "東", "京都", " x"], ["東", "京都", "x"]),
+        (["Query", ":", " caf", "é (1/2)", "é (2/2)", " 日 (1/2)", " 日 (2/2)"], ["café", "日"]),
+        (["Query", ":", " a", " —", " 7"], ["a", "7"]),
+    ],
+)
+def test_words_are_whole_in_every_script(tokens, words):
+    maps = -np.arange(len(tokens), dtype=np.float32)[:, None, None]
+    assert word_maps(maps, tokens, prefix="Query: ", is_left_out={"of", "the"}.__contains__)[1] == words
+
+
+def test_a_query_without_words_is_refused():
+    with pytest.raises(ValueError, match=r"the tokens 'Query: \?' have no word"):
+        word_maps(np.zeros((3, 1, 1), np.float32), ["Query", ":", " ?"], prefix="Query: ")
+
+
 def test_each_map_needs_its_token():
+    with pytest.raises(ValueError, match="1 tokens and 2 maps"):
+        word_maps(np.zeros((2, 1, 1), np.float32), ["a"])
     with pytest.raises(ValueError, match="2 tokens and 1 maps"):
         overlay(Image.new("RGB", (28, 28)), np.zeros((1, 2, 2), np.float32), ["a", "b"])
 
@@ -47,7 +87,7 @@ def captions(*tokens):
     """The captions of these tokens, each as an array of its ink."""
     sheet = overlay(Image.new("RGB", (300, 28)), np.zeros((len(tokens), 1, 1), np.float32), tokens)
     pixels = 255 - np.asarray(sheet.convert("L"))
-    places = [(10 + number % 4 * 310, 10 + number // 4 * 60) for number in range(1, len(tokens) + 1)]
+    places = [(10 + number % 4 * 310, 70 + number // 4 * 60) for number in range(len(tokens))]
     return [pixels[top : top + 22, left : left + 300] for left, top in places]
 
 

@@ -321,7 +321,20 @@ def test_a_collection_of_a_store_is_searched(tmp_path, monkeypatch):
     rows = write(tmp_path / "rows.jsonl", *QUERIES)
     _, mined = mine(rows, "--collection", "docs", "--location", "here", "--per-query", 1)
     assert mined[0]["negatives"] == ["red pear"]
-    assert calls == [(("here", "docs"), {"model": None, "adapters": {}, "device": None, "dtype": "auto"})]
+    assert calls == [
+        (
+            ("here", "docs"),
+            {
+                "model": None,
+                "adapters": {},
+                "device": None,
+                "dtype": "auto",
+                "revision": None,
+                "token_budget": None,
+                "max_pixels": None,
+            },
+        )
+    ]
     assert store.closed
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import polyvec
+from polyvec.explain import word_maps
 from polyvec.model.checkpoint import Checkpoint, locate
 from polyvec.testing import HashEncoder
 from polyvec.train.output.export import export_adapter
@@ -23,7 +24,7 @@ from qdrant_polyvec import commands, open_client
 class FakeEmbedder(HashEncoder):
     def tokens(self, text, *, task, side):
         assert side == "query"
-        return text.split()
+        return [f" {word}" for word in text.split()]
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def loaded(monkeypatch):
     """Names of the models that were loaded, and their devices and dtypes; each model has its own fingerprint."""
     loaded = []
 
-    def from_pretrained(model, *, device, dtype):
+    def from_pretrained(model, *, device, dtype, revision, token_budget, max_pixels):
         loaded.append((model, device, dtype))
-        return FakeEmbedder(dim=16, multivector_dim=8, name=model)
+        return FakeEmbedder(dim=16, multivector_dim=8, name=f"{model}{revision or ''}{max_pixels or ''}")
 
     monkeypatch.setitem(vars(polyvec), "Embedder", types.SimpleNamespace(from_pretrained=from_pretrained))
     return loaded
@@ -72,17 +73,19 @@ def test_indexing_and_searching(folder):
     code, out, _ = run("search", "red fox", "--limit", 2)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["rank", "score", "task", "source", "content"]
-    assert lines[1].split()[:7] == ["1", "2.000", "retrieval", "docs/a.md", "›", "Fox:L1-2", "#"]
-    assert len(lines) == 3
+    assert lines[0].split() == ["rank", "score", "task", "source"]
+    assert lines[1].split() == ["1", "2.000", "retrieval", "docs/a.md:L1-2"]
+    assert lines[2] == "      Fox: the red fox"
+    assert len(lines) == 5
     assert counts(run("index", "docs")[1])["total"] == (0, 4, 0, 0)
 
 
 def test_python_files_are_found_by_the_task_code(folder):
     run("index", "docs")
     _, out, _ = run("search", "red_fox", "--task", "code", "--mode", "dense")
-    (line,) = out.splitlines()[1:]
-    assert line.split()[2:6] == ["code", "docs/b.py", "›", "red_fox:L1-2"]
+    _, line, passage = out.splitlines()
+    assert line.split()[2:] == ["code", "docs/b.py:L1-2"]
+    assert passage == "      red_fox: def red_fox(): return 1"
     run("index", "docs", "--task", "text-matching")
     assert run("search", "fox", "--task", "text-matching")[1].count("text-matching") == 4
     assert run("search", "x", "--task", "code", "--collection", "docs")[0] == 0
@@ -91,7 +94,8 @@ def test_python_files_are_found_by_the_task_code(folder):
 def test_an_image_is_searched_for(folder):
     run("index", "docs")
     _, out, _ = run("search", "--image", "docs/c.png", "--limit", 1)
-    assert out.splitlines()[1].split() == ["1", "2.000", "retrieval", "docs/c.png:image", "(image)"]
+    assert out.splitlines()[1].split() == ["1", "2.000", "retrieval", "docs/c.png:image"]
+    assert out.splitlines()[2] == "      (image)"
 
 
 def test_a_changed_file_leaves_no_outdated_parts(folder):
@@ -133,6 +137,19 @@ def test_the_index_remembers_its_model(folder, loaded):
     code, _, err = run("search", "fox", "--model", "other")
     assert code == 2
     assert "error: Collection 'docs' was made by 'mine-16-8'" in err
+
+
+def test_the_index_remembers_the_options_that_change_vectors(folder):
+    run("index", "docs", "--max-pixels", "9000", "--revision", "v1", "--token-budget", "64")
+    assert run("search", "fox")[0] == 0
+    with contextlib.closing(open_client("index")) as client:
+        metadata = client.get_collection("docs").config.metadata
+    assert metadata["polyvec_loading"] == {"revision": "v1", "max_pixels": 9000}
+    assert metadata["polyvec"]["embedder"] == "demov19000-16-8"
+    code, _, err = run("search", "fox", "--max-pixels", "8000")
+    assert (code, "this embedder is 'demov18000-16-8'" in err) == (2, True)
+    assert run("reindex", "--model", "new", "--max-pixels", "7000")[0] == 0
+    assert run("search", "fox")[0] == 0, "a new model with its own options"
 
 
 @pytest.fixture
@@ -287,8 +304,48 @@ def test_no_line_of_the_table_is_longer_than_100(folder):
 def test_a_long_context_leaves_the_file_and_the_lines_in_sight(folder):
     (folder / "docs" / "x.md").write_text("# " + "Long title " * 8 + "\n\n## Red fox\ntext\n")
     run("index", "docs/x.md")
-    line = run("search", "red fox")[1].splitlines()[1]
-    assert line[31:71] == "docs/x.md › …e Long title › Red fox:L1-4"
+    lines = run("search", "red fox")[1].splitlines()
+    assert lines[1][31:] == "docs/x.md:L1-4"
+    assert lines[2] == "      …g title Long title Long title › Red fox: text"
+
+
+def test_what_the_table_shows_can_be_shown_whole(folder):
+    run("index", "docs")
+    place = run("search", "red fox")[1].splitlines()[1][31:]
+    assert run("show", place)[1].splitlines()[-2:] == ["# Fox", "the red fox"]
+
+
+def test_a_result_is_shown_whole_by_its_rank(folder):
+    run("index", "docs")
+    code, out, _ = run("search", "red fox", "--show", "1")
+    assert (code, out.splitlines()[0], out.splitlines()[-1]) == (0, "docs/a.md:L1-2", "the red fox")
+    (item,) = json.loads(run("search", "red fox", "--show", "1", "--json")[1])["items"]
+    assert (item["content"], item["unit"]) == ("# Fox\nthe red fox", "L1-2")
+    run("search", "--image", "docs/c.png", "--show", "1", "--save", "out.png")
+    with Image.open("out.png") as picture:
+        assert picture.size == (28, 56)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--show", "6"], "--show is 6; it must be at most --limit, which is 5"),
+        (["--show", "5"], "--show is 5; there are only 3 results"),
+        (["--save", "out.png"], "--save goes with --show"),
+    ],
+)
+def test_a_rank_that_no_result_has_is_refused(folder, arguments, message):
+    run("index", "docs")
+    code, out, err = run("search", "red fox", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_nothing_found_is_exit_code_1(folder):
+    run("index", "docs")
+    with pytest.warns(UserWarning, match="none of the task"):
+        code, out, _ = run("search", "fox", "--task", "text-matching", "--json")
+    assert (code, json.loads(out)["hits"]) == (1, [])
 
 
 def test_control_characters_never_reach_the_terminal(folder):
@@ -299,7 +356,7 @@ def test_control_characters_never_reach_the_terminal(folder):
     assert r"failed: docs/\u009b\u000a.png: " in err
     out = run("search", "red fox", "--limit", 9)[1]
     assert r"docs/e\u001b[31m\u000a.md:L1-1" in out
-    assert r"  \u001b[2J" in out
+    assert r"      \u001b[2J" in out
     assert not set(out + err) & set("\x1b\x07\x9b\u202e")
     hits = json.loads(run("search", "red fox", "--json", "--limit", 9)[1])["hits"]
     assert (f"{folder}/docs/e\x1b[31m\n.md", text) in [(hit["source"], hit["content"]) for hit in hits]
@@ -332,10 +389,10 @@ def test_wrong_candidates_are_refused_in_words_of_the_command_line(folder, argum
 
 def test_several_tasks_are_searched_together(folder):
     run("index", "docs")
-    lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1:]
+    lines = run("search", "red fox", "--task", "retrieval", "--task", "code")[1].splitlines()[1::2]
     assert {line.split()[2] for line in lines} == {"retrieval", "code"}
     with pytest.warns(UserWarning, match="items of the tasks 'retrieval', 'code', none of the task 'text-matching'"):
-        assert run("search", "x", "--task", "text-matching")[1] == "nothing found for task 'text-matching'\n"
+        assert run("search", "x", "--task", "text-matching")[:2] == (1, "nothing found for task 'text-matching'\n")
 
 
 def test_fields_are_indexed_and_errors_name_the_option(folder):
@@ -550,7 +607,7 @@ def explain(monkeypatch):
         return image
 
     module = types.ModuleType("polyvec.explain")
-    module.similarity_map, module.overlay = similarity_map, overlay
+    module.similarity_map, module.overlay, module.word_maps = similarity_map, overlay, word_maps
     monkeypatch.setitem(sys.modules, "polyvec.explain", module)
     return calls
 

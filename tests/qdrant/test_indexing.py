@@ -290,7 +290,7 @@ def test_a_file_has_one_source_wherever_the_command_runs(home, encoder, monkeypa
     assert len(index("../docs/../docs/a.md", "./b.py", "--location", "../index")["skipped"]) == 3
     assert encoder.encoded == []
     code, out = run("search", "red fox", "--location", "../index", "--limit", 1)
-    assert (code, out.splitlines()[1].split()[3]) == (0, "a.md")
+    assert (code, out.splitlines()[1].split()[3]) == (0, "a.md:L1-2")
     (home / "other").mkdir()
     monkeypatch.chdir(home / "other")
     assert run("verify", "--location", "../index")[0] == 0

@@ -10,8 +10,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -34,8 +34,11 @@ __all__ = [
     "loading_options",
     "location_option",
     "main",
+    "max_pixels_option",
     "model_option",
     "print_json",
+    "resumable",
+    "weights_options",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -43,7 +46,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _GROUP = "polyvec.commands"
 _DISTRIBUTIONS = ("polyvec", "qdrant-polyvec", "langchain-polyvec", "llama-index-embeddings-polyvec")
 # Commands of packages that may be missing, so that the error says what to install.
-_DISTRIBUTION_BY_COMMAND = dict.fromkeys(("index", "reindex", "search", "verify"), "qdrant-polyvec")
+_OF_AN_INDEX = ("copy", "delete", "index", "info", "list", "reindex", "search", "show", "verify")
+_DISTRIBUTION_BY_COMMAND = dict.fromkeys(_OF_AN_INDEX, "qdrant-polyvec")
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
@@ -56,6 +60,26 @@ class UserError(click.ClickException):
         """Print the error as one line."""
         line = escaped(f"error: {' '.join(self.format_message().split())}")
         click.echo(line, file=file, err=file is None)  # noqa: TID251 — to the file that click names
+
+
+class _Interrupted(click.ClickException):
+    """The user pressed Ctrl-C. The command prints one line and exits as shells expect."""
+
+    exit_code = 130  # 128 and the number of SIGINT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print what happened as one line."""
+        line = escaped(": ".join(filter(None, ("interrupted", self.message))))
+        click.echo(line, file=file, err=file is None)  # noqa: TID251 — to the file that click names
+
+
+@contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """Say what is `kept` of the work in the block if it is interrupted, and that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise _Interrupted(f"{kept}, and the same command goes on from there") from error
 
 
 class _Command(click.Command):
@@ -74,6 +98,8 @@ class _Command(click.Command):
             raise
         except (ImportError, OSError, ValueError) as error:
             raise UserError(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise _Interrupted("") from error
         ctx.exit(code or 0)
 
 
@@ -169,6 +195,9 @@ device_option = partial(
 dtype_option = partial(
     click.option, "--dtype", type=click.Choice(get_args(Dtype)), default="auto", help="precision of the weights"
 )
+max_pixels_option = partial(
+    click.option, "--max-pixels", type=click.IntRange(min=1), metavar="N", help="largest area of an image in pixels"
+)
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="print JSON instead of a table")
 location_option = partial(
     click.option,
@@ -191,13 +220,19 @@ def combine_options(*decorators: Callable[[_Function], _Function]) -> Callable[[
     return decorate
 
 
-loading_options = combine_options(
-    adapter_option(), device_option(), dtype_option()
-)  # for `polyvec.loading.load_embedder`
+# For `Embedder.from_pretrained` and `polyvec.loading.load_embedder`. A command whose --max-pixels is another limit, or
+# which takes no adapters, has the first list alone.
+weights_options = combine_options(
+    click.option("--revision", metavar="NAME", help="branch, tag or commit of a hub id"),
+    device_option(),
+    dtype_option(),
+    click.option("--token-budget", type=click.IntRange(min=1), metavar="N", help="tokens per forward pass"),
+)
+loading_options = combine_options(adapter_option(), weights_options, max_pixels_option())
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Make a function the command `name`. It returns its exit code: 0 or None, or 1 if some items failed.
+    """Make a function the command `name`. It returns its exit code: 0 or None; 1 if items failed or none was found.
 
     `ImportError`, `OSError` and `ValueError` become one line on the standard error and exit code 2. `settings` are
     arguments of `click.command`.
@@ -229,7 +264,7 @@ def _replace_what_cannot_be_shown() -> None:
 @click.group(
     cls=_Commands,
     context_settings=_SETTINGS,
-    epilog="Exit codes: 0 success, 1 some items failed, 2 wrong usage or another error.",
+    epilog="Exit codes: 0 success, 1 some items failed or nothing was found, 2 wrong usage or another error.",
 )
 @click.option(
     "--version",

@@ -1,7 +1,7 @@
 """Show why a page was found: the regions of an image that each query token matched. Imports no torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import regex
@@ -16,17 +16,22 @@ from polyvec.types import Grid, ImageInput
 from polyvec.vectors import decoded
 from polyvec.warning import warn
 
-__all__ = ["overlay", "similarity_map"]
+__all__ = ["overlay", "similarity_map", "word_maps"]
 
 _CELL = 300  # width of one map in pixels
 _CAPTION = 22  # height of a caption in pixels
 _GAP = 10
 _COLUMNS = 4
+_OVERVIEW = _COLUMNS * (_CELL + _GAP) - _GAP  # largest width of the map of all words, where a page can be read
 _SIZE = 14  # of letters in pixels
 _BASELINE = 14  # of a caption, below its upper edge
 _SCORE = 80  # pixels of a caption that its similarity needs
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # letters are drawn joined or apart because of them
 _WITHOUT_INK = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Space}\u2800]*")  # the last: Braille without dots
+_PART = regex.compile(r"(.*) \((\d+)/\d+\)", regex.DOTALL)  # of a character, as `Embedder.tokens` shows it
+_BEGINS = regex.compile(r"(?V1)[\s[\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=SA}]]")  # a new word
+_AROUND = regex.compile(r"^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$")  # punctuation
+_WORD = regex.compile(r"[\p{L}\p{N}]")
 _RED = (220, 20, 20)
 _STRONGEST = 170  # of 255: how opaque the tint of the most similar patch is
 
@@ -55,39 +60,95 @@ def similarity_map(
     return maps
 
 
+def word_maps(
+    maps: Float32[np.ndarray, "tokens rows columns"],
+    tokens: Sequence[str],
+    *,
+    prefix: str = "",
+    is_left_out: Callable[[str], bool] = lambda _: False,
+) -> tuple[Float32[np.ndarray, "words rows columns"], list[str]]:
+    """Merge the maps of a query's tokens into maps of its words, the most similar word first.
+
+    The similarity of a word and a patch is the highest one of the word's tokens. Words without a letter or digit are
+    left out, and so are words that `is_left_out`, unless no other word is there. In scripts without spaces, each token
+    is a word.
+
+    Args:
+        maps: of `similarity_map`.
+        tokens: of `Embedder.tokens`, one for each map.
+        prefix: text before the query, which the model may add. Its tokens are left out.
+        is_left_out: for example, whether a word is a stop word. It gets the word without punctuation around it.
+
+    Raises:
+        ValueError: the numbers of tokens and maps differ, or the query has no words.
+    """
+    _check_numbers(tokens, maps)
+    texts, rows = [""], [[-1]]  # of each word; the first one collects the prefix
+    n_skipped = len(prefix.rstrip()) if "".join(tokens).startswith(prefix.rstrip()) else 0
+    n_read = 0
+    for index, token in enumerate(tokens):
+        part = _PART.fullmatch(token)
+        text = token if part is None else part[1] if part[2] == "1" else ""
+        n_read += len(text)
+        if n_read <= n_skipped:
+            continue
+        if len(rows) == 1 or (text and _BEGINS.match(text)) or texts[-1].endswith((" ", "\n")):
+            texts.append("")
+            rows.append([])
+        texts[-1] += text
+        rows[-1].append(index)
+    words = [(text.strip(), of_word) for text, of_word in zip(texts[1:], rows[1:], strict=True) if _WORD.search(text)]
+    if not words:
+        raise ValueError(f"the tokens {''.join(tokens)!r} have no word; there is nothing to explain.")
+    words = [word for word in words if not is_left_out(_AROUND.sub("", word[0]))] or words
+    merged = [(maps[of_word].max(axis=0), text) for text, of_word in words]
+    merged.sort(key=lambda word: -word[0].max())
+    return np.stack([word for word, _ in merged]), [text for _, text in merged]
+
+
+def _check_numbers(tokens: Sequence[str], maps: np.ndarray) -> None:
+    if len(tokens) != len(maps):
+        raise ValueError(f"there are {len(tokens)} tokens and {len(maps)} maps; give one token per map.")
+
+
 def overlay(
     image: ImageInput, similarity: Float32[np.ndarray, "tokens rows columns"], tokens: Sequence[str]
 ) -> Image.Image:
-    """Draw the image once per query token, its regions tinted by similarity; the first panel is for all tokens.
+    """Draw the image once for all query tokens, large, and then once per token, its regions tinted by similarity.
 
     The tint runs from clear (the token's least similar patch) to red (its most similar patch); the caption names the
-    token and its highest similarity. Letters beyond ASCII need matplotlib, whose fonts have several alphabets, and for
-    many more the extra `fonts` or a font of the system. A token with a letter that no font has gets a number as its
-    caption, and a warning says which token that is.
+    token and its highest similarity. `word_maps` makes words of tokens. Letters beyond ASCII need matplotlib, whose
+    fonts have several alphabets, and for many more the extra `fonts` or a font of the system. A token with a letter
+    that no font has gets a number as its caption, and a warning says which token that is.
 
     Raises:
         ValueError: the numbers of tokens and maps differ.
     """
-    if len(tokens) != len(similarity):
-        raise ValueError(f"there are {len(tokens)} tokens and {len(similarity)} maps; give one token per map.")
-    page = open_image(image)
-    page = page.resize((_CELL, max(1, round(page.height * _CELL / page.width))), Image.Resampling.LANCZOS)
+    _check_numbers(tokens, similarity)
+    original = open_image(image)
+    page, overview = _resized(original, _CELL), _resized(original, min(max(original.width, _CELL), _OVERVIEW))
     tints = [_scaled(values) for values in similarity]
     scores = [f"   max {values.max():.2f}" for values in similarity]
-    captions = [_lettered(f"all {len(tokens)} tokens"), *map(_caption, _labels(tokens), scores)]
-    panels = list(zip(captions, [_scaled(np.mean(tints, axis=0)), *tints], strict=True))
-    columns = min(_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
+    captions = list(map(_caption, _labels(tokens), scores))
+    rows = -(-len(tokens) // _COLUMNS)
     width, height = _CELL + _GAP, page.height + _CAPTION + _GAP
-    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
-    for index, (caption, tint) in enumerate(panels):
-        left, top = _GAP + index % columns * width, _GAP + index // columns * height
+    begin = overview.height + _CAPTION + 2 * _GAP  # of the panels of tokens
+    end = begin + rows * height
+    sheet = Image.new("RGB", (_COLUMNS * width + _GAP, end + _CAPTION), "white")
+    sheet.paste(_lettered(f"all {len(tokens)} together"), (_GAP, _GAP))
+    sheet.paste(_tinted(overview, _scaled(np.mean(tints, axis=0))), (_GAP, _GAP + _CAPTION))
+    for index, (caption, tint) in enumerate(zip(captions, tints, strict=True)):
+        left, top = _GAP + index % _COLUMNS * width, begin + index // _COLUMNS * height
         sheet.paste(caption, (left, top))
         sheet.paste(_tinted(page, tint), (left, top + _CAPTION))
     legend = _tinted(Image.new("RGB", (100, 12), "white"), np.linspace(0, 1, 100, dtype=np.float32)[None])
-    sheet.paste(legend, (_GAP, rows * height + _GAP))
-    sheet.paste(_lettered("the token's least to most similar patch"), (_GAP + 108, rows * height + _GAP - 3))
+    sheet.paste(legend, (_GAP, end))
+    sheet.paste(_lettered("the least to the most similar patch"), (_GAP + 108, end - 3))
     return sheet
+
+
+def _resized(page: Image.Image, width: int) -> Image.Image:
+    return page.resize((width, max(1, round(page.height * width / page.width))), Image.Resampling.LANCZOS)
 
 
 def _labels(tokens: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -67,6 +67,11 @@ def _lower(word: str, language: str) -> str:
     return _UMLAUT.sub(lambda match: _UMLAUTS[match[0]], lower) if language in _GERMAN else lower
 
 
+def is_stop_word(word: str, language: str) -> bool:
+    """True for a word that queries of this language do not need, in upper or lower case."""
+    return _is_stop_word(_spellings(word, language)[0], language)
+
+
 def _is_stop_word(lower: str, language: str) -> bool:
     return language != ANY and not _stop_words(language).embed_query(lower).indices
 

@@ -1,7 +1,7 @@
 """The fingerprint of a collection: which model made its vectors. Vectors of two models are never mixed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ __all__ = ["KEY", "FingerprintError"]
 
 KEY = "polyvec"  # in the collection's metadata
 # What to load again. Names and places may change, so no decision depends on them.
-_MODEL_KEY, _ADAPTERS_KEY = "polyvec_model", "polyvec_adapters"
+_MODEL_KEY, _ADAPTERS_KEY, _LOADING_KEY = "polyvec_model", "polyvec_adapters", "polyvec_loading"
+_CHANGING = ("revision", "max_pixels")
 # Of the two collections that a `reindex` exchanges: each names the other one until the exchange is finished.
 REPLACES, REPLACED_BY = "polyvec_replaces", "polyvec_replaced_by"
 
@@ -62,7 +63,7 @@ class Fingerprint:
         """
         metadata = metadata or {}
         is_same = metadata.get(KEY, {}).get("embedder") == self.embedder
-        ours = (_MODEL_KEY, _ADAPTERS_KEY) if is_same else ()
+        ours = (_MODEL_KEY, _ADAPTERS_KEY, _LOADING_KEY) if is_same else ()
         return {
             key: value
             for key, value in metadata.items()
@@ -97,16 +98,24 @@ class Model:
     Attributes:
         name: of the checkpoint.
         adapters: absolute folders of the user's own adapters, by task.
+        loading: options of `Embedder.from_pretrained` that change vectors, by their names; without those that are None.
     """
 
     name: str
     adapters: Mapping[str, Path]
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> "Model":
+        """Take from the options those that change vectors."""
+        return cls(name, adapters, {key: options[key] for key in _CHANGING if options.get(key) is not None})
 
 
 def remember_model(client: QdrantClient, collection: str, model: Model) -> None:
     """Store what a collection is made with."""
     adapters = {task: str(path) for task, path in model.adapters.items()}
-    client.update_collection(collection, metadata={_MODEL_KEY: model.name, _ADAPTERS_KEY: adapters})
+    metadata = {_MODEL_KEY: model.name, _ADAPTERS_KEY: adapters, _LOADING_KEY: dict(model.loading)}
+    client.update_collection(collection, metadata=metadata)
 
 
 def remembered_model(client: QdrantClient, collection: str) -> Model | None:
@@ -117,7 +126,8 @@ def remembered_model(client: QdrantClient, collection: str) -> Model | None:
     if _MODEL_KEY not in metadata:
         return None
     adapters: Mapping[str, str] = metadata.get(_ADAPTERS_KEY, {})
-    return Model(metadata[_MODEL_KEY], {task: Path(path) for task, path in adapters.items()})
+    paths = {task: Path(path) for task, path in adapters.items()}
+    return Model(metadata[_MODEL_KEY], paths, metadata.get(_LOADING_KEY, {}))
 
 
 def _other_layout(collection: str, layout: object) -> str:

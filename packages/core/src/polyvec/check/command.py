@@ -18,8 +18,6 @@ Exit codes: 0 all checks hold, 1 a check fails, 2 there is no such model, or an 
 @command("check", epilog=_EPILOG, short_help="Check that a model is loaded right, and how fast it is.")
 @click.argument("model", default="demo")
 @loading_options
-@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="largest area of an image in pixels")
-@click.option("--token-budget", type=click.IntRange(min=1), metavar="N", help="tokens per forward pass")
 @click.option(
     "--expect",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

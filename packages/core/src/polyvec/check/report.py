@@ -68,7 +68,7 @@ def check_model(
     if expect is None and model == "demo" and loading.get("max_pixels") is None:
         expect = DEMO
     expected = None if expect is None else read_expected(expect)
-    path = locate(model)
+    path = locate(model, revision=loading.get("revision"))
     report = Report({"model": model})
     report.results += check_files(path, released=model == RELEASED)
     if not report.holds:

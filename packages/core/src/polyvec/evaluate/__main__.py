@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import polyvec
-from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
+from polyvec.cli import command, json_option, max_pixels_option, model_option, print_json, weights_options
 from polyvec.data.folders import read_folder
 from polyvec.evaluate.run_tables import left_out_lines
 from polyvec.evaluate.storage import POOL_FACTORS, compare, table
@@ -29,8 +29,8 @@ per document (the path relative to FOLDER; the image counts where there is a tex
 @command("compress-report", epilog=_EPILOG, short_help="Compare ways of storing vectors: bytes and nDCG.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @model_option(default="demo")
-@device_option()
-@dtype_option()
+@weights_options
+@max_pixels_option()
 @click.option("--task", type=click.Choice(TASKS), default="retrieval", help="task of queries and documents")
 @click.option(
     "--limit",

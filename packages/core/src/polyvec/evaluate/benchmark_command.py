@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import polyvec
-from polyvec.cli import command, device_option, dtype_option, json_option, model_option, print_json
+from polyvec.cli import command, json_option, model_option, print_json, weights_options
 from polyvec.encoder import Encoder
 from polyvec.encoders.cached import CachedEncoder
 from polyvec.evaluate.benchmark_tables import as_json, overview_table, rules_table, section_table
@@ -62,8 +62,7 @@ def run_benchmarks(
 @click.option("--benchmark", type=click.Choice((*BENCHMARKS, "paper")), required=True, metavar="NAME", help="which one")
 @model_option(default="demo")
 @click.option("--mode", type=click.Choice(("dense", "late")), default="dense", help="vectors to compare")
-@device_option()
-@dtype_option()
+@weights_options
 @click.option("--truncate-dim", type=click.IntRange(min=1), metavar="N", help="length of dense vectors")
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="instead of each task's pixel budget")
 @click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="instead of each task's token limit")
@@ -98,6 +97,8 @@ def evaluate_command(
     *,
     device: Any,
     dtype: Any,
+    revision: str | None,
+    token_budget: int | None,
     rules: bool,
     as_json: bool,
     **options: Any,
@@ -105,7 +106,9 @@ def evaluate_command(
     """Run a public benchmark through mteb, beside the paper's figures. A run that was interrupted goes on."""
     encoder: Encoder | None = None
     if not rules:
-        encoder = polyvec.Embedder.from_pretrained(model, device=device, dtype=dtype)
+        encoder = polyvec.Embedder.from_pretrained(
+            model, revision=revision, device=device, dtype=dtype, token_budget=token_budget
+        )
         if cache is not None:
             encoder = CachedEncoder(encoder, cache)
     settings: RunOptions = {**options, "show_progress": not as_json}  # type: ignore[typeddict-item]  # click's names

@@ -1,4 +1,4 @@
-"""The commands `polyvec index`, `search`, `verify` and `reindex`. Help and completion import this module alone."""
+"""The commands of an index, from `polyvec index` to `copy`. Help and completion import this module alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,14 @@ import click
 from polyvec.cli import combine_options, command, json_option, loading_options, location_option, model_option
 from qdrant_polyvec.choices import INDEX_KINDS, MODES, PRECISIONS, IndexKind
 
-__all__ = ["index", "reindex", "search", "verify"]
+__all__ = ["copy", "delete", "index", "info", "list_collections", "reindex", "search", "show", "verify"]
 
 _collection_options = combine_options(
     location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
 )
-_encoding_options = combine_options(
-    loading_options,
-    click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages"),
-)
+_dpi_option = click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages")
+_encoding_options = combine_options(loading_options, _dpi_option)
+_save_option = click.option("--save", type=click.Path(), metavar="FILE", help="write the picture of an image or page")
 _schema_options = combine_options(
     click.option("--truncate-dim", type=click.IntRange(min=1), help="length of the dense vectors (default: full)"),
     click.option("--late", type=click.Choice(PRECISIONS), help="precision of multi-vectors (default: float16)"),
@@ -91,13 +90,19 @@ def index(**options: Any) -> int:
     metavar="N",
     help="candidates of each kind in modes two-stage and hybrid (default: 100, or four times --limit if that is more)",
 )
+@click.option("--show", type=click.IntRange(min=1), metavar="RANK", help="print the result of this rank whole")
+@_save_option
 @click.option("--explain", type=click.Path(), metavar="PNG", help="draw where the best image among the results matches")
 def search(query: str | None, image: str | None, **options: Any) -> int:
-    """Search for the text QUERY or for an image."""
+    """Search for the text QUERY or for an image. The exit code is 1 if nothing is found."""
     if (query is None) == (image is None):
         raise click.UsageError("search for a QUERY or for an --image, one of them")
     if image and options["explain"]:
         raise click.UsageError("--explain shows the words of a QUERY; it cannot be used with --image")
+    if options["show"] is not None and options["show"] > options["limit"]:
+        raise click.UsageError(f"--show is {options['show']}; it must be at most --limit, which is {options['limit']}")
+    if options["save"] and options["show"] is None:
+        raise click.UsageError("--save goes with --show: the picture of which result?")
     if options["candidates"] is not None:
         if options["mode"] not in ("two-stage", "hybrid"):
             raise click.UsageError(f"--candidates goes with --mode two-stage or hybrid, not {options['mode']}")
@@ -135,3 +140,60 @@ def reindex(**options: Any) -> int:
     from qdrant_polyvec.commands import work
 
     return work.reindex(**options)
+
+
+@command("info")
+@_collection_options
+def info(**options: Any) -> int:
+    """Say what made an index, what it holds, and how much room it takes."""
+    from qdrant_polyvec.commands import stored
+
+    return stored.info(**options)
+
+
+@command("list")
+@location_option()
+@click.option("--collection", help="list the sources of this collection (default: list the collections)")
+@json_option()
+def list_collections(**options: Any) -> int:
+    """List the collections of an index, or the sources of one."""
+    from qdrant_polyvec.commands import stored
+
+    return stored.list_collections(**options)
+
+
+@command("show")
+@click.argument("item", metavar="ITEM")
+@_collection_options
+@_save_option
+@_dpi_option
+def show(**options: Any) -> int:
+    """Show an ITEM whole: an id, or SOURCE[:UNIT] as `search` shows it."""
+    from qdrant_polyvec.commands import stored
+
+    return stored.show(**options)
+
+
+@command("delete")
+@_collection_options
+@click.option("--id", "ids", multiple=True, metavar="ID", help="of an item; repeatable")
+@click.option("--source", "sources", multiple=True, metavar="SOURCE", help="all items of a source; repeatable")
+@click.option("--yes", is_flag=True, help="do not ask")
+def delete(ids: Sequence[str], sources: Sequence[str], **options: Any) -> int:
+    """Delete items from an index. Files stay."""
+    if not ids and not sources:
+        raise click.UsageError("say what to delete, with --id or --source")
+    from qdrant_polyvec.commands import stored
+
+    return stored.delete(ids=ids, sources=sources, **options)
+
+
+@command("copy")
+@_collection_options
+@click.option("--to", required=True, type=click.Path(), metavar="LOCATION", help="folder or URL that gets the copy")
+@click.option("--to-collection", metavar="NAME", help="name of the copy (default: the same)")
+def copy(**options: Any) -> int:
+    """Copy an index with its vectors; nothing is encoded."""
+    from qdrant_polyvec.commands import stored
+
+    return stored.copy(**options)

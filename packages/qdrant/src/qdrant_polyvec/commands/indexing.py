@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 from qdrant_client import QdrantClient
-from tqdm import tqdm
 
 from polyvec import Failure
+from polyvec.cli import resumable
 from polyvec.paths import absolute
 from polyvec.terminal import echo
 from qdrant_polyvec import files, fingerprint, items, points
@@ -19,6 +19,7 @@ from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import parts, tables, work
 from qdrant_polyvec.commands.census import Census
 from qdrant_polyvec.commands.parts import Outcome, Part
+from qdrant_polyvec.commands.progress import Progress
 from qdrant_polyvec.files import Unit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
 from qdrant_polyvec.points import Own
@@ -98,7 +99,7 @@ def index(
     run = _Run(task, late_chunking, [absolute(Path(path)) for path in paths])
     outdated: list[Part] = []
     if any(isinstance(file, Path) for file in located):
-        chosen = work.chosen_model(work.remembered(location, collection), collection, model, adapters)
+        chosen = work.chosen_model(work.remembered(location, collection), collection, model, adapters, loading)
         embedder = work.checked_embedder(chosen, [] if task == "auto" else [task], loading)
         with work.connect(location) as client:
             schema = work.schema_of(late, bm25, pooled=pooled)
@@ -107,8 +108,9 @@ def index(
             )
             fingerprint.remember_model(client, aliased(client, collection), chosen)
             work.index_fields(docs, indexed)
-            units = files.units(tqdm(located, unit="file"), dpi=dpi, on_left_out=census.leave_out)
-            report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
+            with resumable("what is indexed is kept"), Progress(located) as progress:
+                units = progress.units(files.units(progress.files(), dpi=dpi, on_left_out=census.leave_out))
+                report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
             outdated = _remove(docs, client, collection, _outcome(run, located, report, census, keep=keep), report)
             if optimize:
                 docs.optimize()

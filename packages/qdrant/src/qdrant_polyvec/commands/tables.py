@@ -3,31 +3,32 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.commands.census import Counts
+from qdrant_polyvec.commands.passages import passage
 from qdrant_polyvec.files import office
-from qdrant_polyvec.hits import Hit
+from qdrant_polyvec.hits import Hit, Stored
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
 
 WIDTH = 100
-_SOURCE_WIDTH = 40
+_INDENT = 6  # of the second line of a hit
+_HEADINGS_WIDTH = 40
 _MAX_EXAMPLES = 5  # ids per kind of flaw, suffixes of files
 
 
-def hits(hits: Sequence[Hit]) -> list[str]:
-    """Show the rank, score, task, source and the beginning of the content of each hit."""
-    sources = [_place(hit) for hit in hits]
-    width = min(max(map(len, sources)), _SOURCE_WIDTH)
-    rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  {'source':<{width}}  content"]
-    for rank, (hit, source) in enumerate(zip(hits, sources, strict=True), start=1):
-        shown = shortened(source, width, from_left=True)
-        content = hit.content if hit.content != hit.source else ""
-        snippet = " ".join(([] if hit.kind == "text" else ["(image)"]) + content.split())
-        rows.append(f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  {shown:<{width}}  {snippet}".rstrip())
-    return [_cut(row) for row in rows]
+def hits(hits: Sequence[Hit], query: str = "") -> list[str]:
+    """Show the rank, score, task and place of each hit and, in a second line, the passage that answers the query."""
+    rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  source"]
+    for rank, hit in enumerate(hits, start=1):
+        begin = f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  "
+        rows.append(begin + shortened(escaped(_address(hit)), WIDTH - len(begin), from_left=True))
+        if about := _about(hit, query):
+            rows.append(_cut(" " * _INDENT + about))
+    return rows
 
 
 def summary(reports: Mapping[str, Report]) -> list[str]:
@@ -53,6 +54,34 @@ def files(counts: Counts) -> list[str]:
     rows += [f"other kinds: {_first(kinds)}"] if kinds else []
     readable = [suffix for suffix in counts.other_kinds if suffix in office.SUFFIXES]
     return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else [])
+
+
+def facts(value_by_name: Mapping[str, str]) -> list[str]:
+    """Show facts, one a line."""
+    width = max(map(len, value_by_name), default=0)
+    return [f"{name:<{width}}  {value}".rstrip() for name, value in value_by_name.items()]
+
+
+def columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Show rows; the first column is as wide as its values and comes last, so that nothing is cut."""
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    first, *others = names
+    widths = [max(len(cell) for cell in column) for column in zip(names, *cells, strict=True)]
+    lines = [[first, *others], *cells]
+    return ["  ".join([*map(str.ljust, line[1:], widths[1:]), line[0]]) for line in lines]
+
+
+def item(item: Stored) -> list[str]:
+    """Show an item whole: where it is from, its facts and metadata, and its text or where its picture is."""
+    own = {"id": str(item.id), "task": item.task, "kind": item.kind, "context": item.context}
+    if item.kind == "image":
+        uri = item.picture and item.picture.uri
+        own["picture"] = "not kept" if not uri else "in the index" if uri.startswith("data:") else uri
+    others = {name: str(value) for name, value in item.metadata.items() if name != "source"}
+    text = "" if item.content == item.source else item.content
+    lines = ["", *(line.expandtabs() for line in text.split("\n"))] if text else []
+    named = {name: value for name, value in own.items() if value}
+    return [_address(item), *facts({**named, **{f"metadata {name}": value for name, value in others.items()}}), *lines]
 
 
 def verification(result: Verification, gone_files: Sequence[str]) -> list[str]:
@@ -83,14 +112,23 @@ def _cut(row: str) -> str:
     return shortened(escaped(row), WIDTH)  # escaped before it is measured
 
 
-def _place(hit: Hit) -> str:
-    """Its source with its context, which may begin with the name of the file, and its unit.
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "unknown" if value is None else str(value)
 
-    The context has what space the others leave: the file and the unit are what opens the place.
-    """
-    unit = f":{hit.unit}" if hit.unit else ""
-    name, path = PurePosixPath(hit.source).name, place(hit.source)
-    context = escaped(hit.context or "").removeprefix(escaped(name)).removeprefix(" › ")
-    source, unit = escaped(path), escaped(unit)
-    space = _SOURCE_WIDTH - len(source) - len(unit) - len(" › ")
-    return source + (f" › {shortened(context, space, from_left=True)}" if context and space > 1 else "") + unit
+
+def _address(item: Stored) -> str:
+    """Its source and unit, as `polyvec show` takes them."""
+    return place(item.source) + (f":{item.unit}" if item.unit else "")
+
+
+def _about(hit: Hit, query: str) -> str:
+    """The headings above a hit, without the name of its file, and its passage."""
+    headings = (hit.context or "").removeprefix(PurePosixPath(hit.source).name).removeprefix(" › ")
+    kind = "(image) " if hit.kind == "image" else ""
+    begin = shortened(headings, _HEADINGS_WIDTH, from_left=True) + ": " if headings else ""
+    content = hit.content if hit.content != hit.source else ""
+    space = WIDTH - _INDENT - len(kind) - len(begin)
+    shown = passage(content, query, width=space, names=hit.context or "")
+    return f"{kind}{begin}{shown}".rstrip().removesuffix(":")

@@ -4,22 +4,24 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qdrant_client import QdrantClient
 
 import polyvec
-from polyvec.cli import UserError, print_json
+from polyvec.cli import UserError, print_json, resumable
 from polyvec.inputs import check_task
 from polyvec.loading import load_embedder
+from polyvec.prompts import prefix
 from polyvec.terminal import echo
-from qdrant_polyvec import files, fingerprint
+from qdrant_polyvec import bm25, files, fingerprint
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import IndexKind, Mode, Precision
 from qdrant_polyvec.clients import open_client
 from qdrant_polyvec.collection import Collection
-from qdrant_polyvec.commands import parts, tables
+from qdrant_polyvec.commands import parts, tables, whole
 from qdrant_polyvec.commands.census import Counts
 from qdrant_polyvec.errors import StoreError
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError, Model
@@ -30,6 +32,7 @@ from qdrant_polyvec.retrying import Patience
 from qdrant_polyvec.schema import Schema
 
 _DEFAULT_MODEL = "demo"
+_LANGUAGE = "english"  # whose stop words are not explained, unless the collection names another language
 _KINDS = ("text", "code", "image", "page", "other")
 
 
@@ -45,27 +48,37 @@ def search(
     limit: int,
     candidates: int | None,
     explain: str | None,
+    show: int | None,
+    save: str | None,
     as_json: bool,
     **loading: Any,
 ) -> int:
-    """Search, print the results, and explain the best image among them."""
+    """Search, print the results or one of them whole, and explain the best image. The exit code is 1 if there is none.
+
+    `show` is the rank of the result to print whole.
+    """
     with open_search(location, collection, model=model, tasks=tasks, **loading) as docs:
         hits = docs.search(query, limit=limit, mode=mode, task=tasks, candidates=candidates)
-        if as_json:
+        if show is not None and hits:
+            if show > len(hits):
+                raise UserError(f"--show is {show}; there are only {len(hits)} results")
+            whole.show([hits[show - 1]], save=save, dpi=dpi, as_json=as_json)
+        elif as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
             print_json({"query": str(query), "mode": mode, "hits": ranked})
         else:
             searched = " or ".join(map(repr, tasks))
-            echo(*(tables.hits(hits) if hits else [f"nothing found for task {searched}"]))
+            words = query if isinstance(query, str) else ""
+            echo(*(tables.hits(hits, words) if hits else [f"nothing found for task {searched}"]))
         if explain and isinstance(query, str):
             _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
-    return 0
+    return 0 if hits else 1
 
 
 def verify(*, location: str, collection: str, delete_leftovers: bool, as_json: bool) -> int:
     """Look for damaged items, items of another model, and items whose file is gone."""
     deleted: list[str] = []
-    with _existing_client(location, collection) as client:
+    with existing_client(location, collection) as client:
         docs = Collection.open(client, collection, embedder=None)
         if delete_leftovers:
             deleted = docs.delete_leftovers()
@@ -96,19 +109,21 @@ def reindex(
     **loading: Any,
 ) -> int:
     """Encode everything again with another model, and exchange the collections."""
-    with _existing_client(location, collection) as client:
+    with existing_client(location, collection) as client:
         docs = Collection.open(client, collection, embedder=None)
-        report = docs.reindex(
-            load_embedder(model, adapters=adapters, **loading),
-            truncate_dim=truncate_dim,
-            schema=schema_of(late, bm25, pooled=pooled),
-            load=lambda source, unit: files.load(source, unit, dpi=dpi),
-            keep_old=keep_old,
-            on_failure="report",
-            show_progress=True,
-        )
+        embedder = load_embedder(model, adapters=adapters, **loading)
+        with resumable("what is encoded is kept"):
+            report = docs.reindex(
+                embedder,
+                truncate_dim=truncate_dim,
+                schema=schema_of(late, bm25, pooled=pooled),
+                load=lambda source, unit: files.load(source, unit, dpi=dpi),
+                keep_old=keep_old,
+                on_failure="report",
+                show_progress=True,
+            )
         if not report.failed:
-            fingerprint.remember_model(client, aliased(client, collection), Model(model, adapters))
+            fingerprint.remember_model(client, aliased(client, collection), Model.of(model, adapters, loading))
     return print_report(report, {}, as_json=as_json)
 
 
@@ -126,8 +141,10 @@ def open_search(
 
     It is the entry point of the group `polyvec.searches`, for `polyvec train mine`.
     """
-    with _existing_client(location, collection) as client:
-        chosen = chosen_model(fingerprint.remembered_model(client, collection), collection, model, adapters or {})
+    with existing_client(location, collection) as client:
+        chosen = chosen_model(
+            fingerprint.remembered_model(client, collection), collection, model, adapters or {}, loading
+        )
         yield open_collection(client, location, collection, chosen, checked_embedder(chosen, tasks, loading))
 
 
@@ -141,11 +158,18 @@ def connect(location: str) -> Iterator[QdrantClient]:
 
 
 @contextlib.contextmanager
-def _existing_client(location: str, collection: str) -> Iterator[QdrantClient]:
-    """Open the client of a collection that exists; create nothing."""
+def existing_location(location: str) -> Iterator[QdrantClient]:
+    """Open the client of a location that exists; create nothing."""
     if "://" not in location and not Path(location).is_dir():
         raise ValueError(f"there is no index in {location!r}; make one with the command `index`")
     with connect(location) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def existing_client(location: str, collection: str) -> Iterator[QdrantClient]:
+    """Open the client of a collection that exists; create nothing."""
+    with existing_location(location) as client:
         if not client.collection_exists(collection):
             raise ValueError(f"there is no collection {collection!r} in {location!r}")
         yield client
@@ -167,14 +191,17 @@ def remembered(location: str, collection: str) -> Model | None:
         return fingerprint.remembered_model(client, collection)
 
 
-def chosen_model(made: Model | None, collection: str, model: str | None, adapters: Mapping[str, Path]) -> Model:
-    """The model and adapters of the options, and for what they leave open those that a collection was `made` with.
+def chosen_model(
+    made: Model | None, collection: str, model: str | None, adapters: Mapping[str, Path], loading: Mapping[str, Any]
+) -> Model:
+    """The model of the options, and for what they leave open that which a collection was `made` with.
 
-    Its adapters fit its own model alone.
+    Its adapters and its options fit its own model alone.
     """
     made = made or Model(_DEFAULT_MODEL, {})
-    remembered = made.adapters if model in (None, made.name) else {}
-    chosen = Model(model or made.name, {**remembered, **adapters})
+    if model not in (None, made.name):
+        made = Model(model or "", {})
+    chosen = Model.of(made.name, {**made.adapters, **adapters}, {**made.loading, **_named(loading)})
     for task, path in chosen.adapters.items():
         if not path.is_dir():
             raise ValueError(
@@ -186,7 +213,7 @@ def chosen_model(made: Model | None, collection: str, model: str | None, adapter
 
 def checked_embedder(chosen: Model, tasks: Sequence[str], loading: Mapping[str, Any]) -> polyvec.Encoder:
     """Load the embedder, and refuse a task that it does not have."""
-    embedder = load_embedder(chosen.name, adapters=chosen.adapters, **loading)
+    embedder = load_embedder(chosen.name, adapters=chosen.adapters, **{**loading, **chosen.loading})
     for task in tasks:
         check_task(task, embedder.tasks)
     return embedder
@@ -229,6 +256,10 @@ def index_fields(docs: Collection, indexed: Mapping[str, IndexKind]) -> None:
             docs.create_index(name, kind)
         except ValueError as error:
             raise ValueError(f"--index-field {shlex.quote(f'{name}:{kind}')}: {error}") from error
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _pairs(model: Model) -> list[str]:
@@ -279,8 +310,7 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
     if best is None:
         echo("none of the results is an image; there is nothing to explain", err=True)
         return
-    from polyvec.explain import overlay, similarity_map  # draws images, which no other command does
-    from polyvec.images import open_image
+    from polyvec.explain import overlay, similarity_map, word_maps  # draws images, which no other command does
 
     embedder: Any = docs.embedder  # an Embedder; other Encoders have no tokens
     encoded = embedder.encode_query([query], task=best.task, multivector=True).multivector[0]
@@ -289,8 +319,9 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
     tokens = embedder.tokens(query, task=best.task, side="query")
-    kept = best.picture if best.picture and best.picture.uri else None
-    picture = open_image(kept.open() if kept else files.load_image(best.source, best.unit, dpi=dpi))
-    overlay(picture, similarity=maps, tokens=tokens).save(file)
+    language = docs.schema.bm25 or _LANGUAGE
+    is_stop_word = partial(bm25.is_stop_word, language=language)
+    maps, words = word_maps(maps, tokens, prefix=prefix(best.task, "query"), is_left_out=is_stop_word)
+    overlay(whole.picture_of(best, dpi=dpi), similarity=maps, tokens=words).save(file)
     shown = tables.place(best.source) + ("" if best.unit == "image" else f":{best.unit}")
     echo(f"how {shown} matches each word: {file}", err=as_json)

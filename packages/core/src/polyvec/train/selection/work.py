@@ -51,6 +51,9 @@ def filter_rows(
     adapters: Mapping[str, Path],
     device: Any,
     dtype: Any,
+    revision: str | None,
+    token_budget: int | None,
+    max_pixels: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -67,7 +70,16 @@ def filter_rows(
     encoder = (
         None
         if model is None
-        else load_embedder(model, adapters=adapters, only=options["task"], device=device, dtype=dtype)
+        else load_embedder(
+            model,
+            adapters=adapters,
+            only=options["task"],
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            token_budget=token_budget,
+            max_pixels=max_pixels,
+        )
     )
     result = filter_examples(
         examples, near_duplicates=near_duplicates or None, encoder=encoder, show_progress=True, **options
@@ -112,12 +124,22 @@ def mine_rows(
     adapters: Mapping[str, Path],
     device: Any,
     dtype: Any,
+    revision: str | None,
+    token_budget: int | None,
+    max_pixels: int | None,
     as_json: bool,
     **limits: Any,
 ) -> int:
     """Search for the queries of the rows, and write the rows with negatives."""
     selection = Selection(**limits)
-    loading: dict[str, Any] = {"adapters": adapters, "device": device, "dtype": dtype}
+    loading: dict[str, Any] = {
+        "adapters": adapters,
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "token_budget": token_budget,
+        "max_pixels": max_pixels,
+    }
     _check_outputs(rows, output)
     folders = [path for path in rows if is_folder(path)]
     if folders and len(rows) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import polyvec
-from polyvec.cli import command, device_option, dtype_option, model_option
+from polyvec.cli import command, model_option, weights_options
 from polyvec.data.building.commands import build, dataset_options
 from polyvec.data.building.questions.calls import Usage
 from polyvec.data.building.questions.cost import Cost
@@ -37,8 +37,7 @@ in a file, so that a run that was stopped goes on where it was, and the same run
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="TOML with prompts by kind")
 @click.option("--verify/--no-verify", default=True, help="ask in a second call whether the page answers the query")
 @model_option(help="reject queries that fit many pages, as this model sees it: 'demo', a directory or a hub id")
-@device_option()
-@dtype_option()
+@weights_options
 @click.option(
     "--max-other-pages", type=click.IntRange(min=0), default=10, help="that may fit a query as well, with --model"
 )
@@ -62,6 +61,8 @@ def pages_command(
     model: str | None,
     device: Any,
     dtype: Any,
+    revision: str | None,
+    token_budget: int | None,
     timeout: float,
     kinds: tuple[str, ...],
     language: str,
@@ -95,7 +96,9 @@ def pages_command(
         verify=verify,
         encoder=None
         if model is None or dry_run
-        else polyvec.Embedder.from_pretrained(model, device=device, dtype=dtype),
+        else polyvec.Embedder.from_pretrained(
+            model, revision=revision, device=device, dtype=dtype, token_budget=token_budget
+        ),
         max_other_pages=max_other_pages,
         page_language=page_language,
         dpi=dpi,
