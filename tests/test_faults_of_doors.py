@@ -173,11 +173,20 @@ def _short(monkeypatch):
     monkeypatch.setattr(retrying, "SHORTEST", 0.1)
 
 
-@pytest.fixture(params=["rest", "grpc"])
-def server(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("server")) as server:
-        server.prefers_grpc = request.param == "grpc"
         yield server
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def server(request, one_server):
+    """The server of all tests here, healthy again."""
+    one_server.prefers_grpc = request.param == "grpc"
+    yield one_server
+    one_server.heal()
+    one_server.start()
+    one_server.requests.clear()
 
 
 @pytest.fixture
@@ -262,21 +271,23 @@ def invoked(tmp_path, monkeypatch, server):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_survives_a_fault_that_passes(server, invoked, name):
-    invoked("index", "one")
-    invoked("index", "two")
-    expected = invoked(name, "one")
+    one, two = (f"docs-{next(numbers)}" for _ in range(2))
+    invoked("index", one)
+    invoked("index", two)
+    expected = [text and str(text).replace(one, two) for text in invoked(name, one)[:2]]
     server.fail(None, "reset", applied=True)
-    assert invoked(name, "two")[:2] == expected[:2]
+    assert [text and str(text) for text in invoked(name, two)[:2]] == expected
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_tells_a_fault_that_lasts(server, invoked, monkeypatch, name):
-    invoked("index", "docs")
+    docs = f"docs-{next(numbers)}"
+    invoked("index", docs)
     monkeypatch.setattr(Patience, "limit", lambda *_: 0.02)
     told = {"503": "does it run, and is the url right?", "401": "qdrant_api_key", "404": "open it again"}
     for kind, advice in told.items():
         server.fail(None, kind, times=None)
-        code, out, err = invoked(name, "docs")
+        code, out, err = invoked(name, docs)
         server.heal()
         assert (code, out) == (2, "")
         assert advice in err.lower()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -262,12 +263,14 @@ def test_searching_what_is_not_there_fails_and_creates_nothing(folder):
     assert "no collection 'other'" in run("search", "fox", "--collection", "other")[2]
 
 
-def test_an_index_that_is_in_use_is_told(folder):
-    client = open_client("index")
-    code, _, err = run("index", "docs")
-    assert code == 2
-    assert "error: The index in 'index' is open in another client" in err
-    client.close()
+def test_an_index_that_another_process_uses_is_told(folder):
+    code = "from qdrant_polyvec import open_client; c = open_client('index'); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"open\n"
+        status, _, err = run("index", "docs")
+        other.communicate(b"\n")
+    assert status == 2
+    assert "error: The index in 'index' is open in another process" in err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Dense and multi-vector collections in Qdrant: in a folder, in memory, or on a server."""
 
-from importlib import import_module, metadata
+from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ _MODULES = (
 def __getattr__(name: str) -> Any:  # whatever the name stands for
     """Import qdrant_client at the first use of a name, not for the help of the command line."""
     if name == "__version__":
-        return metadata.version("qdrant-polyvec")
+        return version("qdrant-polyvec")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for module in _MODULES:
