@@ -1,4 +1,4 @@
-"""`reindex` is interrupted at every fourth of its requests (`EVERY`), and others write through the alias at them."""
+"""`reindex` is interrupted at every sixth of its requests (`EVERY`), and others write through the alias at them."""
 
 import threading
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ THIRD = HashEncoder(dim=8, multivector_dim=3, name="third")
 TEXTS = {"a": "red fox", "b": "blue whale", "c": "white owl", "d": "grey hawk"}
 
 
-EVERY = 4  # requests, to be fast; 1 interrupts at each
+EVERY = 6  # requests, to be fast; 1 interrupts at each
 
 
 class Watched:

@@ -74,7 +74,7 @@ WRITING = {
     "copy_to": lambda docs: sorted(docs.copy_to(docs.client, f"{docs.name}-copy").ok),
 }
 METHODS = READING | WRITING
-ALL_FAULTS = ("open", "search", "asearch", "add", "delete")  # the other methods meet one fault of each outcome
+ALL_FAULTS = ("open", "search", "asearch", "add")  # the other methods meet one fault of each outcome
 OF_THE_CLIENT = {"client", "close", "aclose", "embedder", "name", "optimize", "schema", "tenant"}
 
 
@@ -174,7 +174,9 @@ def test_a_fault_that_passes_changes_no_result(server, client, name):
         server.fail(None, kind)
         with coming_back(server):
             assert outcome(server, docs, call) == expected, kind
-    for part in asked:  # each call that it makes is done, but the answer is lost
+    over_rest = not client.init_options["prefer_grpc"]
+    step = 3 if name in ("reindex", "copy_to") else 1  # test_exchange.py interrupts `reindex` at more of them
+    for part in list(asked)[::step] if over_rest else []:  # a call that it makes is done, but the answer is lost
         docs = docs if name in READING else filled(client)
         server.fail(part, "reset", applied=True)
         assert outcome(server, docs, call) == expected, part
