@@ -379,7 +379,7 @@ def test_ctrl_c_says_how_to_continue(file, monkeypatch):
 
     monkeypatch.setattr(JointTrainer, "train", stopped)
     result = command("run", file())
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "stopped; continue from the last checkpoint with --resume" in result.stderr
 
 
