@@ -106,3 +106,23 @@ def torn_scan(scan):
     content[second_page + 8 : second_page + 10] = struct.pack("<H", 5)  # LZW, which it is not
     scan.write_bytes(content)
     return scan
+
+
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory):
+    from tests.qdrant.servers import Server  # most tests need no gRPC
+
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def failing_server(one_server, monkeypatch):
+    """A server for tables of faults, healthy at the beginning; an attempt that hangs ends after a tenth of a second."""
+    from qdrant_polyvec import retrying
+
+    monkeypatch.setattr(retrying, "SHORTEST", 0.1)
+    one_server.requests.clear()
+    yield one_server
+    one_server.heal()
+    one_server.start()

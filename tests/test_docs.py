@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -98,13 +99,21 @@ def _own_event_loop():
     asyncio.set_event_loop_policy(None)
 
 
+@pytest.fixture
+def _own_log_levels():
+    levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
+    yield
+    for name in logging.root.manager.loggerDict:
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+
+
 @pytest.mark.usefixtures("_own_event_loop")
 def test_the_python_of_the_readme_runs_in_an_empty_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(python(PAGES[0]), "README.md", "exec"), {})
 
 
-@pytest.mark.usefixtures("_own_event_loop")
+@pytest.mark.usefixtures("_own_event_loop", "_own_log_levels")
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_of_a_page_runs(page, desk):
     exec(compile(python(page), page.name, "exec"), {})

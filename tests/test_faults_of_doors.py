@@ -29,10 +29,8 @@ from qdrant_polyvec import (
     StoreUnavailableError,
     commands,
     open_client,
-    retrying,
 )
 from qdrant_polyvec.commands import work
-from tests.qdrant.servers import Server
 
 ENCODER = HashEncoder(dim=16, multivector_dim=8)
 EMBEDDINGS, EMBED_MODEL = PolyvecEmbeddings(client=ENCODER), PolyvecEmbedding(client=ENCODER)
@@ -168,24 +166,9 @@ def test_the_tables_have_every_method():
     assert COMMANDS.keys() == set(commands.__all__)
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(retrying, "SHORTEST", 0.1)
-
-
-@pytest.fixture(scope="module")
-def one_server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.fixture
-def server(one_server):
-    """The server of all tests here, healthy again."""
-    yield one_server
-    one_server.heal()
-    one_server.start()
-    one_server.requests.clear()
+def server(failing_server):
+    return failing_server
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from qdrant_polyvec import (
     StoreRefusedError,
     StoreUnavailableError,
     open_client,
-    retrying,
 )
 from tests.qdrant.calls import RefusedError
 from tests.qdrant.servers import CHANNEL, Server
@@ -101,24 +100,9 @@ def test_the_table_has_every_method_that_asks_the_server():
     assert public == METHODS.keys() | OF_THE_CLIENT
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(retrying, "SHORTEST", 0.1)
-
-
-@pytest.fixture(scope="module")
-def one_server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.fixture
-def server(one_server):
-    """The server of all tests here, healthy again."""
-    yield one_server
-    one_server.heal()
-    one_server.start()
-    one_server.requests.clear()
+def server(failing_server):
+    return failing_server
 
 
 @pytest.fixture(params=["rest", "grpc"])

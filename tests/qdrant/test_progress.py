@@ -49,7 +49,8 @@ def test_ctrl_c_says_in_one_line_what_is_kept_and_the_same_command_goes_on(tmp_p
     assert "page/s" in bar or "s/page" in bar
     monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: HashEncoder(dim=16, multivector_dim=8))
     report = json.loads(CliRunner().invoke(commands.index, [".", "--json"]).stdout)
-    assert (len(report["ok"]), len(report["skipped"])) == (8, 32)
+    assert len(report["ok"]) + len(report["skipped"]) == 40
+    assert len(report["skipped"]) in (16, 32)  # the second batch is written while the third one waits
 
 
 def test_the_bar_moves_with_each_page(tmp_path, monkeypatch):
