@@ -11,6 +11,7 @@ from polyvec import Embedder
 from polyvec.model.checkpoint import Checkpoint
 from polyvec.prompts import prefix
 from polyvec.synthetic.words import VOCABULARY
+from polyvec.types import TASKS
 from recipes.demo import ablation
 from recipes.demo.card import Table
 from recipes.demo.network import blank
@@ -26,6 +27,9 @@ PAIRS = [
     ("close the file", "Closing waits for writers to end. Then the file is closed. Nothing can be read after that."),
 ]  # fmt: skip
 
+REAL_TEXTS = ["acquire lock http server"] * 50
+MODES = ("late", "dense 256", "dense 32")
+
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
@@ -33,6 +37,11 @@ def real(tmp_path_factory):
     for kind in ("description-to-code", "code-to-description", "code-to-code", "question-to-answer"):
         (folder / f"{kind}.json").write_text(json.dumps(PAIRS[::-1] if kind.startswith("question") else PAIRS))
     return Real(folder)
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return tokenizer(REAL_TEXTS, 1)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +58,13 @@ def test_an_untrained_checkpoint_loads_and_encodes_texts_and_pictures(untrained,
     np.testing.assert_allclose(np.linalg.norm(embeddings.dense, axis=1), 1, atol=1e-6)
 
 
-def test_one_seed_makes_one_tokenizer_that_knows_the_words_of_the_world():
-    bpe = tokenizer(["a real text"], 1)
-    assert bpe.to_str() == tokenizer(["a real text"], 1).to_str()
+def test_one_seed_makes_one_tokenizer_that_knows_the_words_of_the_world(bpe):
+    assert bpe.to_str() == tokenizer(REAL_TEXTS, 1).to_str()
     assert max(len(bpe.encode(word.capitalize())) for word in VOCABULARY if "." not in word) == 1
     assert "embedding" in LEXICON
 
 
-def test_names_are_cut_into_words_and_spaces_give_no_tokens():
-    bpe = tokenizer(["acquire lock http server"] * 50, 1)
+def test_names_are_cut_into_words_and_spaces_give_no_tokens(bpe):
     assert bpe.encode("acquireLock").ids == bpe.encode("_acquire_lock").ids == bpe.encode("Acquire  lock").ids
     assert bpe.encode("HTTPServer").ids == bpe.encode("http server").ids
     text = "see acquireLock"
@@ -163,30 +170,44 @@ def test_scores_become_a_table():
     assert table.markdown().splitlines() == rows
 
 
-def test_variants_are_trained_and_compared_with_the_whole_by_seed(tmp_path, monkeypatch):
+@pytest.fixture
+def prefixes(monkeypatch):
+    """The prefix of a query in each training of a small variant, by the name of what it makes."""
     for name, value in {"PAIRS": 1, "TASK": 1, "TEXTS": 3, "_BATCH": 3}.items():
         monkeypatch.setattr(ablation, name, value)
-    variants = {name: ablation.VARIANTS[name] for name in (ablation.WHOLE, "without gold scores")}
-    prefixes = {}
+    return {}
 
+
+def test_a_variant_is_trained_and_measured(tmp_path, monkeypatch, prefixes):
     def run_and_note(stage, source, target, *arguments, **settings):
         prefixes[target.name] = prefix("code", "query")
         run(stage, source, target, *arguments, **settings)
 
     monkeypatch.setattr(ablation, "run", run_and_note)
-    table = ablation.ablate(tmp_path, [0, 1], variants)
-    assert list(table.rows) == list(variants)
-    assert len([path for path in (tmp_path / "seed-0").iterdir() if path.name.endswith(", pairs")]) == 1
-    assert set(prefixes.values()) == {"Query: "}
-    prefixes.clear()
-    assert ablation.ablate(tmp_path, [0, 1], variants) == table
-    assert not prefixes
-    for name in ("without prefixes", "without phase 1"):
-        ablation._figures(tmp_path / "seed-0", name, ablation.VARIANTS[name], 0)
+    name = "without prefixes"
+    figures = ablation._figures(tmp_path, name, ablation.VARIANTS[name], 0)
+    assert prefixes == {f"{name}, {kind}": "" for kind in ("pairs", *TASKS)}
+    assert all(0 <= figures[f"{kind}, {mode}"] <= 1 for kind in ("text passages", "functions") for mode in MODES)
+
+
+def test_variants_are_compared_with_the_whole_by_seed_and_none_is_trained_twice(tmp_path, monkeypatch, prefixes):
+    def note(stage, source, target, *_, losses, seed):
+        prefixes[f"{seed}: {target.name}"] = prefix("code", "query")
+
+    monkeypatch.setattr(ablation, "run", note)
+    monkeypatch.setattr(ablation, "blank", lambda start, *_: start.parent.mkdir(exist_ok=True))
+    monkeypatch.setattr(ablation, "_measured", lambda by_task: {"late": len(prefixes) / 64})
+    table = ablation.ablate(tmp_path, [0, 1])
+    assert list(table.rows) == list(ablation.VARIANTS)
+    assert len(set(prefixes)) == 2 * (4 * len(ablation.VARIANTS) - 2)  # "without gold scores" shares the pairs
+    assert "0: without gold scores, pairs" not in prefixes
+    assert "0: without phase 1, pairs" not in prefixes
     assert {name for name, words in prefixes.items() if not words} == {
-        f"without prefixes, {kind}" for kind in ("pairs", "retrieval", "text-matching", "code")
+        f"{seed}: without prefixes, {kind}" for seed in (0, 1) for kind in ("pairs", *TASKS)
     }
-    assert "without phase 1, pairs" not in prefixes
+    prefixes.clear()
+    assert ablation.ablate(tmp_path, [0, 1]) == table
+    assert not prefixes
 
 
 def test_a_variant_is_given_as_its_difference_to_the_whole():

@@ -136,7 +136,7 @@ class _Miner:
         self._documents, self._groups, self._exclude_same_group = documents, groups, exclude_same_group
         self._ranks, self._selection = ranks, selection
         self._key_of = Contents().key_or_none
-        self._keys_by_id: dict[Identity, int | None] = {}
+        self._known: dict[Identity, tuple[int | None, str | None]] = {}  # content and file of a document
         self._answers: dict[int | None, set[Identity]] = {}  # contents and ids, by the content of the query
         self._groups_by_key: dict[int, set[str]] = {}
         for example in examples:
@@ -158,15 +158,17 @@ class _Miner:
         own_groups = _groups(example) if self._exclude_same_group else set()
         others = [hit for hit in hits if str(hit.id) not in answers and self._key_of_hit(hit) not in answers]
         in_range = others[self._ranks.start : self._ranks.stop]
-        candidates: dict[int, tuple[Hit, Document]] = {}  # by content
+        candidates: dict[int, Hit] = {}  # by content
         for hit in in_range:
-            document, key = document_of(hit, self._documents), self._key_of_hit(hit)
-            if document is None or key is None or key in candidates or own_groups & self._groups_of(hit, document, key):
+            key = self._key_of_hit(hit)
+            if key is None or key in candidates or (own_groups and own_groups & self._groups_of(hit, key)):
                 continue
-            candidates[key] = hit, document
+            candidates[key] = hit
         ranked = list(candidates.values())
-        chosen = self._selection.choose([hit.score for hit, _ in ranked], positive, number)
-        negatives = [Negative(hit.id, document, hit.score) for hit, document in (ranked[place] for place in chosen)]
+        negatives = []
+        for hit in (ranked[place] for place in self._selection.choose([hit.score for hit in ranked], positive, number)):
+            if (document := document_of(hit, self._documents)) is not None:  # read for those that are chosen, not for all
+                negatives.append(Negative(hit.id, document, hit.score))
         if negatives:
             return Mined(negatives, positive)
         if not in_range:
@@ -191,9 +193,9 @@ class _Miner:
             smallest = min(smallest, max(scores[name] for name in names))
         return smallest, ""
 
-    def _groups_of(self, hit: Hit, document: Document, key: int) -> set[str]:
+    def _groups_of(self, hit: Hit, key: int) -> set[str]:
         own = self._groups.get(hit.id) or getattr(hit, "metadata", {}).get("group")  # stores have metadata
-        groups = {*self._groups_by_key.get(key, ()), file_group(document), own if isinstance(own, str) else None}
+        groups = {*self._groups_by_key.get(key, ()), self._about(hit)[1], own if isinstance(own, str) else None}
         return {group for group in groups if group is not None}
 
     def _keys(self, example: Example) -> set[int]:
@@ -201,10 +203,14 @@ class _Miner:
         return {key for key in keys if key is not None}
 
     def _key_of_hit(self, hit: Hit) -> int | None:
-        if hit.id not in self._keys_by_id:
+        return self._about(hit)[0]
+
+    def _about(self, hit: Hit) -> tuple[int | None, str | None]:
+        if hit.id not in self._known:
             document = document_of(hit, self._documents)
-            self._keys_by_id[hit.id] = None if document is None else self._key_of(document)
-        return self._keys_by_id[hit.id]
+            about = (None, None) if document is None else (self._key_of(document), file_group(document))
+            self._known[hit.id] = about
+        return self._known[hit.id]
 
 
 def _groups(example: Example) -> set[str]:
