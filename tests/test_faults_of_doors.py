@@ -180,7 +180,7 @@ def client(request, server):
 
 def langchain(client, patience):
     store = LangChainStore(
-        EMBEDDINGS, location=client, collection_name=f"docs-{next(numbers)}", patience=Patience(first_wait=0.001)
+        EMBEDDINGS, location=client, collection_name=f"doors-{next(numbers)}", patience=Patience(first_wait=0.001)
     )
     store.add_texts(TEXTS, ids=["0", "1", "2"])
     return LangChainStore(EMBEDDINGS, **where(store) | {"patience": patience})
@@ -188,7 +188,7 @@ def langchain(client, patience):
 
 def llamaindex(client, patience):
     store = LlamaIndexStore(
-        EMBED_MODEL, location=client, collection_name=f"docs-{next(numbers)}", patience=Patience(first_wait=0.001)
+        EMBED_MODEL, location=client, collection_name=f"doors-{next(numbers)}", patience=Patience(first_wait=0.001)
     )
     store.add(NODES)
     return LlamaIndexStore(EMBED_MODEL, **where(store) | {"patience": patience})
@@ -254,7 +254,7 @@ def invoked(tmp_path, monkeypatch, server):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_survives_a_fault_that_passes(server, invoked, name):
-    one, two = (f"docs-{next(numbers)}" for _ in range(2))
+    one, two = (f"doors-{next(numbers)}" for _ in range(2))
     invoked("index", one)
     invoked("index", two)
     expected = [text and str(text).replace(one, two) for text in invoked(name, one)[:2]]
@@ -264,7 +264,7 @@ def test_a_command_survives_a_fault_that_passes(server, invoked, name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_tells_a_fault_that_lasts(server, invoked, monkeypatch, name):
-    docs = f"docs-{next(numbers)}"
+    docs = f"doors-{next(numbers)}"
     invoked("index", docs)
     monkeypatch.setattr(Patience, "limit", lambda *_: 0.02)
     told = {"503": "does it run, and is the url right?", "401": "qdrant_api_key", "404": "open it again"}

@@ -202,6 +202,7 @@ class Server:
 
     def _options(self, prefer_grpc, *, timeout=60, **options):
         usual = {"check_compatibility": False, "grpc_options": dict(CHANNEL), "timeout": Seconds(timeout)}
+        usual["verify"] = False  # there is no TLS, but each client would load all certificates
         return {"url": self.url, "grpc_port": self.grpc_port, "prefer_grpc": prefer_grpc} | usual | options
 
     def calls(self):
