@@ -36,7 +36,7 @@ def _is_array(hint: object) -> bool:
 
 
 def _modules_with_arrays() -> Iterator[str]:
-    """Yield the modules whose annotations may speak of arrays: the hook makes each call of a module's functions slow."""
+    """Yield the modules whose annotations may speak of arrays: the hook makes every call of a function slower."""
     for source in (Path(__file__).parents[1] / "packages").glob("*/src"):
         for file in source.rglob("*.py"):
             if "jaxtyping" in file.read_text(encoding="utf-8"):

@@ -165,10 +165,12 @@ class _Miner:
                 continue
             candidates[key] = hit
         ranked = list(candidates.values())
-        negatives = []
-        for hit in (ranked[place] for place in self._selection.choose([hit.score for hit in ranked], positive, number)):
-            if (document := document_of(hit, self._documents)) is not None:  # read for those that are chosen, not for all
-                negatives.append(Negative(hit.id, document, hit.score))
+        chosen = self._selection.choose([hit.score for hit in ranked], positive, number)
+        negatives = [
+            Negative(hit.id, document, hit.score)
+            for hit in (ranked[place] for place in chosen)
+            if (document := document_of(hit, self._documents)) is not None  # only these are read again
+        ]
         if negatives:
             return Mined(negatives, positive)
         if not in_range:
