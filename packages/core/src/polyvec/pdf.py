@@ -12,7 +12,7 @@ from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
 from polyvec.pdf_text import text_of
 from polyvec.types import Page, UnreadablePages
 
-__all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
+__all__ = ["Page", "PasswordError", "UnreadablePages", "n_pages", "pages"]
 
 # PDFium is not thread-safe: every call holds this lock. It is re-entrant, because an abandoned iterator may be garbage
 # collected, and so close its file, in a thread that holds the lock.
@@ -21,20 +21,25 @@ _PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the docume
 _POINTS_PER_INCH = 72
 
 
+class PasswordError(ValueError):
+    """A PDF is encrypted, and no password or a wrong one was given."""
+
+
 def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:
     """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
 
     Args:
         path: a file, which must not change meanwhile, or the content of a file.
         dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
-        password: for an encrypted PDF.
+        password: for an encrypted PDF; any other PDF ignores it.
         first: number of the first page to read; beyond the last page, nothing is handed out.
 
     Yields:
         The pages in order, without those that cannot be read.
 
     Raises:
-        ValueError: at once: the file is missing or no PDF, the password is wrong, or `dpi` or `first` is impossible.
+        PasswordError: at once: the PDF is encrypted, and the password is missing or wrong.
+        ValueError: at once: the file is missing or no PDF, or `dpi` or `first` is impossible.
         UnreadablePages: after the last page, with all pages that could not be read.
         ImportError: pypdfium2 is not installed.
     """
@@ -124,13 +129,15 @@ def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any
         check_regular(source, name)
     if not (source if isinstance(source, bytes) else source.stat().st_size):
         raise ValueError(f"{name} is empty.")
+    # A lone surrogate is no character, so no password has one. The error of pypdfium2 would show it.
+    password = None if password is None else password.encode("utf-8", "replace").decode()
     with _PDFIUM:
         try:
             document = pdfium.PdfDocument(source, password)
         except pdfium.PdfiumError as error:
             if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
                 problem = "is encrypted" if password is None else "does not open with this password"
-                raise ValueError(f"{name} {problem}; pass `password=`.") from error
+                raise PasswordError(f"{name} {problem}; pass `password=`.") from error
             raise ValueError(f"{name} cannot be read as a PDF. {error}") from error
     try:
         with _PDFIUM:

@@ -68,11 +68,14 @@ class Picture:
     sha256: str | None = None
     mime_type: str | None = None
 
-    def open(self) -> ImageInput:
-        """Return the picture itself. A file is not read yet; a ValueError if there is none, or if it is at a URL."""
+    def open(self, *, password: str | None = None) -> ImageInput:
+        """Return the picture itself. A file is not read yet; a ValueError if there is none, or if it is at a URL.
+
+        `password` opens the PDF of a page, if that is encrypted.
+        """
         if not self.uri:
             raise ValueError(NOT_KEPT)
-        return opened(self.uri)
+        return opened(self.uri, password=password)
 
     def read(self, use: Callable[[ImageInput], T]) -> T:
         """Return `use` of the picture or, if the picture is lost or has changed, of its thumbnail.
@@ -99,8 +102,10 @@ class Picture:
         return hashlib.sha256(content.read_bytes()).hexdigest() != self.sha256
 
 
-def opened(uri: str) -> ImageInput:
+def opened(uri: str, *, password: str | None = None) -> ImageInput:
     """Return the image at a path, a page of a file, or in a `data:` URI. A file is not read yet.
+
+    `password` opens the PDF of a page, if that is encrypted.
 
     Raises:
         ValueError: there is no such image, or it is at a URL.
@@ -109,7 +114,7 @@ def opened(uri: str) -> ImageInput:
     if uri.startswith("data:"):
         return of_data(uri)
     if (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
-        return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
+        return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI), password)
     return _image_file(path_of(uri))
 
 
@@ -197,12 +202,13 @@ def _image_file(path: Path) -> Path:
     return path
 
 
-def _page(path: Path, number: int, dpi: float) -> Image.Image:
+def _page(path: Path, number: int, dpi: float, password: str | None) -> Image.Image:
     from polyvec.pdf import pages  # an optional extra is needed to read them
 
     try:
         is_image = path.suffix.lower() in suffixes() or n_image_pages(path) > 1
-        page = next(image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi), None)
+        read = image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi, password=password)
+        page = next(read, None)
     except (OSError, UnreadablePages) as error:
         pass_alarm(error)
         raise ValueError(str(error)) from error

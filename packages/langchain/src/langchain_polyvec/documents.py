@@ -68,6 +68,7 @@ def image_item(
     caption: str | None = None,
     thumbnails: bool = False,
     of_document: bool = False,
+    password: str | None = None,  # of the PDF of a page
 ) -> Item | Failure:
     """Convert an image to an item, or say why it cannot be read.
 
@@ -77,7 +78,7 @@ def image_item(
     key = image.id if isinstance(image, Blob) and key is None else key
     try:
         metadata = _image_metadata(image, metadata)
-        place = image if isinstance(image, Located) else located(image)
+        place = image if isinstance(image, Located) else located(image, password=password)
         check_name(place.uri or "")
         sha256 = content_hash(place.content)
         small = thumbnail(place.content) if thumbnails else _known_thumbnail(metadata, sha256)
@@ -178,7 +179,13 @@ def page_items(
 
 
 def document_item(
-    document: Document, key: str | None, task: str, *, thumbnails: bool = False, is_chunk: bool = False
+    document: Document,
+    key: str | None,
+    task: str,
+    *,
+    thumbnails: bool = False,
+    is_chunk: bool = False,
+    password: str | None = None,
 ) -> Item | Failure:
     """Convert a document to an item: an image if its metadata have an `image_uri`, otherwise a text."""
     metadata, text = document.metadata, document.page_content
@@ -196,7 +203,16 @@ def document_item(
             image = Located(picture.open(), picture.uri, None)
     except ValueError as error:
         return Failure(-1, name, str(error), key)
-    return image_item(image, metadata, key, task, caption=text or None, thumbnails=thumbnails, of_document=True)
+    return image_item(
+        image,
+        metadata,
+        key,
+        task,
+        caption=text or None,
+        thumbnails=thumbnails,
+        of_document=True,
+        password=password,
+    )
 
 
 def document_key(document: Document, task: str) -> str:
