@@ -11,6 +11,18 @@ from qdrant_polyvec.choices import INDEX_KINDS, MODES, PRECISIONS, IndexKind
 
 __all__ = ["copy", "delete", "index", "info", "list_collections", "reindex", "search", "show", "verify"]
 
+
+def _encoding(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from qdrant_polyvec.files.kinds import codec_of
+
+        try:
+            codec_of(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return name
+
+
 _collection_options = combine_options(
     location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
 )
@@ -22,6 +34,15 @@ _pdf_options = combine_options(
         show_envvar=True,
         help="password of encrypted PDFs; set the variable instead, because other users of this machine can see a "
         "command line",
+    ),
+)
+_reading_options = combine_options(
+    _pdf_options,
+    click.option(
+        "--encoding",
+        callback=_encoding,
+        metavar="NAME",
+        help="encoding of texts that are not UTF-8 (default: the most likely one), for example windows-1252",
     ),
 )
 _save_option = click.option("--save", type=click.Path(), metavar="FILE", help="write the picture of an image or page")
@@ -55,7 +76,7 @@ _TASK = "a task of the model or of an --adapter"
 @_collection_options
 @_stored_model_option
 @loading_options
-@_pdf_options
+@_reading_options
 @_schema_options
 @click.option("--task", default="auto", metavar="TASK", help=f"{_TASK}, or auto: code for code files, else retrieval")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
@@ -70,12 +91,12 @@ _TASK = "a task of the model or of an --adapter"
 )
 @click.option("--keep", is_flag=True, help="keep what was indexed of files that a folder no longer has")
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
-def index(dpi: int, password: str | None, **options: Any) -> int:
+def index(dpi: int, password: str | None, encoding: str | None, **options: Any) -> int:
     """Index files and folders, and remove what they no longer have."""
     from qdrant_polyvec.commands import indexing
     from qdrant_polyvec.files import Reading
 
-    return indexing.index(reading=Reading(dpi=dpi, password=password), **options)
+    return indexing.index(reading=Reading(dpi=dpi, password=password, encoding=encoding), **options)
 
 
 @command("search")
@@ -146,15 +167,15 @@ def verify(**options: Any) -> int:
 @_collection_options
 @model_option(required=True, help="the new checkpoint")
 @loading_options
-@_pdf_options
+@_reading_options
 @_schema_options
 @click.option("--keep-old", is_flag=True, help="keep the old collection under its own name")
-def reindex(dpi: int, password: str | None, **options: Any) -> int:
+def reindex(dpi: int, password: str | None, encoding: str | None, **options: Any) -> int:
     """Encode everything again with another model, and exchange the collections."""
     from qdrant_polyvec.commands import work
     from qdrant_polyvec.files import Reading
 
-    return work.reindex(reading=Reading(dpi=dpi, password=password), **options)
+    return work.reindex(reading=Reading(dpi=dpi, password=password, encoding=encoding), **options)
 
 
 @command("info")

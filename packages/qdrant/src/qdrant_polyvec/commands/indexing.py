@@ -109,7 +109,9 @@ def index(
             fingerprint.remember_model(client, aliased(client, collection), chosen)
             work.index_fields(docs, indexed)
             with resumable("what is indexed is kept"), Progress(located, reading) as progress:
-                units = progress.units(files.units(progress.files(), reading=reading, on_left_out=census.leave_out))
+                units = progress.units(
+                    files.units(progress.files(), reading=reading, on_left_out=census.leave_out, on_guess=census.guess)
+                )
                 report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
             outdated = _remove(docs, client, collection, _outcome(run, located, report, census, keep=keep), report)
             if optimize:

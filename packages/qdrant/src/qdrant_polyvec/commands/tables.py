@@ -7,7 +7,7 @@ from typing import Any
 
 from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
-from qdrant_polyvec.commands.census import Counts
+from qdrant_polyvec.commands.census import Counts, Guess
 from qdrant_polyvec.commands.passages import passage
 from qdrant_polyvec.files import office
 from qdrant_polyvec.hits import Hit, Stored
@@ -44,16 +44,17 @@ def summary(reports: Mapping[str, Report]) -> list[str]:
 
 
 def files(counts: Counts) -> list[str]:
-    """Count the files by what became of them; no line if all were read or are named as failures."""
+    """Count the files by what became of them, if not all were read or are named as failures, and name guesses."""
+    guesses = [_guess(encoding, guess) for encoding, guess in counts.guessed.items()]
     if not counts.left_out and not counts.removed:
-        return []
+        return guesses
     numbers = [f"{counts.read} read, {counts.failed} failed", *(f"{n} {why}" for why, n in counts.left_out.items())]
     numbers += [f"{counts.removed} removed"] if counts.removed else []
     rows = [f"files: {', '.join(numbers)}"]
     kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
     rows += [f"other kinds: {_first(kinds)}"] if kinds else []
     readable = [suffix for suffix in counts.other_kinds if suffix in office.SUFFIXES]
-    return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else [])
+    return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else []) + guesses
 
 
 def facts(value_by_name: Mapping[str, str]) -> list[str]:
@@ -102,6 +103,11 @@ def place(source: str) -> str:
     """Return a source as the tables show it: a path below the working directory is relative."""
     path, here = Path(source), Path.cwd()
     return path.relative_to(here).as_posix() if path.is_absolute() and path.is_relative_to(here) else source
+
+
+def _guess(encoding: str, guess: Guess) -> str:
+    files = "1 file," if guess.files == 1 else f"{guess.files} files, such as"
+    return f"read as {encoding}: {files} {place(guess.example)} (another: --encoding NAME)"
 
 
 def _first(examples: Sequence[object]) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 
 from polyvec import Failure, Task
-from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, open_image, suffixes
 from polyvec.markdown import Heading
 from polyvec.pdf import pages
@@ -33,6 +32,7 @@ _OUTLINERS: dict[str, cutting.Outliner] = {
 _MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
 _USUAL = Reading()
+OnGuess = Callable[[Path, str], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +69,7 @@ def units(
     *,
     reading: Reading = _USUAL,
     on_left_out: Callable[[Path, LeftOut], object] = lambda *_: None,
+    on_guess: OnGuess = lambda *_: None,
 ) -> Iterator[Unit | Failure]:
     """Read files unit by unit, and report unreadable files and pages. A page is rendered when it is reached.
 
@@ -76,13 +77,14 @@ def units(
         files: the result of `find`.
         reading: how to read them.
         on_left_out: is called with each file that has no units, and why.
+        on_guess: is called with each file whose encoding was guessed, and the name of that encoding.
     """
     for file in files:
         if isinstance(file, Failure):
             yield file
             continue
         n_units = 0
-        for n_units, unit in enumerate(_guarded(file, reading), start=1):  # noqa: B007 — counted
+        for n_units, unit in enumerate(_guarded(file, reading, on_guess), start=1):  # noqa: B007 — counted
             yield unit
         if not n_units:
             on_left_out(file, "without text")
@@ -129,7 +131,7 @@ def load_image(source: str, unit: str, *, reading: Reading = _USUAL) -> Path | I
 
 @lru_cache(maxsize=1)
 def _document(file: Path, reading: Reading, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
-    for unit in _units_of_file(file, reading):
+    for unit in _units_of_file(file, reading, lambda *_: None):
         if isinstance(unit, Unit) and unit.document is not None:
             return unit.document
     raise ValueError(f"{file.as_posix()!r} has no text any more")
@@ -142,10 +144,10 @@ def _picture_of(notebook: Path, unit: str) -> Image.Image:
     raise ValueError(f"{notebook.as_posix()!r} has no picture {unit!r}")
 
 
-def _guarded(file: Path, reading: Reading) -> Iterator[Unit | Failure]:
+def _guarded(file: Path, reading: Reading, on_guess: OnGuess) -> Iterator[Unit | Failure]:
     """The units of a file. What a bad file can cause is a failure, and so is a fault of this package, by its name."""
     try:
-        yield from _units_of_file(file, reading)
+        yield from _units_of_file(file, reading, on_guess)
     except UnreadablePages as error:
         for number, reason in error.reasons.items():
             yield folders.failure(file, ValueError(f"page {number}: {reason}"))
@@ -156,7 +158,7 @@ def _guarded(file: Path, reading: Reading) -> Iterator[Unit | Failure]:
         yield folders.failure(file, error)
 
 
-def _units_of_file(file: Path, reading: Reading) -> Iterator[Unit | Failure]:
+def _units_of_file(file: Path, reading: Reading, on_guess: OnGuess) -> Iterator[Unit | Failure]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in suffixes() and n_image_pages(file) == 1:
@@ -167,7 +169,10 @@ def _units_of_file(file: Path, reading: Reading) -> Iterator[Unit | Failure]:
             picture = page_picture(source, name, dpi=reading.dpi)
             yield Unit(page.image, source, name, "retrieval", text, picture=picture)
     elif suffix in kinds.HTML_SUFFIXES:
-        yield from _units_of_sections(map(NamedSection, html_text.sections(decode(file.read_bytes()))), file)
+        markup, guess = kinds.decode_page(file.read_bytes(), reading.encoding)
+        if guess is not None:
+            on_guess(file, guess)
+        yield from _units_of_sections(map(NamedSection, html_text.sections(markup)), file)
     elif suffix in office.SUFFIXES:
         yield from _units_of_sections(office.sections(file), file)
     elif suffix == kinds.NOTEBOOK_SUFFIX:
@@ -177,7 +182,9 @@ def _units_of_file(file: Path, reading: Reading) -> Iterator[Unit | Failure]:
             if cell.kind == "markdown" and isinstance(cell.content, str):
                 above = cutting.headings_below(cell.content, above)
     else:
-        text = kinds.decode(file.read_bytes())
+        text, guess = kinds.decode(file.read_bytes(), reading.encoding)
+        if guess is not None:
+            on_guess(file, guess)
         is_code = kinds.is_code(file, text)
         outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
         for part in _cut(text, outliner):

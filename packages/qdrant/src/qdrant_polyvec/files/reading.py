@@ -17,10 +17,13 @@ class Reading:
     Attributes:
         dpi: resolution of the pages of PDFs.
         password: of encrypted PDFs. No message, and no `repr`, shows it.
+        encoding: of texts that are not UTF-8 and have no mark, and of pages of HTML that declare none; if None, it is
+            guessed.
     """
 
     dpi: float = DPI
     password: str | None = field(default=None, repr=False)
+    encoding: str | None = None
 
     @contextmanager
     def naming_options(self, name: str = "it") -> Iterator[None]:
