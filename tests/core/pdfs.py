@@ -22,13 +22,13 @@ def file_of(objects, trailer=b""):
     return bytes(out + end % (size, entries, size, trailer, len(out)))
 
 
-def document(*leaves, others=(), trailer=b""):
+def document(*leaves, others=(), entries=b"", trailer=b""):
     """A PDF of pages: each the entries of its dictionary, or None where it is broken. `others` begin at object 3."""
     first = 3 + len(others)
     kids = b" ".join(b"%d 0 R" % number for number in range(first, first + len(leaves)))
     tree = b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, len(leaves))
     dictionaries = (b"null" if leaf is None else b"<</Type/Page/Parent 2 0 R%s>>" % leaf for leaf in leaves)
-    return file_of([b"<</Type/Catalog/Pages 2 0 R>>", tree, *others, *dictionaries], trailer)
+    return file_of([b"<</Type/Catalog/Pages 2 0 R%s>>" % entries, tree, *others, *dictionaries], trailer)
 
 
 def page(content=b"", entries=b"/MediaBox[0 0 144 72]", font=HELVETICA):
@@ -40,6 +40,14 @@ def page(content=b"", entries=b"/MediaBox[0 0 144 72]", font=HELVETICA):
 def sheets(n, broken=()):
     """A PDF of n pages, the k-th of which is 100 + k points wide."""
     return document(*(None if k in broken else b"/MediaBox[0 0 %d 72]" % (100 + k) for k in range(1, n + 1)))
+
+
+def labelled(labels, n):
+    """A PDF of n pages with this tree of labels (ISO 32000-1, 12.4.2), which is object 3."""
+    kids = b" ".join(b"%d 0 R" % number for number in range(4, 4 + n))
+    tree = b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, n)
+    leaves = [b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d 72]>>" % (100 + k) for k in range(1, n + 1)]
+    return file_of([b"<</Type/Catalog/Pages 2 0 R/PageLabels 3 0 R>>", tree, labels, *leaves])
 
 
 def text(*lines):
@@ -60,8 +68,11 @@ def rc4(key, content):
     return bytes(out)
 
 
-def encrypted(user, owner, n_pages=1):
-    """A PDF of equal pages under the standard security handler, revision 2 (ISO 32000-1, 7.6.3, algorithms 1 to 4)."""
+def encrypted(user, owner, n_pages=1, entries=b""):
+    """A PDF of equal pages under the standard security handler, revision 2 (ISO 32000-1, 7.6.3, algorithms 1 to 4).
+
+    `entries` are those of its catalog.
+    """
     padding = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
     user, owner = ((password + padding)[:32] for password in (user, owner))
     name, rights = b"0123456789abcdef", (-4).to_bytes(4, "little", signed=True)
@@ -75,5 +86,6 @@ def encrypted(user, owner, n_pages=1):
     return document(
         *[b"/MediaBox[0 0 144 72]/Contents 3 0 R"] * n_pages,
         others=(stream(content), handler),
+        entries=entries,
         trailer=b"/Encrypt 4 0 R/ID[<%s><%s>]" % ((name.hex().encode(),) * 2),
     )

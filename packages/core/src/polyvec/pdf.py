@@ -4,11 +4,13 @@ import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyvec import forking
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
+from polyvec.pdf_labels import page_labels
 from polyvec.pdf_text import text_of
 from polyvec.types import Page, UnreadablePages
 
@@ -25,7 +27,9 @@ class PasswordError(ValueError):
     """A PDF is encrypted, and no password or a wrong one was given."""
 
 
-def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:
+def pages(
+    path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1, labels: bool = False
+) -> Iterator[Page]:
     """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
 
     Args:
@@ -33,6 +37,8 @@ def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = 
         dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
         password: for an encrypted PDF; any other PDF ignores it.
         first: number of the first page to read; beyond the last page, nothing is handed out.
+        labels: also read the labels of the pages. If there may be any, another Python process does it, which takes
+            some tenths of a second for a file.
 
     Yields:
         The pages in order, without those that cannot be read.
@@ -48,7 +54,7 @@ def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = 
     if first < 1:
         raise ValueError(f"`first` is {first}; pages are counted from 1.")
     total = n_pages(path, password=password)
-    return _rendered(_source(path), dpi, password, range(first - 1, total))
+    return _rendered(_source(path), dpi, password, range(first - 1, total), labels=labels)
 
 
 def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
@@ -57,8 +63,11 @@ def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
         return len(document)
 
 
-def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: range) -> Iterator[Page]:
+def _rendered(
+    source: Path | bytes, dpi: float, password: str | None, indices: range, *, labels: bool
+) -> Iterator[Page]:
     pdfium = _pypdfium2()
+    label_by_number = page_labels(source, password) if labels else {}
     reasons: dict[int, str] = {}
     for start in range(0, len(indices), _PAGES_PER_OPENING):
         with _opened(source, password) as document:
@@ -68,7 +77,7 @@ def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: r
                 except (pdfium.PdfiumError, ValueError) as error:
                     reasons[index + 1] = str(error).rstrip(".")
                 else:
-                    yield page
+                    yield replace(page, label=label_by_number.get(page.number))
     if reasons:
         raise UnreadablePages(_describe(source), reasons, len(indices) - len(reasons))
 

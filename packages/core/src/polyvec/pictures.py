@@ -57,6 +57,7 @@ class Picture:
         uri: an absolute path; a page of a file, as `/folder/report.pdf#page=3`, which is drawn again; a `data:` URI; or
             the URL of an image, which nothing here fetches. None: the picture is not kept.
         page: number of the page that it shows, from 1; None if it is no page.
+        page_label: what the file itself calls the page, such as `viii`; None if that is the number.
         thumbnail: a small JPEG, as a `data:` URI.
         sha256: hash of the image that was encoded: of a file's bytes, or of pixels.
         mime_type: of an image file that chat models take.
@@ -67,6 +68,12 @@ class Picture:
     thumbnail: str | None = field(default=None, repr=False)
     sha256: str | None = None
     mime_type: str | None = None
+    page_label: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """What readers call the page: its own label or else its number; None if it is no page."""
+        return self.page_label or (None if self.page is None else str(self.page))
 
     def open(self, *, password: str | None = None) -> ImageInput:
         """Return the picture itself. A file is not read yet; a ValueError if there is none, or if it is at a URL.

@@ -28,6 +28,7 @@ class Located:
     uri: str | None  # as in `polyvec.pictures.Picture`; None if the image is in memory only
     key: str | None  # identifies an image that is added again; None if its content does
     page: int | None = None  # number from 1
+    page_label: str | None = None  # if it is not the number
 
 
 def located(image: ImageLike, *, password: str | None = None) -> Located:

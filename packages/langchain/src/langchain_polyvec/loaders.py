@@ -42,8 +42,9 @@ class PolyvecLoader(BaseLoader):
         ```
 
     The metadata of a document are `source` (absolute path), `image_uri`, `file_sha256` and, of pages, `page` (from 0)
-    and `page_label` (from 1). Its `page_content` is the text layer of the page. LangChain's `index` sees by the hash
-    that a file has changed, and removes pages that the file has lost.
+    and `page_label` (what the PDF calls the page, such as `viii`, or else its number, from 1). Its `page_content` is
+    the text layer of the page. LangChain's `index` sees by the hash that a file has changed, and removes pages that the
+    file has lost.
     """
 
     def __init__(
@@ -100,12 +101,12 @@ class PolyvecLoader(BaseLoader):
             return
         for page in self._pages_of_pdf(file) if is_pdf else image_pages(file):
             uri = page_uri(path, page.number, self.dpi if is_pdf else DPI)
-            place = {IMAGE_URI: uri, "page": page.number - 1, "page_label": str(page.number)}
+            place = {IMAGE_URI: uri, "page": page.number - 1, "page_label": page.label or str(page.number)}
             yield Document(page.text.strip(), metadata={**metadata, **place})
 
     def _pages_of_pdf(self, file: Path) -> Iterator[Page]:
         password = None if self.password is None else self.password.get_secret_value()
-        return pages(file, dpi=min(self.dpi, _TEXT_DPI), password=password)
+        return pages(file, dpi=min(self.dpi, _TEXT_DPI), password=password, labels=True)
 
 
 def _files(path: Path) -> Iterator[Path]:

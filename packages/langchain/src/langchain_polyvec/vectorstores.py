@@ -229,9 +229,9 @@ class PolyvecVectorStore(SearchableStore):
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
         A document of a page shows `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
-        `page_label` (from 1) and `image_uri`, as `/folder/report.pdf#page=1`. One page at a time is in memory. When a
-        changed file is added again, its pages replace the old ones; delete pages that it lost with
-        `store.collection.delete(sources=[…])`.
+        `page_label` (what the PDF calls the page, such as `viii`, or else its number, from 1) and `image_uri`, as
+        `/folder/report.pdf#page=1`. One page at a time is in memory. When a changed file is added again, its pages
+        replace the old ones; delete pages that it lost with `store.collection.delete(sources=[…])`.
 
         Args:
             paths: the files, as paths or `file:` URIs.

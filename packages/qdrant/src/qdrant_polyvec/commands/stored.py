@@ -21,6 +21,7 @@ from qdrant_polyvec.files import Reading
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError
 from qdrant_polyvec.hits import Stored
 from qdrant_polyvec.items import possible_ids
+from qdrant_polyvec.pictures import shown_unit
 from qdrant_polyvec.schema import SchemaError
 
 _MAX_MISSING = 5  # names that a message lists
@@ -227,7 +228,8 @@ def _named(docs: Collection, name: str) -> list[Stored]:
     if items := docs.get(possible_ids([name])) or _of_source(docs, name):
         return items
     source, _colon, unit = name.rpartition(":")
-    return [item for item in _of_source(docs, source) if item.unit == unit] if source else []
+    parts = _of_source(docs, source) if source else []
+    return [item for item in parts if unit in (item.unit, shown_unit(item.unit, item.picture))]
 
 
 def _of_source(docs: Collection, name: str) -> list[Stored]:

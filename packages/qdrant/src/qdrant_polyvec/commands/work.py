@@ -324,5 +324,5 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, re
     is_stop_word = partial(bm25.is_stop_word, language=language)
     maps, words = word_maps(maps, tokens, prefix=prefix(best.task, "query"), is_left_out=is_stop_word)
     overlay(whole.picture_of(best, reading), similarity=maps, tokens=words).save(file)
-    shown = tables.place(best.source) + ("" if best.unit == "image" else f":{best.unit}")
+    shown = tables.address(best).removesuffix(":image")
     echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -164,9 +164,9 @@ def _units_of_file(file: Path, reading: Reading, on_guess: OnGuess) -> Iterator[
     if suffix in suffixes() and n_image_pages(file) == 1:
         yield Unit(file, source, _IMAGE, "retrieval")
     elif kinds.is_of_pages(file):
-        for page in _pages(file, reading):
+        for page in _pages(file, reading, labels=True):
             name, text = page_unit(page.number), page.text.strip() or None
-            picture = page_picture(source, name, dpi=reading.dpi)
+            picture = page_picture(source, name, dpi=reading.dpi, label=page.label)
             yield Unit(page.image, source, name, "retrieval", text, picture=picture)
     elif suffix in kinds.HTML_SUFFIXES:
         markup, guess = kinds.decode_page(file.read_bytes(), reading.encoding)
@@ -231,12 +231,12 @@ class _OwnFault(Exception):  # noqa: N818 — a fault of this package
         )
 
 
-def _pages(file: Path, reading: Reading, *, first: int = 1) -> Iterator[Page]:
+def _pages(file: Path, reading: Reading, *, first: int = 1, labels: bool = False) -> Iterator[Page]:
     if file.suffix.lower() != kinds.PDF_SUFFIX:
         return image_pages(file, first=first)
     try:
         with reading.naming_options():
-            return pages(file, dpi=reading.dpi, password=reading.password, first=first)
+            return pages(file, dpi=reading.dpi, password=reading.password, first=first, labels=labels)
     except ImportError as error:
         raise ValueError("PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`") from error
 

@@ -89,7 +89,7 @@ class PolyvecReader(BaseReader):
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
             password = None if self.password is None else self.password.get_secret_value()
-            yield from self._pages(file, partial(pages, file, dpi=self.dpi, password=password), metadata)
+            yield from self._pages(file, partial(pages, file, dpi=self.dpi, password=password, labels=True), metadata)
         elif n_image_pages(file) > 1:
             yield from self._pages(file, partial(image_pages, file), metadata)
         else:
@@ -107,7 +107,9 @@ class PolyvecReader(BaseReader):
         try:
             for page in read():
                 picture = _picture(folder, page.number, page.image)
-                yield _document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)})
+                named = {"page_label": page.label or str(page.number)}
+                number = {} if page.label is None else {"page_number": page.number}
+                yield _document(picture, page.text.strip(), {**metadata, **named, **number})
                 has_read = True
         except ImportError as error:
             raise ImportError(
