@@ -8,6 +8,8 @@ from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from PIL import Image
 
 from langchain_polyvec import PolyvecLoader, PolyvecVectorStore, UnstoredItems
+from polyvec.pdf import PasswordError
+from tests.core.pdfs import encrypted
 
 
 @pytest.fixture
@@ -147,3 +149,21 @@ def test_a_loader_shows_changed_files_and_lost_pages(folder, records, tmp_path):
         assert len(PolyvecLoader([home], on_error="warn").load()) == 3
     with pytest.raises(ValueError, match="`on_error` is 'skip'"):
         PolyvecLoader(home, on_error="skip")
+
+
+def test_encrypted_pdfs_are_loaded_and_stored_with_their_password(tmp_path, folder, records):
+    sealed = tmp_path / "sealed.pdf"
+    sealed.write_bytes(encrypted(b"s3same", b"owner's", n_pages=2))
+    with pytest.raises(PasswordError, match="is encrypted; pass `password=`"):
+        PolyvecLoader(sealed).load()
+    loader = PolyvecLoader(sealed, password="s3same")
+    assert "s3same" not in f"{loader!r} {vars(loader)}"
+    pages = loader.load()
+    assert [page.metadata["page_label"] for page in pages] == ["1", "2"]
+    assert "s3same" not in repr(pages)
+    with pytest.raises(UnstoredItems, match=r"pass `password=`") as refused:
+        folder.add_documents(pages)
+    assert "s3same" not in str(refused.value)
+    how = {"vector_store": folder, "source_id_key": "source", "key_encoder": "blake2b"}
+    assert counts(index(loader, records, **how, upsert_kwargs={"password": "s3same"})) == [2, 0, 0, 0]
+    assert sorted(one.metadata["unit"] for one in folder.documents()) == ["page 1", "page 2"]

@@ -27,6 +27,8 @@ from pydantic import Field
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.retrievers.polyvec import PolyvecRetriever
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
+from polyvec.pdf import PasswordError
+from tests.core.pdfs import encrypted
 
 
 class Seeing(CustomLLM):
@@ -284,3 +286,14 @@ def test_a_bad_page_is_left_out_with_a_warning(tmp_path, torn_scan):
     with pytest.warns(UserWarning, match=r"1 of 3 pages .*scan\.tif.* page 2: "):
         documents = PolyvecReader(page_folder=tmp_path / "pages").load_data(torn_scan)
     assert [one.metadata["page_label"] for one in documents] == ["1", "3"]
+
+
+def test_an_encrypted_pdf_is_read_with_its_password(tmp_path):
+    sealed = tmp_path / "sealed.pdf"
+    sealed.write_bytes(encrypted(b"s3same", b"owner's", n_pages=2))
+    with pytest.raises(PasswordError, match="is encrypted; pass `password=`"):
+        PolyvecReader(page_folder=tmp_path / "pages").load_data(sealed)
+    reader = PolyvecReader(page_folder=tmp_path / "pages", password="s3same")
+    documents = reader.load_data(sealed)
+    assert [one.metadata["page_label"] for one in documents] == ["1", "2"]
+    assert "s3same" not in f"{reader!r} {vars(reader)} {[one.to_dict() for one in documents]}"

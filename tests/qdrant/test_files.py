@@ -399,7 +399,7 @@ def picture(size=(40, 60)):
 
 def test_a_pdf_gives_its_pages_one_by_one(folder):
     picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
-    found = files.units(files.find(["a.pdf"]), dpi=72)
+    found = files.units(files.find(["a.pdf"]), reading=files.Reading(dpi=72))
     first = next(found)
     assert (first.source, first.unit, first.task, first.text) == ("a.pdf", "page 1", "retrieval", None)
     assert first.content.size == (40, 60)
@@ -459,7 +459,7 @@ def test_a_picture_is_given_again(folder):
     picture().save("a.png")
     picture().save("a.pdf", save_all=True, append_images=[picture((60, 40))])
     assert files.load("a.png", "image") == Path("a.png")
-    assert files.load("a.pdf", "page 2", dpi=72).size == (60, 40)
+    assert files.load("a.pdf", "page 2", reading=files.Reading(dpi=72)).size == (60, 40)
     wrong = [
         ("b.png", "image", "is gone"),
         ("a.pdf", "page 3", "has no readable page 3"),

@@ -60,7 +60,7 @@ def test_the_bar_moves_with_each_page(tmp_path, monkeypatch):
     (tmp_path / "c.md").write_text("# One\ntext\n\n# Two\ntext")
     (tmp_path / "d.pdf").write_bytes(b"no PDF")
     located = [*files.find([str(tmp_path)]), Failure(0, "e", "gone")]
-    with Progress(located) as progress:
+    with Progress(located, files.Reading()) as progress:
         bar = progress._bar
         seen = [bar.n for _ in progress.units(files.units(progress.files()))]
         assert (seen, bar.n, bar.total) == ([0, 1, 2, 3, 4, 5, 5, 6, 7], 8, 8)

@@ -214,7 +214,7 @@ def test_the_text_layer_is_the_text_of_a_page_and_tells_its_language(tmp_path, m
 
 def test_encrypted_files_say_so(tmp_path, monkeypatch):
     def refuse(path):
-        raise ValueError("PDF file 'a.pdf' is encrypted; pass `password=`.")
+        raise page_files.pdf.PasswordError("PDF file 'a.pdf' is encrypted; pass `password=`.")
 
     striped(tmp_path / "a.pdf", 0)
     monkeypatch.setattr(page_files.pdf, "n_pages", refuse)

@@ -4,15 +4,17 @@ import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyvec import forking
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
+from polyvec.pdf_labels import page_labels
 from polyvec.pdf_text import text_of
 from polyvec.types import Page, UnreadablePages
 
-__all__ = ["Page", "UnreadablePages", "n_pages", "pages"]
+__all__ = ["Page", "PasswordError", "UnreadablePages", "n_pages", "pages"]
 
 # PDFium is not thread-safe: every call holds this lock. It is re-entrant, because an abandoned iterator may be garbage
 # collected, and so close its file, in a thread that holds the lock.
@@ -21,20 +23,29 @@ _PAGES_PER_OPENING = 16  # PDFium frees the memory of pages only when the docume
 _POINTS_PER_INCH = 72
 
 
-def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1) -> Iterator[Page]:
+class PasswordError(ValueError):
+    """A PDF is encrypted, and no password or a wrong one was given."""
+
+
+def pages(
+    path: str | Path | bytes, *, dpi: float = 150, password: str | None = None, first: int = 1, labels: bool = False
+) -> Iterator[Page]:
     """Read a PDF page by page: memory does not grow with the document. Threads may read several at once.
 
     Args:
         path: a file, which must not change meanwhile, or the content of a file.
         dpi: pixels per inch of the images; A4 has 1241×1754 at 150.
-        password: for an encrypted PDF.
+        password: for an encrypted PDF; any other PDF ignores it.
         first: number of the first page to read; beyond the last page, nothing is handed out.
+        labels: also read the labels of the pages. If there may be any, another Python process does it, which takes
+            some tenths of a second for a file.
 
     Yields:
         The pages in order, without those that cannot be read.
 
     Raises:
-        ValueError: at once: the file is missing or no PDF, the password is wrong, or `dpi` or `first` is impossible.
+        PasswordError: at once: the PDF is encrypted, and the password is missing or wrong.
+        ValueError: at once: the file is missing or no PDF, or `dpi` or `first` is impossible.
         UnreadablePages: after the last page, with all pages that could not be read.
         ImportError: pypdfium2 is not installed.
     """
@@ -43,7 +54,7 @@ def pages(path: str | Path | bytes, *, dpi: float = 150, password: str | None = 
     if first < 1:
         raise ValueError(f"`first` is {first}; pages are counted from 1.")
     total = n_pages(path, password=password)
-    return _rendered(_source(path), dpi, password, range(first - 1, total))
+    return _rendered(_source(path), dpi, password, range(first - 1, total), labels=labels)
 
 
 def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
@@ -52,8 +63,11 @@ def n_pages(path: str | Path | bytes, *, password: str | None = None) -> int:
         return len(document)
 
 
-def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: range) -> Iterator[Page]:
+def _rendered(
+    source: Path | bytes, dpi: float, password: str | None, indices: range, *, labels: bool
+) -> Iterator[Page]:
     pdfium = _pypdfium2()
+    label_by_number = page_labels(source, password) if labels else {}
     reasons: dict[int, str] = {}
     for start in range(0, len(indices), _PAGES_PER_OPENING):
         with _opened(source, password) as document:
@@ -63,7 +77,7 @@ def _rendered(source: Path | bytes, dpi: float, password: str | None, indices: r
                 except (pdfium.PdfiumError, ValueError) as error:
                     reasons[index + 1] = str(error).rstrip(".")
                 else:
-                    yield page
+                    yield replace(page, label=label_by_number.get(page.number))
     if reasons:
         raise UnreadablePages(_describe(source), reasons, len(indices) - len(reasons))
 
@@ -124,13 +138,15 @@ def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any
         check_regular(source, name)
     if not (source if isinstance(source, bytes) else source.stat().st_size):
         raise ValueError(f"{name} is empty.")
+    # A lone surrogate is no character, so no password has one. The error of pypdfium2 would show it.
+    password = None if password is None else password.encode("utf-8", "replace").decode()
     with _PDFIUM:
         try:
             document = pdfium.PdfDocument(source, password)
         except pdfium.PdfiumError as error:
             if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
                 problem = "is encrypted" if password is None else "does not open with this password"
-                raise ValueError(f"{name} {problem}; pass `password=`.") from error
+                raise PasswordError(f"{name} {problem}; pass `password=`.") from error
             raise ValueError(f"{name} cannot be read as a PDF. {error}") from error
     try:
         with _PDFIUM:

@@ -57,6 +57,7 @@ class Picture:
         uri: an absolute path; a page of a file, as `/folder/report.pdf#page=3`, which is drawn again; a `data:` URI; or
             the URL of an image, which nothing here fetches. None: the picture is not kept.
         page: number of the page that it shows, from 1; None if it is no page.
+        page_label: what the file itself calls the page, such as `viii`; None if that is the number.
         thumbnail: a small JPEG, as a `data:` URI.
         sha256: hash of the image that was encoded: of a file's bytes, or of pixels.
         mime_type: of an image file that chat models take.
@@ -67,12 +68,21 @@ class Picture:
     thumbnail: str | None = field(default=None, repr=False)
     sha256: str | None = None
     mime_type: str | None = None
+    page_label: str | None = None
 
-    def open(self) -> ImageInput:
-        """Return the picture itself. A file is not read yet; a ValueError if there is none, or if it is at a URL."""
+    @property
+    def label(self) -> str | None:
+        """What readers call the page: its own label or else its number; None if it is no page."""
+        return self.page_label or (None if self.page is None else str(self.page))
+
+    def open(self, *, password: str | None = None) -> ImageInput:
+        """Return the picture itself. A file is not read yet; a ValueError if there is none, or if it is at a URL.
+
+        `password` opens the PDF of a page, if that is encrypted.
+        """
         if not self.uri:
             raise ValueError(NOT_KEPT)
-        return opened(self.uri)
+        return opened(self.uri, password=password)
 
     def read(self, use: Callable[[ImageInput], T]) -> T:
         """Return `use` of the picture or, if the picture is lost or has changed, of its thumbnail.
@@ -99,8 +109,10 @@ class Picture:
         return hashlib.sha256(content.read_bytes()).hexdigest() != self.sha256
 
 
-def opened(uri: str) -> ImageInput:
+def opened(uri: str, *, password: str | None = None) -> ImageInput:
     """Return the image at a path, a page of a file, or in a `data:` URI. A file is not read yet.
+
+    `password` opens the PDF of a page, if that is encrypted.
 
     Raises:
         ValueError: there is no such image, or it is at a URL.
@@ -109,7 +121,7 @@ def opened(uri: str) -> ImageInput:
     if uri.startswith("data:"):
         return of_data(uri)
     if (page := _PAGE.fullmatch(uri)) and not _is_file(uri):
-        return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI))
+        return _page(path_of(page["path"]), int(page["number"]), float(page["dpi"] or DPI), password)
     return _image_file(path_of(uri))
 
 
@@ -197,12 +209,13 @@ def _image_file(path: Path) -> Path:
     return path
 
 
-def _page(path: Path, number: int, dpi: float) -> Image.Image:
+def _page(path: Path, number: int, dpi: float, password: str | None) -> Image.Image:
     from polyvec.pdf import pages  # an optional extra is needed to read them
 
     try:
         is_image = path.suffix.lower() in suffixes() or n_image_pages(path) > 1
-        page = next(image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi), None)
+        read = image_pages(path, first=number) if is_image else pages(path, first=number, dpi=dpi, password=password)
+        page = next(read, None)
     except (OSError, UnreadablePages) as error:
         pass_alarm(error)
         raise ValueError(str(error)) from error

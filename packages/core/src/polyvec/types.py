@@ -265,11 +265,14 @@ class Page:
         image: the page as a reader sees it, RGB: upright, and from a PDF cropped, with annotations and filled forms.
         text: the visible part of a PDF's text layer, one line feed between lines, then the values of form fields;
             empty without both, as in a scan.
+        label: what the PDF itself calls the page, such as `viii` or `A-3`, if that was asked for; None if it is the
+            number, or nothing.
     """
 
     number: int
     image: Image.Image
     text: str
+    label: str | None = None
 
 
 class UnreadablePages(SomeFailed):

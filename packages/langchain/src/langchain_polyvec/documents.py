@@ -68,6 +68,7 @@ def image_item(
     caption: str | None = None,
     thumbnails: bool = False,
     of_document: bool = False,
+    password: str | None = None,  # of the PDF of a page
 ) -> Item | Failure:
     """Convert an image to an item, or say why it cannot be read.
 
@@ -77,7 +78,7 @@ def image_item(
     key = image.id if isinstance(image, Blob) and key is None else key
     try:
         metadata = _image_metadata(image, metadata)
-        place = image if isinstance(image, Located) else located(image)
+        place = image if isinstance(image, Located) else located(image, password=password)
         check_name(place.uri or "")
         sha256 = content_hash(place.content)
         small = thumbnail(place.content) if thumbnails else _known_thumbnail(metadata, sha256)
@@ -86,7 +87,7 @@ def image_item(
     except (OSError, TypeError, ValueError) as error:
         return _failure(image, error, key)
     file = page_of(place.uri)[0] if place.uri and not place.uri.startswith("data:") else None
-    metadata, number, unit = _named(metadata, place.page)
+    metadata, number, label, unit = _named(metadata, place)
     if metadata.get("source") == file:
         metadata.pop("source", None)
     if key is None:
@@ -101,7 +102,7 @@ def image_item(
         metadata=metadata,
         task=task,
         text=caption,
-        picture=Picture(uri=place.uri, page=number, thumbnail=small),
+        picture=Picture(uri=place.uri, page=number, page_label=label, thumbnail=small),
         content_hash=sha256,
     )
 
@@ -163,7 +164,7 @@ def page_items(
         for page in pages:
             number = page.number
             yield image_item(
-                Located(page.image, uri and page_uri(uri, number, dpi), page_uri(key, number), number),
+                Located(page.image, uri and page_uri(uri, number, dpi), page_uri(key, number), number, page.label),
                 metadata,
                 own_key and page_uri(own_key, number),
                 task,
@@ -178,7 +179,13 @@ def page_items(
 
 
 def document_item(
-    document: Document, key: str | None, task: str, *, thumbnails: bool = False, is_chunk: bool = False
+    document: Document,
+    key: str | None,
+    task: str,
+    *,
+    thumbnails: bool = False,
+    is_chunk: bool = False,
+    password: str | None = None,
 ) -> Item | Failure:
     """Convert a document to an item: an image if its metadata have an `image_uri`, otherwise a text."""
     metadata, text = document.metadata, document.page_content
@@ -196,7 +203,16 @@ def document_item(
             image = Located(picture.open(), picture.uri, None)
     except ValueError as error:
         return Failure(-1, name, str(error), key)
-    return image_item(image, metadata, key, task, caption=text or None, thumbnails=thumbnails, of_document=True)
+    return image_item(
+        image,
+        metadata,
+        key,
+        task,
+        caption=text or None,
+        thumbnails=thumbnails,
+        of_document=True,
+        password=password,
+    )
 
 
 def document_key(document: Document, task: str) -> str:
@@ -260,7 +276,7 @@ def blob_metadata(blob: Blob) -> dict[str, Any]:
 def _with_facts(metadata: Mapping[str, Any], picture: Picture) -> dict[str, Any]:
     """Add what a document shows of its picture. LangChain's loaders count pages from 0 and label them from 1."""
     others = {name: value for name, value in metadata.items() if name != IMAGE_URI}  # it would be another picture's
-    page = {} if picture.page is None else {"page": picture.page - 1, "page_label": str(picture.page)}
+    page = {} if picture.page is None else {"page": picture.page - 1, "page_label": picture.label}
     facts = {
         IMAGE_URI: picture.uri,
         "image_sha256": picture.sha256,
@@ -289,18 +305,24 @@ def _without_facts(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in metadata.items() if name not in forms or not forms[name](value)}
 
 
-def _named(metadata: Mapping[str, Any], page: int | None) -> tuple[dict[str, Any], int | None, str]:
-    """Split the metadata of an image into the user's own, the number of its page, and its unit."""
+def _named(metadata: Mapping[str, Any], place: Located) -> tuple[dict[str, Any], int | None, str | None, str]:
+    """Split the metadata of an image into the user's own, the number and the label of its page, and its unit.
+
+    A document shows the number and the label together; a label alone is the user's own.
+    """
     own = {name: value for name, value in _without_facts(metadata).items() if name != IMAGE_URI}
     first, label = own.get("page"), own.get("page_label")
-    if page is None and isinstance(first, int) and label == str(first + 1):
-        page = first + 1
-    if page is not None and (first, label) == (page - 1, str(page)):
+    page, known = place.page, place.page_label
+    if page is None and isinstance(first, int):
+        is_shown = label == str(first + 1) or own.get("unit") == page_unit(first + 1)
+        page = first + 1 if is_shown else None
+    if page is not None and first == page - 1 and isinstance(label, str):
         del own["page"], own["page_label"]
+        known = known or (label if label != str(page) else None)
     unit = "" if page is None else page_unit(page)
     if own.get("unit") in (unit, "image"):
         unit = own.pop("unit")
-    return own, page, unit
+    return own, page, known, unit
 
 
 def _failure(image: ImageLike | Located, error: OSError | TypeError | ValueError, key: str | None) -> Failure:

@@ -28,17 +28,21 @@ class Located:
     uri: str | None  # as in `polyvec.pictures.Picture`; None if the image is in memory only
     key: str | None  # identifies an image that is added again; None if its content does
     page: int | None = None  # number from 1
+    page_label: str | None = None  # if it is not the number
 
 
-def located(image: ImageLike) -> Located:
-    """Locate an image. Files are not opened yet, but pages of a PDF are drawn. A URL is a ValueError, never fetched."""
+def located(image: ImageLike, *, password: str | None = None) -> Located:
+    """Locate an image. Files are not opened yet, but pages of a PDF are drawn. A URL is a ValueError, never fetched.
+
+    `password` opens an encrypted PDF that a string names.
+    """
     match image:
         case str():
             if image.startswith("data:"):
                 return Located(opened(image), None, None)
             uri = absolute(image)
             try:
-                return Located(opened(uri), uri, uri, page_of(uri)[1])
+                return Located(opened(uri, password=password), uri, uri, page_of(uri)[1])
             except ImportError as error:
                 raise ImportError(NO_PDF) from error
         case Path():

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
+from pydantic import SecretStr
 
 from langchain_polyvec.images import IMAGE_URI, NO_PDF
 from polyvec.images import image_pages, image_size, n_image_pages, suffixes
 from polyvec.paths import absolute, check_name
 from polyvec.pdf import pages
 from polyvec.pictures import DPI, page_uri
-from polyvec.types import UnreadablePages
+from polyvec.types import Page, UnreadablePages
 from polyvec.warning import warn
 
 _TEXT_DPI = 9  # pages are drawn small here, for their texts; the store draws them in full
@@ -41,8 +42,9 @@ class PolyvecLoader(BaseLoader):
         ```
 
     The metadata of a document are `source` (absolute path), `image_uri`, `file_sha256` and, of pages, `page` (from 0)
-    and `page_label` (from 1). Its `page_content` is the text layer of the page. LangChain's `index` sees by the hash
-    that a file has changed, and removes pages that the file has lost.
+    and `page_label` (what the PDF calls the page, such as `viii`, or else its number, from 1). Its `page_content` is
+    the text layer of the page. LangChain's `index` sees by the hash that a file has changed, and removes pages that the
+    file has lost.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PolyvecLoader(BaseLoader):
         paths: str | Path | Iterable[str | Path],
         *,
         dpi: float = DPI,
+        password: str | SecretStr | None = None,
         on_error: Literal["raise", "warn"] = "raise",
     ) -> None:
         """Choose what to load. Nothing is read yet.
@@ -58,13 +61,16 @@ class PolyvecLoader(BaseLoader):
             paths: files and folders, as paths or `file:` URIs. Of a folder and its subfolders, images and PDFs are
                 loaded in a fixed order, and hidden files are not.
             dpi: pixels per inch of the pages of PDFs.
+            password: of encrypted PDFs; others ignore it. A store needs it, too, to draw their pages:
+                `add_documents(documents, password=…)`.
             on_error: whether a file or page that cannot be read is an error, or is left out with a warning. `index`
-                with cleanup deletes what is left out. Encrypted PDFs cannot be read: `add_pdfs` takes a password.
+                with cleanup deletes what is left out.
         """
         if on_error not in ("raise", "warn"):
             raise ValueError(f"`on_error` is {on_error!r}; it is 'raise' or 'warn'.")
         self.paths = [paths] if isinstance(paths, str | Path) else list(paths)
         self.dpi, self.on_error = dpi, on_error
+        self.password = SecretStr(password) if isinstance(password, str) else password
 
     def lazy_load(self) -> Iterator[Document]:
         """Load one page after another.
@@ -93,10 +99,14 @@ class PolyvecLoader(BaseLoader):
             image_size(file)  # refuses what is no image
             yield Document("", metadata={**metadata, IMAGE_URI: path})
             return
-        for page in pages(file, dpi=min(self.dpi, _TEXT_DPI)) if is_pdf else image_pages(file):
+        for page in self._pages_of_pdf(file) if is_pdf else image_pages(file):
             uri = page_uri(path, page.number, self.dpi if is_pdf else DPI)
-            place = {IMAGE_URI: uri, "page": page.number - 1, "page_label": str(page.number)}
+            place = {IMAGE_URI: uri, "page": page.number - 1, "page_label": page.label or str(page.number)}
             yield Document(page.text.strip(), metadata={**metadata, **place})
+
+    def _pages_of_pdf(self, file: Path) -> Iterator[Page]:
+        password = None if self.password is None else self.password.get_secret_value()
+        return pages(file, dpi=min(self.dpi, _TEXT_DPI), password=password, labels=True)
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -39,7 +39,7 @@ def pdf_items(
         metadata = {"source": uri, **json_mapping(metadata)}
         name = str(metadata["source"] or name)
         key = uri or key or f"{content_hash(content)} {sorted(metadata.items(), key=str)}"
-        file_pages = pages(content, dpi=dpi, password=password)
+        file_pages = pages(content, dpi=dpi, password=password, labels=True)
         yield from page_items(
             file_pages, metadata, task=task, name=name, uri=uri, key=key, dpi=dpi, thumbnails=thumbnails
         )

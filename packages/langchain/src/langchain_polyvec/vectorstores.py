@@ -131,7 +131,13 @@ class PolyvecVectorStore(SearchableStore):
         return self._add((text_item(text, metadata, key, task) for text, metadata, key in rows), **options)
 
     def add_documents(
-        self, documents: Iterable[Document], *, ids: Ids = None, thumbnails: bool = False, **options: Unpack[AddOptions]
+        self,
+        documents: Iterable[Document],
+        *,
+        ids: Ids = None,
+        password: str | None = None,
+        thumbnails: bool = False,
+        **options: Unpack[AddOptions],
     ) -> list[str]:
         """Encode and store documents. A document with `image_uri` in its metadata is an image, its text a caption.
 
@@ -143,6 +149,8 @@ class PolyvecVectorStore(SearchableStore):
         Args:
             documents: with or without ids.
             ids: ids that replace those of the documents.
+            password: of encrypted PDFs whose pages are among the documents. LangChain's `index` hands it on in
+                `upsert_kwargs`.
             thumbnails: as for `add_images`.
             options: see `AddOptions`.
         """
@@ -154,7 +162,7 @@ class PolyvecVectorStore(SearchableStore):
         task = options.get("task") or self.task
         parts = chunks(listed, keys)
         items = (
-            document_item(item, key, task, thumbnails=thumbnails, is_chunk=index in parts)
+            document_item(item, key, task, thumbnails=thumbnails, is_chunk=index in parts, password=password)
             for index, (item, key) in enumerate(zip(listed, keys, strict=True))
         )
         return self._add(items, **options)
@@ -221,9 +229,9 @@ class PolyvecVectorStore(SearchableStore):
         """Encode and store the pages of PDFs as images, each with its text layer as `page_content` (extra: `pdf`).
 
         A document of a page shows `source`, the absolute path, `page` (counted from 0, as LangChain's loaders do),
-        `page_label` (from 1) and `image_uri`, as `/folder/report.pdf#page=1`. One page at a time is in memory. When a
-        changed file is added again, its pages replace the old ones; delete pages that it lost with
-        `store.collection.delete(sources=[…])`.
+        `page_label` (what the PDF calls the page, such as `viii`, or else its number, from 1) and `image_uri`, as
+        `/folder/report.pdf#page=1`. One page at a time is in memory. When a changed file is added again, its pages
+        replace the old ones; delete pages that it lost with `store.collection.delete(sources=[…])`.
 
         Args:
             paths: the files, as paths or `file:` URIs.

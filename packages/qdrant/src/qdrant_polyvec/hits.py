@@ -68,7 +68,9 @@ class Hits(list[Hit]):
                 notebook.text(f"{hit.score:.3f}"),
                 notebook.picture(hit.picture),
                 notebook.text(hit.content if hit.content != hit.source else ""),
-                notebook.text(": ".join(filter(None, [hit.source, hit.context, hit.unit]))),
+                notebook.text(
+                    ": ".join(filter(None, [hit.source, hit.context, pictures.shown_unit(hit.unit, hit.picture)]))
+                ),
             )
             for rank, hit in enumerate(self, start=1)
         ]

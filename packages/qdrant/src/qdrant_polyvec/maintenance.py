@@ -338,6 +338,10 @@ def _content(own: Own, source: str, picture: Picture | None, load: Load | None) 
             pass_alarm(error)
             if kept is None:
                 raise
+            try:
+                return kept.open()
+            except ValueError:
+                raise error from None  # `load` knows more: passwords, and what the caller names things
     if kept is not None:
         return kept.open()
     missing = "document" if own.kind == "text" else "image"

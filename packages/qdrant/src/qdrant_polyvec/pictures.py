@@ -13,7 +13,7 @@ from polyvec.images import suffixes
 from polyvec.pictures import DPI, Picture, absolute, page_uri
 from qdrant_polyvec.schema import OWN
 
-__all__ = ["FACT_KEYS", "is_sha256", "named_metadata", "page_unit"]
+__all__ = ["FACT_KEYS", "is_sha256", "named_metadata", "page_unit", "shown_unit"]
 
 # Where filters find the facts that front ends show among the metadata.
 FACT_KEYS = {
@@ -39,15 +39,20 @@ def page_unit(number: int) -> str:
     return f"page {number}"
 
 
-def page_picture(source: str, unit: str, *, dpi: float = DPI) -> Picture | None:
+def shown_unit(unit: str, picture: Picture | None) -> str:
+    """Return a unit as people read it: a page with its own label, as in `page 12 (viii)`."""
+    return unit if picture is None or picture.page_label is None else f"{unit} ({picture.page_label})"
+
+
+def page_picture(source: str, unit: str, *, dpi: float = DPI, label: str | None = None) -> Picture | None:
     """Return the picture of a unit of a source, such as `page 3` of `report.pdf`; None if it is no page of a file."""
     page = _PAGE.fullmatch(unit)
     if page is None or not source.lower().endswith((".pdf", *suffixes())):
         return None
     number = int(page[1])
     with contextlib.suppress(ValueError):  # a source may be a URL
-        return Picture(uri=page_uri(absolute(source), number, dpi), page=number)
-    return Picture(page=number)
+        return Picture(uri=page_uri(absolute(source), number, dpi), page=number, page_label=label)
+    return Picture(page=number, page_label=label)
 
 
 def named_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,8 +63,7 @@ def named_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_stored(picture: Picture) -> dict[str, Any]:
     """Return the stored form of a picture, without what is None."""
-    label = None if picture.page is None else str(picture.page)
-    facts = asdict(picture) | {"page_label": label}
+    facts = asdict(picture) | {"page_label": picture.label}  # filters find each page by its label
     return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -67,7 +71,10 @@ def of_stored(facts: object) -> Picture | None:
     """Read the stored form of a picture. Keys of later versions are ignored."""
     if not isinstance(facts, Mapping):
         return None
-    return Picture(**{name: facts[name] for name in Picture.__slots__ if name in facts})
+    kept = {name: facts[name] for name in Picture.__slots__ if name in facts}
+    if kept.get("page_label") == str(kept.get("page")):
+        del kept["page_label"]
+    return Picture(**kept)
 
 
 def of_layout_1(payload: Mapping[str, Any]) -> dict[str, Any]:

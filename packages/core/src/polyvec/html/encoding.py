@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["check_roots", "decode"]
+__all__ = ["check_roots", "decode", "encoding_of"]
 
 _ROOT_TAG = re.compile(rb"<(?:html|body)[\s/][^>]*", re.IGNORECASE)
 _MOST_MERGES = 10_000_000  # of attributes into <html> and <body>
@@ -19,6 +19,14 @@ def decode(page: bytes) -> str:
         ImportError: turbohtml is not installed.
         ValueError: `check_roots` refuses the page.
     """
+    return page.decode(f"whatwg-{encoding_of(page) or 'windows-1252'}").removeprefix("\ufeff")
+
+
+def encoding_of(page: bytes) -> str | None:
+    """Return the encoding that a page declares, or UTF-8 if that fits; None if a page that is not ASCII has neither.
+
+    Errors are those of `decode`.
+    """
     check_roots(page)
     try:
         import turbohtml.detect
@@ -28,7 +36,8 @@ def decode(page: bytes) -> str:
     declaration = _XML_ENCODING.match(page)
     if declaration and document.encoding_confidence != "certain":
         document = turbohtml.parse(b'<meta charset="%s">' % declaration[1] + page)
-    return page.decode(f"whatwg-{document.encoding}").removeprefix("\ufeff")
+    is_known = document.encoding_confidence == "certain" or document.encoding == "UTF-8" or page.isascii()
+    return document.encoding if is_known else None
 
 
 def check_roots(page: bytes) -> None:

@@ -11,11 +11,40 @@ from qdrant_polyvec.choices import INDEX_KINDS, MODES, PRECISIONS, IndexKind
 
 __all__ = ["copy", "delete", "index", "info", "list_collections", "reindex", "search", "show", "verify"]
 
+
+def _encoding(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from qdrant_polyvec.files.kinds import codec_of
+
+        try:
+            codec_of(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return name
+
+
 _collection_options = combine_options(
     location_option(), click.option("--collection", default="docs", help="name of the collection"), json_option()
 )
-_dpi_option = click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages")
-_encoding_options = combine_options(loading_options, _dpi_option)
+_pdf_options = combine_options(
+    click.option("--dpi", type=click.IntRange(min=1), default=150, help="resolution of PDF pages"),
+    click.option(
+        "--password",
+        envvar="POLYVEC_PDF_PASSWORD",
+        show_envvar=True,
+        help="password of encrypted PDFs; set the variable instead, because other users of this machine can see a "
+        "command line",
+    ),
+)
+_reading_options = combine_options(
+    _pdf_options,
+    click.option(
+        "--encoding",
+        callback=_encoding,
+        metavar="NAME",
+        help="encoding of texts that are not UTF-8 (default: the most likely one), for example windows-1252",
+    ),
+)
 _save_option = click.option("--save", type=click.Path(), metavar="FILE", help="write the picture of an image or page")
 _schema_options = combine_options(
     click.option("--truncate-dim", type=click.IntRange(min=1), help="length of the dense vectors (default: full)"),
@@ -46,7 +75,8 @@ _TASK = "a task of the model or of an --adapter"
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
 @_collection_options
 @_stored_model_option
-@_encoding_options
+@loading_options
+@_reading_options
 @_schema_options
 @click.option("--task", default="auto", metavar="TASK", help=f"{_TASK}, or auto: code for code files, else retrieval")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="leave out files, as in .gitignore; repeatable")
@@ -61,18 +91,20 @@ _TASK = "a task of the model or of an --adapter"
 )
 @click.option("--keep", is_flag=True, help="keep what was indexed of files that a folder no longer has")
 @click.option("--optimize", is_flag=True, help="build the search graph of a folder afterwards")
-def index(**options: Any) -> int:
+def index(dpi: int, password: str | None, encoding: str | None, **options: Any) -> int:
     """Index files and folders, and remove what they no longer have."""
     from qdrant_polyvec.commands import indexing
+    from qdrant_polyvec.files import Reading
 
-    return indexing.index(**options)
+    return indexing.index(reading=Reading(dpi=dpi, password=password, encoding=encoding), **options)
 
 
 @command("search")
 @click.argument("query", required=False)
 @_collection_options
 @_stored_model_option
-@_encoding_options
+@loading_options
+@_pdf_options
 @click.option("--image", type=click.Path(), metavar="FILE", help="image to search for, instead of a QUERY")
 @click.option(
     "--task",
@@ -93,7 +125,7 @@ def index(**options: Any) -> int:
 @click.option("--show", type=click.IntRange(min=1), metavar="RANK", help="print the result of this rank whole")
 @_save_option
 @click.option("--explain", type=click.Path(), metavar="PNG", help="draw where the best image among the results matches")
-def search(query: str | None, image: str | None, **options: Any) -> int:
+def search(query: str | None, image: str | None, dpi: int, password: str | None, **options: Any) -> int:
     """Search for the text QUERY or for an image. The exit code is 1 if nothing is found."""
     if (query is None) == (image is None):
         raise click.UsageError("search for a QUERY or for an --image, one of them")
@@ -111,8 +143,10 @@ def search(query: str | None, image: str | None, **options: Any) -> int:
                 f"--candidates is {options['candidates']}; it must be at least --limit, which is {options['limit']}"
             )
     from qdrant_polyvec.commands import work
+    from qdrant_polyvec.files import Reading
 
-    return work.search(query=Path(image) if image else query or "", **options)
+    reading = Reading(dpi=dpi, password=password)
+    return work.search(query=Path(image) if image else query or "", reading=reading, **options)
 
 
 @command("verify")
@@ -132,14 +166,16 @@ def verify(**options: Any) -> int:
 @command("reindex")
 @_collection_options
 @model_option(required=True, help="the new checkpoint")
-@_encoding_options
+@loading_options
+@_reading_options
 @_schema_options
 @click.option("--keep-old", is_flag=True, help="keep the old collection under its own name")
-def reindex(**options: Any) -> int:
+def reindex(dpi: int, password: str | None, encoding: str | None, **options: Any) -> int:
     """Encode everything again with another model, and exchange the collections."""
     from qdrant_polyvec.commands import work
+    from qdrant_polyvec.files import Reading
 
-    return work.reindex(**options)
+    return work.reindex(reading=Reading(dpi=dpi, password=password, encoding=encoding), **options)
 
 
 @command("info")
@@ -166,12 +202,13 @@ def list_collections(**options: Any) -> int:
 @click.argument("item", metavar="ITEM")
 @_collection_options
 @_save_option
-@_dpi_option
-def show(**options: Any) -> int:
+@_pdf_options
+def show(dpi: int, password: str | None, **options: Any) -> int:
     """Show an ITEM whole: an id, or SOURCE[:UNIT] as `search` shows it."""
     from qdrant_polyvec.commands import stored
+    from qdrant_polyvec.files import Reading
 
-    return stored.show(**options)
+    return stored.show(reading=Reading(dpi=dpi, password=password), **options)
 
 
 @command("delete")

@@ -12,6 +12,14 @@ from qdrant_polyvec.files import LeftOut
 
 
 @dataclass(frozen=True, slots=True)
+class Guess:
+    """Files whose encoding was guessed: their number, and the source of the first."""
+
+    files: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Numbers of files. A folder that was left out as a whole counts as one.
 
@@ -21,6 +29,7 @@ class Counts:
         removed: files of the folders that were in the index, and are gone or left out now.
         left_out: the others, by the reason.
         other_kinds: by suffix, those of `left_out` that are of other kinds; the most frequent first.
+        guessed: by encoding, those of `read` whose encoding was guessed; the most frequent first.
     """
 
     read: int
@@ -28,6 +37,7 @@ class Counts:
     removed: int
     left_out: dict[LeftOut, int]
     other_kinds: dict[str, int]
+    guessed: dict[str, Guess]
 
 
 class Census:
@@ -35,12 +45,17 @@ class Census:
 
     def __init__(self) -> None:
         self._left_out: dict[Path, tuple[str, LeftOut]] = {}
+        self._guesses: dict[str, list[str]] = {}  # sources by encoding
         self.paths: set[Path] = set()  # absolute; links keep their names
 
     def leave_out(self, path: Path, reason: LeftOut) -> None:
         """Note a file or folder that is not indexed."""
         self._left_out[_key(path)] = path.as_posix(), reason
         self.paths.add(absolute(path))
+
+    def guess(self, file: Path, encoding: str) -> None:
+        """Note a file whose encoding was guessed."""
+        self._guesses.setdefault(encoding, []).append(file.as_posix())
 
     @property
     def without_text(self) -> list[str]:
@@ -55,12 +70,16 @@ class Census:
         # A file may be left out of a folder and be named itself.
         others = [about for key, about in self._left_out.items() if key not in files or about[1] == "without text"]
         suffixes = [Path(source).suffix.lower() for source, reason in others if reason == "of other kinds"]
+        read = set(files.values()).difference(failures, empty)
+        guesses = {encoding: [source for source in of if source in read] for encoding, of in self._guesses.items()}
+        most_first = sorted(guesses.items(), key=lambda guess: -len(guess[1]))
         return Counts(
-            read=len(set(files.values()).difference(failures, empty)),
+            read=len(read),
             failed=len(failures),
             removed=removed,
             left_out=dict(sorted(Counter(reason for _, reason in others).items())),
             other_kinds=dict(Counter(suffix or "no suffix" for suffix in sorted(suffixes)).most_common()),
+            guessed={encoding: Guess(len(of), of[0]) for encoding, of in most_first if of},
         )
 
 

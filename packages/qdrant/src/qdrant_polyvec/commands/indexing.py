@@ -20,7 +20,7 @@ from qdrant_polyvec.commands import parts, tables, work
 from qdrant_polyvec.commands.census import Census
 from qdrant_polyvec.commands.parts import Outcome, Part
 from qdrant_polyvec.commands.progress import Progress
-from qdrant_polyvec.files import Unit
+from qdrant_polyvec.files import Reading, Unit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
 from qdrant_polyvec.points import Own
 
@@ -79,7 +79,7 @@ def index(
     collection: str,
     model: str | None,
     adapters: Mapping[str, Path],
-    dpi: int,
+    reading: Reading,
     truncate_dim: int | None,
     late: Precision | None,
     pooled: bool,
@@ -108,8 +108,10 @@ def index(
             )
             fingerprint.remember_model(client, aliased(client, collection), chosen)
             work.index_fields(docs, indexed)
-            with resumable("what is indexed is kept"), Progress(located) as progress:
-                units = progress.units(files.units(progress.files(), dpi=dpi, on_left_out=census.leave_out))
+            with resumable("what is indexed is kept"), Progress(located, reading) as progress:
+                units = progress.units(
+                    files.units(progress.files(), reading=reading, on_left_out=census.leave_out, on_guess=census.guess)
+                )
                 report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
             outdated = _remove(docs, client, collection, _outcome(run, located, report, census, keep=keep), report)
             if optimize:

@@ -11,7 +11,7 @@ from polyvec import Failure
 from polyvec.alarms import pass_alarm
 from polyvec.images import n_image_pages
 from polyvec.pdf import n_pages
-from qdrant_polyvec.files import Unit
+from qdrant_polyvec.files import Reading, Unit
 
 _IMAGES_OF_PAGES = (".tif", ".tiff")
 
@@ -19,9 +19,9 @@ _IMAGES_OF_PAGES = (".tif", ".tiff")
 class Progress:
     """A bar with a rate and the time that remains. A file without pages counts as one page."""
 
-    def __init__(self, files: Sequence[Path | Failure]) -> None:
+    def __init__(self, files: Sequence[Path | Failure], reading: Reading) -> None:
         self._files = files
-        self._sizes = [_n_pages(file) for file in files]
+        self._sizes = [_n_pages(file, reading) for file in files]
         self._bar = tqdm(total=sum(self._sizes), unit="page")
         self._end = 0  # of the file that is being read, among all pages
 
@@ -49,12 +49,12 @@ class Progress:
         self._bar.update(n - self._bar.n)
 
 
-def _n_pages(file: Path | Failure) -> int:
+def _n_pages(file: Path | Failure, reading: Reading) -> int:
     """Count the pages of a file; 1 if it cannot be read, which is told when it is its turn."""
     suffix = file.suffix.lower() if isinstance(file, Path) else ""
     try:
         if isinstance(file, Path) and suffix == ".pdf":
-            return max(n_pages(file), 1)
+            return max(n_pages(file, password=reading.password), 1)
         if isinstance(file, Path) and suffix in _IMAGES_OF_PAGES:
             return max(n_image_pages(file), 1)
     except (ImportError, OSError, ValueError) as error:

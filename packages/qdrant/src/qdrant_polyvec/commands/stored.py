@@ -17,9 +17,11 @@ from qdrant_polyvec import fingerprint
 from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import tables, whole, work
 from qdrant_polyvec.edge import room
+from qdrant_polyvec.files import Reading
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError
 from qdrant_polyvec.hits import Stored
 from qdrant_polyvec.items import possible_ids
+from qdrant_polyvec.pictures import shown_unit
 from qdrant_polyvec.schema import SchemaError
 
 _MAX_MISSING = 5  # names that a message lists
@@ -86,7 +88,7 @@ def list_collections(*, location: str, collection: str | None, as_json: bool) ->
     return 0
 
 
-def show(*, item: str, location: str, collection: str, save: str | None, dpi: int, as_json: bool) -> int:
+def show(*, item: str, location: str, collection: str, save: str | None, reading: Reading, as_json: bool) -> int:
     """Show items whole: by an id, or by a source and perhaps its unit."""
     with work.existing_client(location, collection) as client:
         items = _named(Collection.open(client, collection, embedder=None), item)
@@ -95,7 +97,7 @@ def show(*, item: str, location: str, collection: str, save: str | None, dpi: in
             f"there is no item {item!r} in {collection!r}; `polyvec list --collection NAME` lists the sources", err=True
         )
         return 1
-    return whole.show(items, save=save, dpi=dpi, as_json=as_json)
+    return whole.show(items, save=save, reading=reading, as_json=as_json)
 
 
 def delete(
@@ -226,7 +228,8 @@ def _named(docs: Collection, name: str) -> list[Stored]:
     if items := docs.get(possible_ids([name])) or _of_source(docs, name):
         return items
     source, _colon, unit = name.rpartition(":")
-    return [item for item in _of_source(docs, source) if item.unit == unit] if source else []
+    parts = _of_source(docs, source) if source else []
+    return [item for item in parts if unit in (item.unit, shown_unit(item.unit, item.picture))]
 
 
 def _of_source(docs: Collection, name: str) -> list[Stored]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from polyvec.terminal import escaped
 from qdrant_polyvec.characters import shortened
-from qdrant_polyvec.commands.census import Counts
+from qdrant_polyvec.commands.census import Counts, Guess
 from qdrant_polyvec.commands.passages import passage
 from qdrant_polyvec.files import office
 from qdrant_polyvec.hits import Hit, Stored
 from qdrant_polyvec.items import Report
 from qdrant_polyvec.maintenance import Verification
+from qdrant_polyvec.pictures import shown_unit
 
 WIDTH = 100
 _INDENT = 6  # of the second line of a hit
@@ -25,7 +26,7 @@ def hits(hits: Sequence[Hit], query: str = "") -> list[str]:
     rows = [f"{'rank':>4}  {'score':>8}  {'task':<13}  source"]
     for rank, hit in enumerate(hits, start=1):
         begin = f"{rank:>4}  {hit.score:>8.3f}  {hit.task:<13}  "
-        rows.append(begin + shortened(escaped(_address(hit)), WIDTH - len(begin), from_left=True))
+        rows.append(begin + shortened(escaped(address(hit)), WIDTH - len(begin), from_left=True))
         if about := _about(hit, query):
             rows.append(_cut(" " * _INDENT + about))
     return rows
@@ -44,16 +45,17 @@ def summary(reports: Mapping[str, Report]) -> list[str]:
 
 
 def files(counts: Counts) -> list[str]:
-    """Count the files by what became of them; no line if all were read or are named as failures."""
+    """Count the files by what became of them, if not all were read or are named as failures, and name guesses."""
+    guesses = [_guess(encoding, guess) for encoding, guess in counts.guessed.items()]
     if not counts.left_out and not counts.removed:
-        return []
+        return guesses
     numbers = [f"{counts.read} read, {counts.failed} failed", *(f"{n} {why}" for why, n in counts.left_out.items())]
     numbers += [f"{counts.removed} removed"] if counts.removed else []
     rows = [f"files: {', '.join(numbers)}"]
     kinds = [f"{suffix} {n}" for suffix, n in counts.other_kinds.items()]
     rows += [f"other kinds: {_first(kinds)}"] if kinds else []
     readable = [suffix for suffix in counts.other_kinds if suffix in office.SUFFIXES]
-    return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else [])
+    return rows + ([f"to read {', '.join(readable)}: {office.INSTALL}"] if readable else []) + guesses
 
 
 def facts(value_by_name: Mapping[str, str]) -> list[str]:
@@ -81,7 +83,7 @@ def item(item: Stored) -> list[str]:
     text = "" if item.content == item.source else item.content
     lines = ["", *(line.expandtabs() for line in text.split("\n"))] if text else []
     named = {name: value for name, value in own.items() if value}
-    return [_address(item), *facts({**named, **{f"metadata {name}": value for name, value in others.items()}}), *lines]
+    return [address(item), *facts({**named, **{f"metadata {name}": value for name, value in others.items()}}), *lines]
 
 
 def verification(result: Verification, gone_files: Sequence[str]) -> list[str]:
@@ -104,6 +106,16 @@ def place(source: str) -> str:
     return path.relative_to(here).as_posix() if path.is_absolute() and path.is_relative_to(here) else source
 
 
+def address(item: Stored) -> str:
+    """Return the source and unit of an item, as `polyvec show` takes them."""
+    return place(item.source) + (f":{shown_unit(item.unit, item.picture)}" if item.unit else "")
+
+
+def _guess(encoding: str, guess: Guess) -> str:
+    files = "1 file," if guess.files == 1 else f"{guess.files} files, such as"
+    return f"read as {encoding}: {files} {place(guess.example)} (another: --encoding NAME)"
+
+
 def _first(examples: Sequence[object]) -> str:
     return ", ".join(map(str, examples[:_MAX_EXAMPLES])) + (", …" if len(examples) > _MAX_EXAMPLES else "")
 
@@ -116,11 +128,6 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "unknown" if value is None else str(value)
-
-
-def _address(item: Stored) -> str:
-    """Its source and unit, as `polyvec show` takes them."""
-    return place(item.source) + (f":{item.unit}" if item.unit else "")
 
 
 def _about(hit: Hit, query: str) -> str:

@@ -24,6 +24,7 @@ from qdrant_polyvec.collection import Collection
 from qdrant_polyvec.commands import parts, tables, whole
 from qdrant_polyvec.commands.census import Counts
 from qdrant_polyvec.errors import StoreError
+from qdrant_polyvec.files import Reading
 from qdrant_polyvec.fingerprint import Fingerprint, FingerprintError, Model
 from qdrant_polyvec.hits import Hit
 from qdrant_polyvec.items import Identity, Report
@@ -42,7 +43,7 @@ def search(
     location: str,
     collection: str,
     model: str | None,
-    dpi: int,
+    reading: Reading,
     tasks: Sequence[str],
     mode: Mode,
     limit: int,
@@ -62,7 +63,7 @@ def search(
         if show is not None and hits:
             if show > len(hits):
                 raise UserError(f"--show is {show}; there are only {len(hits)} results")
-            whole.show([hits[show - 1]], save=save, dpi=dpi, as_json=as_json)
+            whole.show([hits[show - 1]], save=save, reading=reading, as_json=as_json)
         elif as_json:
             ranked = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, start=1)]
             print_json({"query": str(query), "mode": mode, "hits": ranked})
@@ -71,7 +72,7 @@ def search(
             words = query if isinstance(query, str) else ""
             echo(*(tables.hits(hits, words) if hits else [f"nothing found for task {searched}"]))
         if explain and isinstance(query, str):
-            _explain(docs, hits, query, explain, dpi=dpi, as_json=as_json)
+            _explain(docs, hits, query, explain, reading=reading, as_json=as_json)
     return 0 if hits else 1
 
 
@@ -99,7 +100,7 @@ def reindex(
     collection: str,
     model: str,
     adapters: Mapping[str, Path],
-    dpi: int,
+    reading: Reading,
     truncate_dim: int | None,
     late: Precision | None,
     pooled: bool,
@@ -117,7 +118,7 @@ def reindex(
                 embedder,
                 truncate_dim=truncate_dim,
                 schema=schema_of(late, bm25, pooled=pooled),
-                load=lambda source, unit: files.load(source, unit, dpi=dpi),
+                load=lambda source, unit: files.load(source, unit, reading=reading),
                 keep_old=keep_old,
                 on_failure="report",
                 show_progress=True,
@@ -305,7 +306,7 @@ def print_report(
     return 1 if report.failed else 0
 
 
-def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dpi: int, as_json: bool) -> None:
+def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, reading: Reading, as_json: bool) -> None:
     best = next((hit for hit in hits if hit.kind == "image"), None)
     if best is None:
         echo("none of the results is an image; there is nothing to explain", err=True)
@@ -322,6 +323,6 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, dp
     language = docs.schema.bm25 or _LANGUAGE
     is_stop_word = partial(bm25.is_stop_word, language=language)
     maps, words = word_maps(maps, tokens, prefix=prefix(best.task, "query"), is_left_out=is_stop_word)
-    overlay(whole.picture_of(best, dpi=dpi), similarity=maps, tokens=words).save(file)
-    shown = tables.place(best.source) + ("" if best.unit == "image" else f":{best.unit}")
+    overlay(whole.picture_of(best, reading), similarity=maps, tokens=words).save(file)
+    shown = tables.address(best).removesuffix(":image")
     echo(f"how {shown} matches each word: {file}", err=as_json)

@@ -3,5 +3,6 @@
 from qdrant_polyvec.files.content import Unit, load, load_image, units
 from qdrant_polyvec.files.folders import find
 from qdrant_polyvec.files.kinds import LeftOut
+from qdrant_polyvec.files.reading import Reading
 
-__all__ = ["LeftOut", "Unit", "find", "load", "load_image", "units"]
+__all__ = ["LeftOut", "Reading", "Unit", "find", "load", "load_image", "units"]

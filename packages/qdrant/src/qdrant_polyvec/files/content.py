@@ -10,16 +10,16 @@ from pathlib import Path
 from PIL import Image
 
 from polyvec import Failure, Task
-from polyvec.html.encoding import decode
 from polyvec.images import check_regular, image_pages, n_image_pages, open_image, suffixes
 from polyvec.markdown import Heading
 from polyvec.pdf import pages
-from polyvec.pictures import DPI, Picture
+from polyvec.pictures import Picture
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
 from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks, office
 from qdrant_polyvec.files.kinds import LeftOut
 from qdrant_polyvec.files.office import NamedSection
+from qdrant_polyvec.files.reading import Reading
 from qdrant_polyvec.pictures import page_picture, page_unit
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ _OUTLINERS: dict[str, cutting.Outliner] = {
 }  # fmt: skip
 _MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
+_USUAL = Reading()
+OnGuess = Callable[[Path, str], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,28 +67,30 @@ class Unit:
 def units(
     files: Iterable[Path | Failure],
     *,
-    dpi: float = DPI,
+    reading: Reading = _USUAL,
     on_left_out: Callable[[Path, LeftOut], object] = lambda *_: None,
+    on_guess: OnGuess = lambda *_: None,
 ) -> Iterator[Unit | Failure]:
     """Read files unit by unit, and report unreadable files and pages. A page is rendered when it is reached.
 
     Args:
         files: the result of `find`.
-        dpi: resolution of PDF pages.
+        reading: how to read them.
         on_left_out: is called with each file that has no units, and why.
+        on_guess: is called with each file whose encoding was guessed, and the name of that encoding.
     """
     for file in files:
         if isinstance(file, Failure):
             yield file
             continue
         n_units = 0
-        for n_units, unit in enumerate(_guarded(file, dpi), start=1):  # noqa: B007 — counted
+        for n_units, unit in enumerate(_guarded(file, reading, on_guess), start=1):  # noqa: B007 — counted
             yield unit
         if not n_units:
             on_left_out(file, "without text")
 
 
-def load(source: str, unit: str, *, dpi: float = DPI) -> str | Path | Image.Image:
+def load(source: str, unit: str, *, reading: Reading = _USUAL) -> str | Path | Image.Image:
     """Return the image of a unit as `load_image` does, or the whole text that a unit is part of.
 
     Raises:
@@ -96,11 +100,11 @@ def load(source: str, unit: str, *, dpi: float = DPI) -> str | Path | Image.Imag
     path = Path(source)
     is_text = kinds.is_text(path) or path.suffix.lower() in (*kinds.HTML_SUFFIXES, *office.SUFFIXES)
     if not is_text or unit == _IMAGE or unit.startswith(_PAGE) or not path.is_file():
-        return load_image(source, unit, dpi=dpi)
-    return _document(path, path.stat().st_mtime_ns)
+        return load_image(source, unit, reading=reading)
+    return _document(path, reading, path.stat().st_mtime_ns)
 
 
-def load_image(source: str, unit: str, *, dpi: float = DPI) -> Path | Image.Image:
+def load_image(source: str, unit: str, *, reading: Reading = _USUAL) -> Path | Image.Image:
     """Return the image of a unit: the path of an image file, or a page of a PDF or image file, read again.
 
     Raises:
@@ -117,7 +121,7 @@ def load_image(source: str, unit: str, *, dpi: float = DPI) -> Path | Image.Imag
     if not (unit.startswith(_PAGE) and number.isdecimal() and kinds.is_of_pages(path)):
         raise ValueError(f"{unit!r} of {source!r} is no image")
     try:
-        page = next(_pages(path, dpi=dpi, first=int(number)), None)
+        page = next(_pages(path, reading, first=int(number)), None)
     except UnreadablePages as error:
         raise ValueError(f"{unit} of {source!r} cannot be read: {error}") from error
     if page is None or page.number != int(number):
@@ -126,8 +130,8 @@ def load_image(source: str, unit: str, *, dpi: float = DPI) -> Path | Image.Imag
 
 
 @lru_cache(maxsize=1)
-def _document(file: Path, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
-    for unit in _units_of_file(file, DPI):
+def _document(file: Path, reading: Reading, modified: int) -> str:  # noqa: ARG001 — a changed file is read again
+    for unit in _units_of_file(file, reading, lambda *_: None):
         if isinstance(unit, Unit) and unit.document is not None:
             return unit.document
     raise ValueError(f"{file.as_posix()!r} has no text any more")
@@ -140,10 +144,10 @@ def _picture_of(notebook: Path, unit: str) -> Image.Image:
     raise ValueError(f"{notebook.as_posix()!r} has no picture {unit!r}")
 
 
-def _guarded(file: Path, dpi: float) -> Iterator[Unit | Failure]:
+def _guarded(file: Path, reading: Reading, on_guess: OnGuess) -> Iterator[Unit | Failure]:
     """The units of a file. What a bad file can cause is a failure, and so is a fault of this package, by its name."""
     try:
-        yield from _units_of_file(file, dpi)
+        yield from _units_of_file(file, reading, on_guess)
     except UnreadablePages as error:
         for number, reason in error.reasons.items():
             yield folders.failure(file, ValueError(f"page {number}: {reason}"))
@@ -154,17 +158,21 @@ def _guarded(file: Path, dpi: float) -> Iterator[Unit | Failure]:
         yield folders.failure(file, error)
 
 
-def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
+def _units_of_file(file: Path, reading: Reading, on_guess: OnGuess) -> Iterator[Unit | Failure]:
     check_regular(file, "it")  # also reports a missing image, which is otherwise opened only when it is encoded
     source, suffix = file.as_posix(), file.suffix.lower()
     if suffix in suffixes() and n_image_pages(file) == 1:
         yield Unit(file, source, _IMAGE, "retrieval")
     elif kinds.is_of_pages(file):
-        for page in _pages(file, dpi=dpi):
+        for page in _pages(file, reading, labels=True):
             name, text = page_unit(page.number), page.text.strip() or None
-            yield Unit(page.image, source, name, "retrieval", text, picture=page_picture(source, name, dpi=dpi))
+            picture = page_picture(source, name, dpi=reading.dpi, label=page.label)
+            yield Unit(page.image, source, name, "retrieval", text, picture=picture)
     elif suffix in kinds.HTML_SUFFIXES:
-        yield from _units_of_sections(map(NamedSection, html_text.sections(decode(file.read_bytes()))), file)
+        markup, guess = kinds.decode_page(file.read_bytes(), reading.encoding)
+        if guess is not None:
+            on_guess(file, guess)
+        yield from _units_of_sections(map(NamedSection, html_text.sections(markup)), file)
     elif suffix in office.SUFFIXES:
         yield from _units_of_sections(office.sections(file), file)
     elif suffix == kinds.NOTEBOOK_SUFFIX:
@@ -174,7 +182,9 @@ def _units_of_file(file: Path, dpi: float) -> Iterator[Unit | Failure]:
             if cell.kind == "markdown" and isinstance(cell.content, str):
                 above = cutting.headings_below(cell.content, above)
     else:
-        text = kinds.decode(file.read_bytes())
+        text, guess = kinds.decode(file.read_bytes(), reading.encoding)
+        if guess is not None:
+            on_guess(file, guess)
         is_code = kinds.is_code(file, text)
         outliner = _OUTLINERS.get(suffix, cutting.blocks if is_code else cutting.whole)
         for part in _cut(text, outliner):
@@ -221,11 +231,12 @@ class _OwnFault(Exception):  # noqa: N818 — a fault of this package
         )
 
 
-def _pages(file: Path, *, dpi: float, first: int = 1) -> Iterator[Page]:
+def _pages(file: Path, reading: Reading, *, first: int = 1, labels: bool = False) -> Iterator[Page]:
     if file.suffix.lower() != kinds.PDF_SUFFIX:
         return image_pages(file, first=first)
     try:
-        return pages(file, dpi=dpi, first=first)
+        with reading.naming_options():
+            return pages(file, dpi=reading.dpi, password=reading.password, first=first, labels=labels)
     except ImportError as error:
         raise ValueError("PDFs are read with pypdfium2; install it with `pip install 'qdrant-polyvec[pdf]'`") from error
 

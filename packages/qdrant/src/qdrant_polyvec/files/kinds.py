@@ -3,12 +3,14 @@
 import codecs
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from turbohtml.detect import detect
 
 from polyvec.alarms import pass_alarm
+from polyvec.html.encoding import encoding_of
 from polyvec.images import suffixes
 from qdrant_polyvec.files import office
 from qdrant_polyvec.files.cutting import MAX_UNIT_CHARS
@@ -36,6 +38,7 @@ _CODE_NAMES = {
 _LOCK = "~$"  # begins the names of the hidden files that an office program makes beside a file that is open
 _HEAD_BYTES = 65_536
 _ASCII = bytes(range(128))
+_REPLACEMENT = "\ufffd"  # stands for bytes that are no character
 _LEAST_CONFIDENCE = 0.4  # that an encoding is right: junk has 0, most texts of a few sentences 0.6 and more
 # Control characters that texts do not have: all but those from BEL to CR, and ESC, which logs have.
 _CONTROL = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\x7f]")
@@ -60,36 +63,84 @@ def is_code(file: Path, text: str) -> bool:
     return suffix in _CODE_SUFFIXES or name in _CODE_NAMES or text.startswith("#!")
 
 
-def decode(content: bytes) -> str:
-    r"""Decode a text file: UTF-8, UTF-16 with its mark, or the encoding that fits clearly best. A line ends with `\n`.
+def decode(content: bytes, encoding: str | None = None) -> tuple[str, str | None]:
+    r"""Decode a text file: UTF-8, UTF-16 with its mark, or else the `encoding` or, if it is None, the most likely one.
+
+    A line ends with `\n`.
+
+    Returns:
+        The text, and the name of the encoding if that was guessed.
 
     Raises:
         ValueError: it is something else.
     """
+    guess = None
     try:
         text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
     except UnicodeDecodeError as error:
-        text = _decoded_by_guess(content, error)
+        if encoding is not None and content[:2] not in _MARKS:
+            text = _decoded(content, encoding)
+        else:
+            guess, codec = _guess(content, error)
+            text = content.decode(codec)
     if _is_binary(text):
         raise ValueError("is binary: it holds null bytes or many control characters")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n"), guess
 
 
-def _decoded_by_guess(content: bytes, error: UnicodeDecodeError) -> str:
-    """Decode what is not UTF-8 by its most likely encoding; raise the `error`, or name the encoding if it is uncertain.
+def decode_page(content: bytes, encoding: str | None = None) -> tuple[str, str | None]:
+    """Decode a page of HTML, as `decode` does, but by what the page declares. The guess is that of browsers."""
+    declared = encoding_of(content)
+    if declared is None and encoding is not None:
+        return _decoded(content, encoding), None
+    guess = "windows-1252" if declared is None else None
+    return content.decode(f"whatwg-{declared or guess}").removeprefix("\ufeff"), guess
+
+
+def codec_of(encoding: str) -> str:
+    """Return the codec of an encoding: that of browsers, which knows more characters, or else Python's.
+
+    Raises:
+        ValueError: there is no such encoding.
+    """
+    for codec in (f"whatwg-{encoding}", encoding):
+        with suppress(LookupError, ValueError):
+            if bytes(4).decode(codec) != _REPLACEMENT:  # browsers refuse some encodings in this way
+                return codec
+    raise ValueError(
+        f"{encoding!r} is no encoding; name it as in windows-1252, ISO-8859-2, KOI8-R, Shift_JIS, GB18030 or cp850"
+    )
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    reason = f"is not {encoding} text: it has bytes that are no characters there"
+    try:
+        text = content.decode(codec_of(encoding))
+    except UnicodeError as error:
+        raise ValueError(reason) from error
+    if _REPLACEMENT in text:
+        raise ValueError(reason)
+    return text
+
+
+def _guess(content: bytes, error: UnicodeDecodeError) -> tuple[str, str]:
+    """Return the most likely encoding and its codec; raise the `error`, or name the encoding if it is uncertain.
 
     Text of which more than half of all non-ASCII characters are UTF-8 is damaged UTF-8.
     """
-    n_wrong = (as_utf_8 := content.decode("utf-8", "replace")).count("\ufffd")
+    n_wrong = (as_utf_8 := content.decode("utf-8", "replace")).count(_REPLACEMENT)
     n_ascii = len(content) - len(content.translate(None, _ASCII))
     if content[:2] in _MARKS or len(as_utf_8) - n_wrong - n_ascii > n_wrong:
         raise error
     guess = detect(content)
-    if guess.codec is None or not guess.confidence:
+    if guess.codec is None or guess.encoding is None or not guess.confidence:
         raise error
     if guess.confidence < _LEAST_CONFIDENCE:
-        raise ValueError(f"is not UTF-8 text, and perhaps {guess.encoding}, which is uncertain: save it as UTF-8")
-    return content.decode(guess.codec)
+        raise ValueError(
+            f"is not UTF-8 text, and perhaps {guess.encoding}, which is uncertain: name its encoding by --encoding, or "
+            "save it as UTF-8"
+        )
+    return guess.encoding, guess.codec
 
 
 def unfit(file: Path) -> LeftOut | None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.bridge.pydantic import SecretStr
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import Document, ImageDocument, MediaResource
 from PIL import Image
@@ -36,14 +37,22 @@ class PolyvecReader(BaseReader):
         ```
     """
 
-    def __init__(self, *, page_folder: str | Path = "./polyvec-pages", dpi: float = 150) -> None:
+    def __init__(
+        self,
+        *,
+        page_folder: str | Path = "./polyvec-pages",
+        dpi: float = 150,
+        password: str | SecretStr | None = None,
+    ) -> None:
         """Read images and PDFs.
 
         Args:
             page_folder: the folder for the pictures of pages.
             dpi: pixels per inch of a picture of a PDF page.
+            password: of encrypted PDFs; others ignore it. The pictures of their pages are not encrypted.
         """
         self.page_folder, self.dpi = Path(page_folder), dpi
+        self.password = SecretStr(password) if isinstance(password, str) else password
 
     def file_extractor(self) -> dict[str, BaseReader]:
         """Map every suffix that is read to this reader, for the `file_extractor` of `SimpleDirectoryReader`."""
@@ -79,7 +88,8 @@ class PolyvecReader(BaseReader):
             raise ValueError(f"{printable(str(file))}: {error}") from error
         metadata = {"file_path": str(file), **(extra_info or {})}
         if file.suffix.lower() == ".pdf":
-            yield from self._pages(file, partial(pages, file, dpi=self.dpi), metadata)
+            password = None if self.password is None else self.password.get_secret_value()
+            yield from self._pages(file, partial(pages, file, dpi=self.dpi, password=password, labels=True), metadata)
         elif n_image_pages(file) > 1:
             yield from self._pages(file, partial(image_pages, file), metadata)
         else:
@@ -97,7 +107,9 @@ class PolyvecReader(BaseReader):
         try:
             for page in read():
                 picture = _picture(folder, page.number, page.image)
-                yield _document(picture, page.text.strip(), {**metadata, "page_label": str(page.number)})
+                named = {"page_label": page.label or str(page.number)}
+                number = {} if page.label is None else {"page_number": page.number}
+                yield _document(picture, page.text.strip(), {**metadata, **named, **number})
                 has_read = True
         except ImportError as error:
             raise ImportError(

@@ -19,7 +19,11 @@ from qdrant_polyvec.schema import RESERVED
 # LlamaIndex writes these keys beside the metadata, over metadata of the same names.
 _NODE_KEYS = ("_node_content", "_node_type", "doc_id", "document_id", "ref_doc_id")
 # Where a name stands if no metadata have it: what LlamaIndex writes, and what nodes of other writers show.
-_ELSEWHERE = {**{name: name for name in _NODE_KEYS}, **{name: FACT_KEYS[name] for name in ("page_label", "unit")}}
+_ELSEWHERE = {
+    **{name: name for name in _NODE_KEYS},
+    **{name: FACT_KEYS[name] for name in ("page_label", "unit")},
+    "page_number": FACT_KEYS["page"],
+}
 _SIZE, _LISTS = "numbers and dates such as '2026-01-31'", "lists of strings or of numbers"
 _OPPOSITES = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
 _SEVERAL = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)

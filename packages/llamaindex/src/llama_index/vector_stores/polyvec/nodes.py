@@ -32,6 +32,7 @@ from qdrant_polyvec.schema import RESERVED
 __all__ = ["to_node"]
 
 _NUMBER = re.compile(r"[1-9]\d*", re.ASCII)  # of a page
+_PAGE_NUMBER = "page_number"  # beside `page_label`, if the label of a page is not its number
 
 
 def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | None) -> Item | Failure:
@@ -63,8 +64,10 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | No
     metadata = dict(node.metadata)
     if picture is not None and is_sha256(metadata.get("image_sha256")):
         del metadata["image_sha256"]
-    if picture is not None and metadata.get("page_label") == str(picture.page):
+    if picture is not None and picture.page is not None and metadata.get("page_label") == picture.label:
         del metadata["page_label"]
+        if metadata.get(_PAGE_NUMBER) == picture.page:
+            del metadata[_PAGE_NUMBER]
     return Item(
         content,
         id=node.node_id,
@@ -91,7 +94,7 @@ def to_node(stored: Stored) -> BaseNode:
     """Convert a stored item to the node that was added.
 
     Items of other writers become texts, which are embedded without their metadata as they were before, or images. Their
-    metadata name the unit of a text, and a page by LlamaIndex's key.
+    metadata name the unit of a text, and a page by LlamaIndex's key and, if that is no number, by its number.
     """
     picture = stored.picture or Picture()
     if "_node_content" in stored.payload:
@@ -106,7 +109,9 @@ def to_node(stored: Stored) -> BaseNode:
         return node
     metadata, identity = named_metadata(stored.metadata), str(stored.id)
     if picture.page is not None:
-        metadata.setdefault("page_label", str(picture.page))
+        if picture.page_label is not None and "page_label" not in metadata:
+            metadata.setdefault(_PAGE_NUMBER, picture.page)
+        metadata.setdefault("page_label", picture.label)
     elif stored.unit and stored.unit != "image" and not stored.unit.isdecimal():
         metadata.setdefault("unit", stored.unit)
     if stored.kind == "text":
@@ -140,18 +145,34 @@ def _content(node: BaseNode) -> tuple[Input, Picture | None]:
     """Return what is encoded, and where it is if it is an image; a ValueError if it cannot be kept."""
     if not has_image(node):
         return node_input(node), None
-    label = node.metadata.get("page_label")
-    page = int(label) if isinstance(label, str) and _NUMBER.fullmatch(label) else None
+    page, label = _page(node)
     if isinstance(node, PictureNode):  # a thumbnail must not replace the whole image
         content = node.picture.open()
         small = None if node.picture.is_changed(content) else node.picture.thumbnail
-        return content, replace(node.picture, page=node.picture.page or page, thumbnail=small)
+        return content, replace(_labelled(node.picture, page, label), thumbnail=small)
     image = node_image(node)
     if isinstance(image, bytes):
         kind = mime_type(image) or "application/octet-stream"
-        return image, Picture(uri=f"data:{kind};base64,{base64.b64encode(image).decode()}", page=page)
+        return image, Picture(uri=f"data:{kind};base64,{base64.b64encode(image).decode()}", page=page, page_label=label)
     assert isinstance(image, Path)
-    return image, Picture(uri=absolute(image).as_posix(), page=page)
+    return image, Picture(uri=absolute(image).as_posix(), page=page, page_label=label)
+
+
+def _page(node: BaseNode) -> tuple[int | None, str | None]:
+    """Return the number of the page that an image node shows, and the label of the page if that is not its number."""
+    label, number = node.metadata.get("page_label"), node.metadata.get(_PAGE_NUMBER)
+    if not isinstance(label, str):
+        return None, None
+    if isinstance(number, int) and number > 0:
+        return number, label if label != str(number) else None
+    return (int(label) if _NUMBER.fullmatch(label) else None), None
+
+
+def _labelled(picture: Picture, page: int | None, label: str | None) -> Picture:
+    """Return a picture with what the metadata say of its page, unless it knows more."""
+    if picture.page is None:
+        return replace(picture, page=page, page_label=label)
+    return picture if picture.page_label or page != picture.page else replace(picture, page_label=label)
 
 
 def _embedded(node: BaseNode) -> tuple[str, str | None]:

@@ -107,10 +107,8 @@ def pages_in(path: Path, name: str) -> list[PageFile]:
         raise ValueError(f"it cannot be read: {error.strerror or error}") from error
     try:
         n_pages = pdf.n_pages(path) if _is_pdf(path) else n_image_pages(path)
-    except ValueError as error:
-        if "is encrypted" in str(error):
-            raise ValueError("it is encrypted; give a copy without a password") from error
-        raise
+    except pdf.PasswordError as error:
+        raise ValueError("it is encrypted; give a copy without a password") from error
     return [PageFile(path, name, number, n_pages, digest) for number in range(1, n_pages + 1)]
 
 
