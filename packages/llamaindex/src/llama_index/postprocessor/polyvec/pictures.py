@@ -17,7 +17,8 @@ class PolyvecPictures(BaseNodePostprocessor):
     """Bound the pictures of image nodes in prompts, by pixels and by bytes.
 
     A picture is read, and shrunk if need be, when a prompt asks for it. The original nodes are not changed. An image
-    at a URL, which the model's provider reads, stays as it is. It comes after all other postprocessors.
+    at a URL, which the model's provider reads, stays as it is. Put this postprocessor last: `PolyvecRerank`
+    takes stored multi-vectors of unchanged nodes only.
 
     Examples:
         ```python
