@@ -50,23 +50,11 @@ from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, Item, commands, files, open_client
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import Fingerprint
+from tests.counting import Counting
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "pages"
 TEXT = "a red fox"
 WRITERS = ("command", "langchain", "llamaindex")
-
-
-class Counting(HashEncoder):
-    """Remembers the documents that it encoded."""
-
-    def __init__(self):
-        super().__init__(dim=64, multivector_dim=32)
-        self.encoded = []
-
-    def encode(self, inputs, *, side, **options):
-        if side == "document":
-            self.encoded += inputs
-        return super().encode(inputs, side=side, **options)
 
 
 class Seeing(CustomLLM):

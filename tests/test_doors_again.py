@@ -23,27 +23,10 @@ from llama_index.vector_stores.polyvec import PolyvecVectorStore as LlamaIndexSt
 from llama_index.vector_stores.polyvec import replacing
 from polyvec import Embedder
 from polyvec.images import open_image
-from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, Schema, commands, open_client
+from tests.counting import Counting
 
 NAME = "550e8400-e29b-41d4-a716-446655440000"
-
-
-class Counting(HashEncoder):
-    """Remembers the documents that it encoded."""
-
-    def __init__(self):
-        super().__init__(dim=64, multivector_dim=32)
-        self.encoded = []
-
-    def encode(self, inputs, *, side, **options):
-        if side == "document":
-            self.encoded += inputs
-        return super().encode(inputs, side=side, **options)
-
-    def encode_chunks(self, document, spans, **options):
-        self.encoded += [document[slice(*span)] for span in spans]
-        return super().encode_chunks(document, spans, **options)
 
 
 @pytest.fixture

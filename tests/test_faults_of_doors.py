@@ -31,6 +31,7 @@ from qdrant_polyvec import (
     open_client,
 )
 from qdrant_polyvec.commands import work
+from tests.qdrant.servers import impatient
 
 ENCODER = HashEncoder(dim=16, multivector_dim=8)
 EMBEDDINGS, EMBED_MODEL = PolyvecEmbeddings(client=ENCODER), PolyvecEmbedding(client=ENCODER)
@@ -40,7 +41,7 @@ NODES = [TextNode(id_=str(n), text=text) for n, text in enumerate(TEXTS)]
 VECTOR = EMBEDDINGS.embed_query("red fox")
 BY_VECTOR = VectorStoreQuery(query_embedding=VECTOR, similarity_top_k=2)
 ONE = {"k": 1}
-IMPATIENT = Patience(reads=0.02, writes=0.02, first_wait=0.001)
+PATIENT = Patience(first_wait=0.001, longest_wait=0.02)
 LASTING = {"503": StoreUnavailableError, "401": StoreRefusedError, "404": CollectionChangedError}
 numbers = itertools.count()
 
@@ -178,20 +179,16 @@ def client(request, server):
     client.close()
 
 
-def langchain(client, patience):
-    store = LangChainStore(
-        EMBEDDINGS, location=client, collection_name=f"doors-{next(numbers)}", patience=Patience(first_wait=0.001)
-    )
+def langchain(client):
+    store = LangChainStore(EMBEDDINGS, location=client, collection_name=f"doors-{next(numbers)}", patience=PATIENT)
     store.add_texts(TEXTS, ids=["0", "1", "2"])
-    return LangChainStore(EMBEDDINGS, **where(store) | {"patience": patience})
+    return store
 
 
-def llamaindex(client, patience):
-    store = LlamaIndexStore(
-        EMBED_MODEL, location=client, collection_name=f"doors-{next(numbers)}", patience=Patience(first_wait=0.001)
-    )
+def llamaindex(client):
+    store = LlamaIndexStore(EMBED_MODEL, location=client, collection_name=f"doors-{next(numbers)}", patience=PATIENT)
     store.add(NODES)
-    return LlamaIndexStore(EMBED_MODEL, **where(store) | {"patience": patience})
+    return store
 
 
 # Both speak through one `Collection`, whose own table has each of its methods over both protocols.
@@ -201,26 +198,25 @@ STORES = {"langchain over rest": (langchain, LANGCHAIN), "llamaindex over grpc":
 @pytest.mark.parametrize("framework", STORES)
 def test_a_fault_that_passes_changes_no_result(server, client, framework):
     opened, methods = STORES[framework]
-    patience = Patience(first_wait=0.001, longest_wait=0.02)
-    store = opened(client, patience)
+    store = opened(client)
     for name, call in methods.items():
         expected = call(store), store.collection.count()
         if store.collection.count() != len(TEXTS) or name.removeprefix("a").startswith("delete"):
-            store = opened(client, patience)  # as it was before the call
+            store = opened(client)  # as it was before the call
         server.fail(None, "reset", applied=True)
         assert (call(store), store.collection.count()) == expected, name
         if store.collection.count() != len(TEXTS):
-            store = opened(client, patience)
+            store = opened(client)
 
 
 @pytest.mark.parametrize("framework", STORES)
 def test_a_fault_that_lasts_is_one_clear_error(server, client, framework):
     opened, methods = STORES[framework]
-    store = opened(client, IMPATIENT)
+    store = opened(client)
     for name, call in methods.items():
         for kind, error in LASTING.items():
             server.fail(None, kind, times=None)
-            with pytest.raises(StoreError, match=r"127\.0\.0\.1:") as raised:
+            with pytest.raises(StoreError, match=r"127\.0\.0\.1:") as raised, impatient(kind):
                 call(store)
             assert type(raised.value) is error, name
             server.heal()
@@ -263,14 +259,14 @@ def test_a_command_survives_a_fault_that_passes(server, invoked, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_tells_a_fault_that_lasts(server, invoked, monkeypatch, name):
+def test_a_command_tells_a_fault_that_lasts(server, invoked, name):
     docs = f"doors-{next(numbers)}"
     invoked("index", docs)
-    monkeypatch.setattr(Patience, "limit", lambda *_: 0.02)
     told = {"503": "does it run, and is the url right?", "401": "qdrant_api_key", "404": "open it again"}
     for kind, advice in told.items():
         server.fail(None, kind, times=None)
-        code, out, err = invoked(name, docs)
+        with impatient(kind):
+            code, out, err = invoked(name, docs)
         server.heal()
         assert (code, out) == (2, "")
         assert advice in err.lower()

@@ -1,12 +1,26 @@
 import base64
 import hashlib
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from polyvec.images import open_image
-from polyvec.pictures import NOT_KEPT, Picture, absolute, encoded, opened, page_of, page_uri, thumbnail
+from polyvec.pictures import (
+    DPI,
+    MAX_BYTES,
+    MAX_PIXELS,
+    NOT_KEPT,
+    Picture,
+    absolute,
+    encoded,
+    opened,
+    page_of,
+    page_uri,
+    thumbnail,
+)
 
 
 def test_a_page_is_named_by_its_file_and_number(report, pictures):
@@ -61,3 +75,65 @@ def test_chat_models_get_formats_that_they_know(pictures, tmp_path):
     assert encoded(pictures[0]) == (base64.b64encode(pictures[0].read_bytes()).decode(), "image/png")
     Image.open(pictures[0]).save(tmp_path / "a.bmp")
     assert encoded(Path(tmp_path / "a.bmp"))[1] == "image/png"
+
+
+def decoded_size(data):
+    return Image.open(io.BytesIO(base64.b64decode(data))).size
+
+
+def noise(width, height):
+    """An image that hardly compresses."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_a_picture_above_the_pixels_is_shrunk_and_keeps_its_aspect_and_format(tmp_path):
+    Image.new("RGB", (400, 100), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (400, 100), "red").save(tmp_path / "a.jpg")
+    for name, kind in (("a.png", "image/png"), ("a.jpg", "image/jpeg")):
+        data, mime = encoded(tmp_path / name, max_pixels=10_000)
+        assert (decoded_size(data), mime) == ((200, 50), kind)
+        same, _ = encoded(tmp_path / name, max_pixels=40_000)
+        assert base64.b64decode(same) == (tmp_path / name).read_bytes()
+    halves = Image.new("RGB", (400, 100), "red")
+    halves.paste("blue", (200, 0, 400, 100))
+    with Image.open(io.BytesIO(base64.b64decode(encoded(halves, max_pixels=10_000)[0]))) as image:
+        assert image.size == (200, 50)
+        assert [image.getpixel((x, 25)) for x in (50, 150)] == [(255, 0, 0), (0, 0, 255)]
+    assert decoded_size(encoded(Image.new("L", (2000, 10)), max_pixels=1000)[0]) == (447, 2)
+
+
+def test_a_picture_above_the_bytes_becomes_a_jpeg_and_then_smaller(tmp_path):
+    noise(300, 200).save(tmp_path / "a.png")
+    size = (tmp_path / "a.png").stat().st_size
+    assert encoded(tmp_path / "a.png", max_bytes=size)[1] == "image/png"
+    data, kind = encoded(tmp_path / "a.png", max_bytes=size - 1)
+    assert (decoded_size(data), kind) == ((300, 200), "image/jpeg")
+    for max_bytes, least in ((20_000, 16_000), (1000, 600)):
+        data, kind = encoded(tmp_path / "a.png", max_bytes=max_bytes)
+        width, height = decoded_size(data)
+        assert kind == "image/jpeg"
+        assert least < len(base64.b64decode(data)) <= max_bytes
+        assert width / height == pytest.approx(1.5, rel=0.2)
+
+
+def test_pictures_are_bounded_by_default_and_only_then():
+    large = noise(2400, 1600)
+    data, kind = encoded(large)
+    assert kind == "image/jpeg"
+    assert decoded_size(data)[0] * decoded_size(data)[1] <= MAX_PIXELS
+    assert len(base64.b64encode(bytes(MAX_BYTES))) <= 5_000_000  # the smallest limit of the large providers
+    data, kind = encoded(large, max_pixels=None, max_bytes=None)
+    assert (decoded_size(data), kind) == ((2400, 1600), "image/png")
+    assert all(round(width * DPI) * round(height * DPI) <= MAX_PIXELS for width, height in ((8.27, 11.69), (8.5, 11)))
+
+
+@pytest.mark.parametrize("name", ["max_pixels", "max_bytes"])
+def test_impossible_limits_are_refused(pictures, name):
+    for value in (0, -1, 999):
+        with pytest.raises(ValueError, match=rf"`{name}` is {value}; it must be at least 1000"):
+            encoded(pictures[0], **{name: value})
+    for value in (True, 2e6, "2000"):
+        with pytest.raises(TypeError, match=rf"`{name}` is {value!r}; it must be a whole number"):
+            encoded(pictures[0], **{name: value})
+    with pytest.raises(TypeError, match=r"no limit 'max_pixel'; it may be max_pixels, max_bytes"):
+        encoded(pictures[0], max_pixel=2000)

@@ -49,6 +49,20 @@ def test_pictures_are_sent_as_they_are_or_as_png(pictures, report, tmp_path):
     assert url == {"type": "image", "url": "https://example.org/a.png"}
 
 
+def test_pictures_are_kept_within_limits(pictures, report):
+    documents = [Document("", metadata={"image_uri": uri}) for uri in (str(pictures[0]), f"{report}#page=1")]
+    _, file, _, page = content_blocks(documents, max_pixels=2000, max_bytes=2000)
+    for block in (file, page):
+        picture = shown(block)
+        assert picture.width * picture.height <= 2000
+        assert len(base64.b64decode(block["base64"])) <= 2000
+    assert shown(file).width / shown(file).height == pytest.approx(84 / 56, rel=0.05)
+    with pytest.raises(ValueError, match="`max_bytes` is 10; it must be at least 1000"):
+        content_blocks([], max_bytes=10)
+    with pytest.raises(TypeError, match="no limit 'max_side'"):
+        content_blocks([], max_side=10)
+
+
 def test_a_picture_of_unusual_pixels_is_sent_as_it_is_encoded(tmp_path):
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "a.png")
     Image.new("CMYK", (40, 40), (0, 0, 0, 0)).save(tmp_path / "a.jpg")  # without ink

@@ -3,22 +3,9 @@ from llama_index.core.schema import ImageNode, TextNode
 
 from llama_index.embeddings.polyvec import PolyvecEmbedding
 from llama_index.vector_stores.polyvec import PolyvecVectorStore
-from polyvec.testing import HashEncoder
+from tests.counting import Counting
 
 TEXTS = ["the red fox", "a blue whale", "red whale and fox"]
-
-
-class Counting(HashEncoder):
-    """Remembers the documents that it encoded."""
-
-    def __init__(self, **options):
-        super().__init__(dim=64, multivector_dim=32, **options)
-        self.encoded = []
-
-    def encode(self, inputs, *, side, **options):
-        if side == "document":
-            self.encoded += inputs
-        return super().encode(inputs, side=side, **options)
 
 
 @pytest.fixture

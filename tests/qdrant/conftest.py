@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+from PIL import Image
 from qdrant_client import QdrantClient
 from qdrant_client.qdrant_remote import QdrantRemote
 
@@ -121,3 +122,14 @@ def rest(tmp_path):
 @pytest.fixture
 def fault():
     return Fault
+
+
+@pytest.fixture
+def docs_folder(tmp_path, monkeypatch):
+    """A working directory with a folder `docs` of a text, a code file and a picture."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Fox\nthe red fox\n\n# Whale\na blue whale\n")
+    (tmp_path / "docs" / "b.py").write_text("def red_fox():\n    return 1\n")
+    Image.new("RGB", (28, 56), (9, 9, 9)).save(tmp_path / "docs" / "c.png")
+    return tmp_path

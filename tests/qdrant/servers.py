@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
 
+from qdrant_polyvec import Patience
 from tests.qdrant.calls import CALLS, Call, RefusedError, Store, call_of_rest, plain
 from tests.qdrant.messages import COLLECTIONS, POINTS, ROOT
 
@@ -47,6 +49,7 @@ ANSWERS = {  # as a server of Qdrant puts them, or a proxy in front of one
     ),
 }
 KINDS = (*CONNECTIONS, *ANSWERS)
+UNAVAILABLE = (*CONNECTIONS, "429", "500", "503")
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -62,6 +65,15 @@ CODES = {
 CHANNEL = {f"grpc.{name}_reconnect_backoff_ms": 50 for name in ("initial", "min", "max")} | {
     "grpc.use_local_subchannel_pool": 1
 }
+
+
+@contextlib.contextmanager
+def impatient(kind):
+    """Wait hardly at all while a server is unavailable. A refusal is told at once, which is late on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        if kind in UNAVAILABLE:
+            patch.setattr(Patience, "limit", lambda *_: 0.02)
+        yield
 
 
 class Seconds(float):

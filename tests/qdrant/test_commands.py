@@ -42,13 +42,8 @@ def loaded(monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, loaded):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "a.md").write_text("# Fox\nthe red fox\n\n# Whale\na blue whale\n")
-    (tmp_path / "docs" / "b.py").write_text("def red_fox():\n    return 1\n")
-    Image.fromarray(np.full((56, 28, 3), 9, np.uint8)).save(tmp_path / "docs" / "c.png")
-    return tmp_path
+def folder(docs_folder, loaded):
+    return docs_folder
 
 
 def run(name, *arguments):

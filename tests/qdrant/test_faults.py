@@ -25,14 +25,12 @@ from qdrant_polyvec import (
     open_client,
 )
 from tests.qdrant.calls import RefusedError
-from tests.qdrant.servers import CHANNEL, Server
+from tests.qdrant.servers import CHANNEL, UNAVAILABLE, Server, impatient
 
 EMBEDDER = HashEncoder(dim=16, multivector_dim=8)
 OTHER = HashEncoder(dim=12, multivector_dim=6, name="new")
 TEXTS = ["the red fox", "a blue whale", "some red whale", "an owl"]
 PATIENT = Patience(reads=60, writes=60, first_wait=0.001, longest_wait=0.02)
-IMPATIENT = Patience(reads=0.02, writes=0.02, first_wait=0.001)
-PASSING = ["refused", "reset", "hang", "429", "500", "503"]
 LASTING = {  # with what the error says about it
     "400 index": (StoreRefusedError, "collection.create_index('n', 'integer')"),
     "400 limit": (StoreRefusedError, "Limit exceeded 256 > 100"),
@@ -40,7 +38,6 @@ LASTING = {  # with what the error says about it
     "403": (StoreRefusedError, "may be a key that only reads"),
     "404": (CollectionChangedError, "Open it again"),
 }
-UNAVAILABLE = dict.fromkeys(PASSING, (StoreUnavailableError, "call again to go on"))
 
 READING = {
     "open": lambda docs: reopened(docs).name == docs.name,
@@ -171,7 +168,7 @@ def test_a_fault_that_passes_changes_no_result(server, client, opened, name):
     server.requests.clear()
     expected = outcome(server, docs, name)
     asked = dict.fromkeys(server.calls())
-    for kind in PASSING if name in ALL_FAULTS else ["reset"]:
+    for kind in UNAVAILABLE if name in ALL_FAULTS else ["reset"]:
         docs = docs if name in READING else opened(name)
         server.fail(None, kind)
         with coming_back(server):
@@ -186,12 +183,12 @@ def test_a_fault_that_passes_changes_no_result(server, client, opened, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_fault_that_lasts_is_one_clear_error(server, client, unchanged, name):
-    docs = Collection.open(client, unchanged, embedder=EMBEDDER, patience=IMPATIENT)
-    outcomes = LASTING | UNAVAILABLE
+    docs = Collection.open(client, unchanged, embedder=EMBEDDER, patience=PATIENT)
+    outcomes = LASTING | dict.fromkeys(UNAVAILABLE, (StoreUnavailableError, "call again to go on"))
     for kind in outcomes if name in ALL_FAULTS else ["401", "404", "503"]:
         error, told = outcomes[kind]
         server.fail(None, kind, times=None)
-        with pytest.raises(StoreError) as raised:
+        with pytest.raises(StoreError) as raised, impatient(kind):
             METHODS[name](docs)
         server.heal()
         server.start()
@@ -207,7 +204,7 @@ HTML = "<html><body>Sign in</body></html>"
 @pytest.mark.parametrize("name", ["open", "search", "asearch", "add", "delete", "verify"])
 def test_a_page_of_somebody_else_is_told_as_such(rest, name):
     """Over REST: it comes with status 200, from a proxy."""
-    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, patience=IMPATIENT)
+    docs = Collection.open(rest.client(), "docs", embedder=EMBEDDER, patience=PATIENT)
     docs.add(TEXTS[:3], ids=[1, 2, 3])
     rest.page = HTML
     with pytest.raises(StoreRefusedError, match=r"http://server:6333 refused: an answer that is no JSON: '<html>.*URL"):

@@ -12,40 +12,21 @@ from click.testing import CliRunner
 from PIL import Image
 
 from polyvec import Embedder
-from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, Item, commands, open_client
 from qdrant_polyvec.items import derived_id
-
-
-class Counting(HashEncoder):
-    """Remembers the documents that it encoded."""
-
-    def __init__(self):
-        super().__init__(dim=16, multivector_dim=8)
-        self.encoded = []
-
-    def encode(self, inputs, *, side, **options):
-        if side == "document":
-            self.encoded += inputs
-        return super().encode(inputs, side=side, **options)
+from tests.counting import Counting
 
 
 @pytest.fixture
 def encoder(monkeypatch):
-    encoder = Counting()
+    encoder = Counting(dim=16, multivector_dim=8)
     monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
     return encoder
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch, encoder):
-    """A working directory with a folder of a text, a code file and a picture."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "a.md").write_text("# Fox\nthe red fox\n\n# Whale\na blue whale\n")
-    (tmp_path / "docs" / "b.py").write_text("def red_fox():\n    return 1\n")
-    Image.fromarray(np.full((56, 28, 3), 9, np.uint8)).save(tmp_path / "docs" / "c.png")
-    return tmp_path
+def home(docs_folder, encoder):
+    return docs_folder
 
 
 def index(*arguments):

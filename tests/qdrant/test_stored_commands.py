@@ -1,6 +1,9 @@
 """`polyvec info`, `list`, `show`, `delete` and `copy`."""
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from polyvec import Embedder
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, Item, commands
+from tests.terminals import in_terminal
 
 TEXT = "# Fox\n\tthe red fox"
 
@@ -110,6 +114,39 @@ def test_a_source_is_shown_with_all_its_parts_in_order(home):
     run("index", "docs/long.md")
     units = [item["unit"] for item in read("show", "docs/long.md")["items"]]
     assert units == [f"L{3 * n + 1}-{3 * n + 2}" for n in range(12)]
+
+
+def printed(monkeypatch, name, *arguments, **environment):
+    """What a terminal gets from a command; its pictures apart."""
+    command = getattr(commands, name)
+    sent = in_terminal(monkeypatch, lambda: command.main(map(str, arguments), standalone_mode=False), **environment)
+    pictures = re.findall("\x1b_G[^;]*;([^\x1b]*)\x1b\\\\", sent)
+    return re.sub("\x1b_G[^\x1b]*\x1b\\\\", "<picture>", sent), base64.b64decode("".join(pictures))
+
+
+def test_a_picture_is_drawn_in_a_terminal_that_can(home, monkeypatch):
+    kitty = {"TERM": "xterm-kitty"}
+    _, plain, _ = run("show", "docs/d.pdf:page 2")
+    text, png = printed(monkeypatch, "show", "docs/d.pdf:page 2", **kitty)
+    assert text == f"{plain}<picture>\n"
+    picture = Image.open(io.BytesIO(png))
+    assert (picture.size, picture.getpixel((9, 9))) == ((30, 40), (254, 0, 0))  # the page in red
+    text, png = printed(monkeypatch, "search", "--image", "docs/c.png", "--show", 1, "--limit", 1, **kitty)
+    assert text.endswith("\n<picture>\n")
+    assert Image.open(io.BytesIO(png)).size == (28, 56)
+    Image.new("RGB", (2000, 1000)).save(home / "docs" / "c.png")
+    assert Image.open(io.BytesIO(printed(monkeypatch, "show", "docs/c.png", **kitty)[1])).size == (640, 320)
+
+
+def test_nothing_else_is_drawn(home, monkeypatch):
+    kitty = {"TERM": "xterm-kitty"}
+    for name in ("docs/a.md", "docs/d.pdf"):  # texts, and more than one picture
+        assert printed(monkeypatch, "show", name, **kitty)[0] == run("show", name)[1]
+    for arguments, environment in ((["docs/c.png"], {"TERM": "dumb"}), (["docs/c.png", "--json"], kitty)):
+        assert printed(monkeypatch, "show", *arguments, **environment)[0] == run("show", *arguments)[1]
+    assert "<picture>" in printed(monkeypatch, "show", "docs/c.png", **kitty)[0]
+    (home / "docs" / "c.png").unlink()
+    assert printed(monkeypatch, "show", "docs/c.png", **kitty)[0] == run("show", "docs/c.png")[1]
 
 
 def test_pictures_are_shown_by_their_path_and_saved(home):

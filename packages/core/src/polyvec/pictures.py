@@ -4,11 +4,12 @@ import base64
 import binascii
 import hashlib
 import io
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 from urllib.parse import unquote_to_bytes
 
 from PIL import Image
@@ -22,10 +23,14 @@ from polyvec.warning import warn
 
 __all__ = [
     "DPI",
+    "MAX_BYTES",
+    "MAX_PIXELS",
     "MIME_TYPES",
     "NOT_KEPT",
     "Picture",
+    "PictureLimits",
     "absolute",
+    "check_limits",
     "decoded",
     "encoded",
     "is_thumbnail",
@@ -42,11 +47,28 @@ T = TypeVar("T")
 DPI = 150  # of the pages of a PDF, unless their URI says otherwise
 NOT_KEPT = "the image was added from memory, and is not kept"
 THUMBNAIL_SIDE = 512  # pixels of the longer side
+# Anthropic refuses an image above 5 MB of base64, and Amazon Bedrock one above 3.75 MB before base64; OpenAI, Azure and
+# Google take larger ones. Anthropic refuses sides above 2000 pixels, too, if a request has more than 20 images: an area
+# of 2000 × 1125 has none up to 16:9. Slides and pages of A4 and Letter at the default DPI are not shrunk.
+MAX_BYTES = 3_750_000
+MAX_PIXELS = 2_250_000
 
 _PAGE = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d*)(&dpi=(?P<dpi>[\d.]+))?", re.DOTALL)  # RFC 8118, and dpi
 _FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 _THUMBNAIL = "data:image/jpeg;base64,"
+_JPEG_QUALITY = 90  # letters stay sharp
+_SMALLEST_LIMIT = 1000  # a JPEG of one pixel has more than 600 bytes; a side may be 200 times the other
 MIME_TYPES = tuple(_FORMATS.values())
+
+
+class PictureLimits(TypedDict, total=False):
+    """How large a picture may be that a chat model gets."""
+
+    max_pixels: int | None
+    """Largest area in pixels; a larger picture is shrunk, with its aspect ratio. None: no bound. Default: 2,250,000."""
+    max_bytes: int | None
+    """Most bytes of a file, of which base64 makes a third more. A larger file becomes a JPEG, which is shrunk until it
+    fits. None: no bound. Default: 3,750,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,18 +179,51 @@ def is_thumbnail(value: object) -> bool:
     return isinstance(value, str) and value.startswith(_THUMBNAIL)
 
 
-def encoded(image: ImageInput) -> tuple[str, str]:
-    """Encode an image for a chat model, as base64 and MIME type; a ValueError if it cannot be read.
+def encoded(image: ImageInput, **limits: Unpack[PictureLimits]) -> tuple[str, str]:
+    """Encode an image for a chat model, as base64 and MIME type.
 
-    Files of usual formats stay as they are. Other images become PNG, and so do transparent ones and those of unusual
-    colours, such as CMYK, which models may see otherwise.
+    Files of usual formats within the limits stay as they are. Other images become PNG, and so do transparent ones and
+    those of unusual colours, such as CMYK, which models may see otherwise. A JPEG that is too large stays a JPEG.
+
+    Args:
+        image: what is encoded.
+        limits: see `PictureLimits`.
+
+    Raises:
+        ValueError: the image cannot be read, or a limit is impossible.
     """
+    check_limits(limits)
+    max_pixels, max_bytes = limits.get("max_pixels", MAX_PIXELS), limits.get("max_bytes", MAX_BYTES)
     pixels = open_image(image)  # also a check: a file that is no image must not be sent anywhere
-    if isinstance(image, Path | bytes) and (kind := mime_type(image, plain=True)):
-        return base64.b64encode(image if isinstance(image, bytes) else image.read_bytes()).decode(), kind
-    file = io.BytesIO()
-    pixels.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode(), "image/png"
+    kind = mime_type(image, plain=True) if isinstance(image, Path | bytes) else None
+    is_small = max_pixels is None or pixels.width * pixels.height <= max_pixels
+    if isinstance(image, Path | bytes) and kind and is_small:
+        content = image if isinstance(image, bytes) else image.read_bytes()
+    else:
+        pixels = pixels if max_pixels is None or is_small else _shrunk(pixels, max_pixels)
+        kind = "image/jpeg" if kind == "image/jpeg" else "image/png"
+        content = _saved(pixels, kind)
+    if max_bytes is not None and len(content) > max_bytes:
+        kind, content = "image/jpeg", _jpeg_within(pixels, max_bytes)
+    return base64.b64encode(content).decode(), kind
+
+
+def check_limits(limits: Mapping[str, object]) -> None:
+    """Refuse limits of pictures that do not exist, and values that no picture could keep.
+
+    Raises:
+        TypeError: there is no such limit, or it is no whole number.
+        ValueError: it is too small.
+    """
+    for name, value in limits.items():
+        if name not in PictureLimits.__optional_keys__:
+            raise TypeError(f"there is no limit {name!r}; it may be {', '.join(PictureLimits.__annotations__)}.")
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"`{name}` is {value!r}; it must be a whole number, or None for no bound.")
+        if value < _SMALLEST_LIMIT:
+            raise ValueError(f"`{name}` is {value}; it must be at least {_SMALLEST_LIMIT}, or None for no bound.")
 
 
 def mime_type(file: Path | bytes, *, plain: bool = False) -> str | None:
@@ -193,6 +248,31 @@ def of_data(uri: str) -> bytes:
     if not comma:
         raise ValueError(f"{uri[:60]!r} is no data URI: it has no comma.")
     return decoded(data) if head.endswith(";base64") else unquote_to_bytes(data)
+
+
+def _shrunk(pixels: Image.Image, n_pixels: float) -> Image.Image:
+    scale = math.sqrt(n_pixels / (pixels.width * pixels.height))
+    size = max(1, math.floor(pixels.width * scale)), max(1, math.floor(pixels.height * scale))
+    return pixels.resize(size, Image.Resampling.LANCZOS)
+
+
+def _saved(pixels: Image.Image, mime_type: str) -> bytes:
+    file = io.BytesIO()
+    if mime_type == "image/jpeg":
+        pixels.save(file, "JPEG", quality=_JPEG_QUALITY)
+    else:
+        pixels.save(file, "PNG")
+    return file.getvalue()
+
+
+def _jpeg_within(pixels: Image.Image, max_bytes: int) -> bytes:
+    """Return the image as a JPEG of at most `max_bytes`, as large as that allows."""
+    n_pixels: float = pixels.width * pixels.height
+    content = _saved(pixels, "image/jpeg")
+    while len(content) > max_bytes:
+        n_pixels *= min(0.9, max_bytes / len(content))  # always smaller: the tables of a JPEG do not shrink
+        content = _saved(_shrunk(pixels, n_pixels), "image/jpeg")
+    return content
 
 
 def _is_file(path: str) -> bool:

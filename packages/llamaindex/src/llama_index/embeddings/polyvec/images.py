@@ -1,8 +1,10 @@
 """Images in the forms in which LlamaIndex's users and nodes hold them."""
 
+from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llama_index.core.base.llms.types import BaseContentBlock, TextBlock
@@ -22,7 +24,7 @@ from PIL import Image
 from polyvec import ImageInput, Input
 from polyvec.images import open_image
 from polyvec.paths import path_of
-from polyvec.pictures import Picture, decoded, encoded, of_data, opened
+from polyvec.pictures import Picture, PictureLimits, decoded, encoded, of_data, opened
 from polyvec.warning import warn
 
 # A string is a path, a `file:` URI or a `data:` URI; bytes and streams are the content of a file.
@@ -33,14 +35,18 @@ class PictureNode(ImageNode):
     """An image node whose picture is read when it is needed: a page of a PDF, which is drawn, or a thumbnail.
 
     A cache or document store of LlamaIndex keeps it as an `ImageNode` whose `image_url` says where the picture is, such
-    as `/folder/report.pdf#page=1`; the vector store keeps the rest of `picture`, too.
+    as `/folder/report.pdf#page=1`; the vector store keeps the rest of `picture`, too. Prompts
+    get the picture within the `limits` of `polyvec.pictures.PictureLimits`.
     """
 
     picture: Picture = Field(default_factory=Picture, exclude=True, repr=False)
+    limits: Mapping[str, int | None] = Field(default_factory=dict, exclude=True, repr=False)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "image":  # the field of base64 that LlamaIndex's prompts read
-            return self.picture.read(encoded)[0]
+            return self.picture.read(partial(encoded, **cast("PictureLimits", self.limits)))[0]
+        if name == "image_mimetype":  # known when the picture is read, from its content; that of a file may be another
+            return None
         return super().__getattribute__(name)
 
     @field_serializer("image_url")
