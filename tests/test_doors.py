@@ -37,6 +37,7 @@ from pydantic import Field
 from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, UnstoredItems, content_blocks
 from langchain_polyvec import PolyvecVectorStore as LangChainStore
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.embeddings.polyvec.images import image_input
 from llama_index.postprocessor.polyvec import PolyvecRerank as LlamaIndexRerank
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.retrievers.polyvec import PolyvecRetriever
@@ -365,6 +366,31 @@ def test_a_renamed_file_keeps_its_node(tmp_path, encoder, monkeypatch):
         assert (renamed.ref_doc_id, renamed.get_content()) == ("handbook", TEXT)
         assert renamed.metadata["source"] == str(tmp_path / "two" / "notes.md")
         assert llamaindex(client, "docs", encoder).get_nodes([renamed.node_id]) == [renamed]
+
+
+def test_the_node_of_a_renamed_picture_shows_the_new_file(tmp_path, encoder, home, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    files = tmp_path / "files"
+    files.mkdir()
+    shutil.copy(home / "photo.png", files / "photo.png")
+    shutil.copy(home / "report.pdf", files / "report.pdf")
+    arguments = [str(files), "--location", str(tmp_path / "index"), "--dpi", "72"]
+    CliRunner().invoke(commands.index, arguments)
+    with closing(open_client(tmp_path / "index")) as client:
+        store = llamaindex(client, "docs", encoder)
+        nodes = store.get_nodes()
+        for node in nodes:
+            node.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="handbook")}
+        store.add(nodes)
+    files.rename(tmp_path / "renamed")
+    CliRunner().invoke(commands.index, [str(tmp_path / "renamed"), *arguments[1:]])
+    with closing(open_client(tmp_path / "index")) as client:
+        for node in llamaindex(client, "docs", encoder).get_nodes():
+            item = Collection.open(client, "docs", embedder=None).get([node.node_id])[0]
+            if item.source.startswith(str(tmp_path / "renamed")):
+                assert node.ref_doc_id == "handbook"
+                assert open_image(image_input(node)).size
+                assert str(files) not in node.model_dump_json()
 
 
 def test_images_that_are_added_again_through_another_door_are_left_alone(client, encoder, documents, nodes, writer):

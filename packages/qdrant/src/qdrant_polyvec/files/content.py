@@ -29,6 +29,7 @@ _OUTLINERS: dict[str, cutting.Outliner] = {
     ".py": cutting.definitions, ".pyi": cutting.definitions,
     ".csv": cutting.table, ".tsv": cutting.table,
 }  # fmt: skip
+SEPARATOR = " › "  # of the names in a context, of which the first is that of the file
 _MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
 
@@ -253,7 +254,7 @@ def _context(file: Path, path: Sequence[str], head: str = "") -> str:
     names = [shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path)]
     if head:  # the header rows of a table, on one line
         names.append(head.replace("\t", " | ").replace("\n", " / "))
-    return " › ".join(names)
+    return SEPARATOR.join(names)
 
 
 def _named_units(

@@ -98,7 +98,9 @@ def to_node(stored: Stored) -> BaseNode:
         node = metadata_dict_to_node(stored.payload)
         if node.node_id != str(stored.id):  # of a file that was renamed
             source = {"source": stored.source} if "source" in node.metadata else {}
-            node = node.model_copy(update={"id_": str(stored.id), "metadata": {**node.metadata, **source}})
+            place = dict.fromkeys(("image_path", "image_url")) if isinstance(node, ImageNode) and picture.uri else {}
+            metadata = {**node.metadata, **source}
+            node = node.model_copy(update={"id_": str(stored.id), "metadata": metadata, **place})
         if isinstance(node, ImageNode):
             has_place = node.image or node.image_path or node.image_url
             if not has_place or picture.thumbnail or (picture.uri or "").startswith("data:"):
