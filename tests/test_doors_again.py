@@ -1,5 +1,6 @@
 """One collection, three doors: items that one door added, and another one adds again, edits or deletes."""
 
+import asyncio
 from contextlib import closing
 
 import pytest
@@ -11,14 +12,16 @@ from llama_index.core.schema import (
     ImageNode,
     MetadataMode,
     NodeRelationship,
+    QueryBundle,
     RelatedNodeInfo,
     TextNode,
 )
-from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 
 from langchain_polyvec import PolyvecEmbeddings
 from langchain_polyvec import PolyvecVectorStore as LangChainStore
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.retrievers.polyvec import PolyvecRetriever
 from llama_index.vector_stores.polyvec import PolyvecVectorStore as LlamaIndexStore
 from llama_index.vector_stores.polyvec import replacing
 from polyvec import Embedder
@@ -232,6 +235,28 @@ def test_a_store_without_a_tenant_finds_all_and_lists_items_of_nobody(client, en
     nodes.add(nodes.get_nodes())
     assert store.collection.count() == 2  # nothing is doubled
     assert nodes.collection.delete(sources=list(nodes.collection.sources())) == 2  # the collection's own covers all
+
+
+def test_items_of_several_tenants_with_one_id_are_several_results(client, encoder):
+    texts = {"ann": "a fox of ann", "bob": "a fox of bob", None: "a fox"}
+    for tenant, text in texts.items():
+        langchain(client, encoder, tenant=tenant).add_texts([text], ids=["1"])
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    retriever = PolyvecRetriever(nodes, similarity_top_k=9)
+    several = QueryBundle("fox", custom_embedding_strs=["a fox", "ann"])
+    diverse = VectorStoreQuery(query_str="fox", similarity_top_k=9, mode="mmr")
+    asked = {
+        "one part": [one.text for one in retriever.retrieve("fox")],
+        "several": [one.text for one in retriever.retrieve(several)],
+        "asynchronous": [one.text for one in asyncio.run(retriever.aretrieve(several))],
+        "mmr": [node.text for node in nodes.query(diverse).nodes],
+        "langchain": [one.page_content for one in store.similarity_search("fox", 9)],
+        "langchain mmr": [one.page_content for one in store.max_marginal_relevance_search("fox", 9)],
+    }
+    assert {how: sorted(found) for how, found in asked.items()} == dict.fromkeys(asked, sorted(texts.values()))
+    own = [langchain(client, encoder, tenant=hit.tenant).collection.embeddings(["1"])["1"] for hit in store.hits("fox")]
+    for vectors, read in zip(own, store.collection.embeddings_of(store.hits("fox")), strict=True):
+        assert (vectors.dense == read.dense).all()
 
 
 @pytest.mark.parametrize("source", [3, 2.5, True, ["a.md", "b.md"], {"url": "u"}])

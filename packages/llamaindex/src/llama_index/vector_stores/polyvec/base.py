@@ -247,7 +247,7 @@ class PolyvecVectorStore(OpenStore):
         hits = self._collection.search(search_by, **search)
         if threshold is None:
             return query_result(hits)
-        embeddings = self._collection.embeddings([hit.id for hit in hits])
+        embeddings = self._collection.embeddings_of(hits)
         assert isinstance(search_by, Embeddings)
         return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
@@ -259,7 +259,7 @@ class PolyvecVectorStore(OpenStore):
         hits = await self._collection.asearch(search_by, **search)
         if threshold is None:
             return query_result(hits)
-        embeddings = await self._collection.aembeddings([hit.id for hit in hits])
+        embeddings = await self._collection.aembeddings_of(hits)
         assert isinstance(search_by, Embeddings)
         return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
