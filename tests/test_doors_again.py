@@ -140,6 +140,14 @@ def test_metadata_that_llamaindex_embeds_are_no_text_for_other_doors(client, enc
         LlamaIndexDocument(id_="b", text="Costs fell.", metadata=shown, excluded_embed_metadata_keys=["window"]),
         TextNode(id_="c", text="Both.", metadata=shown, text_template="<{metadata_str}>\n{content}"),
         TextNode(id_="d", text="Around.", metadata=shown, text_template="<{content}> {metadata_str}"),
+        TextNode(
+            id_="f",
+            text=" Own.\n",
+            metadata=shown,
+            text_template="{metadata_str} — {content}",
+            metadata_template="{key}",
+        ),
+        TextNode(id_="g", text="ann", metadata=shown, metadata_seperator=" | ", metadata_template="{key}={value}"),
         TextNode(id_="e", text="", metadata=shown),
     ]
     nodes.add(given)
@@ -147,10 +155,15 @@ def test_metadata_that_llamaindex_embeds_are_no_text_for_other_doors(client, enc
     assert sorted(encoder.encoded) == sorted(embedded)
     assert embedded[:2] == ["author: ann\nwindow: long\n\nRevenue rose.", "author: ann\n\nCosts fell."]
     ids = [node.node_id for node in given]
+    assert embedded[3:6] == [
+        "<Around.> author: ann\nwindow: long",
+        "author\nwindow —  Own.",
+        "author=ann | window=long\n\nann",
+    ]
     texts = [one.page_content for one in store.get_by_ids(ids)]
-    assert texts == ["Revenue rose.", "Costs fell.", "Both.", *embedded[3:]]
+    assert texts == ["Revenue rose.", "Costs fell.", "Both.", "Around.", " Own.", "ann", embedded[-1]]
     assert [node.get_content() for node in nodes.get_nodes(ids)] == [node.get_content() for node in given]
-    assert {hit.id for hit in store.hits("ann", 9, mode="hybrid")} >= set(ids[:3])
+    assert {hit.id for hit in store.hits("ann", 9, mode="hybrid")} >= set(ids[:4])
     encoder.encoded.clear()
     nodes.add(given)
     nodes.add(nodes.get_nodes())
@@ -179,6 +192,62 @@ def test_a_node_that_hides_its_metadata_is_encoded_without_them(client, encoder)
         assert encoder.encoded[-1] == given.get_content(metadata_mode=MetadataMode.EMBED)
         assert nodes.collection.get(["a"])[0].context == ("" if hidden else "author: ann\n")
     assert len(encoder.encoded) == 3
+
+
+def edit(store, key, change):
+    (document,) = store.get_by_ids([key])
+    change(document.metadata)
+    store.add_documents([document])
+
+
+@pytest.mark.parametrize(
+    ("change", "context"),
+    [
+        (lambda _: None, "author: ann\n"),
+        (lambda metadata: metadata.update(author="bob"), "author: bob\n"),
+        (lambda metadata: metadata.pop("author"), ""),
+        (lambda metadata: metadata.update(checked=1), "author: ann\n"),
+    ],
+    ids=["none", "another value", "popped", "added"],
+)
+def test_the_context_is_what_a_node_embeds_when_it_is_added(client, encoder, change, context):
+    """Whoever changed the metadata since it was made, and through whichever door."""
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    own = TextNode(id_="own", text="Costs", metadata={"author": "ann"})
+    nodes.add([own, *(TextNode(id_=key, text="Costs", metadata={"author": "ann"}) for key in ("read", "edited"))])
+    change(own.metadata)
+    nodes.add([own])
+    (read,) = nodes.get_nodes(["read"])
+    edit(store, "edited", change)
+    change(read.metadata)
+    nodes.add([read, *nodes.get_nodes(["edited"])])
+    edited, again = (nodes.collection.get([key])[0].context for key in ("edited", "read"))
+    shown = own.get_content(metadata_mode=MetadataMode.EMBED).removesuffix("\nCosts").removesuffix("Costs")
+    assert (nodes.collection.get(["own"])[0].context, again) == (shown, shown)
+    assert edited == context
+    for key in ("own", "edited"):
+        edit(store, key, lambda metadata: metadata.update(by="langchain"))
+        nodes.add([TextNode(id_=key, text="Costs")])
+        assert nodes.collection.get([key])[0].context == ""
+
+
+def test_a_part_of_a_file_that_lost_its_headings_gets_them_back(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    (tmp_path / "a.md").write_text("# One\n\na fox")
+    arguments = [str(tmp_path / "a.md"), "--location", str(tmp_path / "index")]
+    CliRunner().invoke(commands.index, arguments)
+    contexts = []
+    for change in (lambda metadata: metadata.update(tag="mine"), lambda metadata: metadata.pop("tag")):
+        with closing(open_client(tmp_path / "index")) as client:
+            nodes = llamaindex(client, encoder)
+            (node,) = nodes.get_nodes()
+            change(node.metadata)
+            nodes.add([node])
+            contexts.append(next(nodes.collection.all()).context)
+        CliRunner().invoke(commands.index, arguments)
+        with closing(open_client(tmp_path / "index")) as client:
+            contexts.append(next(Collection.open(client, "docs", embedder=None).all()).context)
+    assert contexts == ["tag: mine\n", "tag: mine\n", "", "a.md › One"]
 
 
 def handbook(store, text):

@@ -52,7 +52,9 @@ def _plain(entry: Entry, own: Own, fingerprint: str) -> Revision:
 def _by_command(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str) -> Revision:
     """The command line indexes a part again. What others added stays; what describes the old content goes with it."""
     made = own.content_hash if own.file is None else own.file.get("digest")
-    if made == entry.digest != own.content_hash and own.fingerprint == fingerprint:  # others replaced the text since
+    # Others replaced the text or its context since. A text that has lost its context gets it back.
+    is_edited = made == entry.digest != own.content_hash and not _is_bare(entry, old, own)
+    if is_edited and own.fingerprint == fingerprint:
         mark = {"root": entry.root, "digest": entry.digest} | (points.IS_NEW if points.is_marked_new(own.file) else {})
         return Revision(entry, {**old, OWN: {**old[OWN], "file": mark}}, is_mark_only=True)
     kept = old.get("metadata")
@@ -109,6 +111,10 @@ def _metadata_in_place(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
     if metadata.get("unit") == before.unit:  # LlamaIndex writes it there
         metadata["unit"] = own.unit
     return metadata
+
+
+def _is_bare(entry: Entry, old: Mapping[str, Any], own: Own) -> bool:
+    return own.kind == "text" and own.context is None and own.span is None and points.words(old) == entry.words
 
 
 def _is_edited(own: Own) -> bool:

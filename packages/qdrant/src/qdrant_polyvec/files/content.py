@@ -17,6 +17,7 @@ from polyvec.pdf import pages
 from polyvec.pictures import DPI, Picture
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
+from qdrant_polyvec.checks import TEXT
 from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks, office
 from qdrant_polyvec.files.kinds import LeftOut
 from qdrant_polyvec.files.office import NamedSection
@@ -254,7 +255,7 @@ def _context(file: Path, path: Sequence[str], head: str = "") -> str:
     names = [shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path)]
     if head:  # the header rows of a table, on one line
         names.append(head.replace("\t", " | ").replace("\n", " / "))
-    return SEPARATOR.join(names)
+    return SEPARATOR.join(names).replace(TEXT, "")
 
 
 def _named_units(
