@@ -210,9 +210,43 @@ def test_a_folder_that_is_gone_or_empty_keeps_its_parts(home):
     (home / "docs").mkdir()
     report = index("docs")
     assert (report["removed"], report["code"]) == ([], 0)
-    assert "docs has no files, like a disk that is not mounted: 3 files of it stay in the index." in report["errors"]
+    assert (
+        "docs has no visible files of its own, like a disk that is not mounted: 3 files of it stay in the index."
+        in report["errors"]
+    )
+    (home / "docs" / ".Trash").mkdir()
+    (home / "docs" / ".Trash" / "x.md").write_text("hidden")
+    (home / "docs" / ".gitkeep").touch()
+    report = index("docs")
+    assert (report["removed"], report["files"]["left_out"]) == ([], {"hidden": 2})
     assert stored() == ALL
     assert len(index(".", "--exclude", "disk")["removed"]) == 4
+
+
+def test_a_link_takes_nothing_from_the_file_that_it_leads_to(home):
+    index("docs")
+    (home / "docs" / "0.md").symlink_to(home / "docs" / "a.md")  # comes first
+    report = index("docs")
+    assert (report["ok"], report["removed"], stored()) == ([], [], ALL)
+    (home / "link").symlink_to(home / "docs")
+    assert len(index("link")["ok"]) == 4  # a folder of its own name
+    assert set(sources()) == {f"{folder}/{name}" for folder in ("docs", "link") for name in ("a.md", "b.py", "c.png")}
+    assert index("link", "docs")["removed"] == []
+    (home / "docs" / "a.md").unlink()
+    assert len(index("docs")["removed"]) == len(index("link")["removed"]) == 2
+
+
+def test_a_link_whose_target_is_gone_fails_and_keeps_its_parts(home):
+    (home / "elsewhere").mkdir()
+    (home / "docs" / "a.md").rename(home / "elsewhere" / "a.md")
+    (home / "docs" / "a.md").symlink_to(home / "elsewhere" / "a.md")
+    index("docs")
+    (home / "elsewhere").rename(home / "unmounted")
+    report = index("docs")
+    assert (report["code"], report["removed"], report["failed"][0]["source"]) == (1, [], f"{home}/docs/a.md")
+    assert stored() == ALL
+    (home / "docs" / "a.md").unlink()
+    assert len(index("docs")["removed"]) == 2
 
 
 def test_a_folder_in_a_folder_that_cannot_be_read_keeps_its_parts(home, monkeypatch):

@@ -131,7 +131,8 @@ def _outcome(run: _Run, located: Sequence[Path | Failure], report: Report, censu
     failed = {Path(failure.source) for failure in (*report.failed, *located) if isinstance(failure, Failure)}
     folders = [root for root in run.roots if root.is_dir() and not keep]
     left_out = census.paths - read  # without text, or named itself
-    entries = {parent for path in (*read, *left_out) for parent in path.parents}
+    # A folder where a disk is to be mounted may hold something hidden, such as `.gitkeep` or `.Trash`.
+    entries = {parent for path in (*read, *(left_out - census.hidden)) for parent in path.parents}
     return Outcome(
         tasks=run.tasks,
         ids=run.kind_by_id,
@@ -159,8 +160,8 @@ def _remove(docs: Collection, client: QdrantClient, collection: str, outcome: Ou
     if spared:
         names = ", ".join(tables.place(folder.as_posix()) for folder in outcome.empty)
         echo(
-            f"{names} has no files, like a disk that is not mounted: {len(spared)} files of it stay in the index. "
-            "Index the folder above it to remove them.",
+            f"{names} has no visible files of its own, like a disk that is not mounted: {len(spared)} files of it stay "
+            "in the index. Index the folder above it to remove them.",
             err=True,
         )
     if new:
