@@ -37,6 +37,7 @@ from pydantic import Field
 from langchain_polyvec import PolyvecEmbeddings, PolyvecRerank, UnstoredItems, content_blocks
 from langchain_polyvec import PolyvecVectorStore as LangChainStore
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.embeddings.polyvec.images import image_input
 from llama_index.postprocessor.polyvec import PolyvecRerank as LlamaIndexRerank
 from llama_index.readers.polyvec import PolyvecReader
 from llama_index.retrievers.polyvec import PolyvecRetriever
@@ -50,6 +51,7 @@ from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, Item, commands, files, open_client
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.fingerprint import Fingerprint
+from qdrant_polyvec.pictures import named_metadata
 from tests.counting import Counting
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "pages"
@@ -355,6 +357,31 @@ def test_a_renamed_file_keeps_its_node(tmp_path, encoder, monkeypatch):
         assert llamaindex(client, "docs", encoder).get_nodes([renamed.node_id]) == [renamed]
 
 
+def test_the_node_of_a_renamed_picture_shows_the_new_file(tmp_path, encoder, home, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    files = tmp_path / "files"
+    files.mkdir()
+    shutil.copy(home / "photo.png", files / "photo.png")
+    shutil.copy(home / "report.pdf", files / "report.pdf")
+    arguments = [str(files), "--location", str(tmp_path / "index"), "--dpi", "72"]
+    CliRunner().invoke(commands.index, arguments)
+    with closing(open_client(tmp_path / "index")) as client:
+        store = llamaindex(client, "docs", encoder)
+        nodes = store.get_nodes()
+        for node in nodes:
+            node.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="handbook")}
+        store.add(nodes)
+    files.rename(tmp_path / "renamed")
+    CliRunner().invoke(commands.index, [str(tmp_path / "renamed"), *arguments[1:]])
+    with closing(open_client(tmp_path / "index")) as client:
+        for node in llamaindex(client, "docs", encoder).get_nodes():
+            item = Collection.open(client, "docs", embedder=None).get([node.node_id])[0]
+            if item.source.startswith(str(tmp_path / "renamed")):
+                assert node.ref_doc_id == "handbook"
+                assert open_image(image_input(node)).size
+                assert str(files) not in node.model_dump_json()
+
+
 def test_images_that_are_added_again_through_another_door_are_left_alone(client, encoder, documents, nodes, writer):
     before = {one.id: one.payload for one in client.scroll(writer, limit=9)[0]}
     images = [one for name, one in documents.items() if name != "text"]
@@ -551,7 +578,8 @@ def test_words_of_ours_in_the_metadata_of_a_text_are_the_users(client, encoder):
         langchain(client, "words-nodes", encoder).get_by_ids(["c"]),
     )
     assert second.metadata == plain
-    named = {**RESERVED, "_polyvec": "text"}  # or `image_uri` would make it an image
+    mark = {"kind": "text", "own": {"_polyvec": "x"}}  # or `image_uri` would make it an image
+    named = {**RESERVED, "_polyvec": mark}
     assert first.metadata == named
     assert third.metadata.items() >= named.items()
     for found in ([first, second], [third]):
@@ -565,6 +593,38 @@ def test_words_of_ours_in_the_metadata_of_a_text_are_the_users(client, encoder):
     assert (type(seen), seen.metadata) == (TextNode, RESERVED)
     for key, value in RESERVED.items():
         assert len(store.similarity_search("fox", filter={key: value})) == (1 if key == "image_uri" else 2), key
+
+
+@pytest.mark.parametrize("own", ["x", "image", "text", {"kind": "text", "own": {}}, {"kind": 3}, None])
+def test_keys_that_documents_use_themselves_are_the_users_and_are_copied(client, encoder, home, own):
+    client = open_client(":memory:")
+    metadatas = [
+        {"_polyvec": own},
+        {"_polyvec": own, "image_uri": "mine"},
+        {"image_uri": "mine"},
+        {"image_uri": ["mine"]},
+    ]
+    photo = str(home / "photo.png")
+    nodes = llamaindex(client, "keys", encoder)
+    for index, metadata in enumerate(metadatas):
+        hidden = list(metadata)
+        nodes.add([TextNode(id_=f"text {index}", text=TEXT, metadata=metadata, excluded_embed_metadata_keys=hidden)])
+        nodes.add([ImageNode(id_=f"image {index}", image_path=photo, metadata=metadata)])
+        nodes.add([ImageNode(id_=f"data {index}", image=base64.b64encode(Path(photo).read_bytes()), metadata=metadata)])
+    kinds = {one.id: (one.kind, named_metadata(one.metadata)) for one in nodes.collection.all()}
+    for name in ("copy", "again"):
+        documents = langchain(client, "keys", encoder).documents()
+        store = langchain(client, name, encoder)
+        store.add_documents(documents)
+        kept = {one.id: (one.kind, named_metadata(one.metadata)) for one in store.collection.all()}
+        assert {key: (kind, metadata | {"source": 0}) for key, (kind, metadata) in kept.items()} == {
+            key: (kind, metadata | {"source": 0}) for key, (kind, metadata) in kinds.items()
+        }
+    store.add_images([photo], [{"image_uri": "mine"}], ids=["own"])
+    (shown,) = store.get_by_ids(["own"])
+    assert shown.metadata["image_uri"] == photo
+    store.add_documents([shown])
+    assert store.collection.get(["own"])[0].metadata == {"image_uri": "mine", "source": photo}
 
 
 def test_words_of_ours_in_the_metadata_of_an_image_are_the_users(client, encoder, home):

@@ -1,5 +1,6 @@
 """One collection, three doors: items that one door added, and another one adds again, edits or deletes."""
 
+import asyncio
 from contextlib import closing
 
 import pytest
@@ -11,14 +12,16 @@ from llama_index.core.schema import (
     ImageNode,
     MetadataMode,
     NodeRelationship,
+    QueryBundle,
     RelatedNodeInfo,
     TextNode,
 )
-from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 
 from langchain_polyvec import PolyvecEmbeddings
 from langchain_polyvec import PolyvecVectorStore as LangChainStore
 from llama_index.embeddings.polyvec import PolyvecEmbedding
+from llama_index.retrievers.polyvec import PolyvecRetriever
 from llama_index.vector_stores.polyvec import PolyvecVectorStore as LlamaIndexStore
 from llama_index.vector_stores.polyvec import replacing
 from polyvec import Embedder
@@ -120,6 +123,14 @@ def test_metadata_that_llamaindex_embeds_are_no_text_for_other_doors(client, enc
         LlamaIndexDocument(id_="b", text="Costs fell.", metadata=shown, excluded_embed_metadata_keys=["window"]),
         TextNode(id_="c", text="Both.", metadata=shown, text_template="<{metadata_str}>\n{content}"),
         TextNode(id_="d", text="Around.", metadata=shown, text_template="<{content}> {metadata_str}"),
+        TextNode(
+            id_="f",
+            text=" Own.\n",
+            metadata=shown,
+            text_template="{metadata_str} — {content}",
+            metadata_template="{key}",
+        ),
+        TextNode(id_="g", text="ann", metadata=shown, metadata_seperator=" | ", metadata_template="{key}={value}"),
         TextNode(id_="e", text="", metadata=shown),
     ]
     nodes.add(given)
@@ -127,10 +138,15 @@ def test_metadata_that_llamaindex_embeds_are_no_text_for_other_doors(client, enc
     assert sorted(encoder.encoded) == sorted(embedded)
     assert embedded[:2] == ["author: ann\nwindow: long\n\nRevenue rose.", "author: ann\n\nCosts fell."]
     ids = [node.node_id for node in given]
+    assert embedded[3:6] == [
+        "<Around.> author: ann\nwindow: long",
+        "author\nwindow —  Own.",
+        "author=ann | window=long\n\nann",
+    ]
     texts = [one.page_content for one in store.get_by_ids(ids)]
-    assert texts == ["Revenue rose.", "Costs fell.", "Both.", *embedded[3:]]
+    assert texts == ["Revenue rose.", "Costs fell.", "Both.", "Around.", " Own.", "ann", embedded[-1]]
     assert [node.get_content() for node in nodes.get_nodes(ids)] == [node.get_content() for node in given]
-    assert {hit.id for hit in store.hits("ann", 9, mode="hybrid")} >= set(ids[:3])
+    assert {hit.id for hit in store.hits("ann", 9, mode="hybrid")} >= set(ids[:4])
     encoder.encoded.clear()
     nodes.add(given)
     nodes.add(nodes.get_nodes())
@@ -159,6 +175,62 @@ def test_a_node_that_hides_its_metadata_is_encoded_without_them(client, encoder)
         assert encoder.encoded[-1] == given.get_content(metadata_mode=MetadataMode.EMBED)
         assert nodes.collection.get(["a"])[0].context == ("" if hidden else "author: ann\n")
     assert len(encoder.encoded) == 3
+
+
+def edit(store, key, change):
+    (document,) = store.get_by_ids([key])
+    change(document.metadata)
+    store.add_documents([document])
+
+
+@pytest.mark.parametrize(
+    ("change", "context"),
+    [
+        (lambda _: None, "author: ann\n"),
+        (lambda metadata: metadata.update(author="bob"), "author: bob\n"),
+        (lambda metadata: metadata.pop("author"), ""),
+        (lambda metadata: metadata.update(checked=1), "author: ann\n"),
+    ],
+    ids=["none", "another value", "popped", "added"],
+)
+def test_the_context_is_what_a_node_embeds_when_it_is_added(client, encoder, change, context):
+    """Whoever changed the metadata since it was made, and through whichever door."""
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    own = TextNode(id_="own", text="Costs", metadata={"author": "ann"})
+    nodes.add([own, *(TextNode(id_=key, text="Costs", metadata={"author": "ann"}) for key in ("read", "edited"))])
+    change(own.metadata)
+    nodes.add([own])
+    (read,) = nodes.get_nodes(["read"])
+    edit(store, "edited", change)
+    change(read.metadata)
+    nodes.add([read, *nodes.get_nodes(["edited"])])
+    edited, again = (nodes.collection.get([key])[0].context for key in ("edited", "read"))
+    shown = own.get_content(metadata_mode=MetadataMode.EMBED).removesuffix("\nCosts").removesuffix("Costs")
+    assert (nodes.collection.get(["own"])[0].context, again) == (shown, shown)
+    assert edited == context
+    for key in ("own", "edited"):
+        edit(store, key, lambda metadata: metadata.update(by="langchain"))
+        nodes.add([TextNode(id_=key, text="Costs")])
+        assert nodes.collection.get([key])[0].context == ""
+
+
+def test_a_part_of_a_file_that_lost_its_headings_gets_them_back(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: encoder)
+    (tmp_path / "a.md").write_text("# One\n\na fox")
+    arguments = [str(tmp_path / "a.md"), "--location", str(tmp_path / "index")]
+    CliRunner().invoke(commands.index, arguments)
+    contexts = []
+    for change in (lambda metadata: metadata.update(tag="mine"), lambda metadata: metadata.pop("tag")):
+        with closing(open_client(tmp_path / "index")) as client:
+            nodes = llamaindex(client, encoder)
+            (node,) = nodes.get_nodes()
+            change(node.metadata)
+            nodes.add([node])
+            contexts.append(next(nodes.collection.all()).context)
+        CliRunner().invoke(commands.index, arguments)
+        with closing(open_client(tmp_path / "index")) as client:
+            contexts.append(next(Collection.open(client, "docs", embedder=None).all()).context)
+    assert contexts == ["tag: mine\n", "tag: mine\n", "", "a.md › One"]
 
 
 def handbook(store, text):
@@ -217,6 +289,28 @@ def test_a_store_without_a_tenant_finds_all_and_lists_items_of_nobody(client, en
     assert nodes.collection.delete(sources=list(nodes.collection.sources())) == 2  # the collection's own covers all
 
 
+def test_items_of_several_tenants_with_one_id_are_several_results(client, encoder):
+    texts = {"ann": "a fox of ann", "bob": "a fox of bob", None: "a fox"}
+    for tenant, text in texts.items():
+        langchain(client, encoder, tenant=tenant).add_texts([text], ids=["1"])
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    retriever = PolyvecRetriever(nodes, similarity_top_k=9)
+    several = QueryBundle("fox", custom_embedding_strs=["a fox", "ann"])
+    diverse = VectorStoreQuery(query_str="fox", similarity_top_k=9, mode="mmr")
+    asked = {
+        "one part": [one.text for one in retriever.retrieve("fox")],
+        "several": [one.text for one in retriever.retrieve(several)],
+        "asynchronous": [one.text for one in asyncio.run(retriever.aretrieve(several))],
+        "mmr": [node.text for node in nodes.query(diverse).nodes],
+        "langchain": [one.page_content for one in store.similarity_search("fox", 9)],
+        "langchain mmr": [one.page_content for one in store.max_marginal_relevance_search("fox", 9)],
+    }
+    assert {how: sorted(found) for how, found in asked.items()} == dict.fromkeys(asked, sorted(texts.values()))
+    own = [langchain(client, encoder, tenant=hit.tenant).collection.embeddings(["1"])["1"] for hit in store.hits("fox")]
+    for vectors, read in zip(own, store.collection.embeddings_of(store.hits("fox")), strict=True):
+        assert (vectors.dense == read.dense).all()
+
+
 @pytest.mark.parametrize("source", [3, 2.5, True, ["a.md", "b.md"], {"url": "u"}])
 def test_a_source_of_any_kind_is_the_users_through_each_door(client, encoder, source):
     nodes, store = llamaindex(client, encoder), langchain(client, encoder)
@@ -246,6 +340,18 @@ def test_each_spelling_of_a_uuid_is_an_item_through_each_door(client, encoder):
     store.delete(ids[1:2])
     nodes.delete_nodes(ids[2:3])
     assert sorted(one.id for one in store.documents()) == sorted([ids[0], *ids[3:]])
+
+
+def test_a_spelling_of_a_uuid_deletes_no_item_of_an_earlier_version_with_another_one(client, encoder, monkeypatch):
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    with monkeypatch.context() as patch:
+        patch.setattr("qdrant_polyvec.checks.point_id", lambda identity, tenant: identity.lower())
+        store.add_texts(["a fox"], ids=[NAME.upper()])
+    store.delete([NAME])
+    nodes.delete_nodes([NAME])
+    assert [one.id for one in store.documents()] == [NAME.upper()]
+    nodes.delete_nodes([NAME, NAME.upper()])
+    assert list(store.documents()) == []
 
 
 def test_an_item_with_a_number_as_id_is_found_by_that_number(client, encoder):

@@ -63,6 +63,15 @@ def test_a_changed_context_is_a_change(docs, embedder):
     assert docs.get(["a"])[0].context == ""
 
 
+def test_a_context_may_name_the_place_of_the_text(docs, embedder):
+    docs.add([Item("text", id="a", context="<\ufffc> of tea")])
+    (hit,) = docs.search("tea")
+    assert (hit.content, hit.context) == ("text", "<\ufffc> of tea")
+    assert docs.add(["<text> of tea"], ids=["b"]).ok == ["b"]
+    one, other = (docs.embeddings([key])[key].dense for key in "ab")
+    np.testing.assert_array_equal(one, other)
+
+
 def test_reindexing_keeps_contexts(docs):
     docs.add([Item("text", id="a", context="One")])
     docs.reindex(newer := Watched("newer"))

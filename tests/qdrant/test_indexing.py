@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from qdrant_client import QdrantClient
 
 from polyvec import Embedder
 from qdrant_polyvec import Collection, Item, commands, open_client
@@ -190,9 +191,43 @@ def test_a_folder_that_is_gone_or_empty_keeps_its_parts(home):
     (home / "docs").mkdir()
     report = index("docs")
     assert (report["removed"], report["code"]) == ([], 0)
-    assert "docs has no files, like a disk that is not mounted: 3 files of it stay in the index." in report["errors"]
+    assert (
+        "docs has no visible files of its own, like a disk that is not mounted: 3 files of it stay in the index."
+        in report["errors"]
+    )
+    (home / "docs" / ".Trash").mkdir()
+    (home / "docs" / ".Trash" / "x.md").write_text("hidden")
+    (home / "docs" / ".gitkeep").touch()
+    report = index("docs")
+    assert (report["removed"], report["files"]["left_out"]) == ([], {"hidden": 2})
     assert stored() == ALL
     assert len(index(".", "--exclude", "disk")["removed"]) == 4
+
+
+def test_a_link_takes_nothing_from_the_file_that_it_leads_to(home):
+    index("docs")
+    (home / "docs" / "0.md").symlink_to(home / "docs" / "a.md")  # comes first
+    report = index("docs")
+    assert (report["ok"], report["removed"], stored()) == ([], [], ALL)
+    (home / "link").symlink_to(home / "docs")
+    assert len(index("link")["ok"]) == 4  # a folder of its own name
+    assert set(sources()) == {f"{folder}/{name}" for folder in ("docs", "link") for name in ("a.md", "b.py", "c.png")}
+    assert index("link", "docs")["removed"] == []
+    (home / "docs" / "a.md").unlink()
+    assert len(index("docs")["removed"]) == len(index("link")["removed"]) == 2
+
+
+def test_a_link_whose_target_is_gone_fails_and_keeps_its_parts(home):
+    (home / "elsewhere").mkdir()
+    (home / "docs" / "a.md").rename(home / "elsewhere" / "a.md")
+    (home / "docs" / "a.md").symlink_to(home / "elsewhere" / "a.md")
+    index("docs")
+    (home / "elsewhere").rename(home / "unmounted")
+    report = index("docs")
+    assert (report["code"], report["removed"], report["failed"][0]["source"]) == (1, [], f"{home}/docs/a.md")
+    assert stored() == ALL
+    (home / "docs" / "a.md").unlink()
+    assert len(index("docs")["removed"]) == 2
 
 
 def test_a_folder_in_a_folder_that_cannot_be_read_keeps_its_parts(home, monkeypatch):
@@ -322,3 +357,135 @@ def test_the_mark_survives_reindexing(home, encoder):
     assert run("reindex", "--model", "demo", "--bm25", "english")[0] == 0
     (home / "docs" / "a.md").unlink()
     assert len(index("docs")["removed"]) == 2
+
+
+class InterruptedRunError(Exception):
+    """The process is killed."""
+
+
+def interrupt_after(monkeypatch, owner, name):
+    """Let the next call of a method be the last thing that happens."""
+    method = getattr(owner, name)
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(owner, name, method)
+        method(*arguments, **options)
+        raise InterruptedRunError
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def tag(encoder, source, unit, text, **more):
+    """Add a tag to a part, as LangChain and LlamaIndex do."""
+    identity = derived_id(str(source), unit, "retrieval")
+    add(encoder, Item(text, id=identity, source=str(source), unit="", **{"metadata": {"tag": "mine"}, **more}))
+
+
+def tagged():
+    """The places of the parts with a tag."""
+    with Collection.open("index", "docs", embedder=None) as docs:
+        here = f"{Path.cwd()}/"
+        return sorted(f"{one.source.removeprefix(here)}:{one.unit}" for one in docs.all() if "tag" in one.metadata)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Collection, "add"), (QdrantClient, "set_payload"), (Collection, "delete")]
+)
+def test_what_others_added_survives_an_interruption_at_any_step(home, encoder, monkeypatch, owner, name):
+    (home / "docs" / "sub").mkdir()
+    (home / "docs" / "sub" / "d.md").write_text("of a\nfolder\n")
+    (home / "docs" / "e.md").write_text("another\ntext\n")
+    index("docs")
+    tag(encoder, home / "docs" / "sub" / "d.md", "L1-2", "of a\nfolder", payload={"link": 1})
+    tag(encoder, home / "docs" / "a.md", "L4-5", "# Whale\na blue whale")
+    tag(encoder, home / "docs" / "e.md", "L1-2", "edited")
+    (home / "docs" / "sub").rename(home / "docs" / "new")
+    (home / "docs" / "e.md").rename(home / "docs" / "new" / "e.md")
+    (home / "docs" / "a.md").write_text("\n" + (home / "docs" / "a.md").read_text())
+    interrupt_after(monkeypatch, owner, name)
+    with pytest.raises(InterruptedRunError):
+        index("docs")
+    index("docs")
+    assert tagged() == ["docs/a.md:L5-6", "docs/new/d.md:L1-2", "docs/new/e.md:L1-2"]
+    with Collection.open("index", "docs", embedder=None) as docs:
+        one, edited = (docs.get([derived_id(f"{home}/docs/new/{name}.md", "L1-2", "retrieval")])[0] for name in "de")
+    assert (one.payload, one.context) == ({"link": 1}, "d.md")
+    assert edited.content == "edited"
+    report = index("docs")
+    assert (report["ok"], report["removed"], len(stored())) == ([], [], 6)
+    with closing(open_client("index")) as client:
+        assert not [one for one in client.scroll("docs", limit=99)[0] if "status" in one.payload["_polyvec"]["file"]]
+
+
+def test_what_others_added_to_a_text_file_stays_when_the_file_gets_another_name(home, encoder):
+    file, renamed = home / "docs" / "a.md", home / "docs" / "sub" / "z.md"
+    index("docs")
+    tag(encoder, file, "L1-2", "# Fox\nthe red fox", payload={"link": 1})
+    tag(encoder, file, "L4-5", "an edited text")
+    renamed.parent.mkdir()
+    file.rename(renamed)
+    (home / "docs" / "y.md").write_text("# Fox\nthe grey fox\n\n# Whale\na blue whale\n")  # alike in part
+    index("docs")
+    assert tagged() == ["docs/sub/z.md:L1-2", "docs/sub/z.md:L4-5"]
+    ids = [derived_id(str(renamed), unit, "retrieval") for unit in ("L1-2", "L4-5")]
+    with Collection.open("index", "docs", embedder=encoder) as docs:
+        first, second = docs.get(ids)
+        assert docs.search("an edited text", mode="dense", limit=1)[0].id == second.id
+    assert (first.context, first.payload, second.content) == ("z.md › Fox", {"link": 1}, "an edited text")
+    assert index("docs")["ok"] == []
+    renamed.rename(home / "docs" / "one.md")
+    shutil.copy(home / "docs" / "one.md", home / "docs" / "two.md")
+    index("docs")
+    assert tagged() == []  # nobody knows which of the two files it is
+
+
+def test_what_others_added_goes_along_when_a_file_moves_to_another_given_folder(home, encoder):
+    (home / "more").mkdir()
+    index("docs")
+    tag(encoder, home / "docs" / "a.md", "L1-2", "# Fox\nthe red fox")
+    (home / "docs" / "a.md").rename(home / "more" / "a.md")
+    assert index("more")["removed"] == []
+    assert len(index("docs")["removed"]) == 2
+    assert tagged() == ["more/a.md:L1-2"]
+    (home / "more").rename(home / "third")
+    index("third")
+    assert "third/a.md:L1-2" in tagged()
+
+
+def test_tags_go_to_no_copy_of_a_file_that_was_there_before(home, encoder):
+    (home / "docs" / "sub").mkdir()
+    shutil.copy(home / "docs" / "a.md", home / "docs" / "sub" / "a.md")
+    index("docs")
+    tag(encoder, home / "docs" / "a.md", "L1-2", "# Fox\nthe red fox")
+    (home / "docs" / "a.md").unlink()
+    index("docs")
+    assert tagged() == []
+
+
+def test_an_edited_part_stays_edited_when_its_folder_is_renamed_or_lines_are_inserted_above(home, encoder):
+    file = home / "docs" / "sub" / "a.md"
+    file.parent.mkdir()
+    (home / "docs" / "a.md").rename(file)
+    shutil.move(home / "docs" / "c.png", file.parent / "c.png")
+    index("docs", "--bm25", "english")
+    tag(encoder, file, "L4-5", "a polished text", payload={"link": 1})
+    picture = Item(file.parent / "c.png", id=derived_id(f"{file.parent}/c.png", "image", "retrieval"), text="a caption")
+    add(encoder, picture)
+    file.parent.rename(home / "docs" / "new")
+    index("docs")
+    new = home / "docs" / "new" / "a.md"
+    with Collection.open("index", "docs", embedder=encoder) as docs:
+        edited = docs.search("polished", mode="hybrid", limit=1)[0]
+        (image,) = (one for one in docs.all() if one.kind == "image")
+    assert (edited.content, edited.source, edited.unit) == ("a polished text", str(new), "L4-5")
+    assert (edited.metadata, edited.payload) == ({"source": str(new), "tag": "mine"}, {"link": 1})
+    assert (image.content, image.picture.uri) == ("a caption", str(new.with_name("c.png")))
+    new.write_text("\n" + new.read_text())
+    index("docs")
+    with Collection.open("index", "docs", embedder=encoder) as docs:
+        edited = docs.search("polished", mode="hybrid", limit=1)[0]
+    assert (edited.content, edited.unit, edited.payload) == ("a polished text", "L5-6", {})
+    new.write_text("# Whale\nno whale\n")
+    index("docs")
+    with Collection.open("index", "docs", embedder=None) as docs:
+        assert [one.content for one in docs.all() if one.source == str(new)] == ["# Whale\nno whale"]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from langchain_polyvec.images import IMAGE_URI, KIND, ImageLike, Located, is_image, located, picture_of
+from langchain_polyvec.images import IMAGE_URI, KIND, ImageLike, Located, is_image, located, mark, marked, picture_of
 from polyvec.alarms import pass_alarm
 from polyvec.images import image_pages, n_image_pages
 from polyvec.paths import absolute, check_name, printable
@@ -30,19 +30,23 @@ from qdrant_polyvec.pictures import is_sha256, named_metadata, page_unit
 T = TypeVar("T")
 
 _NAMESPACE = uuid.UUID("0c1d5b5e-6a3d-5b0e-8f43-5f1d7a2e9b64")  # never change it: ids of stored items follow from it
+_KINDS = ("image", "text")
 _START = "start_index"  # where a text splitter of LangChain writes the position of a chunk
 
 
 def document(item: Stored) -> Document:
     """Convert a stored item to a document: the metadata that it was added with, and what is known about an image."""
-    metadata, content = named_metadata(item.metadata), item.content
+    own, content = named_metadata(item.metadata), item.content
+    metadata = dict(own)
     if item.kind == "image":
         content = "" if item.content == item.source else item.content
         metadata = _with_facts(metadata, item.picture or Picture())
     if item.unit and not item.unit.isdecimal():
         metadata.setdefault("unit", item.unit)
-    if is_image(metadata) != (item.kind == "image"):
-        metadata[KIND] = item.kind
+    hides_uri = IMAGE_URI in own and metadata.get(IMAGE_URI) != own[IMAGE_URI]
+    if hides_uri or marked(own)[0] in _KINDS or is_image(metadata) != (item.kind == "image"):
+        hidden = [KIND, IMAGE_URI] if hides_uri else [KIND]
+        metadata[KIND] = mark(item.kind, {name: own[name] for name in hidden if name in own})
     return Document(id=str(item.id), page_content=content, metadata=metadata)
 
 
@@ -87,6 +91,8 @@ def image_item(
     except (OSError, TypeError, ValueError) as error:
         return _failure(image, error, key)
     file = page_of(place.uri)[0] if place.uri and not place.uri.startswith("data:") else None
+    if metadata.get(IMAGE_URI) == place.uri:  # of a document
+        metadata.pop(IMAGE_URI, None)
     metadata, number, label, unit = _named(metadata, place)
     if metadata.get("source") == file:
         metadata.pop("source", None)
@@ -203,9 +209,10 @@ def document_item(
             image = Located(picture.open(), picture.uri, None)
     except ValueError as error:
         return Failure(-1, name, str(error), key)
+    others = {name: value for name, value in metadata.items() if name != IMAGE_URI}
     return image_item(
         image,
-        metadata,
+        others,
         key,
         task,
         caption=text or None,
@@ -261,8 +268,10 @@ def one_each(name: str, values: Iterable[T | None] | None, kind: type, n_items: 
 def stored_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Convert metadata to JSON values, without a `source` that is None; a ValueError if some cannot be kept."""
     values = json_mapping(metadata)
-    if values.get(KIND) in ("image", "text"):
+    kind, hidden = marked(values)
+    if kind in _KINDS:
         del values[KIND]
+        values |= hidden
     return {name: value for name, value in values.items() if name != "source" or value is not None}
 
 
@@ -310,7 +319,7 @@ def _named(metadata: Mapping[str, Any], place: Located) -> tuple[dict[str, Any],
 
     A document shows the number and the label together; a label alone is the user's own.
     """
-    own = {name: value for name, value in _without_facts(metadata).items() if name != IMAGE_URI}
+    own = dict(_without_facts(metadata))
     first, label = own.get("page"), own.get("page_label")
     page, known = place.page, place.page_label
     if page is None and isinstance(first, int):

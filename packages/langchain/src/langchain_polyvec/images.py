@@ -16,7 +16,7 @@ from polyvec.types import ImageInput
 ImageLike = str | ImageInput | Blob | Mapping[str, Any]
 
 IMAGE_URI = "image_uri"  # the metadata that makes a document an image
-KIND = "_polyvec"  # "image" or "text" in metadata that would say otherwise; the one key that is not the user's
+KIND = "_polyvec"  # "image" or "text" in metadata that would say otherwise, or a mapping as `mark` makes it
 NO_PDF = "PDFs are read with pypdfium2; install it with `pip install 'langchain-polyvec[pdf]'`."
 
 
@@ -61,8 +61,21 @@ def located(image: ImageLike, *, password: str | None = None) -> Located:
 
 def is_image(metadata: Mapping[str, Any]) -> bool:
     """True if the metadata of a document make it an image."""
-    kind = metadata.get(KIND)
+    kind = marked(metadata)[0]
     return kind == "image" or (kind != "text" and bool(metadata.get(IMAGE_URI)))
+
+
+def mark(kind: str, hidden: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Make what a document shows under `KIND`: what it is, and values of the user that it shows something else for."""
+    return {"kind": kind, "own": dict(hidden)} if hidden else kind
+
+
+def marked(metadata: Mapping[str, Any]) -> tuple[object, Mapping[str, Any]]:
+    """Read what `mark` has made: "image" or "text", and the hidden values. Anything else there is the user's."""
+    value = metadata.get(KIND)
+    if isinstance(value, Mapping) and value.keys() == {"kind", "own"} and isinstance(value["own"], Mapping):
+        return value["kind"], value["own"]
+    return value, {}
 
 
 def picture_of(metadata: Mapping[str, Any]) -> Picture | None:

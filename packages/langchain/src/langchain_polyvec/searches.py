@@ -1,7 +1,7 @@
 """Search a vector store by text, vector or image, for the best or for diverse documents."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack, cast
 
 import numpy as np
@@ -181,7 +181,7 @@ class SearchableStore(OpenStore):
         search = self._options(_n_fetched(k, fetch_k), options)
         encoded = self._encoded(query, search)
         hits = self._collection.search(_reusable(query, encoded, search), **search)
-        return _chosen(hits, self._collection.embeddings([hit.id for hit in hits]), encoded, k, lambda_mult)
+        return _chosen(hits, self._collection.embeddings_of(hits), encoded, k, lambda_mult)
 
     async def adiverse_hits(
         self, query: Query, k: int = 4, *, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[StoreOptions]
@@ -190,7 +190,7 @@ class SearchableStore(OpenStore):
         search = self._options(_n_fetched(k, fetch_k), options)
         encoded = await asyncio.to_thread(self._encoded, query, search)
         hits = await self._collection.asearch(_reusable(query, encoded, search), **search)
-        vectors = await self._collection.aembeddings([hit.id for hit in hits])
+        vectors = await self._collection.aembeddings_of(hits)
         return await asyncio.to_thread(_chosen, hits, vectors, encoded, k, lambda_mult)
 
     def _similarity_search_with_relevance_scores(
@@ -242,23 +242,19 @@ def _reusable(query: Query, encoded: types.Embeddings, options: SearchOptions) -
 
 def _chosen(
     hits: Sequence[Hit],
-    vectors: Mapping[str | int, types.Embeddings],
+    vectors: Sequence[types.Embeddings | None],
     query: types.Embeddings,
     k: int,
     lambda_mult: float,
 ) -> list[Hit]:
     if not 0 <= lambda_mult <= 1:
         raise ValueError(f"`lambda_mult` is {lambda_mult}; it is between 0, most diverse, and 1, most relevant.")
-    if missing := [hit.id for hit in hits if hit.id not in vectors]:
-        raise ValueError(
-            f"{missing[0]!r} cannot be read by its id: it belongs to a tenant, or is gone by now. Open the store with "
-            "its `tenant`."
-        )
-    if not hits:
+    pairs = [(hit, vector.dense[0]) for hit, vector in zip(hits, vectors, strict=True) if vector is not None]
+    if not pairs:  # there are none, or all are gone by now
         return []
-    rows = [vectors[hit.id].dense[0] for hit in hits]
+    rows = [row for _, row in pairs]
     order = maximal_marginal_relevance(query.dense[0, : len(rows[0])], rows, lambda_mult=lambda_mult, k=k)
-    return [hits[index] for index in order]
+    return [pairs[index][0] for index in order]
 
 
 def _documents(hits: Iterable[Hit]) -> list[Document]:

@@ -84,6 +84,16 @@ class StockCollection:
             return {}
         return self._vectors(await self._aclients.current().retrieve(self.name, _point_ids(ids), with_vectors=True))
 
+    def embeddings_of(self, items: Sequence[Stored]) -> list[Embeddings | None]:
+        """Return the stored dense vectors of items; None for an item that is gone."""
+        vectors = self.embeddings([item.id for item in items])
+        return [vectors.get(item.id) for item in items]
+
+    async def aembeddings_of(self, items: Sequence[Stored]) -> list[Embeddings | None]:
+        """`embeddings_of` on the asynchronous client."""
+        vectors = await self.aembeddings([item.id for item in items])
+        return [vectors.get(item.id) for item in items]
+
     def all(self) -> Iterator[Stored]:
         """Iterate over all items."""
         offset = None

@@ -23,7 +23,9 @@ from qdrant_polyvec.metadata import json_mapping
 from qdrant_polyvec.pictures import page_picture
 from qdrant_polyvec.schema import RESERVED
 
-__all__ = ["with_context"]
+__all__ = ["TEXT", "with_context"]
+
+TEXT = "\N{OBJECT REPLACEMENT CHARACTER}"  # the place of the text in a context that does not end above it
 
 _NO_LISTS = (str, bytes, Item, Set, Mapping, np.ndarray, Image.Image)  # iterable, but no items in an order
 _FIELDS = {"ids": "id", "metadatas": "metadata", "embeddings": "embedding"}  # of `Item`, by the lists beside inputs
@@ -239,8 +241,11 @@ def _items(inputs: Sequence[Input | Item | polyvec.Failure], columns: Mapping[st
 
 
 def with_context(text: str, context: str | None) -> str:
-    """Return a text below its context, as it is encoded and searched."""
-    return text if context is None else f"{context}\n{text}"
+    """Return a text below its context, or in the place that the context names, as it is encoded and searched."""
+    if context is None:
+        return text
+    before, place, after = context.partition(TEXT)
+    return f"{before}{text}{after}" if place else f"{context}\n{text}"
 
 
 def _unkeepable(content: Input) -> str | None:

@@ -25,6 +25,7 @@ class Stored:
         payload: `Item.payload`.
         context: `Item.context`, which is no part of `content`.
         picture: where the picture of an image is; None for a text.
+        tenant: whose item it is; None if it is nobody's. Items of several tenants may have one id.
     """
 
     id: Identity
@@ -38,6 +39,7 @@ class Stored:
     payload: dict[str, Any] = field(default_factory=dict)
     context: str = ""
     picture: Picture | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +119,5 @@ def _facts(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
         "payload": points.others(payload),
         "context": own.context or "",
         "picture": pictures.of_stored(own.picture),
+        "tenant": own.tenant,
     }

@@ -62,7 +62,8 @@ class Item:
         content_hash: the SHA-256 that the function `content_hash` gives for the content, if it is known already. A file
             is then read only to be encoded.
         context: where a text comes from, such as the headings above it. It is encoded as a line in front of the text,
-            `hybrid` finds the item by its words, too, and hits tell it apart from the text. Empty: it has none, also
+            `hybrid` finds the item by its words, too, and hits tell it apart from the text. The character U+FFFC in it
+            stands for the text, if something follows the text. Empty: it has none, also
             where `Collection.add` would keep that of a stored item.
         span: the part of the text `content` that the item is, `(start, end)` in characters; the rest is not stored. The
             part is encoded within the whole text (late chunking, see `Embedder.encode_chunks`), and the context is

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Self
 
 from qdrant_client import QdrantClient, models
@@ -16,10 +17,12 @@ from qdrant_polyvec.clients import Location, inner, open_client
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Stored, stored
-from qdrant_polyvec.items import Identity
+from qdrant_polyvec.items import Identity, point_id
 from qdrant_polyvec.retrying import Patience
-from qdrant_polyvec.schema import Schema
+from qdrant_polyvec.schema import OWN, Schema
 from qdrant_polyvec.search import Search
+
+_PAGE = 256  # points per request
 
 
 class OpenCollection:
@@ -165,6 +168,45 @@ class OpenCollection:
         names = self._binding.readable(multivector=multivector)
         return await in_thread(self._binding.embeddings, await self._binding.arecords(ids, names), names)
 
+    def embeddings_of(self, items: Sequence[Stored], *, multivector: bool = False) -> list[Embeddings | None]:
+        """Read the stored vectors of hits or stored items, whatever their tenants; None for an item that is gone.
+
+        Arguments and errors are those of `embeddings`, which takes ids of the collection's own tenant.
+        """
+        names = self._binding.readable(multivector=multivector)
+        read: dict[tuple[str | None, Identity], Embeddings] = {}
+        for tenant, ids in _ids_by_tenant(items).items():
+            of_tenant = replace(self._binding, tenant=tenant)
+            vectors = of_tenant.embeddings(of_tenant.records(ids, names), names)
+            read |= {(tenant, key): vector for key, vector in vectors.items()}
+        return [read.get((item.tenant, item.id)) for item in items]
+
+    async def aembeddings_of(self, items: Sequence[Stored], *, multivector: bool = False) -> list[Embeddings | None]:
+        """`embeddings_of` on the asynchronous client."""
+        names = self._binding.readable(multivector=multivector)
+        read: dict[tuple[str | None, Identity], Embeddings] = {}
+        for tenant, ids in _ids_by_tenant(items).items():
+            of_tenant = replace(self._binding, tenant=tenant)
+            vectors = await in_thread(of_tenant.embeddings, await of_tenant.arecords(ids, names), names)
+            read |= {(tenant, key): vector for key, vector in vectors.items()}
+        return [read.get((item.tenant, item.id)) for item in items]
+
+    def unmistaken(self, ids: Sequence[Identity]) -> list[Identity]:
+        """Leave out ids in whose places an earlier version stored items with other spellings of the same UUIDs."""
+        places = [identity for identity in ids if point_id(identity, self.tenant) == identity]
+        taken: set[Identity] = set()
+        for start in range(0, len(places), _PAGE):
+            read = self._binding.retrieve(places[start : start + _PAGE], with_payload=[f"{OWN}.id"])
+            taken |= {str(record.id) for record in read if points.identity(record) != record.id}
+        return [identity for identity in ids if identity not in taken]
+
     def _bind(self, binding: Binding) -> None:
         self._binding = binding
         self._search = Search(binding)
+
+
+def _ids_by_tenant(items: Iterable[Stored]) -> dict[str | None, list[Identity]]:
+    ids: dict[str | None, list[Identity]] = {}
+    for item in items:
+        ids.setdefault(item.tenant, []).append(item.id)
+    return ids

@@ -22,6 +22,8 @@ from qdrant_polyvec.schema import BM25, DENSE, LATE, OWN, POOLED, RESERVED, Sche
 
 __all__ = ["has_id", "identity"]
 
+IS_NEW = {"status": "new"}
+
 
 @dataclass(frozen=True, slots=True)
 class Own:
@@ -38,7 +40,8 @@ class Own:
     picture: Mapping[str, Any] | None = None  # of an image, as `pictures.to_stored` writes it
     context: str | None = None
     span: Sequence[int] | None = None  # of the text that the item was encoded in, which is not stored
-    file: Mapping[str, str] | None = None  # the mark of what `polyvec index` made: `Item.root` and the digest then
+    # The mark of what `polyvec index` made: `Item.root`, the digest then, and `IS_NEW` until that run has ended.
+    file: Mapping[str, str] | None = None
     id: Identity | None = None  # the user's id, if the point's differs
     late: bool | None = None  # while `exchange` brings it over from the collection that was replaced
 
@@ -54,8 +57,13 @@ class Own:
         return {name: value for name, value in asdict(self).items() if name == "grid" or value is not None}
 
 
-def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int] | None) -> dict[str, Any]:
-    """Make the payload of a point; stock integrations read `page_content` and `metadata`."""
+def payload(
+    entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int] | None, is_new: bool = False
+) -> dict[str, Any]:
+    """Make the payload of a point; stock integrations read `page_content` and `metadata`.
+
+    `is_new` says that its vectors are written with it.
+    """
     own = Own(
         fingerprint=fingerprint,
         kind=entry.kind,
@@ -68,11 +76,21 @@ def payload(entry: Entry, *, fingerprint: str, n_tokens: int, grid: Sequence[int
         picture=_picture(entry),
         context=entry.context,
         span=None if entry.span is None else list(entry.span),
-        file=entry.file if entry.root is None else {"root": entry.root, "digest": entry.digest},
+        file=entry.file if entry.root is None else _mark(entry, entry.root, is_new=is_new),
         id=None if entry.point_id == entry.id else entry.id,
     )
     content = entry.source if entry.words is None else entry.words
     return {**entry.payload, "page_content": content, "metadata": entry.metadata, OWN: own.stored()}
+
+
+def _mark(entry: Entry, root: str, *, is_new: bool) -> dict[str, str]:
+    mark = {"root": root, "digest": entry.digest}
+    return mark | IS_NEW if is_new or is_marked_new(entry.file) else mark
+
+
+def is_marked_new(mark: Mapping[str, str] | None) -> bool:
+    """True for the mark of a part whose run has not ended: parts that go have not been looked at yet."""
+    return mark is not None and mark.items() >= IS_NEW.items()
 
 
 def _picture(entry: Entry) -> dict[str, Any] | None:
@@ -161,7 +179,11 @@ def point(entry: Entry, embedding: Embeddings, *, schema: Schema, fingerprint: F
         id=entry.point_id,
         vector=vectors,
         payload=payload(
-            entry, fingerprint=fingerprint.embedder, n_tokens=n_tokens, grid=None if grid is None else astuple(grid)
+            entry,
+            fingerprint=fingerprint.embedder,
+            n_tokens=n_tokens,
+            grid=None if grid is None else astuple(grid),
+            is_new=True,
         ),
     )
 
@@ -173,7 +195,7 @@ def copied_point(entry: Entry, record: models.Record, schema: Schema) -> models.
     if (bm25_vector := sparse(entry.words, entry.context, schema.bm25)) is not None:
         vectors[BM25] = bm25_vector
     own = Own.of(record.payload)
-    kept = payload(entry, fingerprint=own.fingerprint, n_tokens=own.n_tokens, grid=own.grid)
+    kept = payload(entry, fingerprint=own.fingerprint, n_tokens=own.n_tokens, grid=own.grid, is_new=True)
     return models.PointStruct.model_construct(id=entry.point_id, vector=vectors, payload=kept)
 
 

@@ -58,6 +58,11 @@ class Census:
         self._guesses.setdefault(encoding, []).append(file.as_posix())
 
     @property
+    def hidden(self) -> set[Path]:
+        """The hidden files and folders, as absolute paths."""
+        return {absolute(source) for source, reason in self._left_out.values() if reason == "hidden"}
+
+    @property
     def without_text(self) -> list[str]:
         """The sources of the files that were read and have no text."""
         return [source for source, reason in self._left_out.values() if reason == "without text"]

@@ -1,6 +1,6 @@
 """Index files and folders. Afterwards the index has what they have, and whatever others put into it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,16 @@ from polyvec import Failure
 from polyvec.cli import resumable
 from polyvec.paths import absolute
 from polyvec.terminal import echo
-from qdrant_polyvec import files, fingerprint, items, points
+from qdrant_polyvec import files, fingerprint, items
 from qdrant_polyvec.binding import aliased
 from qdrant_polyvec.choices import IndexKind, Precision
 from qdrant_polyvec.collection import Collection
-from qdrant_polyvec.commands import parts, tables, work
+from qdrant_polyvec.commands import heirs, parts, tables, work
 from qdrant_polyvec.commands.census import Census
 from qdrant_polyvec.commands.parts import Outcome, Part
 from qdrant_polyvec.commands.progress import Progress
 from qdrant_polyvec.files import Reading, Unit
 from qdrant_polyvec.items import Identity, Item, Report, derived_id
-from qdrant_polyvec.points import Own
 
 _AUTO = ("code", "retrieval")  # the tasks that `auto` chooses from
 _BATCH = 16  # items at a time: the progress bar moves between them
@@ -134,7 +133,8 @@ def _outcome(run: _Run, located: Sequence[Path | Failure], report: Report, censu
     failed = {Path(failure.source) for failure in (*report.failed, *located) if isinstance(failure, Failure)}
     folders = [root for root in run.roots if root.is_dir() and not keep]
     left_out = census.paths - read  # without text, or named itself
-    entries = {parent for path in (*read, *left_out) for parent in path.parents}
+    # A folder where a disk is to be mounted may hold something hidden, such as `.gitkeep` or `.Trash`.
+    entries = {parent for path in (*read, *(left_out - census.hidden)) for parent in path.parents}
     return Outcome(
         tasks=run.tasks,
         ids=run.kind_by_id,
@@ -150,59 +150,43 @@ def _outcome(run: _Run, located: Sequence[Path | Failure], report: Report, censu
 def _remove(docs: Collection, client: QdrantClient, collection: str, outcome: Outcome, report: Report) -> list[Part]:
     """Remove the outdated parts. What others added to a part goes over to the new part with the same content."""
     outdated: list[Part] = []
-    new_by_digest: dict[tuple[str, str], list[Part]] = {}
-    new_ids = set(report.ok)
+    new: list[Part] = []
     spared: set[Path | None] = set()
     for part in parts.read(client, collection):
         if outcome.is_outdated(part):
             outdated.append(part)
-        elif part.id in new_ids:
-            new_by_digest.setdefault((part.digest, part.task), []).append(part)
+        elif part.is_new:
+            new.append(part)
         elif outcome.is_of_empty_folder(part):
             spared.add(part.path)
     if spared:
         names = ", ".join(tables.place(folder.as_posix()) for folder in outcome.empty)
         echo(
-            f"{names} has no files, like a disk that is not mounted: {len(spared)} files of it stay in the index. "
-            "Index the folder above it to remove them.",
+            f"{names} has no visible files of its own, like a disk that is not mounted: {len(spared)} files of it stay "
+            "in the index. Index the folder above it to remove them.",
             err=True,
         )
+    if new:
+        leaving = [*outdated, *_elsewhere(client, collection, outcome, {part.id for part in (*outdated, *new)})]
+        heirs.carry_over(client, collection, heirs.heirs_of(client, collection, leaving, new))
     for start in range(0, len(outdated), _AT_A_TIME):
-        batch = outdated[start : start + _AT_A_TIME]
-        _carry_over(client, collection, _heirs(batch, new_by_digest))
-        docs.delete(ids=[part.id for part in batch])
-        report.removed += [part.id for part in batch]
+        ids = [part.id for part in outdated[start : start + _AT_A_TIME]]
+        docs.delete(ids=ids)
+        report.removed += ids
+    heirs.settle(client, collection, [part for part in new if part.id in outcome.ids])
     return outdated
 
 
-def _heirs(outdated: Sequence[Part], new_by_digest: Mapping[tuple[str, str], list[Part]]) -> dict[Identity, Part]:
-    """Pair outdated parts with new ones of the same content, each once: of renamed files, or after inserted lines."""
-    heirs: dict[Identity, Part] = {}
-    for part in outdated:
-        if same := new_by_digest.get((part.digest, part.task)):
-            heir = next((new for new in same if new.unit == part.unit), same[0])
-            same.remove(heir)
-            heirs[part.id] = heir
-    return heirs
-
-
-def _carry_over(client: QdrantClient, collection: str, heirs: Mapping[Identity, Part]) -> None:
-    """Add the metadata and the payload of others to the parts that take the place of these."""
-    if not heirs:
-        return
-    new_ids = [heir.id for heir in heirs.values()]
-    new = {
-        record.id: record.payload or {} for record in client.retrieve(collection, new_ids, with_payload=["metadata"])
-    }
-    for record in client.retrieve(collection, list(heirs), with_payload=True):
-        payload, own, heir = record.payload or {}, Own.of(record.payload), heirs[points.identity(record)]
-        # What stands beside the metadata describes one content and place. Others may have replaced those of the file.
-        beside = points.others(payload) if (own.content_hash, own.unit) == (heir.digest, heir.unit) else {}
-        metadata = {**payload.get("metadata", {}), **new.get(heir.id, {}).get("metadata", {})}
-        if metadata.get("unit") == own.unit:  # LlamaIndex writes it there
-            metadata["unit"] = heir.unit
-        if beside or len(metadata) > 1:
-            client.set_payload(collection, {**beside, "metadata": metadata}, points=[heir.id], wait=True)
+def _elsewhere(client: QdrantClient, collection: str, outcome: Outcome, others: Set[Identity]) -> Iterator[Part]:
+    """Read the parts of files that are gone, and that this call does not remove: some were moved to its folders."""
+    is_gone: dict[Path, bool] = {}
+    for part in parts.read(client, collection):
+        if part.path is None or part.tenant is not None or part.id in outcome.ids or part.id in others:
+            continue
+        if part.path not in is_gone:
+            is_gone[part.path] = parts.is_absent(part.path)
+        if is_gone[part.path]:
+            yield part
 
 
 def _absolute(file: Path | Failure) -> Path | Failure:

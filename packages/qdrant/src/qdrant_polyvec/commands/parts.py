@@ -30,6 +30,8 @@ class Part:
         root: the file or folder that the command line was given, and in which it found the file; None if others made
             the item.
         digest: of the content that the file had.
+        is_edited: others have replaced that content since.
+        is_new: a run of the command line wrote it and has not ended, or was interrupted.
     """
 
     id: Identity
@@ -40,6 +42,8 @@ class Part:
     tenant: str | None
     root: Path | None
     digest: str
+    is_edited: bool
+    is_new: bool
 
 
 def read(client: QdrantClient, collection: str, *, with_pictures: bool = False) -> Iterator[Part]:
@@ -59,7 +63,7 @@ def of_gone_files(parts: Iterable[Part]) -> dict[str, list[Identity]]:
     for part in parts:
         assert part.path is not None
         if part.path not in is_gone:
-            is_gone[part.path] = _is_gone(part.path)
+            is_gone[part.path] = is_absent(part.path)
         if is_gone[part.path]:
             ids_by_file.setdefault(part.path.as_posix(), []).append(part.id)
     return dict(sorted(ids_by_file.items()))
@@ -109,7 +113,7 @@ class Outcome:
         kept = {*self.failed, *self.empty}
         if not any(folder in ways for folder in self.folders) or any(way in kept for way in ways):
             return False
-        if _is_gone(path):
+        if is_absent(path):
             return True
         left_out = next((way for way in ways if way in self.left_out), None)
         return part.task in self.tasks and (left_out is None or not root.is_relative_to(left_out))
@@ -118,6 +122,7 @@ class Outcome:
 def _part(record: models.Record) -> Part:
     own, source, identity = Own.of(record.payload), points.source(record.payload), points.identity(record)
     root = None if own.file is None else own.file.get("root")
+    digest = own.content_hash if own.file is None else own.file.get("digest", "")
     uri = str((own.picture or {}).get("uri") or "")
     is_of_file = root is not None or (source != "" and page_of(uri)[0] == source)
     return Part(
@@ -128,7 +133,9 @@ def _part(record: models.Record) -> Part:
         task=own.task,
         tenant=own.tenant,
         root=None if root is None else Path(root),
-        digest=own.content_hash if own.file is None else own.file.get("digest", ""),
+        digest=digest,
+        is_edited=digest != own.content_hash,
+        is_new=points.is_marked_new(own.file),
     )
 
 
@@ -139,7 +146,7 @@ def _path(source: str) -> Path | None:
         return None
 
 
-def _is_gone(path: Path) -> bool:
+def is_absent(path: Path) -> bool:
     """True if there is no such file. A folder that cannot be entered hides its files, which may be there."""
     try:
         path.stat()

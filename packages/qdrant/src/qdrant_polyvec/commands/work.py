@@ -315,8 +315,8 @@ def _explain(docs: Collection, hits: Sequence[Hit], query: str, file: str, *, re
 
     embedder: Any = docs.embedder  # an Embedder; other Encoders have no tokens
     encoded = embedder.encode_query([query], task=best.task, multivector=True).multivector[0]
-    stored = docs.embeddings([best.id], multivector=True)[best.id]
-    if stored.multivector is None or stored.grids[0] is None:
+    (stored,) = docs.embeddings_of([best], multivector=True)
+    if stored is None or stored.multivector is None or stored.grids[0] is None:
         raise ValueError(f"the index does not say where the patches of {best.source!r} are; index it again")
     maps = similarity_map(encoded, stored.multivector[0], stored.grids[0])
     tokens = embedder.tokens(query, task=best.task, side="query")

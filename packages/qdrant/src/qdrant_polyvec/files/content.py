@@ -16,6 +16,7 @@ from polyvec.pdf import pages
 from polyvec.pictures import Picture
 from polyvec.types import Page, UnreadablePages
 from qdrant_polyvec.characters import shortened
+from qdrant_polyvec.checks import TEXT
 from qdrant_polyvec.files import cutting, folders, html_text, kinds, notebooks, office
 from qdrant_polyvec.files.kinds import LeftOut
 from qdrant_polyvec.files.office import NamedSection
@@ -29,6 +30,7 @@ _OUTLINERS: dict[str, cutting.Outliner] = {
     ".py": cutting.definitions, ".pyi": cutting.definitions,
     ".csv": cutting.table, ".tsv": cutting.table,
 }  # fmt: skip
+SEPARATOR = " › "  # of the names in a context, of which the first is that of the file
 _MOST_NAME_CHARS = 100  # of a heading in a context
 _IMAGE, _PAGE, _SECTION = "image", "page ", "section "  # names of units that have no lines
 _USUAL = Reading()
@@ -264,7 +266,7 @@ def _context(file: Path, path: Sequence[str], head: str = "") -> str:
     names = [shortened(name, _MOST_NAME_CHARS) for name in (file.name, *path)]
     if head:  # the header rows of a table, on one line
         names.append(head.replace("\t", " | ").replace("\n", " / "))
-    return " › ".join(names)
+    return SEPARATOR.join(names).replace(TEXT, "")
 
 
 def _named_units(

@@ -21,9 +21,10 @@ def find(
 ) -> list[Path | Failure]:
     """List the given files, and the files in the given folders, in a fixed order. A file is listed once.
 
-    Left out of folders are: what git ignores (`ignoring.rules_of`); hidden files and folders, whose names begin with a
-    dot; links to folders (a link to a file is the file); and files that are no text, PDF, image, HTML or notebook, or
-    text that nobody reads (`kinds.unfit`). A file or folder in `paths` is listed, whatever it is.
+    Of several paths to one file, the one with the fewest symbolic links is listed. Left out of folders are: what git
+    ignores (`ignoring.rules_of`); hidden files and folders, whose names begin with a dot; links to folders (a link to a
+    file is the file); and files that are no text, PDF, image, HTML or notebook, or text that nobody reads
+    (`kinds.unfit`). A file or folder in `paths` is listed, whatever it is.
 
     Args:
         paths: files and folders; `.`, `//` and `folder/..` are left out of them.
@@ -38,13 +39,17 @@ def find(
     excluded = _patterns(exclude)
     skipped = {os.path.realpath(folder) for folder in skip}
     files: list[Path | Failure] = []
-    seen: set[str] = set()
+    seen: dict[str, int] = {}  # by the path without links, the position in `files`
     for file in _files(map(normal, paths), excluded, skipped, on_left_out):
         if isinstance(file, Failure):
             files.append(file)
-        elif (resolved := os.path.realpath(file)) not in seen:
-            seen.add(resolved)
+            continue
+        resolved = os.path.realpath(file)
+        if resolved not in seen:
+            seen[resolved] = len(files)
             files.append(_named(file))
+        elif isinstance(before := files[seen[resolved]], Path) and _n_links(file) < _n_links(before):
+            files[seen[resolved]] = _named(file)  # its own name, whatever links are added beside it
     return files
 
 
@@ -57,6 +62,11 @@ def failure(file: str | Path, error: OSError | ValueError) -> Failure:
     elif isinstance(error, OSError) and error.strerror:
         reason = f"cannot be read: {error.strerror}"
     return Failure(-1, printable(Path(file).as_posix()), reason)
+
+
+def _n_links(file: Path) -> int:
+    """Count the symbolic links on the way to a file."""
+    return sum(place.is_symlink() for place in (file.absolute(), *file.absolute().parents))
 
 
 def _named(file: Path) -> Path | Failure:

@@ -92,12 +92,30 @@ class PolyvecRetriever(BaseRetriever):
             rankings = await asyncio.gather(*(self._store.ahits(part, **options) for part in parts))
         return _merged(rankings, self.similarity_top_k)
 
+    def _handle_recursive_retrieval(self, query_bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        """Follow index nodes. LlamaIndex's own also drops nodes of other tenants with the same id."""
+        if _has_index_node(nodes):
+            return super()._handle_recursive_retrieval(query_bundle, nodes)
+        return nodes
+
+    async def _ahandle_recursive_retrieval(
+        self, query_bundle: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
+        """`_handle_recursive_retrieval` for `aretrieve`."""
+        if _has_index_node(nodes):
+            return await super()._ahandle_recursive_retrieval(query_bundle, nodes)
+        return nodes
+
     def _search_options(self, n_parts: int) -> SearchOptions:
         """Rankings to be merged are longer than the result."""
         limit = self.similarity_top_k
         if n_parts > 1:
             limit = max(limit, min(4 * limit, self._options.get("candidates") or 4 * limit))
         return {**self._options, "limit": limit, "filter": self._filter}
+
+
+def _has_index_node(nodes: Sequence[NodeWithScore]) -> bool:
+    return any(isinstance(item.node, IndexNode) for item in nodes)
 
 
 def _parts(query: QueryBundle) -> list[Input]:
@@ -112,10 +130,10 @@ def _merged(rankings: Sequence[Sequence[Hit]], limit: int) -> list[NodeWithScore
     """Convert a ranking to nodes with their similarities. Merge several by reciprocal rank (Cormack et al. 2009)."""
     if len(rankings) == 1:
         return [NodeWithScore(node=to_node(hit), score=similarity(hit)) for hit in rankings[0]]
-    hits = {hit.id: hit for ranking in rankings for hit in ranking}
+    hits = {(hit.tenant, hit.id): hit for ranking in rankings for hit in ranking}
     scores = dict.fromkeys(hits, 0.0)
     for ranking in rankings:
         for rank, hit in enumerate(ranking, start=1):
-            scores[hit.id] += 1 / (RRF_K + rank)
+            scores[hit.tenant, hit.id] += 1 / (RRF_K + rank)
     best = sorted(scores, key=lambda key: scores[key], reverse=True)[:limit]
     return [NodeWithScore(node=to_node(hits[key]), score=scores[key]) for key in best]

@@ -212,6 +212,8 @@ class PolyvecVectorStore(OpenStore):
         """
         if node_ids is None and not has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
+        if node_ids is not None:
+            node_ids = list(map(str, self._collection.unmistaken(node_ids)))
         own = self._own() if node_ids is None else []  # an id names one node, whatever its task
         self._delete([*own, *self._conditions(node_ids=node_ids, filters=filters)])
 
@@ -247,7 +249,7 @@ class PolyvecVectorStore(OpenStore):
         hits = self._collection.search(search_by, **search)
         if threshold is None:
             return query_result(hits)
-        embeddings = self._collection.embeddings([hit.id for hit in hits])
+        embeddings = self._collection.embeddings_of(hits)
         assert isinstance(search_by, Embeddings)
         return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 
@@ -259,7 +261,7 @@ class PolyvecVectorStore(OpenStore):
         hits = await self._collection.asearch(search_by, **search)
         if threshold is None:
             return query_result(hits)
-        embeddings = await self._collection.aembeddings([hit.id for hit in hits])
+        embeddings = await self._collection.aembeddings_of(hits)
         assert isinstance(search_by, Embeddings)
         return diverse(hits, search_by, embeddings, threshold=threshold, limit=query.similarity_top_k)
 

@@ -3,6 +3,7 @@
 import base64
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from polyvec.paths import absolute, printable
 from polyvec.pictures import Picture, mime_type, of_data, page_of
 from polyvec.pictures import absolute as absolute_uri
 from qdrant_polyvec import Failure, Item, Stored
-from qdrant_polyvec.checks import with_context
+from qdrant_polyvec.checks import TEXT, with_context
 from qdrant_polyvec.metadata import json_mapping, json_value
 from qdrant_polyvec.pictures import is_sha256, named_metadata, page_unit
 from qdrant_polyvec.schema import RESERVED
 
 __all__ = ["to_node"]
 
+_LINES = re.compile(r"[^\n:]+: .*\n", re.DOTALL)
 _NUMBER = re.compile(r"[1-9]\d*", re.ASCII)  # of a page
 _PAGE_NUMBER = "page_number"  # beside `page_label`, if the label of a page is not its number
 
@@ -51,7 +53,7 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | No
         context = None
         if isinstance(content, str):
             content, context = _embedded(node)
-            if context is None and old is not None and old.context and _embedded(to_node(old))[1] == old.context:
+            if context is None and old is not None and _is_of_metadata(old):
                 context = ""  # the lines in front of the text were those of this node
         kept = _without_data(node) if isinstance(node, ImageNode) else {}
         payload = node_to_metadata_dict(node.model_copy(update=kept), remove_text=False, flat_metadata=False)
@@ -93,15 +95,18 @@ def document_id(node: BaseNode) -> str | None:
 def to_node(stored: Stored) -> BaseNode:
     """Convert a stored item to the node that was added.
 
-    Items of other writers become texts, which are embedded without their metadata as they were before, or images. Their
-    metadata name the unit of a text, and a page by LlamaIndex's key and, if that is no number, by its number.
+    Items of other writers become texts, which are embedded without their metadata as they were before, or images. A
+    text that was a node before LangChain edited its metadata is embedded with the same fields again. The metadata name
+    the unit of a text, and a page by LlamaIndex's key and, if that is no number, by its number.
     """
     picture = stored.picture or Picture()
     if "_node_content" in stored.payload:
         node = metadata_dict_to_node(stored.payload)
         if node.node_id != str(stored.id):  # of a file that was renamed
             source = {"source": stored.source} if "source" in node.metadata else {}
-            node = node.model_copy(update={"id_": str(stored.id), "metadata": {**node.metadata, **source}})
+            place = dict.fromkeys(("image_path", "image_url")) if isinstance(node, ImageNode) and picture.uri else {}
+            metadata = {**node.metadata, **source}
+            node = node.model_copy(update={"id_": str(stored.id), "metadata": metadata, **place})
         if isinstance(node, ImageNode):
             has_place = node.image or node.image_path or node.image_url
             if not has_place or picture.thumbnail or (picture.uri or "").startswith("data:"):
@@ -115,7 +120,7 @@ def to_node(stored: Stored) -> BaseNode:
     elif stored.unit and stored.unit != "image" and not stored.unit.isdecimal():
         metadata.setdefault("unit", stored.unit)
     if stored.kind == "text":
-        hidden = list(metadata)
+        hidden = [key for key in metadata if not (_has_lines(stored) and f"\n{key}: " in f"\n{stored.context}")]
         return TextNode(id_=identity, text=stored.content, metadata=metadata, excluded_embed_metadata_keys=hidden)
     text = "" if stored.content == stored.source else stored.content
     return _with_picture(ImageNode(id_=identity, text=text, metadata=metadata), picture)
@@ -176,16 +181,31 @@ def _labelled(picture: Picture, page: int | None, label: str | None) -> Picture:
 
 
 def _embedded(node: BaseNode) -> tuple[str, str | None]:
-    """Return the text of a node and the lines in front of it, which LlamaIndex embeds with it.
+    """Return the text of a node and its context: what LlamaIndex embeds in front of it, or around it.
 
-    A template that puts anything behind the text leaves no such parts: then the text is all that is embedded.
+    If nothing tells the two apart, as in a node without text, the text is all that is embedded.
     """
     whole, text = node.get_content(metadata_mode=MetadataMode.EMBED), node.get_content(metadata_mode=MetadataMode.NONE)
     if whole == text:
         return text, None
-    text = text.rstrip()  # as LlamaIndex strips the whole
-    context = whole.removesuffix(f"\n{text}")
-    return (text, context) if text and context and with_context(text, context) == whole else (whole, None)
+    above = whole.removesuffix(f"\n{text.rstrip()}")
+    around = getattr(node, "text_template", "").format(
+        content=TEXT, metadata_str=node.get_metadata_str(MetadataMode.EMBED).strip()
+    )
+    for context, part in product((above, around.strip()), (text.rstrip(), text.strip(), text)):  # the whole is stripped
+        if part and context and with_context(part, context) == whole:
+            return part, context
+    return whole, None
+
+
+def _is_of_metadata(stored: Stored) -> bool:
+    """True if the context of an item is what LlamaIndex embedded of its metadata, not the headings of a file."""
+    return bool(stored.context) and (_has_lines(stored) or _embedded(to_node(stored))[1] == stored.context)
+
+
+def _has_lines(stored: Stored) -> bool:
+    """True for a context as LlamaIndex's own template makes it: lines such as `author: ann`, then an empty line."""
+    return not stored.unit and _LINES.fullmatch(stored.context) is not None
 
 
 def _without_data(node: ImageNode) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from polyvec import Embeddings, Input
 from polyvec.compression import truncate
 from polyvec.inputs import checked_whole
 from qdrant_polyvec import MODES, Hit, Mode, Query, RankingOptions, Tasks
-from qdrant_polyvec.items import Identity
 
 __all__ = ["QueryOptions", "check_options", "similarity"]
 
@@ -94,25 +93,25 @@ def mmr_threshold(query: VectorStoreQuery, options: QueryOptions) -> float | Non
 
 
 def diverse(
-    hits: Sequence[Hit], query: Embeddings, embeddings: Mapping[Identity, Embeddings], *, threshold: float, limit: int
+    hits: Sequence[Hit], query: Embeddings, embeddings: Sequence[Embeddings | None], *, threshold: float, limit: int
 ) -> VectorStoreQueryResult:
     """Choose hits by maximal marginal relevance of their dense vectors, by LlamaIndex's own function.
 
     The similarities of the result are its scores: `threshold` times the cosine with the query, less `1 - threshold`
     times the cosine with the result before.
     """
-    by_id = {hit.id: hit for hit in hits if hit.id in embeddings}
-    if not by_id:
+    pairs = [(hit, one.dense[0].tolist()) for hit, one in zip(hits, embeddings, strict=True) if one is not None]
+    if not pairs:
         return query_result([])
-    vectors = [embeddings[key].dense[0].tolist() for key in by_id]
+    vectors = [vector for _, vector in pairs]
     scores, keys = get_top_k_mmr_embeddings(
         truncate(query.dense, len(vectors[0]))[0].tolist(),
         vectors,
         similarity_top_k=limit,
-        embedding_ids=list(by_id),
+        embedding_ids=list(range(len(pairs))),
         mmr_threshold=threshold,
     )
-    result = query_result([by_id[key] for key in keys])
+    result = query_result([pairs[key][0] for key in keys])
     result.similarities = [float(score) for score in scores]
     return result
 
