@@ -342,18 +342,6 @@ def test_each_spelling_of_a_uuid_is_an_item_through_each_door(client, encoder):
     assert sorted(one.id for one in store.documents()) == sorted([ids[0], *ids[3:]])
 
 
-def test_a_spelling_of_a_uuid_deletes_no_item_of_an_earlier_version_with_another_one(client, encoder, monkeypatch):
-    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
-    with monkeypatch.context() as patch:
-        patch.setattr("qdrant_polyvec.checks.point_id", lambda identity, tenant: identity.lower())
-        store.add_texts(["a fox"], ids=[NAME.upper()])
-    store.delete([NAME])
-    nodes.delete_nodes([NAME])
-    assert [one.id for one in store.documents()] == [NAME.upper()]
-    nodes.delete_nodes([NAME, NAME.upper()])
-    assert list(store.documents()) == []
-
-
 def test_an_item_with_a_number_as_id_is_found_by_that_number(client, encoder):
     Collection.open(client, "docs", embedder=encoder).add(["a fox", "a whale"], ids=[7, 8])
     nodes = llamaindex(client, encoder)

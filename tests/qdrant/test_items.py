@@ -77,17 +77,6 @@ def test_an_item_that_an_earlier_version_stored_as_the_uuid_that_its_id_spells_s
     assert [one.id for one in memory.all()] == others[1:]
 
 
-def test_an_id_deletes_no_item_that_an_earlier_version_stored_in_its_place(memory, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("qdrant_polyvec.checks.point_id", lambda identity, tenant: str(uuid.UUID(identity)))
-        memory.add(["a fox"], ids=[NAME.upper()])
-    memory.add(["an owl"], ids=[7])
-    assert memory.delete(ids=[NAME]) == 0
-    assert memory.delete(ids=[NAME, 7]) == 1
-    assert [one.id for one in memory.all()] == [NAME.upper()]
-    assert memory.delete(ids=[NAME, NAME.upper()]) == 1
-
-
 def test_a_source_that_is_no_string_stays_in_the_metadata_as_it_is(memory):
     sources = [3, ["a.md", "b.md"], {"url": "u"}, 3]
     report = memory.add(["fox", "wolf", "owl", "elk"], metadatas=[{"source": source} for source in sources])

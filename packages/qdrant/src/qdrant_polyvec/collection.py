@@ -159,8 +159,6 @@ class Collection(OpenCollection):
             keep: ids of items that stay.
         """
         chosen = self._binding.chosen(ids, sources, task, keep)
-        if chosen is not None and ids is not None:
-            chosen = self._binding.chosen(self.unmistaken(ids), sources, task, keep)
         return 0 if chosen is None else self._delete(chosen)
 
     def delete_where(self, filter: models.Filter) -> int:  # noqa: A002 — Qdrant's word

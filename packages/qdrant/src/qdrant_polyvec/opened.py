@@ -17,12 +17,10 @@ from qdrant_polyvec.clients import Location, inner, open_client
 from qdrant_polyvec.cluster import Cluster
 from qdrant_polyvec.fingerprint import Fingerprint
 from qdrant_polyvec.hits import Stored, stored
-from qdrant_polyvec.items import Identity, point_id
+from qdrant_polyvec.items import Identity
 from qdrant_polyvec.retrying import Patience
-from qdrant_polyvec.schema import OWN, Schema
+from qdrant_polyvec.schema import Schema
 from qdrant_polyvec.search import Search
-
-_PAGE = 256  # points per request
 
 
 class OpenCollection:
@@ -190,15 +188,6 @@ class OpenCollection:
             vectors = await in_thread(of_tenant.embeddings, await of_tenant.arecords(ids, names), names)
             read |= {(tenant, key): vector for key, vector in vectors.items()}
         return [read.get((item.tenant, item.id)) for item in items]
-
-    def unmistaken(self, ids: Sequence[Identity]) -> list[Identity]:
-        """Leave out ids in whose places an earlier version stored items with other spellings of the same UUIDs."""
-        places = [identity for identity in ids if point_id(identity, self.tenant) == identity]
-        taken: set[Identity] = set()
-        for start in range(0, len(places), _PAGE):
-            read = self._binding.retrieve(places[start : start + _PAGE], with_payload=[f"{OWN}.id"])
-            taken |= {str(record.id) for record in read if points.identity(record) != record.id}
-        return [identity for identity in ids if identity not in taken]
 
     def _bind(self, binding: Binding) -> None:
         self._binding = binding

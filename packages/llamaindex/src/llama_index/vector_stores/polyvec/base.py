@@ -212,8 +212,6 @@ class PolyvecVectorStore(OpenStore):
         """
         if node_ids is None and not has_condition(filters):
             raise ValueError("give `node_ids`, `filters` or both; `clear()` deletes everything.")
-        if node_ids is not None:
-            node_ids = list(map(str, self._collection.unmistaken(node_ids)))
         own = self._own() if node_ids is None else []  # an id names one node, whatever its task
         self._delete([*own, *self._conditions(node_ids=node_ids, filters=filters)])
 
