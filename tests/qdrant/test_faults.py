@@ -50,6 +50,7 @@ READING = {
     "get": lambda docs: ids(docs.get([1, 2])),
     "all": lambda docs: sorted(ids(docs.all())),
     "embeddings": lambda docs: list(docs.embeddings([1, 2], multivector=True)),
+    "embeddings_of": lambda docs: len(docs.embeddings_of(docs.get([1, 2]))),
     "verify": lambda docs: docs.verify().ok,
     "asearch": lambda docs: ids(run(docs, docs.asearch("red fox"))),
     "asearch_batch": lambda docs: [
@@ -58,6 +59,7 @@ READING = {
     "asearch_groups": lambda docs: [ids(group.hits) for group in run(docs, docs.asearch_groups("red fox"))],
     "aget": lambda docs: ids(run(docs, docs.aget([1, 2]))),
     "aembeddings": lambda docs: list(run(docs, docs.aembeddings([1, 2]))),
+    "aembeddings_of": lambda docs: len(run(docs, docs.aembeddings_of(docs.get([1, 2])))),
 }
 WRITING = {
     "add": lambda docs: docs.add(TEXTS, ids=[1, 2, 3, 9]).ok,
