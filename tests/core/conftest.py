@@ -33,10 +33,15 @@ def checkpoint(tiny):
     return Checkpoint(tiny / "checkpoint")
 
 
-@pytest.fixture
-def network(checkpoint):
-    """The tiny network in float32, free to be changed."""
+@pytest.fixture(scope="session")
+def loaded_network(checkpoint):
     return checkpoint.load(torch.float32, torch.device("cpu"))
+
+
+@pytest.fixture
+def network(loaded_network):
+    """The tiny network in float32, free to be changed."""
+    return deepcopy(loaded_network)
 
 
 @pytest.fixture(scope="session")
