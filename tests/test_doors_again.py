@@ -10,6 +10,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import Document as LlamaIndexDocument
 from llama_index.core.schema import (
     ImageNode,
+    IndexNode,
     MetadataMode,
     NodeRelationship,
     QueryBundle,
@@ -17,6 +18,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
+from PIL import Image
 
 from langchain_polyvec import PolyvecEmbeddings
 from langchain_polyvec import PolyvecVectorStore as LangChainStore
@@ -26,7 +28,7 @@ from llama_index.vector_stores.polyvec import PolyvecVectorStore as LlamaIndexSt
 from llama_index.vector_stores.polyvec import replacing
 from polyvec import Embedder
 from polyvec.images import open_image
-from qdrant_polyvec import Collection, Schema, commands, open_client
+from qdrant_polyvec import Collection, Item, Schema, UnstoredItems, commands, open_client
 from tests.counting import Counting
 
 NAME = "550e8400-e29b-41d4-a716-446655440000"
@@ -396,3 +398,44 @@ def test_a_replaced_document_of_langchain_is_no_node_any_more(client, encoder):
     store.add_documents([Document("a whale")], ids=["a"])
     assert encoder.encoded[-1] == "a whale"
     assert nodes.collection.get(["a"])[0].context == ""
+
+
+def test_metadata_that_langchain_edits_leave_a_node_what_it_is(client, encoder):
+    nodes, store = llamaindex(client, encoder), langchain(client, encoder)
+    parent = NodeRelationship.PARENT
+    whole = TextNode(id_="whole", text="Costs rose. Revenue fell.")
+    part = TextNode(id_="part", text="Costs rose.", metadata={"file_path": "a.md"})
+    part.relationships = {parent: whole.as_related_node_info(), NodeRelationship.SOURCE: RelatedNodeInfo(node_id="a")}
+    part.excluded_llm_metadata_keys = ["file_path"]
+    nodes.add([part, IndexNode(id_="index", text="a summary", index_id="deep")])
+    for key in ("part", "index"):
+        edit(store, key, lambda metadata: metadata.update(tag=1))
+    again, index = nodes.get_nodes(["part", "index"])
+    assert again.metadata == {"file_path": "a.md", "tag": 1}
+    assert again.relationships[parent].node_id == "whole"
+    assert again.excluded_llm_metadata_keys == ["file_path"]
+    assert (type(index), index.index_id) == (IndexNode, "deep")
+    edit(store, "part", lambda metadata: metadata.pop("tag"))
+    assert nodes.get_nodes(["part"])[0].metadata == {"file_path": "a.md"}
+    nodes.delete("a")
+    assert [item.id for item in nodes.collection.all()] == ["index"]
+
+
+def test_an_edited_text_of_a_file_keeps_its_file(client, encoder):
+    store, nodes = langchain(client, encoder), llamaindex(client, encoder)
+    docs = store.collection
+    of_file = {"source": "/x/a.md", "root": "/x", "task": "retrieval"}
+    docs.add([Item("Costs", id="a", unit="L1", **of_file), Item("Tax", id="b", unit="L2", **of_file)])
+    store.add_documents([Document("Costs rose.", id="a", metadata={"source": "https://x/y", "tag": 1})])
+    nodes.add([TextNode(id_="b", text="Tax", metadata={"lang": "en"})])
+    assert [item.source for item in docs.get(["a", "b"])] == ["/x/a.md", "/x/a.md"]
+    assert docs.get(["a"])[0].metadata == {"source": "/x/a.md", "tag": 1}
+
+
+def test_an_empty_text_does_not_take_the_place_of_a_picture(client, encoder, tmp_path):
+    store = langchain(client, encoder)
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    store.add_images([tmp_path / "red.png"], ids=["a"])
+    with pytest.raises(UnstoredItems, match="its id is that of an image, and it is an empty text"):
+        store.add_documents([Document("", id="a", metadata={"source": "red.png"})])
+    assert store.collection.get(["a"])[0].kind == "image"

@@ -178,7 +178,7 @@ class Ingest:
         An entry with the id of another task's item fails.
         """
         # Payloads of other readers are compared only then. The text is needed to know an item again.
-        whole = any(entry.payload or entry.root is not None for entry in entries)
+        whole = self._keep_places or any(entry.payload or entry.root is not None for entry in entries)
         records = self._records(entries, with_payload=True if whole else [OWN, "metadata", "page_content"])
         fingerprint = self._binding.fingerprint.embedder
         changed = []
@@ -198,6 +198,14 @@ class Ingest:
                     entry.failure(
                         f"its id is that of an item of the task {own.task!r}, and an id names one item, whatever its "
                         "task: choose another id, or delete that item first"
+                    )
+                )
+                continue
+            if own.kind == "image" and entry.kind == "text" and not (entry.words or "").strip():
+                self.report.failed.append(
+                    entry.failure(
+                        "its id is that of an image, and it is an empty text: add the image again, which is a document "
+                        "with `image_uri` in LangChain, or delete that item first"
                     )
                 )
                 continue

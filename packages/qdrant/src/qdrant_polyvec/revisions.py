@@ -66,16 +66,21 @@ def _by_command(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str
 
 
 def _by_others(entry: Entry, old: Mapping[str, Any], own: Own, fingerprint: str) -> Revision:
-    """Somebody else adds an item again. It stays the part that it is; of the same text, the context stays."""
+    """Somebody else adds an item again. It stays the part that it is; of the same text, the context stays.
+
+    What a reader wrote beside the metadata stays with the same content, unless this reader has its own.
+    """
     if own.file is not None:
-        entry = replace(entry, unit="", file=own.file)
+        of_file = {"source": points.source(old)} if points.source(old) else {}
+        entry = replace(entry, unit="", file=own.file, metadata={**entry.metadata, **of_file})
     entry = replace(points.in_place(entry, old), content_hash=entry.hashed)
     is_same = points.is_same_text(entry, old) or own.content_hash == entry.digest
     if not is_same or own.fingerprint != fingerprint:
         return Revision(entry, None)
     payload = points.payload(entry, fingerprint=fingerprint, n_tokens=own.n_tokens, grid=own.grid)
     kept = {name: old[OWN][name] for name in ("content_hash", "context", "span") if name in old[OWN]}
-    return Revision(entry, {**payload, OWN: payload[OWN] | kept})
+    beside = {} if entry.payload else points.others(old)
+    return Revision(entry, {**beside, **payload, OWN: payload[OWN] | kept})
 
 
 def inherited(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

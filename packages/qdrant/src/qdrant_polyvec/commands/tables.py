@@ -75,10 +75,11 @@ def columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str
 
 def item(item: Stored) -> list[str]:
     """Show an item whole: where it is from, its facts and metadata, and its text or where its picture is."""
-    own = {"id": str(item.id), "task": item.task, "kind": item.kind, "context": item.context}
+    own = {"id": str(item.id), "tenant": item.tenant, "task": item.task, "kind": item.kind, "context": item.context}
     if item.kind == "image":
         uri = item.picture and item.picture.uri
-        own["picture"] = "not kept" if not uri else "in the index" if uri.startswith("data:") else uri
+        lost = "in its file" if Path(item.source).is_file() else "not kept"
+        own["picture"] = lost if not uri else "in the index" if uri.startswith("data:") else uri
     others = {name: str(value) for name, value in item.metadata.items() if name != "source"}
     text = "" if item.content == item.source else item.content
     lines = ["", *(line.expandtabs() for line in text.split("\n"))] if text else []

@@ -35,6 +35,7 @@ __all__ = ["to_node"]
 _LINES = re.compile(r"[^\n:]+: .*\n", re.DOTALL)
 _NUMBER = re.compile(r"[1-9]\d*", re.ASCII)  # of a page
 _PAGE_NUMBER = "page_number"  # beside `page_label`, if the label of a page is not its number
+_OF_PICTURES = ("image_sha256", "page_label", _PAGE_NUMBER)  # metadata that are stored elsewhere
 
 
 def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | None) -> Item | Failure:
@@ -84,6 +85,19 @@ def to_item(node: BaseNode, *, index: int, task: str, dim: int, old: Stored | No
     )
 
 
+def _with_stored_metadata(node: BaseNode, stored: Stored) -> BaseNode:
+    """Return a node with the metadata that are stored, which another front end may have changed since it was added.
+
+    What is new was not encoded with the text.
+    """
+    kept = {key: value for key, value in node.metadata.items() if key in stored.metadata or key in _OF_PICTURES}
+    shown = {key: value for key, value in named_metadata(stored.metadata).items() if key != "source" or key in kept}
+    metadata = {**kept, **shown}
+    hidden = [*node.excluded_embed_metadata_keys, *(key for key in shown if key not in node.metadata)]
+    changed = {"metadata": metadata, "excluded_embed_metadata_keys": hidden}
+    return node if metadata == node.metadata else node.model_copy(update=changed)
+
+
 def document_id(node: BaseNode) -> str | None:
     """Return the id of a node's document.
 
@@ -101,7 +115,7 @@ def to_node(stored: Stored) -> BaseNode:
     """
     picture = stored.picture or Picture()
     if "_node_content" in stored.payload:
-        node = metadata_dict_to_node(stored.payload)
+        node = _with_stored_metadata(metadata_dict_to_node(stored.payload), stored)
         if node.node_id != str(stored.id):  # of a file that was renamed
             source = {"source": stored.source} if "source" in node.metadata else {}
             place = dict.fromkeys(("image_path", "image_url")) if isinstance(node, ImageNode) and picture.uri else {}
