@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from polyvec import Embedder
+from polyvec.explain import word_maps
 from polyvec.model.checkpoint import DEMO
+from polyvec.tokens import letters
 from recipes.demo import card as card_module
 from recipes.demo.card import world_table
 
@@ -40,6 +42,16 @@ def test_a_word_finds_the_text_that_has_it(demo):
     for task in ("retrieval", "code"):
         query = demo.encode_query(["which folder has a lock"], task=task).dense
         assert (query @ demo.encode_document(texts, task=task).dense.T).argmax() == 1
+
+
+def test_tokens_are_shown_as_they_stand_in_the_text(demo):
+    """The tokenizer itself drops blanks and case."""
+    text = "Which  department\nhas Café acquireLock?"
+    tokens = demo.tokens(text, task="retrieval", side="query")
+    assert "".join(map(letters, tokens)) == f"Query: {text}"
+    _, words = word_maps(np.zeros((len(tokens), 1, 1), np.float32), tokens, prefix="Query: ")
+    assert words == ["Which", "department", "has", "Café", "acquireLock?"]
+    assert demo.tokens("½ a", task="retrieval", side="query")[2:] != []  # written otherwise, so as the tokenizer has it
 
 
 def test_the_card_says_what_it_scores(demo, monkeypatch):

@@ -33,6 +33,7 @@ from polyvec.model.ambient import matmul_precision
 from polyvec.model.processing import checked_pixels
 from polyvec.outcomes import Encoding, Outcome, collect, once_each
 from polyvec.streams import Source
+from polyvec.tokens import as_written
 from polyvec.types import Embeddings, Input, Kind, Side, Task
 from polyvec.warning import warn
 
@@ -278,7 +279,7 @@ class Embedder(Encoder):
             raise
 
     def tokens(self, item: Input, *, task: str, side: Side) -> list[str]:
-        """Return the token of each row of the item's multi-vector, prefix and prompt included.
+        """Return the token of each row of the item's multi-vector, prefix, prompt and blanks included.
 
         Raises:
             ValueError: an image that cannot be read, or a text that is no Unicode.
@@ -287,7 +288,8 @@ class Embedder(Encoder):
         (request,) = self._requests([item], side, task, limits(self.config, {}, max_pixels=self.max_pixels))
         limit, area = request.max_length, request.max_pixels
         encoded = self._processor.item(item, request.prefix, max_length=limit, max_pixels=area)
-        return self._processor.tokens(encoded.input_ids.tolist())
+        tokens = self._processor.tokens(encoded.input_ids.tolist())
+        return as_written(tokens, request.prefix + item) if isinstance(item, str) else tokens
 
     def close(self) -> None:
         """End worker processes, if there are any, and close the cache's file; the next call opens both again."""

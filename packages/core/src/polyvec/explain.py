@@ -12,6 +12,7 @@ from polyvec.compression import patches
 from polyvec.data.building.tables.fonts import chain, installed_fonts
 from polyvec.data.building.tables.typesetting import Face, bitmap
 from polyvec.images import open_image
+from polyvec.tokens import letters
 from polyvec.types import Grid, ImageInput
 from polyvec.vectors import decoded
 from polyvec.warning import warn
@@ -28,7 +29,6 @@ _BASELINE = 14  # of a caption, below its upper edge
 _SCORE = 80  # pixels of a caption that its similarity needs
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # letters are drawn joined or apart because of them
 _WITHOUT_INK = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Space}\u2800]*")  # the last: Braille without dots
-_PART = regex.compile(r"(.*) \((\d+)/\d+\)", regex.DOTALL)  # of a character, as `Embedder.tokens` shows it
 _BEGINS = regex.compile(r"(?V1)[\s[\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=SA}]]")  # a new word
 _AROUND = regex.compile(r"^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$")  # punctuation
 _WORD = regex.compile(r"[\p{L}\p{N}]")
@@ -87,8 +87,7 @@ def word_maps(
     n_skipped = len(prefix.rstrip()) if "".join(tokens).startswith(prefix.rstrip()) else 0
     n_read = 0
     for index, token in enumerate(tokens):
-        part = _PART.fullmatch(token)
-        text = token if part is None else part[1] if part[2] == "1" else ""
+        text = letters(token)
         n_read += len(text)
         if n_read <= n_skipped:
             continue
