@@ -8,16 +8,16 @@ import sys
 from click.testing import CliRunner
 from PIL import Image
 
-from polyvec import Embedder, Failure
+from polyvec import Failure
 from polyvec.testing import HashEncoder
 from qdrant_polyvec import commands, files
+from qdrant_polyvec.commands import work
 from qdrant_polyvec.commands.progress import Progress
 
 CHILD = """
 import signal, sys
-from polyvec import Embedder
-from polyvec.cli import main
 from polyvec.testing import HashEncoder
+from qdrant_polyvec.commands import index, work
 
 class Waiting(HashEncoder):
     def encode(self, inputs, *, side, **options):
@@ -26,9 +26,8 @@ class Waiting(HashEncoder):
             signal.pause()
         return super().encode(inputs, side=side, **options)
 
-Embedder.from_pretrained = lambda *_, **__: Waiting(dim=16, multivector_dim=8)
+work.load_embedder = lambda *_, **__: Waiting(dim=16, multivector_dim=8)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from qdrant_polyvec.commands import index
 index(sys.argv[1:], prog_name="polyvec index")
 """
 
@@ -47,7 +46,7 @@ def test_ctrl_c_says_in_one_line_what_is_kept_and_the_same_command_goes_on(tmp_p
     assert line == "interrupted: what is indexed is kept, and the same command goes on from there"
     assert "/40 [" in bar
     assert "page/s" in bar or "s/page" in bar
-    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, **__: HashEncoder(dim=16, multivector_dim=8))
+    monkeypatch.setattr(work, "load_embedder", lambda *_, **__: HashEncoder(dim=16, multivector_dim=8))
     report = json.loads(CliRunner().invoke(commands.index, [".", "--json"]).stdout)
     assert len(report["ok"]) + len(report["skipped"]) == 40
     assert len(report["skipped"]) in (16, 32)  # the second batch is written while the third one waits
