@@ -339,7 +339,8 @@ def test_an_encrypted_pdf_without_its_password_is_refused_at_once():
 
 
 def test_a_pdf_that_anyone_may_open_needs_no_password():
-    assert only(encrypted(b"", b"owner's"), dpi=72).image.getpixel((5, 66)) == RED
+    for password in (None, "of another file"):
+        assert only(encrypted(b"", b"owner's"), dpi=72, password=password).image.getpixel((5, 66)) == RED
     assert only(page(), password="not needed").number == 1
 
 

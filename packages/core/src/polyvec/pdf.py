@@ -10,7 +10,7 @@ from typing import Any
 
 from polyvec import forking
 from polyvec.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, check_regular
-from polyvec.pdf_labels import page_labels
+from polyvec.pdf_labels import open_document, page_labels
 from polyvec.pdf_text import text_of
 from polyvec.types import Page, UnreadablePages
 
@@ -142,7 +142,7 @@ def _opened(source: Path | bytes, password: str | None) -> Iterator[Any]:  # Any
     password = None if password is None else password.encode("utf-8", "replace").decode()
     with _PDFIUM:
         try:
-            document = pdfium.PdfDocument(source, password)
+            document = open_document(source, password)
         except pdfium.PdfiumError as error:
             if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
                 problem = "is encrypted" if password is None else "does not open with this password"

@@ -14,6 +14,7 @@ import sys
 import unicodedata
 import zlib
 from pathlib import Path
+from typing import Any
 
 _log = logging.getLogger(__name__)
 _MAX_LENGTH = 40  # of a label
@@ -73,6 +74,18 @@ def _has_key(content: bytes | mmap.mmap) -> bool:
     return False
 
 
+def open_document(source: Path | bytes, password: str | None) -> Any:  # Any: pypdfium2 ships no annotations
+    """Open a PDF, without the password if it needs none: one that only its owner may change opens with no other."""
+    import pypdfium2  # as below
+
+    try:
+        return pypdfium2.PdfDocument(source)
+    except pypdfium2.PdfiumError as error:
+        if password is None or error.err_code != pypdfium2.raw.FPDF_ERR_PASSWORD:
+            raise
+    return pypdfium2.PdfDocument(source, password)
+
+
 def _print_labels() -> None:
     """Read what `page_labels` sends, and print the labels of all pages."""
     import pypdfium2  # an optional extra
@@ -80,7 +93,7 @@ def _print_labels() -> None:
     raw, stream = pypdfium2.raw, sys.stdin.buffer
     header = json.loads(stream.readline())
     source = stream.read() if header["path"] is None else Path(header["path"])
-    document = pypdfium2.PdfDocument(source, header["password"])
+    document = open_document(source, header["password"])
     labels = []
     for index in range(len(document)):
         n_bytes = raw.FPDF_GetPageLabel(document.raw, index, None, 0)

@@ -158,7 +158,10 @@ def check_queries(queries: Queries, options: Options, *, embedder: Encoder, dim:
     if options.mode != "dense" and not embedder.multivector_dim:
         raise ValueError(f"mode {options.mode!r} needs multi-vectors, and this embedder makes none: use mode 'dense'.")
     if options.mode == "hybrid" and schema.bm25 is None:
-        raise ValueError("mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english').")
+        raise ValueError(
+            "mode 'hybrid' needs a collection with BM25 vectors: create it with Schema(bm25='english'), or with "
+            "`polyvec index` or `reindex` and --bm25 english."
+        )
     if isinstance(queries, Embeddings):
         queries = list(queries)
     if isinstance(queries, str | bytes) or not isinstance(queries, Sequence):

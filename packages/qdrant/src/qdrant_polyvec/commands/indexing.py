@@ -1,6 +1,7 @@
 """Index files and folders. Afterwards the index has what they have, and whatever others put into it."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def index(
                 units = progress.units(
                     files.units(progress.files(), reading=reading, on_left_out=census.leave_out, on_guess=census.guess)
                 )
-                report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
+                with closing(units):  # and the file that is read when somebody interrupts
+                    report = docs.add(run.items(units), on_failure="report", batch_size=_BATCH)
             outdated = _remove(docs, client, collection, _outcome(run, located, report, census, keep=keep), report)
             if optimize:
                 docs.optimize()

@@ -1,6 +1,6 @@
 """The progress bar of `polyvec index`: it counts pages, also within a long PDF."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,7 +38,7 @@ class Progress:
             yield file
             self._move(self._end)
 
-    def units(self, units: Iterable[Unit | Failure]) -> Iterator[Unit | Failure]:
+    def units(self, units: Iterable[Unit | Failure]) -> Generator[Unit | Failure]:
         """Yield the units of `files`. The bar moves when a page is done."""
         for unit in units:
             yield unit
