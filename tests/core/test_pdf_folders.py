@@ -3,6 +3,7 @@ from PIL import Image
 
 from polyvec.data.documents import PdfPage, loaded, page_text
 from polyvec.data.folders import read_folder
+from tests.core.pdfs import encrypted
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ def test_pages_and_questions(reports):
     assert failure.source == "file 'broken.PDF'"
     assert isinstance(loaded(found.documents["report.pdf#2"]), Image.Image)
     assert found.texts["report.pdf#2"] == page_text(PdfPage(reports / "report.pdf", 2)) == ""
+
+
+def test_a_file_that_needs_a_password_is_left_out_with_what_to_do(reports):
+    (reports / "locked.pdf").write_bytes(encrypted(b"user's", b"owner's"))
+    questions(reports, "question,file,page", "Where?,report.pdf,1")
+    reason = next(failure.reason for failure in read_folder(reports).left_out if "locked" in failure.source)
+    assert reason == "it is encrypted, and passwords are not taken here: decrypt it"
 
 
 def test_semicolons_a_byte_order_mark_and_other_names_are_read(reports):

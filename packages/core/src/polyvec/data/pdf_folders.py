@@ -56,7 +56,9 @@ def read_pdfs(folder: Path, *, limit: int | None = None) -> Dataset:
             n_pages[name] = pdf.n_pages(path)
         except ValueError as error:
             n_pages[name] = None
-            left_out.append(Failure(index, f"file {name!r}", str(error)))
+            is_locked = isinstance(error, pdf.PasswordError)
+            reason = "it is encrypted, and passwords are not taken here: decrypt it" if is_locked else str(error)
+            left_out.append(Failure(index, f"file {name!r}", reason))
     pages = {f"{name}#{number}": PdfPage(folder / name, number) for name, n in n_pages.items() for number in _upto(n)}
     queries: dict[str, str] = {}
     grades: dict[str, dict[str, float]] = {}
