@@ -18,21 +18,12 @@ from polyvec.testing import HashEncoder
 from qdrant_polyvec import Collection, commands, open_client
 from qdrant_polyvec.binding import aliased
 from tests.core.pdfs import labelled
+from tests.counting import Counting
 
 BOOK = b"<</Nums[0<</S/r>>2<</S/D>>]>>"
 LABELS = ["i", "ii", "1", "2"]  # a label may be the number of another page
 UNITS = ["page 1", "page 2", "page 3", "page 4"]
 WRITERS = ("command", "langchain", "loader", "llamaindex")
-
-
-class Counting(HashEncoder):
-    """Counts the documents that it encoded."""
-
-    n_encoded = 0
-
-    def encode(self, inputs, *, side, **options):
-        self.n_encoded += len(inputs) if side == "document" else 0
-        return super().encode(inputs, side=side, **options)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +111,10 @@ def test_llamaindex_reads_finds_and_shows_labels(client, encoder, writer):
 def test_labels_survive_both_doors_and_nothing_is_encoded_again(client, encoder, writer):
     documents = list(langchain(client, writer, encoder).documents())
     nodes = llamaindex(client, writer, encoder).get_nodes()
-    n_before = encoder.n_encoded
+    n_before = len(encoder.encoded)
     langchain(client, writer, encoder).add_documents(documents)
     llamaindex(client, writer, encoder).add(nodes)
-    assert encoder.n_encoded == n_before
+    assert len(encoder.encoded) == n_before
     of_documents = langchain(client, f"{writer}-documents", encoder)
     of_documents.add_documents(documents)
     of_nodes = llamaindex(client, f"{writer}-nodes", encoder)
@@ -140,7 +131,7 @@ def test_labels_survive_a_copy_and_another_model(client, encoder):
         docs.copy_to(client, "copy")
     with Collection.open(client, "copy", embedder=None) as copy:
         assert facts(copy) == EXPECTED
-        copy.reindex(Counting(dim=16, multivector_dim=8, name="other"))
+        copy.reindex(HashEncoder(dim=16, multivector_dim=8, name="other"))
         assert facts(copy) == EXPECTED
 
 
@@ -170,11 +161,11 @@ def test_pages_of_an_earlier_version_get_their_labels_without_being_encoded(tmp_
             client.set_payload(name, {"_polyvec": earlier}, points=[record.id])
         with Collection.open(client, "docs", embedder=None) as docs:
             assert [label for _, _, label in facts(docs)] == [None] * 4
-    n_before = encoder.n_encoded
+    n_before = len(encoder.encoded)
     run("index", str(book), *where)
     with closing(open_client(tmp_path / "index")) as client, Collection.open(client, "docs", embedder=None) as docs:
         assert facts(docs) == EXPECTED
-    assert encoder.n_encoded == n_before
+    assert len(encoder.encoded) == n_before
 
 
 def test_a_users_own_label_stays(client, encoder, book):

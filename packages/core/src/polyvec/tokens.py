@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 
-PART = re.compile(r"(.*)( \((\d+)/\d+\))", re.DOTALL)  # of a character that several tokens share, as `é (1/2)`
+_PART = re.compile(r"(.*) \((\d+)/\d+\)", re.DOTALL)  # of a character that several tokens share, as `é (1/2)`
 
 
 def letters(token: str) -> str:
     """Return the text of a token: the first of the tokens that share a character has all of it, the others none."""
-    part = PART.fullmatch(token)
-    return token if part is None else part[1] if part[3] == "1" else ""
+    part = _PART.fullmatch(token)
+    return token if part is None else part[1] if part[2] == "1" else ""
 
 
 def as_written(tokens: Sequence[str], text: str) -> list[str]:
@@ -26,6 +26,5 @@ def as_written(tokens: Sequence[str], text: str) -> list[str]:
         if text[end : end + len(shown)].casefold() != shown.casefold():
             return list(tokens)
         end += len(shown)
-        part = PART.fullmatch(token)
-        written.append(text[begin:end] if part is None else text[begin:end] + part[2] if shown else token)
+        written.append(text[begin:end] + token[len(shown) :])
     return written
